@@ -1,0 +1,223 @@
+"""The values that travel between the rooms: frozen, without I/O."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import IntEnum, StrEnum
+from typing import Any
+
+from celery_batches_notify.errors import InvalidBid
+
+SCHEMA_VERSION = 1
+FAILURES_SENT = 10
+FAILURE_MESSAGE_SENT = 500
+
+_BID = re.compile(r"[A-Za-z0-9_-]{10,64}")
+
+
+class Event(StrEnum):
+    """What a batch can tell about itself, in the order in which it becomes true."""
+
+    DEATH = "death"
+    COMPLETE = "complete"
+    FINISH = "finish"
+    SUCCESS = "success"
+
+
+class State(IntEnum):
+    """What the store knows of one member: two bits."""
+
+    WAITING = 0
+    FAILING = 1
+    DEAD = 2
+    SUCCEEDED = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Membership:
+    """Which member of which batch a task is, as its message says."""
+
+    bid: str
+    index: int
+    task_id: str
+    round: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """How one attempt of a member failed. `retries` is the number of attempts before it."""
+
+    task_id: str
+    task: str
+    error_class: str
+    error_message: str
+    backtrace: str | None
+    retries: int
+    failed_at: datetime | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the failure as JSON."""
+        return {
+            "task_id": self.task_id,
+            "task": self.task,
+            "error_class": self.error_class,
+            "error_message": self.error_message[:FAILURE_MESSAGE_SENT],
+            "backtrace": self.backtrace,
+            "failed_at": _iso(self.failed_at),
+            "retries": self.retries,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How one execution of a member ended. `attempt` counts from 1."""
+
+    state: State
+    attempt: int = 1
+    reason: str | None = None
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallbackStatus:
+    """How far one callback has come.
+
+    `state` is `waiting` (its event has not fired), `due`, `published`, `delivered` or `given_up`.
+    """
+
+    event: str
+    n: int
+    target: str
+    state: str
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a batch has come: one reading of its counters."""
+
+    bid: str
+    state: str
+    total: int
+    pending: int
+    succeeded: int
+    failures: int
+    dead: int
+    finished: bool
+
+    @property
+    def ended(self) -> int:
+        """Members that will not run again by themselves."""
+        return self.succeeded + self.dead
+
+    @property
+    def progress(self) -> float:
+        """The share of members that ended, from 0.0 to 1.0; an empty batch has none left: 1.0."""
+        return self.ended / self.total if self.total else 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchStatus:
+    """One consistent reading of a batch. Times are aware UTC of the store's clock.
+
+    `pending` counts members that have not succeeded, `failures` those whose last attempt failed
+    (`dead` ones included), as in Sidekiq. `failure_info` holds up to `batches_failures_kept` records.
+    """
+
+    bid: str
+    description: str
+    tags: tuple[str, ...]
+    state: str
+    total: int
+    pending: int
+    succeeded: int
+    failures: int
+    dead: int
+    created_at: datetime
+    sealed_at: datetime | None = None
+    complete_at: datetime | None = None
+    success_at: datetime | None = None
+    death_at: datetime | None = None
+    finish_at: datetime | None = None
+    cancelled_at: datetime | None = None
+    expires_at: datetime | None = None
+    parent_bid: str | None = None
+    children: int = 0
+    callbacks: tuple[CallbackStatus, ...] = ()
+    failure_info: tuple[Failure, ...] = field(default=(), repr=False)
+
+    @property
+    def progress(self) -> float:
+        """The share of members that ended, from 0.0 to 1.0."""
+        ended = self.succeeded + self.dead
+        return ended / self.total if self.total else float(self.sealed_at is not None)
+
+    @property
+    def failed(self) -> int:
+        """Members whose last attempt failed and that wait for their retry."""
+        return self.failures - self.dead
+
+    @property
+    def duration(self) -> timedelta | None:
+        """How long the batch took from its creation to its end, or None while it runs."""
+        return self.finish_at - self.created_at if self.finish_at else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the status as JSON: the first 10 failures, times in ISO 8601."""
+        names = [f.name for f in dataclasses.fields(self) if f.name not in ("callbacks", "failure_info")]
+        out = {name: getattr(self, name) for name in names}
+        out = {k: _iso(v) if k.endswith("_at") else v for k, v in out.items()}
+        return out | {
+            "tags": list(self.tags),
+            "progress": round(self.progress, 4),
+            "callbacks": [dataclasses.asdict(c) for c in self.callbacks],
+            "failure_info": [f.as_dict() for f in self.failure_info[:FAILURES_SENT]],
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notification:
+    """What a notifier sends: one event of one batch.
+
+    `id` is the same on every attempt, so that receivers can drop repeats; `url` is the batch's page,
+    where `batches_web_url` says there is one; `attempt` counts from 1.
+    """
+
+    id: str
+    event: str
+    status: BatchStatus
+    url: str | None = None
+    attempt: int = 1
+
+    @property
+    def subject(self) -> str:
+        """One line that says what happened to which batch."""
+        words = {
+            Event.COMPLETE: "is complete",
+            Event.SUCCESS: "succeeded",
+            Event.DEATH: "has a dead task",
+            Event.FINISH: "has finished",
+        }
+        name = self.status.description or self.status.bid
+        return f"{name} {words.get(Event(self.event), self.event)}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the body that webhooks carry: the flat status, and what happened."""
+        body: Mapping[str, Any] = self.status.as_dict()
+        body = {k: v for k, v in body.items() if k != "callbacks"}
+        return body | {"event": self.event, "url": self.url, "schema_version": SCHEMA_VERSION}
+
+
+def check_bid(bid: object) -> str:
+    """Return `bid` if it is a well-formed batch id; raise `InvalidBid` otherwise."""
+    if isinstance(bid, str) and _BID.fullmatch(bid):
+        return bid
+    raise InvalidBid(f"{str(bid)[:80]!r} is not a batch id (10 to 64 characters of A-Z a-z 0-9 _ -)")
+
+
+def _iso(at: datetime | None) -> str | None:
+    return at.isoformat() if at else None

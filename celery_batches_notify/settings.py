@@ -1,0 +1,194 @@
+"""The settings of one app: read once, checked once, frozen."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from datetime import timedelta
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from celery import Celery
+
+from celery_batches_notify.errors import ConfigurationError
+
+PREFIX = "batches_"
+DAY = 24 * 60 * 60
+LINGER_AT_LEAST = 30
+_URL_SCHEMES = ("redis", "rediss", "unix")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What `batches_*` in the Celery configuration says. Durations are seconds or `timedelta` there.
+
+    Attributes:
+        backend_url: The Redis that holds the batches.
+        backend_source: Which setting named it.
+        backend_options: Arguments for redis-py's client.
+        prefix: What all keys start with.
+        web_url: Where the status page lives, or None.
+        notifications: Options per notifier (`"webhook"`) or profile (`"webhook:billing"`).
+        notifiers: Names of the user's own notifiers, and where their classes are.
+        callback_queue: The queue of callbacks that have none of their own, or None.
+        callback_tasks: Task names accepted as callbacks though not registered in this process.
+        expires: How long a batch is kept after it last moved.
+        linger: How long it is kept after its success and the last delivery.
+        dead_expires: How long it is kept after it ended with dead members.
+        failures_kept: How many failures are kept per batch.
+        report_timeout: How long a worker tries to report an outcome.
+        sweep_interval: How often a worker looks for what was left behind.
+        stall_after: A batch in which nothing moved for so long is `stalled`.
+    """
+
+    backend_url: str = field(repr=False)
+    backend_source: Literal["batches_backend_url", "result_backend", "broker_url"]
+    backend_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    prefix: str = "batches"
+    web_url: str | None = None
+    notifications: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
+    notifiers: Mapping[str, str] = field(default_factory=dict)
+    callback_queue: str | None = None
+    callback_tasks: frozenset[str] = frozenset()
+    expires: timedelta = timedelta(days=30)
+    linger: timedelta = timedelta(hours=24)
+    dead_expires: timedelta = timedelta(days=180)
+    failures_kept: int = 100
+    report_timeout: timedelta = timedelta(seconds=15)
+    sweep_interval: timedelta = timedelta(seconds=10)
+    stall_after: timedelta = timedelta(hours=24)
+
+    @classmethod
+    def from_app(cls, app: Celery) -> Settings:
+        """Read and check the app's configuration.
+
+        Raises:
+            ConfigurationError: A setting is wrong, or there is no Redis to hold the batches.
+        """
+        if app.conf.task_protocol == 1:
+            raise ConfigurationError("task_protocol: batches travel in message headers, which protocol 1 lacks: use 2")
+        url, source = _find_backend(app)
+        given = {f.name: app.conf.get(PREFIX + f.name) for f in fields(cls)}
+        read = {
+            name: _READERS[name](PREFIX + name, value)
+            for name, value in given.items()
+            if name in _READERS and value is not None
+        }
+        return cls(backend_url=url, backend_source=source, **read)  # type: ignore[arg-type]
+
+    def page_of(self, bid: str) -> str | None:
+        """Where the status page shows this batch, or None."""
+        return f"{self.web_url.rstrip('/')}/{bid}" if self.web_url else None
+
+
+def find_unknown_settings(app: Celery) -> list[str]:
+    """Name the `batches_*` settings that do not exist, each with what it may have meant."""
+    known = [PREFIX + f.name for f in fields(Settings) if f.name != "backend_source"]
+    unknown = sorted(k for k in map(str, app.conf) if k.lower().startswith(PREFIX) and k not in known)
+    close = {name: difflib.get_close_matches(name.lower(), known, 1, cutoff=0.8) for name in unknown}
+    return [f"{name} (did you mean {close[name][0]}?)" if close[name] else name for name in unknown]
+
+
+def read_duration(name: str, value: object, *, at_least: float = 0) -> timedelta:
+    """Read a duration: a number of seconds, or a `timedelta`.
+
+    Raises:
+        ConfigurationError: It is neither, or under `at_least` seconds.
+    """
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        try:
+            value = timedelta(seconds=value)
+        except (OverflowError, ValueError):
+            raise ConfigurationError(f"{name}: {value!r} is not a possible number of seconds") from None
+    if not isinstance(value, timedelta):
+        raise ConfigurationError(f"{name}: give a number of seconds or a timedelta, not {value!r}")
+    seconds = value.total_seconds()
+    if seconds < at_least or seconds <= 0:
+        raise ConfigurationError(f"{name}: give at least {at_least or 'a fraction of 1'} s, not {seconds} s")
+    return value
+
+
+def _find_backend(app: Celery) -> tuple[str, Literal["batches_backend_url", "result_backend", "broker_url"]]:
+    own = app.conf.get("batches_backend_url")
+    if own is not None:
+        if not isinstance(own, str) or urlsplit(own).scheme not in _URL_SCHEMES:
+            raise ConfigurationError("batches_backend_url: give a redis://, rediss:// or unix:// URL")
+        return own, "batches_backend_url"
+    result, broker = app.conf.get("result_backend"), app.conf.get("broker_url")
+    if _is_plain_redis(result):
+        return result, "result_backend"
+    if _is_plain_redis(broker):
+        return broker, "broker_url"
+    raise ConfigurationError(
+        "batches need a Redis or Valkey to live in, and neither the result backend nor the broker is a "
+        'plain redis:// one: set batches_backend_url = "redis://localhost:6379/0"'
+    )
+
+
+def _is_plain_redis(url: object) -> bool:
+    return isinstance(url, str) and ";" not in url and urlsplit(url).scheme in ("redis", "rediss")
+
+
+def _duration(name: str, value: object) -> timedelta:
+    return read_duration(name, value, at_least=LINGER_AT_LEAST if name == "batches_linger" else 0)
+
+
+def _text(name: str, value: object) -> str:
+    if isinstance(value, str) and value:
+        return value
+    raise ConfigurationError(f"{name}: give a text, not {value!r}")
+
+
+def _key_prefix(name: str, value: object) -> str:
+    if isinstance(value, str) and re.fullmatch(r"[\w.:-]{1,100}", value):
+        return value
+    raise ConfigurationError(f"{name}: give up to 100 letters, digits and . : _ -, not {value!r}")
+
+
+def _web_url(name: str, value: object) -> str:
+    if isinstance(value, str) and urlsplit(value).scheme in ("http", "https") and urlsplit(value).hostname:
+        return value
+    raise ConfigurationError(f"{name}: give the http:// or https:// URL of the status page")
+
+
+def _count(name: str, value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 100_000:
+        return value
+    raise ConfigurationError(f"{name}: give a whole number from 0 to 100000, not {value!r}")
+
+
+def _mapping(name: str, value: object) -> dict[str, Any]:
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        return dict(value)
+    raise ConfigurationError(f"{name}: give a mapping with text keys, not {type(value).__name__}")
+
+
+def _profiles(name: str, value: object) -> dict[str, dict[str, Any]]:
+    profiles = _mapping(name, value)
+    return {key: _mapping(f"{name}[{key!r}]", options) for key, options in profiles.items()}
+
+
+def _names(name: str, value: object) -> frozenset[str]:
+    if isinstance(value, (list, tuple, set, frozenset)) and all(isinstance(item, str) for item in value):
+        return frozenset(value)
+    raise ConfigurationError(f"{name}: give a list of task names, not {value!r}")
+
+
+_READERS = {
+    "backend_options": _mapping,
+    "prefix": _key_prefix,
+    "web_url": _web_url,
+    "notifications": _profiles,
+    "notifiers": _mapping,
+    "callback_queue": _text,
+    "callback_tasks": _names,
+    "expires": _duration,
+    "linger": _duration,
+    "dead_expires": _duration,
+    "failures_kept": _count,
+    "report_timeout": _duration,
+    "sweep_interval": _duration,
+    "stall_after": _duration,
+}

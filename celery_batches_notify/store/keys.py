@@ -1,0 +1,57 @@
+"""The names of all keys, written once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PARTS = (
+    "states",
+    "members",
+    "attempts",
+    "late",
+    "names",
+    "failures",
+    "resend",
+    "children",
+    "outbox",
+    "deliveries",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys under one prefix. All keys of one batch share a hash tag, for Redis Cluster."""
+
+    prefix: str
+
+    @property
+    def index(self) -> str:
+        """The sorted set of all bids by creation, for lists."""
+        return f"{self.prefix}:index"
+
+    @property
+    def live(self) -> str:
+        """The sorted set of bids that are not finished or have open deliveries: the sweeper's list."""
+        return f"{self.prefix}:live"
+
+    @property
+    def sweeper(self) -> str:
+        """The lock that one sweeper holds at a time."""
+        return f"{self.prefix}:sweeper"
+
+    def batch(self, bid: str) -> str:
+        """The hash of one batch."""
+        return f"{self.prefix}:{{{bid}}}"
+
+    def part(self, bid: str, part: str) -> str:
+        """One of the other keys of a batch."""
+        return f"{self.batch(bid)}:{part}"
+
+    def of_batch(self, bid: str) -> list[str]:
+        """All keys of one batch, in the order in which the scripts name them."""
+        return [self.batch(bid), *(self.part(bid, part) for part in PARTS)]
+
+
+def channel(bid: str) -> str:
+    """The channel that carries a batch's tokens."""
+    return f"batch-{bid}"

@@ -1,0 +1,119 @@
+"""The two lists of batches: all of them by age, and those that the sweeper must look after."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis import Redis
+
+from celery_batches_notify.settings import Settings
+from celery_batches_notify.store.keys import Keys
+from celery_batches_notify.store.scripts import Scripts
+
+PAGE = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveBatch:
+    """What the sweeper needs to know of one batch on its list."""
+
+    bid: str
+    score: float
+    ended: bool
+    has_due: bool
+
+
+class Lists:
+    """The sorted sets that name batches; they lie in other slots than the batches themselves."""
+
+    def __init__(self, client: Redis, scripts: Scripts, keys: Keys, settings: Settings) -> None:
+        self._client = client
+        self._scripts = scripts
+        self._keys = keys
+        self._settings = settings
+
+    def add_batch(self, bid: str) -> None:
+        """Put a new batch on both lists."""
+        self._put(bid, self._keys.index, self._keys.live)
+
+    def add_live(self, bid: str) -> None:
+        """Put a batch (back) on the sweeper's list."""
+        self._put(bid, self._keys.live)
+
+    def remove_batch(self, bid: str) -> None:
+        """Take a batch off both lists."""
+        self._client.zrem(self._keys.index, bid)
+        self._client.zrem(self._keys.live, bid)
+
+    def walk_newest(self) -> Iterator[str]:
+        """Read all bids, newest first, a page per round trip; the caller may remove those it met."""
+        last: float | str = "+inf"
+        seen: set[bytes] = set()
+        while page := self._page(last):
+            fresh = [(bid, score) for bid, score in page if bid not in seen]
+            last = page[-1][1] if fresh else f"({page[-1][1]!r}"
+            seen = {bid for bid, score in page if score == page[-1][1]}
+            yield from (bid.decode() for bid, _ in fresh)
+
+    def walk_live(self) -> Iterator[LiveBatch]:
+        """Read what the sweeper must know, a page per two round trips; batches that are gone are dropped."""
+        start = 0
+        while page := self._live_page(start):
+            batches = self._look_at(page)
+            gone = len(page) - len(batches)
+            start += len(page) - gone
+            yield from batches
+
+    def _page(self, last: float | str) -> list[tuple[bytes, float]]:
+        page: Any = self._client.zrange(
+            self._keys.index, last, "-inf", desc=True, byscore=True, offset=0, num=PAGE, withscores=True
+        )
+        return [(bid, float(score)) for bid, score in page]
+
+    def drop_live(self, batch: LiveBatch) -> None:
+        """Take a batch off the sweeper's list, unless it was put there again since it was read."""
+        self._scripts.drop_live([self._keys.live], ["", batch.bid, batch.score])
+
+    def _live_page(self, start: int) -> list[tuple[bytes, float]]:
+        page: Any = self._client.zrange(self._keys.live, start, start + PAGE - 1, withscores=True)
+        return [(bid, float(score)) for bid, score in page]
+
+    def _look_at(self, page: Sequence[tuple[bytes, float]]) -> list[LiveBatch]:
+        with self._client.pipeline(transaction=False) as pipe:
+            pipe.time()
+            for bid, _ in page:
+                key = self._keys.batch(bid.decode())
+                pipe.hmget(key, "total", "succeeded", "dead", "sealed_at", "open", "next_due", "expires")
+                pipe.pttl(key)
+            clock, *answers = pipe.execute()
+        now = clock[0] * 1000
+        found = []
+        for (bid, score), fields, ttl in zip(page, answers[::2], answers[1::2], strict=True):
+            total, succeeded, dead, sealed_at, open_, due, expires = (int(f or 0) for f in fields)
+            live = LiveBatch(
+                bid=bid.decode(),
+                score=score,
+                ended=sealed_at > 0 and succeeded + dead == total and not open_,
+                has_due=0 < due <= now or (open_ > 0 and ttl * 2 < expires),
+            )
+            if fields[0] is None:
+                self.drop_live(live)
+            else:
+                found.append(live)
+        return found
+
+    def _put(self, bid: str, *lists: str) -> None:
+        """The lists live as long as the longest of their batches: their own life never shrinks."""
+        needed = max(self._settings.expires, self._settings.dead_expires).total_seconds() * 1000
+        with self._client.pipeline(transaction=False) as pipe:
+            pipe.time()
+            for key in lists:
+                pipe.pttl(key)
+            clock, *lives = pipe.execute()
+        with self._client.pipeline(transaction=True) as pipe:
+            for key, life in zip(lists, lives, strict=True):
+                pipe.zadd(key, {bid: clock[0] * 1000 + clock[1] // 1000})
+                pipe.pexpire(key, round(max(needed, life)))
+            pipe.execute()

@@ -1,0 +1,173 @@
+"""From what the keys hold to the values of the model. Pure: no I/O."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
+from typing import Any
+
+from kombu.utils import json
+
+from celery_batches_notify.model import BatchStatus, CallbackStatus, Failure, Membership, Progress
+
+ATTEMPTS_PER_ROUND = 4096
+ROUNDS = 16
+
+Hash = Mapping[bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """What one reading of a batch's keys gave."""
+
+    bid: str
+    batch: Hash
+    outbox: Hash
+    failures: Hash
+    now: datetime
+    ttl: timedelta
+
+
+def pack_id(task_id: str) -> bytes:
+    """The 16 bytes that stand for a task id: the UUID's own, else a hash of it."""
+    if is_uuid(task_id):
+        return uuid.UUID(task_id).bytes
+    return blake2b(task_id.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def is_uuid(task_id: str) -> bool:
+    """Whether 16 bytes give the task id back, to the letter."""
+    try:
+        return str(uuid.UUID(task_id)) == task_id
+    except ValueError:
+        return False
+
+
+def pack_stamp(member: Membership, attempt: int) -> int:
+    """Two bytes that grow with every round and attempt, and stay at the last when there is no more room."""
+    return min(member.round, ROUNDS - 1) * ATTEMPTS_PER_ROUND + min(attempt, ATTEMPTS_PER_ROUND - 1)
+
+
+def pack_failure(failure: Failure | None) -> str:
+    """The failure as JSON; the store adds the time."""
+    if failure is None:
+        return ""
+    return json.dumps({k: v for k, v in asdict(failure).items() if k != "failed_at"})
+
+
+def parse_progress(bid: str, batch: Hash, now: datetime, stall_after: timedelta) -> Progress:
+    """Read the counters."""
+    total, succeeded, failing, dead = (int(batch[k]) for k in (b"total", b"succeeded", b"failing", b"dead"))
+    return Progress(
+        bid=bid,
+        state=_state(batch, now, stall_after),
+        total=total,
+        pending=total - succeeded,
+        succeeded=succeeded,
+        failures=failing + dead,
+        dead=dead,
+        finished=b"finish_at" in batch,
+    )
+
+
+def parse_status(snapshot: Snapshot, stall_after: timedelta) -> BatchStatus:
+    """Read a whole status."""
+    batch = snapshot.batch
+    counts = parse_progress(snapshot.bid, batch, snapshot.now, stall_after)
+    parent = batch.get(b"parent_bid")
+    return BatchStatus(
+        bid=snapshot.bid,
+        description=_text(batch, b"description"),
+        tags=tuple(json.loads(batch.get(b"tags", b"[]"))),
+        state=counts.state,
+        total=counts.total,
+        pending=counts.pending,
+        succeeded=counts.succeeded,
+        failures=counts.failures,
+        dead=counts.dead,
+        created_at=_require(_at(batch, "created_at")),
+        sealed_at=_at(batch, "sealed_at"),
+        complete_at=_at(batch, "complete_at"),
+        success_at=_at(batch, "success_at"),
+        death_at=_at(batch, "death_at"),
+        finish_at=_at(batch, "finish_at"),
+        cancelled_at=_at(batch, "cancelled_at"),
+        expires_at=snapshot.now + snapshot.ttl,
+        parent_bid=parent.decode() if parent else None,
+        callbacks=tuple(_callbacks(snapshot)),
+        failure_info=tuple(_failures(snapshot.failures)),
+    )
+
+
+def parse_callbacks(batch: Hash) -> list[dict[str, Any]]:
+    """Read what was declared with `on()`, in the order of declaration."""
+    declared: list[dict[str, Any]] = json.loads(batch.get(b"callbacks", b"[]"))
+    return declared
+
+
+def parse_time(clock: Sequence[int]) -> datetime:
+    """Read the answer of Redis' TIME."""
+    return datetime.fromtimestamp(clock[0], UTC) + timedelta(microseconds=clock[1])
+
+
+def _state(batch: Hash, now: datetime, stall_after: timedelta) -> str:
+    total, succeeded, failing, dead = (int(batch[k]) for k in (b"total", b"succeeded", b"failing", b"dead"))
+    sealed = b"sealed_at" in batch
+    moving = not sealed or succeeded + dead < total
+    if b"success_at" in batch:
+        return "success"
+    if b"cancelled_at" in batch:
+        return "cancelled"
+    if sealed and dead and succeeded + dead == total and not failing:
+        return "dead"
+    if moving and now - _require(_at(batch, "reported_at")) > stall_after:
+        return "stalled"
+    if b"complete_at" in batch:
+        return "complete"
+    return "running" if sealed else "open"
+
+
+def _callbacks(snapshot: Snapshot) -> list[CallbackStatus]:
+    out = []
+    for declared in parse_callbacks(snapshot.batch):
+        event, n = declared["event"], declared["n"]
+        entry = snapshot.outbox.get(f"{event}:{n}".encode(), b"waiting 0 0").decode().split(" ")
+        out.append(
+            CallbackStatus(
+                event=event, n=n, target=declared["target"], state=entry[0], attempts=int(entry[1])
+            )
+        )
+    return out
+
+
+def _failures(stored: Hash) -> list[Failure]:
+    records = []
+    for index, value in stored.items():
+        at, _, record = value.partition(b" ")
+        records.append((int(at), int(index), json.loads(record)))
+    return [
+        Failure(**record, failed_at=_from_ms(at))
+        for at, _, record in sorted(records, key=lambda item: item[:2])
+    ]
+
+
+def _at(batch: Hash, name: str) -> datetime | None:
+    value = batch.get(name.encode())
+    return _from_ms(int(value)) if value else None
+
+
+def _from_ms(value: int) -> datetime:
+    return datetime.fromtimestamp(value // 1000, UTC) + timedelta(milliseconds=value % 1000)
+
+
+def _require(at: datetime | None) -> datetime:
+    if at is None:
+        raise ValueError("the batch's hash holds no such time")
+    return at
+
+
+def _text(batch: Hash, name: bytes) -> str:
+    return batch.get(name, b"").decode("utf-8", "replace")

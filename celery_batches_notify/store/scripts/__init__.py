@@ -1,0 +1,49 @@
+"""The Lua scripts, one typed handle each: a call names its batch and its arguments, the answer is words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any, Protocol, cast
+
+from redis import Redis
+
+Argument = str | bytes | int | float
+
+
+class Script(Protocol):
+    """One script, loaded again by itself whenever the server has forgotten it."""
+
+    def __call__(self, keys: Sequence[str], args: Sequence[Argument]) -> list[Any]:
+        """Run it; the answer's first element is a word."""
+        ...
+
+
+class Scripts:
+    """All scripts of the store, over one client."""
+
+    def __init__(self, client: Redis) -> None:
+        self._client = client
+        self._prelude = _read("prelude")
+        self.open_batch = self._load("open_batch")
+        self.enrol_members = self._load("enrol_members")
+        self.seal_batch = self._load("seal_batch")
+        self.record_outcome = self._load("record_outcome")
+        self.claim_deliveries = self._load("claim_deliveries")
+        self.settle_delivery = self._load("settle_delivery")
+        self.retire_batch = self._load("retire_batch")
+        self.revive_batch = self._load("revive_batch")
+        self.drop_live = self._load("drop_live")
+
+    def _load(self, name: str) -> Script:
+        script = self._client.register_script(f"{self._prelude}\n{_read(name)}")
+
+        def run(keys: Sequence[str], args: Sequence[Argument]) -> list[Any]:
+            answer = cast("list[Any]", script(keys=keys, args=args))
+            return [part.decode() if isinstance(part, bytes) else part for part in answer]
+
+        return run
+
+
+def _read(name: str) -> str:
+    return files(__package__).joinpath(f"{name}.lua").read_text("utf-8")

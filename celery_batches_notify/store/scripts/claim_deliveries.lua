@@ -1,0 +1,20 @@
+-- Take the deliveries that are due, so that one process at a time publishes them.
+-- KEYS: the batch. ARGV: channel. Answer: claimed, then entry, attempts so far … in firing order | gone | newer.
+-- Safe to repeat because a claim is a lease: what was claimed and not published is due again when it ends.
+local why = refusal()
+if why then return {why} end
+local answer = {'claimed'}
+for _, event in ipairs(EVENT_ORDER) do
+  for n = 0, tonumber(redis.call('HGET', BATCH, 'callbacks:' .. event) or 0) - 1 do
+    local entry = event .. ':' .. n
+    local state, attempts, due = read_entry(entry)
+    if state == 'due' and due <= now then
+      write_entry(entry, 'due', attempts, now + LEASE_MS)
+      answer[#answer + 1] = entry
+      answer[#answer + 1] = attempts
+    end
+  end
+end
+survey_outbox()
+conclude('claimed')
+return answer

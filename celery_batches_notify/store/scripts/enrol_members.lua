@@ -1,0 +1,29 @@
+-- Add members at the end of a batch, before their messages can be seen.
+-- KEYS: the batch. ARGV: channel; first (the index of the first of them); ids (16 bytes each); adder (`owner`,
+-- `other`, or the index of the running member that adds them); its id; then offset, id … for ids that are not UUIDs.
+-- Answer: enrolled | already | moved, total (try again there) | sealed | gone | newer.
+-- Safe to repeat because ids that already stand at `first` are left as they are.
+local first, ids, adder, adder_id = tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
+local why = refusal()
+if why then return {why} end
+if redis.call('GETRANGE', MEMBERS, first * ID_BYTES, first * ID_BYTES + #ids - 1) == ids then return {'already'} end
+local b = redis.call('HMGET', BATCH, 'total', 'sealed_at', 'keep_open')
+-- Before the seal the owner adds, and others where it lets them; a member that has not ended holds its batch
+-- open, and may always add.
+local may = not b[2] and (adder == 'owner' or b[3] == '1')
+if not may and tonumber(adder) then
+  may = state_of(adder) < DEAD
+    and redis.call('GETRANGE', MEMBERS, adder * ID_BYTES, adder * ID_BYTES + ID_BYTES - 1) == adder_id
+end
+if not may then return {'sealed'} end
+local total = tonumber(b[1])
+if total ~= first then return {'moved', total} end
+local count = #ids / ID_BYTES
+redis.call('SETRANGE', MEMBERS, first * ID_BYTES, ids)
+redis.call('BITFIELD', STATES, 'SET', 'u2', '#' .. (first + count - 1), WAITING)
+redis.call('HSET', BATCH, 'total', first + count, 'reported_at', now)
+for i = 6, #ARGV, 2 do redis.call('HSET', NAMES, first + ARGV[i], ARGV[i + 1]) end
+share_life(MEMBERS)
+share_life(STATES)
+share_life(NAMES)
+return conclude('enrolled')

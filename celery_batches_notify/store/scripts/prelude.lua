@@ -1,0 +1,93 @@
+-- Put before every script: the names of a batch's keys, and the one place that decides which events are true.
+-- KEYS: the batch's keys as `keys.py` lists them. ARGV[1]: the channel of the batch. Times are milliseconds.
+local BATCH, STATES, MEMBERS, ATTEMPTS, LATE, NAMES, FAILURES, RESEND, CHILDREN, OUTBOX, DELIVERIES = unpack(KEYS)
+local CHANNEL = ARGV[1]
+local WAITING, FAILING, DEAD, SUCCEEDED = 0, 1, 2, 3
+local SCHEMA, ID_BYTES, LEASE_MS = 1, 16, 10000
+local EVENT_ORDER = {'death', 'complete', 'finish', 'success'}
+
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local tokens, fired = {}, {}
+
+-- Why this script must not touch the batch, or nil.
+local function refusal()
+  local schema = redis.call('HGET', BATCH, 'schema')
+  if not schema then return 'gone' end
+  if tonumber(schema) > SCHEMA then return 'newer' end
+end
+
+local function state_of(index)
+  return redis.call('BITFIELD', STATES, 'GET', 'u2', '#' .. index)[1]
+end
+
+-- Give a key that may just have been made the life that the batch has.
+local function share_life(key)
+  if redis.call('PTTL', key) == -1 then redis.call('PEXPIRE', key, redis.call('PTTL', BATCH)) end
+end
+
+-- One outbox entry: its state (due, published, delivered, given_up), attempts so far, and when it is due.
+local function read_entry(entry)
+  local state, attempts, due = string.match(redis.call('HGET', OUTBOX, entry) or '', '^(%S+) (%d+) (%d+)$')
+  return state, tonumber(attempts), tonumber(due)
+end
+
+local function write_entry(entry, state, attempts, due)
+  redis.call('HSET', OUTBOX, entry, string.format('%s %d %.0f', state, attempts, due))
+end
+
+-- Note in the batch how many deliveries are open and when the next one is due: the sweeper reads only that.
+local function survey_outbox()
+  local open, next_due, entries = 0, 0, redis.call('HGETALL', OUTBOX)
+  for i = 2, #entries, 2 do
+    local state, due = string.match(entries[i], '^(%S+) %d+ (%d+)$')
+    if state == 'due' or state == 'published' then open = open + 1 end
+    if state == 'due' and (next_due == 0 or tonumber(due) < next_due) then next_due = tonumber(due) end
+  end
+  redis.call('HSET', BATCH, 'open', open, 'next_due', next_due)
+end
+
+local function fire(event, token)
+  if redis.call('HSETNX', BATCH, event .. '_at', now) == 0 then return end
+  local callbacks = tonumber(redis.call('HGET', BATCH, 'callbacks:' .. event) or 0)
+  for n = 0, callbacks - 1 do
+    local entry = event .. ':' .. n
+    write_entry(entry, 'due', 0, now + LEASE_MS)
+    fired[#fired + 1] = entry
+  end
+  if token then tokens[#tokens + 1] = token end
+end
+
+-- Every key lives as long as the batch: `expires` after it last moved, while it runs or a delivery is open;
+-- `dead_expires` after its end with dead members; `linger` after its success.
+local function renew(ended, succeeded)
+  local life = redis.call('HMGET', BATCH, 'open', 'life', 'expires', 'dead_expires', 'linger')
+  local kind, length = 'running', tonumber(life[3])
+  if ended and tonumber(life[1] or 0) == 0 then
+    if succeeded then kind, length = 'success', tonumber(life[5]) else kind, length = 'dead', tonumber(life[4]) end
+  end
+  if kind == life[2] and (kind ~= 'running' or redis.call('PTTL', BATCH) * 2 > length) then return end
+  redis.call('HSET', BATCH, 'life', kind)
+  for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, length) end
+end
+
+-- The last line of every script that changes a batch: decide, renew, and tell. A channel that an ACL denies
+-- changes nothing, for tokens come last and through pcall.
+local function conclude(answer)
+  local b = redis.call('HMGET', BATCH, 'total', 'succeeded', 'failing', 'dead', 'sealed_at', 'died')
+  local total, succeeded, dead = tonumber(b[1]), tonumber(b[2]), tonumber(b[4])
+  local sealed = b[5] and true or false
+  if sealed then
+    if b[6] then fire('death') end
+    if succeeded + tonumber(b[3]) + dead == total then fire('complete', '!') end
+    if succeeded + dead == total then fire('finish') end
+    if succeeded == total then fire('success', '$') end
+  end
+  if #fired > 0 then
+    survey_outbox()
+    share_life(OUTBOX)
+  end
+  renew(sealed and succeeded + dead == total, succeeded == total)
+  for _, token in ipairs(tokens) do redis.pcall('PUBLISH', CHANNEL, token) end
+  return {answer, unpack(fired)}
+end

@@ -1,0 +1,7 @@
+-- Say that no more members come from outside; from here on events can fire.
+-- KEYS: the batch. ARGV: channel. Answer: sealed | already, then the deliveries now due | gone | newer.
+-- Safe to repeat because a batch is sealed once.
+local why = refusal()
+if why then return {why} end
+if redis.call('HSETNX', BATCH, 'sealed_at', now) == 0 then return {'already'} end
+return conclude('sealed')

