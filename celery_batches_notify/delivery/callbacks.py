@@ -1,0 +1,118 @@
+"""What users declare with `on()`: checked, turned into JSON, and back into something to publish."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from celery import Celery, Signature
+from kombu.exceptions import EncodeError
+from kombu.utils import json
+
+from celery_batches_notify.errors import InvalidCallback
+from celery_batches_notify.model import Event
+from celery_batches_notify.notifiers.base import Notifier
+from celery_batches_notify.notifiers.registry import Registry
+
+CALLBACKS_AT_MOST = 32
+BYTES_AT_MOST = 16 * 1024
+
+Target = type[Notifier] | str | Signature[Any]
+Declared = dict[str, Any]
+
+
+def declare_callback(
+    declared: Sequence[Declared],
+    event: str,
+    target: Target,
+    options: Mapping[str, Any],
+    *,
+    registry: Registry,
+    known_tasks: Collection[str],
+) -> Declared:
+    """Check one callback and return what is stored of it.
+
+    Args:
+        declared: The callbacks of the batch so far.
+        event: What it waits for.
+        target: A notifier, by class, name or profile, or a signature.
+        options: The notifier's own options.
+        registry: The notifiers of the app.
+        known_tasks: Names of tasks that may be called back.
+
+    Raises:
+        InvalidCallback: The event, the target or an option cannot be used.
+        ConfigurationError: The notifier's options do not make a notifier.
+    """
+    if event not in list(Event):
+        raise InvalidCallback(f"there is no event {event!r}; there are {', '.join(Event)}")
+    if len(declared) >= CALLBACKS_AT_MOST:
+        raise InvalidCallback(f"a batch takes at most {CALLBACKS_AT_MOST} callbacks")
+    n = sum(1 for other in declared if other["event"] == event)
+    place: Declared = {"event": str(event), "n": n}
+    if isinstance(target, Signature):
+        if options:
+            raise InvalidCallback("options are for notifiers: give a signature's own with .set() or .s()")
+        return place | _as_json(_declare_signature(target, known_tasks))
+    name = registry.name_of(target)
+    stored = _as_json({"target": name, "notifier": name, "options": dict(options)})
+    registry.check(name, stored["options"])
+    return place | stored
+
+
+def walk_leaves(signature: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the single tasks of a signature in its JSON form, canvases taken apart."""
+    kwargs = signature.get("kwargs") or {}
+    match signature.get("subtask_type"):
+        case "chain" | "group":
+            parts = kwargs.get("tasks") or []
+        case "chord":
+            header = kwargs.get("header") or []
+            parts = [*([header] if isinstance(header, Mapping) else header), kwargs.get("body")]
+        case _:
+            yield signature  # type: ignore[misc]
+            return
+    for part in parts:
+        if part:
+            yield from walk_leaves(part)
+
+
+def is_canvas(signature: Mapping[str, Any]) -> bool:
+    """Whether a signature in its JSON form is more than one task."""
+    return signature.get("subtask_type") in ("chain", "group", "chord")
+
+
+def refuse_unknown_tasks(signature: Mapping[str, Any], known_tasks: Collection[str]) -> None:
+    """Raise `InvalidCallback` if a signature calls a task that is not registered."""
+    for leaf in walk_leaves(signature):
+        if leaf["task"] not in known_tasks:
+            raise InvalidCallback(
+                f"the task {leaf['task']!r} is not registered here: import it, or name it in "
+                "batches_callback_tasks if only the workers have it"
+            )
+
+
+def known_tasks(app: Celery, accepted: Collection[str]) -> set[str]:
+    """The names of tasks that may be called back."""
+    return {*app.tasks, *accepted}
+
+
+def _declare_signature(target: Signature[Any], known_tasks: Collection[str]) -> Declared:
+    stored = _as_json({"signature": target})["signature"]
+    refuse_unknown_tasks(stored, known_tasks)
+    names = " | ".join(str(leaf["task"]) for leaf in walk_leaves(stored))
+    return {"target": names[:200], "signature": stored}
+
+
+def _as_json(declared: Declared) -> Declared:
+    try:
+        text = json.dumps(declared)
+    except (EncodeError, TypeError, ValueError, RecursionError) as exc:
+        raise InvalidCallback(f"a callback is stored as JSON, and this one is not: {exc}") from exc
+    if len(text) > BYTES_AT_MOST:
+        raise InvalidCallback(
+            f"a callback takes at most {BYTES_AT_MOST} bytes of JSON, and this one has {len(text)}: "
+            "give it a reference to the data instead"
+        )
+    out: Declared = json.loads(text)
+    return out

@@ -1,0 +1,51 @@
+"""The background: a worker's process does not wait for the broker while it reports."""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+from collections.abc import Sequence
+
+from celery_batches_notify.delivery.publisher import Publisher
+from celery_batches_notify.store.store import Claim
+
+logger = logging.getLogger(__name__)
+
+
+class Outgoing:
+    """A thread that publishes what is due. If it dies with its process, the sweeper does its work."""
+
+    def __init__(self, publisher: Publisher) -> None:
+        self._publisher = publisher
+        self._lock = threading.Lock()
+        self._pid = 0
+        self._waiting: queue.Queue[tuple[str, Sequence[Claim]]] = queue.Queue()
+
+    def submit(self, bid: str, claims: Sequence[Claim]) -> None:
+        """Publish these deliveries soon; return at once."""
+        with self._lock:
+            if self._pid != os.getpid():
+                self._pid = os.getpid()
+                self._waiting = queue.Queue()
+                threading.Thread(target=self._run, name="batches-outgoing", daemon=True).start()
+        self._waiting.put((bid, claims))
+
+    def flush(self, seconds: float) -> bool:
+        """Wait until all is published, at most so many seconds; return whether it was."""
+        if self._pid != os.getpid():
+            return True
+        with self._waiting.all_tasks_done:
+            return self._waiting.all_tasks_done.wait_for(lambda: not self._waiting.unfinished_tasks, seconds)
+
+    def _run(self) -> None:
+        waiting = self._waiting
+        while True:
+            bid, claims = waiting.get()
+            try:
+                self._publisher.publish_due(bid, claims)
+            except Exception:
+                logger.exception("batch callbacks not published yet", extra={"bid": bid})
+            finally:
+                waiting.task_done()

@@ -1,0 +1,145 @@
+"""Publishing: from a delivery that is due to a task message at the broker."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from celery import Celery
+from celery.canvas import Signature
+from kombu import Connection
+from kombu.exceptions import OperationalError
+
+from celery_batches_notify.delivery.callbacks import (
+    Declared,
+    is_canvas,
+    known_tasks,
+    refuse_unknown_tasks,
+    walk_leaves,
+)
+from celery_batches_notify.errors import NoSuchBatch
+from celery_batches_notify.model import BatchStatus
+from celery_batches_notify.settings import Settings
+from celery_batches_notify.store.reading import parse_callbacks, parse_status
+from celery_batches_notify.store.store import Claim, Store
+
+DELIVER_TASK = "celery_batches_notify.deliver"
+HEADER = "batches"
+BROKER_TIMEOUT_SECONDS = 5
+_TIMEOUTS: dict[str, dict[str, Any]] = {
+    "redis": {"socket_timeout": BROKER_TIMEOUT_SECONDS, "socket_connect_timeout": BROKER_TIMEOUT_SECONDS},
+    "amqp": {"read_timeout": BROKER_TIMEOUT_SECONDS, "write_timeout": BROKER_TIMEOUT_SECONDS},
+}
+
+logger = logging.getLogger(__name__)
+
+
+class Publisher:
+    """Publishes one task per callback, over a connection of its own that never waits without end.
+
+    What the broker does not take stays due in the outbox, where the sweeper finds it.
+    """
+
+    def __init__(self, app: Celery, store: Store, settings: Settings) -> None:
+        self._app = app
+        self._store = store
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._connection: Connection | None = None
+        self._pid = 0
+
+    def publish_due(self, bid: str, claims: Sequence[Claim]) -> None:
+        """Publish these deliveries of a batch, in their order.
+
+        Where the broker is away they stay due; a callback that can never be published is given up.
+        """
+        try:
+            snapshot = self._store.read_snapshot(bid)
+        except NoSuchBatch:
+            return
+        status = parse_status(snapshot, self._settings.stall_after)
+        declared = {f"{d['event']}:{d['n']}": d for d in parse_callbacks(snapshot.batch)}
+        queue = snapshot.batch.get(b"callback_queue", b"").decode() or self._settings.callback_queue
+        for claim in claims:
+            try:
+                happened = self._publish(claim.entry, declared[claim.entry], status, queue)
+            except OperationalError as exc:
+                logger.warning("batch callback not published yet: %s", exc, extra=_fields(bid, claim))
+                return
+            except Exception:
+                logger.exception("batch callback given up", extra=_fields(bid, claim))
+                happened = "given_up"
+            self._store.settle_delivery(bid, claim.entry, happened, claim.attempts + 1)
+
+    def _publish(self, entry: str, declared: Declared, status: BatchStatus, queue: str | None) -> str:
+        options: dict[str, Any] = {"task_id": callback_id(status.bid, entry)}
+        header = {HEADER: {"bid": status.bid, "delivery": entry}}
+        signature = declared.get("signature")
+        if signature is None:
+            task: Any = self._app.tasks[DELIVER_TASK]
+            self._send(task, (status.bid, entry), headers=header, queue=queue, **options)
+            return "published"
+        refuse_unknown_tasks(signature, known_tasks(self._app, self._settings.callback_tasks))
+        prepare_leaves(signature, options["task_id"], queue)
+        callback: Any = Signature.from_dict(signature, app=self._app)
+        if is_canvas(signature):
+            self._send(callback, (status.as_dict(),), **options)
+            return "delivered"
+        headers = {**(callback.options.get("headers") or {}), **header}
+        self._send(callback, (status.as_dict(),), headers=headers, **options)
+        return "published"
+
+    def _send(self, call: Any, args: tuple[Any, ...], **options: Any) -> None:
+        if self._app.conf.task_always_eager:
+            call.apply_async(args, **options)
+            return
+        with self._lock:
+            connection = self._connect()
+            try:
+                with connection.Producer(auto_declare=False) as producer:
+                    call.apply_async(args, producer=producer, **options)
+            except (*_errors_of(connection), OperationalError, OSError) as exc:
+                self._connection = None
+                connection.release()
+                raise OperationalError(str(exc)) from exc
+
+    def _connect(self) -> Connection:
+        if self._connection is None or self._pid != os.getpid():
+            self._pid = os.getpid()
+            self._connection = connect_for_callbacks(self._app)
+        return self._connection
+
+
+def callback_id(bid: str, entry: str) -> str:
+    """The id of a callback, the same however often it is sent."""
+    return f"cb_{bid}_{entry.replace(':', '_')}"
+
+
+def connect_for_callbacks(app: Celery) -> Connection:
+    """Make a connection to the broker that gives up after a few seconds, as kombu's own does not."""
+    connection = app.connection_for_write(connect_timeout=BROKER_TIMEOUT_SECONDS, heartbeat=0)
+    timeouts = _TIMEOUTS.get(connection.transport.driver_type, {})
+    connection.transport_options = {**timeouts, **(connection.transport_options or {})}
+    return connection
+
+
+def prepare_leaves(signature: Declared, task_id: str, queue: str | None) -> None:
+    """Give a callback's tasks the ids they have on every publish, and a queue where they have none."""
+    for k, leaf in enumerate(walk_leaves(signature)):
+        options = leaf.setdefault("options", {})
+        if is_canvas(signature):
+            options["task_id"] = f"{task_id}_{k}"
+        if queue and not {"queue", "exchange", "routing_key"} & options.keys():
+            options["queue"] = queue
+
+
+def _errors_of(connection: Connection) -> tuple[type[Exception], ...]:
+    """What this transport raises when the broker is away or refuses; kombu does not always wrap it."""
+    return (*connection.connection_errors, *connection.channel_errors)
+
+
+def _fields(bid: str, claim: Claim) -> dict[str, Any]:
+    return {"bid": bid, "delivery": claim.entry, "attempts": claim.attempts}

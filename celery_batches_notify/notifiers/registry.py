@@ -1,0 +1,80 @@
+"""From the words of the configuration to notifier classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from typing import Any
+
+from kombu.utils.imports import symbol_by_name
+
+from celery_batches_notify.errors import InvalidCallback
+from celery_batches_notify.notifiers.base import Notifier, build_notifier, merge_options, refuse_secrets
+from celery_batches_notify.settings import Settings
+
+GROUP = "celery_batches_notify.notifiers"
+BUILT_IN = {
+    "email": "celery_batches_notify.notifiers.email:Email",
+    "webhook": "celery_batches_notify.notifiers.webhook:Webhook",
+}
+
+
+class Registry:
+    """The notifiers one app knows: the settings' own, installed ones, and those that come with the package."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def name_of(self, target: type[Notifier] | str) -> str:
+        """Return the name under which a callback's target is stored.
+
+        Raises:
+            InvalidCallback: It is no notifier, or no name or profile that is known here.
+        """
+        if isinstance(target, str):
+            self._find(target)
+            return target
+        name = getattr(target, "name", None)
+        if not isinstance(name, str) or not callable(getattr(target, "send", None)):
+            raise InvalidCallback(f"{target!r} is no notifier: it needs a name and a send method")
+        if self._find(name) is not target:
+            raise InvalidCallback(
+                f"{target.__qualname__} is not the notifier that workers know as {name!r}: register it with "
+                f'batches_notifiers = {{"{name}": "{target.__module__}.{target.__qualname__}"}}'
+            )
+        return name
+
+    def check(self, name: str, own: Mapping[str, Any]) -> None:
+        """Check a callback's own options together with the configured ones.
+
+        Raises:
+            InvalidCallback: There is a secret among its own options.
+            ConfigurationError: An option is unknown, missing or wrong.
+        """
+        kind = self._find(name)
+        refuse_secrets(kind, own)
+        build_notifier(kind, self._merge(kind, name, own), reveal=False)
+
+    def build(self, name: str, own: Mapping[str, Any]) -> Notifier:
+        """Make the notifier that sends. Raises as `check`, and where an environment variable is missing."""
+        kind = self._find(name)
+        return build_notifier(kind, self._merge(kind, name, own))
+
+    def _merge(self, kind: type[Notifier], name: str, own: Mapping[str, Any]) -> dict[str, Any]:
+        return merge_options(kind, self._settings.notifications.get(name, {}), own)
+
+    def _find(self, name: str) -> type[Notifier]:
+        kind, _, profile = name.partition(":")
+        known = self._known()
+        if kind not in known:
+            raise InvalidCallback(
+                f"there is no notifier {kind!r}; there are {', '.join(sorted(known))}, and others can be "
+                "registered with batches_notifiers"
+            )
+        if profile and name not in self._settings.notifications:
+            raise InvalidCallback(f"there is no profile {name!r}: describe it in batches_notifications")
+        return symbol_by_name(known[kind])  # type: ignore[no-any-return]
+
+    def _known(self) -> dict[str, str]:
+        installed = {entry.name: entry.value for entry in entry_points(group=GROUP)}
+        return {**BUILT_IN, **installed, **self._settings.notifiers}
