@@ -1,0 +1,335 @@
+"""What users hold: a batch, and the batch that a running task belongs to."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from datetime import timedelta
+from itertools import islice
+from types import TracebackType
+from typing import Any
+
+from celery import Celery, Signature
+from celery.result import AsyncResult
+from kombu.utils import json
+
+from celery_batches_notify.delivery.callbacks import Declared, Target, declare_callback, known_tasks
+from celery_batches_notify.errors import (
+    BatchSealed,
+    BatchTimeout,
+    ConfigurationError,
+    InvalidCallback,
+    WouldDeadlock,
+)
+from celery_batches_notify.model import BatchStatus, Event, check_bid
+from celery_batches_notify.settings import read_duration
+from celery_batches_notify.store.follow import Follow, wait_for_event
+from celery_batches_notify.store.store import Claim, Recorded
+from celery_batches_notify.tracking.engine import Engine, find_engine
+from celery_batches_notify.tracking.enrolment import CHUNK, Adder, Enrolment
+from celery_batches_notify.tracking.headers import current_member
+from celery_batches_notify.tracking.sender import collecting
+
+DESCRIPTION_AT_MOST = 1000
+TAGS_AT_MOST = 16
+TAG_AT_MOST = 200
+
+
+class Batch:
+    """A set of task calls that are watched together.
+
+    Args:
+        description: What people read in lists and messages, at most 1,000 characters.
+        tags: Up to 16 words to find it by.
+        callback_queue: The queue of its callbacks, where they have none of their own.
+        expires: How long its record is kept after it last moved: seconds or a `timedelta`.
+        linger: How long its record is kept after its success, at least 30 s.
+        autoflush: Publish every so many calls of the block, which is then no longer all or none.
+        keep_open: Others may add members until `seal()`.
+        app: The Celery app; the current one if not given.
+
+    Raises:
+        ConfigurationError: The app has no `Batches`, or a setting or argument is wrong.
+    """
+
+    def __init__(
+        self,
+        description: str = "",
+        *,
+        tags: Iterable[str] = (),
+        callback_queue: str | None = None,
+        expires: float | timedelta | None = None,
+        linger: float | timedelta | None = None,
+        autoflush: int | None = None,
+        keep_open: bool = False,
+        app: Celery | None = None,
+    ) -> None:
+        engine = find_engine(app)
+        settings = engine.settings
+        self.description = _check_description(description)
+        self.tags = _check_tags(tags)
+        self._fields: dict[str, str | int] = {
+            "description": self.description,
+            "tags": json.dumps(self.tags),
+            "expires": _milliseconds("expires", settings.expires if expires is None else expires),
+            "linger": _milliseconds("linger", settings.linger if linger is None else linger, at_least=30),
+            "dead_expires": _milliseconds("batches_dead_expires", settings.dead_expires),
+            "keep_open": int(keep_open),
+        }
+        if callback_queue is not None:
+            self._fields["callback_queue"] = callback_queue
+        if autoflush is not None and autoflush < 1:
+            raise ConfigurationError(f"autoflush: give a number of calls from 1 on, not {autoflush!r}")
+        self._seals = not keep_open
+        self._begin(engine, secrets.token_urlsafe(16), "owner", autoflush)
+
+    def _begin(self, engine: Engine, bid: str, adder: Adder, autoflush: int | None = None) -> None:
+        self.bid = bid
+        self._engine = engine
+        self._stored = adder != "owner"
+        self._sealed = False
+        self._callbacks: list[Declared] = []
+        self._block: AbstractContextManager[None] | None = None
+        self._enrolment = Enrolment(
+            engine.app,
+            engine.store,
+            engine.sender,
+            bid,
+            adder=adder,
+            open_batch=self._open,
+            autoflush=autoflush,
+        )
+
+    @classmethod
+    def get(cls, bid: str, *, app: Celery | None = None) -> Batch:
+        """Return the stored batch with this id.
+
+        Raises:
+            NoSuchBatch: It never was, was deleted, or has expired.
+            InvalidBid: The id is malformed.
+        """
+        engine = find_engine(app)
+        return cls._stored_one(engine, engine.store.read_status(check_bid(bid)))
+
+    @classmethod
+    def all(
+        cls, tag: str | None = None, state: str | None = None, *, app: Celery | None = None
+    ) -> Iterator[Batch]:
+        """Iterate over the stored batches, newest first: those with this tag, those in this state."""
+        engine = find_engine(app)
+        for status in engine.store.list_batches():
+            if (tag is None or tag in status.tags) and (state is None or status.state == state):
+                yield cls._stored_one(engine, status)
+
+    @classmethod
+    def _stored_one(cls, engine: Engine, status: BatchStatus, adder: Adder = "other") -> Batch:
+        batch = cls.__new__(cls)
+        batch.description, batch.tags = status.description, status.tags
+        batch._seals = False
+        batch._begin(engine, status.bid, adder)
+        return batch
+
+    def __repr__(self) -> str:
+        return f"<Batch {self.bid} {self.description!r}>"
+
+    # -- declaring ------------------------------------------------------------------------------
+
+    def on(self, event: str, target: Target, /, **options: Any) -> Batch:
+        """Declare who is told, or which task is called, when an event becomes true; return the batch.
+
+        Args:
+            event: `complete`, `success`, `death` or `finish`.
+            target: A notifier's class, registered name or profile, or a signature, which is called with
+                the status (a dict) as its first argument, `.si()` ones without.
+            options: The notifier's options, over the configured ones.
+
+        Raises:
+            InvalidCallback: The event, the target or an option cannot be used.
+            ConfigurationError: The notifier's options do not make a notifier.
+            BatchSealed: The batch is stored already.
+        """
+        if self._stored:
+            raise BatchSealed(
+                f"batch {self.bid} is stored already: declare its callbacks before its first call"
+            )
+        engine = self._engine
+        tasks = known_tasks(engine.app, engine.settings.callback_tasks)
+        declared = declare_callback(
+            self._callbacks, event, target, options, registry=engine.registry, known_tasks=tasks
+        )
+        self._callbacks.append(declared)
+        return self
+
+    # -- adding ---------------------------------------------------------------------------------
+
+    def __enter__(self) -> Batch:
+        self._refuse_if_sealed()
+        if self._block is not None:
+            raise WouldDeadlock(f"batch {self.bid}: its block is open already; use the inner calls directly")
+        self._block = collecting(self._enrolment)
+        self._block.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        block, self._block = self._block, None
+        if block is not None:
+            block.__exit__(kind, exc, traceback)
+        if kind is None:
+            self._enrolment.submit()
+            self._seal_unless_open()
+        else:
+            self._enrolment.discard()
+
+    def add(self, *signatures: Signature[Any]) -> list[AsyncResult[Any]]:
+        """Add calls, all or none; return their results. Outside a block this submits and seals at once.
+
+        Raises:
+            BatchSealed: The batch was sealed before, also by an earlier `add`.
+            EnqueueError: The broker refused some; `resume()` finishes.
+        """
+        if self._block is not None:
+            return [signature.apply_async() for signature in signatures]
+        with self:
+            return [signature.apply_async() for signature in signatures]
+
+    def map(self, task: Any, iterable: Iterable[Any]) -> int:
+        """Call `task` once per item, streamed in chunks; return how many. Outside a block this then seals.
+
+        An iterable that raises leaves the batch open, with what was sent until then.
+        """
+        return self.starmap(task, ((item,) for item in iterable))
+
+    def starmap(self, task: Any, iterable: Iterable[Sequence[Any]]) -> int:
+        """Call `task` once per item with the item as its arguments; else as `map`."""
+        inside = self._block is not None
+        self._refuse_if_sealed()
+        count = 0
+        items = iter(iterable)
+        while chunk := list(islice(items, CHUNK)):
+            with collecting(self._enrolment):
+                for arguments in chunk:
+                    task.apply_async(tuple(arguments))
+            count += len(chunk)
+            if not inside:
+                self._enrolment.submit()
+        if not inside:
+            self._seal_unless_open()
+        return count
+
+    def seal(self) -> None:
+        """Say that all members are there; from here on events fire. Safe to repeat."""
+        if not self._enrolment.finished:
+            raise BatchSealed(
+                f"batch {self.bid} has calls that were not sent: call resume(), which seals too"
+            )
+        self._open()
+        self._publish(self._engine.store.seal_batch(self.bid))
+        self._sealed = True
+
+    def resume(self) -> None:
+        """After an `EnqueueError`, send what is unsent or unknown under the same ids, then seal.
+
+        Raises:
+            EnqueueError: The broker refused again.
+        """
+        self._enrolment.submit()
+        self._seal_unless_open()
+
+    # -- reading --------------------------------------------------------------------------------
+
+    def status(self) -> BatchStatus:
+        """Read the batch's status. Raises `NoSuchBatch` where it is not stored (any more)."""
+        return self._engine.store.read_status(self.bid)
+
+    def join(self, timeout: float | timedelta | None = None, event: str = "finish") -> BatchStatus:
+        """Wait until an event has fired; return the status.
+
+        Args:
+            timeout: Seconds or a `timedelta`; None waits as long as it takes.
+            event: What to wait for.
+
+        Raises:
+            BatchTimeout: It did not fire in time.
+            WouldDeadlock: Called inside the batch's own block, or by one of its members.
+            NoSuchBatch: The batch is gone.
+        """
+        if event not in list(Event):
+            raise InvalidCallback(f"there is no event {event!r}; there are {', '.join(Event)}")
+        member = current_member(self._engine.app)
+        if self._block is not None or (member is not None and member.bid == self.bid):
+            raise WouldDeadlock(f"batch {self.bid} cannot finish while this code, a part of it, waits for it")
+        seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+        if not wait_for_event(self._engine.store, self.bid, Event(event), seconds):
+            raise BatchTimeout(f"batch {self.bid}: no {event} within {seconds} s; it goes on")
+        return self.status()
+
+    def follow(self) -> Follow:
+        """Iterate over the batch's `Progress` as it moves, with `for` or `async for`, until it finished."""
+        return Follow(self._engine.store, self.bid)
+
+    def delete(self) -> bool:
+        """Remove the batch's record; return whether there was one. Its tasks run on and count nowhere."""
+        self._sealed = True
+        return self._engine.store.delete_batch(self.bid)
+
+    # -- beneath --------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        if self._stored:
+            return
+        counts = {f"callbacks:{e}": sum(1 for c in self._callbacks if c["event"] == e) for e in Event}
+        fields = {**self._fields, **counts, "callbacks": json.dumps(self._callbacks)}
+        self._engine.store.open_batch(self.bid, fields)
+        self._stored = True
+
+    def _seal_unless_open(self) -> None:
+        if self._seals:
+            self.seal()
+
+    def _publish(self, recorded: Recorded) -> None:
+        if recorded.due:
+            claims = [Claim(entry=entry, attempts=0) for entry in recorded.due]
+            self._engine.publisher.publish_due(self.bid, claims)
+
+    def _refuse_if_sealed(self) -> None:
+        if self._sealed:
+            raise BatchSealed(
+                f"batch {self.bid} takes no more calls: `add`, `map` and the end of a block seal it; put all "
+                "calls into one block, or create it with keep_open=True and call seal() at the end"
+            )
+
+
+def current_batch(app: Celery | None = None) -> Batch | None:
+    """Return the batch of the task that is running here, to add to it; None elsewhere, in callbacks too."""
+    engine = find_engine(app)
+    member = current_member(engine.app)
+    if member is None:
+        return None
+    return Batch._stored_one(engine, engine.store.read_status(member.bid), member)
+
+
+def outside_batch() -> AbstractContextManager[None]:
+    """Let the calls of a `with` block go out at once and belong to no batch."""
+    return collecting(None)
+
+
+def _check_description(description: object) -> str:
+    if isinstance(description, str) and len(description) <= DESCRIPTION_AT_MOST:
+        return description
+    raise ConfigurationError(f"description: give a text of at most {DESCRIPTION_AT_MOST} characters")
+
+
+def _check_tags(tags: Iterable[str]) -> tuple[str, ...]:
+    checked = (tags,) if isinstance(tags, str) else tuple(tags)
+    if len(checked) <= TAGS_AT_MOST and all(
+        isinstance(t, str) and 0 < len(t) <= TAG_AT_MOST for t in checked
+    ):
+        return checked
+    raise ConfigurationError(f"tags: give at most {TAGS_AT_MOST} texts of 1 to {TAG_AT_MOST} characters")
+
+
+def _milliseconds(name: str, value: float | timedelta, *, at_least: float = 0) -> int:
+    return round(read_duration(name, value, at_least=at_least).total_seconds() * 1000)

@@ -1,0 +1,155 @@
+"""`Batches(app)`: builds everything once per app, and connects it to Celery."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+from celery import Celery, bootsteps, signals
+from kombu.utils.url import maybe_sanitize_url
+
+from celery_batches_notify.delivery.attempt import Attempts, register_deliver_task
+from celery_batches_notify.delivery.outgoing import Outgoing
+from celery_batches_notify.delivery.publisher import Publisher
+from celery_batches_notify.errors import StoreUnavailable
+from celery_batches_notify.notifiers.registry import Registry
+from celery_batches_notify.settings import Settings, find_unknown_settings
+from celery_batches_notify.store.store import Store
+from celery_batches_notify.tracking.engine import ENGINE, Engine
+from celery_batches_notify.tracking.receivers import Receivers
+from celery_batches_notify.tracking.reporter import Reporter
+from celery_batches_notify.tracking.results import watch_results
+from celery_batches_notify.tracking.sender import Sender
+from celery_batches_notify.tracking.sweeper import Sweeper
+
+FLUSH_SECONDS = 5.0
+
+logger = logging.getLogger(__name__)
+
+
+class Batches:
+    """Give a Celery app batches. Call it once, beside the app, in producers and workers; again is harmless.
+
+    Args:
+        app: The app. Its configuration may still come: it is read at the first batch, or when the worker
+            starts; an app that is configured already is checked here.
+
+    Raises:
+        ConfigurationError: A setting is wrong, or there is no Redis to hold the batches.
+    """
+
+    def __new__(cls, app: Celery) -> Batches:
+        """Return the app's own extension, if it has one."""
+        return getattr(app, ENGINE, None) or super().__new__(cls)
+
+    def __init__(self, app: Celery) -> None:
+        if getattr(app, ENGINE, None) is self:
+            return
+        setattr(app, ENGINE, self)
+        self.app = app
+        self._lock = threading.RLock()
+        self._built: Parts | None = None
+        self._sender = Sender(app)
+        app.amqp.send_task_message = self._sender  # type: ignore[misc]
+        watch_results(app)
+        register_deliver_task(app, lambda: self.parts.attempts)
+        Receivers(app, lambda: self.parts.reporter).connect()
+        app.steps["worker"].add(BatchesStep)
+        if getattr(app, "configured", False):
+            self.parts  # noqa: B018 - a wrong setting is told here, not at the first batch
+
+    @property
+    def engine(self) -> Engine:
+        """What the app's batches work with. Raises `ConfigurationError`."""
+        return self.parts.engine
+
+    @property
+    def parts(self) -> Parts:
+        """Everything that was built for the app, at first use. Raises `ConfigurationError`."""
+        with self._lock:
+            if self._built is None:
+                self._built = build_parts(self.app, self._sender)
+            return self._built
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What one app's batches consist of."""
+
+    engine: Engine
+    outgoing: Outgoing
+    reporter: Reporter
+    attempts: Attempts
+    sweeper: Sweeper
+
+
+def build_parts(app: Celery, sender: Sender) -> Parts:
+    """Build everything from the app's settings; nothing is sent anywhere yet."""
+    settings = Settings.from_app(app)
+    _tell_about(app, settings)
+    store = Store(settings)
+    registry = Registry(settings)
+    publisher = Publisher(app, store, settings)
+    outgoing = Outgoing(publisher)
+    return Parts(
+        engine=Engine(
+            app=app, settings=settings, store=store, registry=registry, publisher=publisher, sender=sender
+        ),
+        outgoing=outgoing,
+        reporter=Reporter(store, outgoing, settings.report_timeout.total_seconds()),
+        attempts=Attempts(store, settings, registry),
+        sweeper=Sweeper(store, publisher, settings),
+    )
+
+
+class BatchesStep(bootsteps.StartStopStep):
+    """The worker's part: settings are checked before it starts, and its main process sweeps."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def __init__(self, parent: Any, **kwargs: Any) -> None:
+        super().__init__(parent, **kwargs)
+        self.parts: Parts = getattr(parent.app, ENGINE).parts
+        uid = f"celery_batches_notify.flush.{id(parent.app)}"
+        signals.worker_process_shutdown.connect(self.on_worker_process_shutdown, weak=False, dispatch_uid=uid)
+
+    def start(self, parent: Any) -> None:  # noqa: ARG002 - Celery's signature
+        """Begin to sweep."""
+        warn_about_store(self.parts.engine.store)
+        self.parts.sweeper.start()
+
+    def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's signature
+        """Publish what is under way, and stop sweeping."""
+        self.parts.outgoing.flush(FLUSH_SECONDS)
+        self.parts.sweeper.stop()
+
+    terminate = stop
+
+    def on_worker_process_shutdown(self, **_: Any) -> None:
+        """Publish what is under way before the pool's process goes."""
+        self.parts.outgoing.flush(FLUSH_SECONDS)
+
+
+def warn_about_store(store: Store) -> None:
+    """Warn where the store may drop keys of living batches by itself."""
+    try:
+        policy = store.read_eviction_policy()
+    except StoreUnavailable as exc:
+        logger.warning("batches: %s", exc)
+        return
+    if policy not in ("noeviction", None):
+        logger.warning(
+            "batches: the store's maxmemory-policy is %s, so it drops batches when its memory is full and "
+            "they never end: set it to noeviction, or give batches a Redis of their own",
+            policy,
+        )
+
+
+def _tell_about(app: Celery, settings: Settings) -> None:
+    where, source = maybe_sanitize_url(settings.backend_url), settings.backend_source
+    level = logging.WARNING if source == "broker_url" else logging.INFO
+    logger.log(level, "batches live in %s (from %s)", where, source)
+    for unknown in find_unknown_settings(app):
+        logger.warning("batches: there is no setting %s", unknown)

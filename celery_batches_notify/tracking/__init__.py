@@ -1,0 +1,1 @@
+"""Following members: enrolling calls on the producer's side, reporting outcomes on the worker's."""

@@ -1,0 +1,138 @@
+"""The producer's side: calls are collected, enrolled as members, and only then published."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from celery import Celery
+
+from celery_batches_notify.errors import BatchesError, EnqueueError
+from celery_batches_notify.model import Membership
+from celery_batches_notify.store.store import Store
+from celery_batches_notify.tracking.headers import write_header
+from celery_batches_notify.tracking.sender import Call, Sender
+
+CHUNK = 1000
+
+Adder = Membership | Literal["owner", "other"]
+
+
+class Enrolment:
+    """The calls of one batch on their way to the broker, resumable under the same ids.
+
+    Members are enrolled before their messages leave. A publish that raised may have left nevertheless, so
+    its member stays enrolled and `submit` sends it again under the same id: counted once, whatever happened.
+
+    Args:
+        app: The app whose calls these are.
+        store: Where members are enrolled.
+        sender: What publishes.
+        bid: The batch.
+        adder: Who adds the calls: the batch's owner, somebody else, or a running member.
+        open_batch: Stores the batch if it is not stored yet.
+        autoflush: Submit whenever so many calls wait, or None.
+    """
+
+    def __init__(
+        self,
+        app: Celery,
+        store: Store,
+        sender: Sender,
+        bid: str,
+        *,
+        adder: Adder,
+        open_batch: Callable[[], None],
+        autoflush: int | None = None,
+    ) -> None:
+        self.app = app
+        self._store = store
+        self._sender = sender
+        self._bid = bid
+        self._adder = adder
+        self._open_batch = open_batch
+        self._autoflush = autoflush
+        self._collected: list[Call] = []
+        self._leaving: list[Call] = []
+        self._next = 0
+        self._eager: dict[str, Membership] = {}
+        self._eager_error: BatchesError | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether all that was submitted has left."""
+        return not self._leaving
+
+    def collect(self, call: Call) -> None:
+        """Take a call; it leaves with the next `submit`."""
+        self._collected.append(call)
+        if self._autoflush and len(self._collected) >= self._autoflush:
+            self.submit()
+
+    def holds(self, task_id: str) -> bool:
+        """Whether a call is collected and has not left."""
+        return any(call.task_id == task_id for call in self._collected)
+
+    def discard(self) -> None:
+        """Forget what was collected."""
+        self._collected = []
+
+    def enrol_eager(self, task_id: str) -> Membership | None:
+        """Enrol a call that Celery runs right here; it would swallow an error, so that waits for `submit`."""
+        if task_id in self._eager:  # a retry
+            return self._eager[task_id]
+        try:
+            self._open_batch()
+            index = self._store.enrol_members(self._bid, self._next, [task_id], self._adder)
+        except BatchesError as exc:
+            self._eager_error = exc
+            return None
+        self._next = index + 1
+        self._eager[task_id] = Membership(bid=self._bid, index=index, task_id=task_id)
+        return self._eager[task_id]
+
+    def submit(self) -> None:
+        """Enrol what was collected, then publish it and what an earlier `submit` left.
+
+        Raises:
+            EnqueueError: The broker refused; the rest waits here for the next `submit`.
+            BatchSealed: The batch takes no more members.
+        """
+        if self._eager_error is not None:
+            raise self._eager_error
+        self._leaving += self._collected
+        self._collected = []
+        self._open_batch()
+        self._enrol([call for call in self._leaving if call.index is None])
+        self._publish([call for call in self._leaving if call.sent is not True])
+        self._leaving = []
+
+    def _enrol(self, calls: Sequence[Call]) -> None:
+        for start in range(0, len(calls), CHUNK):
+            chunk = calls[start : start + CHUNK]
+            ids = [call.task_id for call in chunk]
+            first = self._store.enrol_members(self._bid, self._next, ids, self._adder)
+            self._next = first + len(chunk)
+            for index, call in enumerate(chunk, first):
+                call.index = index
+
+    def _publish(self, calls: Sequence[Call]) -> None:
+        """The narrow place where calls become messages."""
+        if not calls:
+            return
+        try:
+            with self.app.producer_or_acquire() as producer:
+                for call in calls:
+                    member = Membership(bid=self._bid, index=call.index or 0, task_id=call.task_id)
+                    write_header(call.message.headers, member)
+                    call.sent = None
+                    self._sender.send(producer, call.name, call.message, **call.options)
+                    call.sent = True
+        except Exception as exc:
+            raise self._refused() from exc
+
+    def _refused(self) -> EnqueueError:
+        def ids(sent: bool | None) -> list[str]:
+            return [call.task_id for call in self._leaving if call.sent is sent]
+
+        return EnqueueError(self._bid, sent=ids(True), unsent=ids(False), unknown=ids(None))

@@ -1,0 +1,74 @@
+"""What a message says about its batch: reading and writing the `batches` header."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from celery import Celery
+
+from celery_batches_notify.delivery.publisher import HEADER, callback_id
+from celery_batches_notify.errors import InvalidBid
+from celery_batches_notify.model import Membership, check_bid
+
+Headers = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryRef:
+    """Which delivery a callback's message is."""
+
+    bid: str
+    entry: str
+
+
+def read_header(value: object, task_id: str | None) -> Membership | DeliveryRef | None:
+    """Read the header of the task with this id; None where it claims nothing, or nothing it may claim."""
+    if not isinstance(value, dict) or not isinstance(task_id, str):
+        return None
+    try:
+        bid = check_bid(value.get("bid"))
+    except InvalidBid:
+        return None
+    index, round_, entry = value.get("index"), value.get("round", 0), value.get("delivery")
+    if type(index) is int and type(round_) is int and index >= 0 and round_ >= 0:
+        return Membership(bid=bid, index=index, task_id=task_id, round=round_)
+    if isinstance(entry, str) and task_id == callback_id(bid, entry):
+        return DeliveryRef(bid=bid, entry=entry)
+    return None
+
+
+def read_request(request: Any) -> Membership | DeliveryRef | None:
+    """Read what the message of a task claims; eager calls have it among their `headers` only."""
+    get = request.get if isinstance(request, dict) else partial(getattr, request)
+    return read_header(get(HEADER, None) or (get("headers", None) or {}).get(HEADER), get("id", None))
+
+
+def mark_of(member: Membership) -> Headers:
+    """What the header of a member's message says."""
+    return {"bid": member.bid, "index": member.index} | ({"round": member.round} if member.round else {})
+
+
+def write_header(headers: Headers, member: Membership) -> None:
+    """Mark a message as a member's.
+
+    Where somebody (Sentry) put an inner `headers` into it, Celery's retry keeps only that one.
+    """
+    headers[HEADER] = mark_of(member)
+    if isinstance(headers.get("headers"), dict):
+        headers["headers"] = {**headers["headers"], HEADER: headers[HEADER]}
+
+
+def strip_header(headers: Headers) -> None:
+    """Take a member's mark off a message that is not the member's (its headers were passed on by hand)."""
+    headers.pop(HEADER, None)
+    if isinstance(headers.get("headers"), dict):
+        headers["headers"] = {k: v for k, v in headers["headers"].items() if k != HEADER}
+
+
+def current_member(app: Celery) -> Membership | None:
+    """The member that this thread is running, or None."""
+    task = app.current_worker_task
+    claim = read_request(task.request) if task else None
+    return claim if isinstance(claim, Membership) else None

@@ -1,0 +1,69 @@
+"""How an execution ended, read from what Celery tells. Pure: no I/O."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery_batches_notify.model import Failure, Outcome, State
+
+CLASS_AT_MOST = 200
+MESSAGE_AT_MOST = 2000
+BACKTRACE_AT_MOST = 4000
+
+
+def succeeded() -> Outcome:
+    """It returned."""
+    return Outcome(state=State.SUCCEEDED)
+
+
+def failing(request: Any, task: str, exc: BaseException, backtrace: object) -> Outcome:
+    """It raised, and will be tried again."""
+    return _failed(State.FAILING, None, request, task, exc, backtrace)
+
+
+def dead(request: Any, task: str, reason: str, exc: object, backtrace: object = None) -> Outcome:
+    """It will not run again by itself, for this reason."""
+    return _failed(State.DEAD, reason, request, task, exc, backtrace)
+
+
+def attempt_of(request: Any) -> int:
+    """Which attempt this was, from 1: of a request, or of a message's headers."""
+    retries = request.get("retries") if isinstance(request, dict) else getattr(request, "retries", 0)
+    return (retries or 0) + 1
+
+
+def _failed(
+    state: State, reason: str | None, request: Any, task: str, exc: object, backtrace: object
+) -> Outcome:
+    attempt = attempt_of(request)
+    task_id = request.get("id") if isinstance(request, dict) else request.id
+    failure = Failure(
+        task_id=str(task_id),
+        task=str(task)[:CLASS_AT_MOST],
+        error_class=_class_of(exc)[:CLASS_AT_MOST],
+        error_message=_cap(_message_of(exc), MESSAGE_AT_MOST),
+        backtrace=_cap(str(backtrace), -BACKTRACE_AT_MOST) if backtrace else None,
+        retries=attempt - 1,
+    )
+    return Outcome(state=state, attempt=attempt, reason=reason, failure=failure)
+
+
+def _class_of(exc: object) -> str:
+    wrapped = getattr(exc, "exc_cls_name", None)  # Celery's stand-in for an exception it cannot pickle
+    if isinstance(wrapped, str):
+        return wrapped
+    kind = type(exc)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _message_of(exc: object) -> str:
+    try:
+        return str(exc)
+    except Exception as broken:  # noqa: BLE001 - a user's __str__ may raise anything
+        return f"<{type(exc).__name__}.__str__ raised {type(broken).__name__}>"
+
+
+def _cap(text: str, length: int) -> str:
+    """Keep the first characters, or the last where `length` is negative; surrogates do not survive JSON."""
+    cut = text[:length] if length > 0 else text[length:]
+    return cut.encode("utf-8", "replace").decode("utf-8")

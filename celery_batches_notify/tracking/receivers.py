@@ -1,0 +1,185 @@
+"""The Celery signals that say how a task ended: each receiver reads, and hands on to the reporter."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakValueDictionary
+
+from celery import Celery, signals
+from celery.exceptions import Ignore, TaskRevokedError, WorkerLostError
+from celery.states import IGNORED, REJECTED, SUCCESS
+
+from celery_batches_notify.delivery.publisher import DELIVER_TASK, HEADER
+from celery_batches_notify.model import Membership, Outcome
+from celery_batches_notify.tracking import outcomes
+from celery_batches_notify.tracking.headers import DeliveryRef, mark_of, read_header, read_request
+from celery_batches_notify.tracking.reporter import Reporter
+from celery_batches_notify.tracking.sender import collecting, open_block
+
+BRIEFLY_SECONDS = 1.0
+WORKER_LOST_DELAY_SECONDS = 5.0
+REPLACED = "Replaced by new task"  # what Task.replace says when it raises Ignore
+_SIGNALS = (
+    "task_received",
+    "task_prerun",
+    "task_success",
+    "task_failure",
+    "task_retry",
+    "task_revoked",
+    "task_unknown",
+    "task_rejected",
+    "task_internal_error",
+    "task_postrun",
+)
+
+
+class Receivers:
+    """What one app's tasks tell: in the worker's main process and its children, eager ones anywhere."""
+
+    def __init__(self, app: Celery, reporter: Callable[[], Reporter]) -> None:
+        self._app = app
+        self._reporter = reporter
+        # The main process gets signals without a request: what this worker holds answers for them.
+        self._held: WeakValueDictionary[str, Any] = WeakValueDictionary()
+
+    def connect(self) -> None:
+        """Listen to Celery's signals."""
+        for name in _SIGNALS:
+            signal = getattr(signals, name)
+            uid = f"celery_batches_notify.{name}.{id(self._app)}"
+            signal.connect(getattr(self, f"on_{name}"), weak=False, dispatch_uid=uid)
+
+    def on_task_received(self, sender: Any, request: Any, **_: Any) -> None:
+        """Remember a member's request for signals that come without one."""
+        if sender.app is self._app and HEADER in request.request_dict:
+            self._held[request.id] = request
+
+    def on_task_prerun(self, task: Any, **_: Any) -> None:
+        """Enrol an eager call of an open block; note when a member began."""
+        if task.app is not self._app:
+            return
+        request = task.request
+        if request.is_eager:
+            self._begin_eager(task)
+        if getattr(request, HEADER, None):
+            request.batches_began = time.monotonic()
+
+    def on_task_success(self, sender: Any, **_: Any) -> None:
+        """It returned."""
+        if sender.app is self._app:
+            sender.request.batches_reported = True
+            self._end(sender.request, outcomes.succeeded())
+
+    def on_task_failure(self, sender: Any, task_id: str, exception: Any, einfo: Any, **_: Any) -> None:
+        """It raised for good, or its process was lost."""
+        if sender.app is not self._app:
+            return
+        request = sender.request if sender.request.id == task_id else self._request_of(task_id)
+        lost = isinstance(exception, WorkerLostError)
+        backtrace = getattr(einfo, "traceback", None)
+        outcome = outcomes.dead(request, sender.name, "lost" if lost else "failed", exception, backtrace)
+        self._end(request, outcome, lost=lost)
+
+    def on_task_retry(
+        self, sender: Any, request: Any, reason: Any = None, einfo: Any = None, **_: Any
+    ) -> None:
+        """It raised and will be tried again; without a reason only the connection was lost."""
+        if sender.app is self._app and reason is not None:
+            exc = getattr(reason, "exc", None) or reason
+            backtrace = getattr(einfo, "traceback", None)
+            self._end(request, outcomes.failing(request, sender.name, exc, backtrace))
+
+    def on_task_revoked(self, sender: Any, request: Any, terminated: bool, expired: bool, **_: Any) -> None:
+        """It was revoked or had expired before it ran, or was terminated while it ran."""
+        if sender.app is self._app:
+            reason = "expired" if expired else "terminated" if terminated else "revoked"
+            self._end(request, outcomes.dead(request, sender.name, reason, TaskRevokedError(reason)))
+
+    def on_task_unknown(self, sender: Any, message: Any, exc: Any, name: str, **_: Any) -> None:
+        """The worker has no such task."""
+        self._refused(sender, message, name, "not registered", exc)
+
+    def on_task_rejected(self, sender: Any, message: Any, exc: Any, **_: Any) -> None:
+        """The worker cannot read the message."""
+        name = str((message.headers or {}).get("task"))
+        self._refused(sender, message, name, "rejected", exc or ValueError("unreadable message"))
+
+    def on_task_internal_error(self, sender: Any, request: Any, exception: Any, einfo: Any, **_: Any) -> None:
+        """Celery itself failed around the task; where the task had returned, that was counted before."""
+        if sender.app is self._app:
+            backtrace = getattr(einfo, "traceback", None)
+            self._end(request, outcomes.dead(request, sender.name, "internal error", exception, backtrace))
+
+    def on_task_postrun(self, task: Any, state: Any, retval: Any, **_: Any) -> None:
+        """It ended in a way that has no signal of its own."""
+        if task.app is not self._app:
+            return
+        request = task.request
+        if (block := getattr(request, "batches_block", None)) is not None:
+            block.__exit__(None, None, None)
+        returned = state == SUCCESS and not getattr(request, "batches_reported", False)
+        ignored = state == IGNORED and not (isinstance(retval, Ignore) and str(retval) == REPLACED)
+        if returned or ignored:
+            self._end(request, outcomes.succeeded())
+        elif state == REJECTED and not (getattr(retval, "requeue", False) and task.acks_late):
+            self._end(request, outcomes.dead(request, task.name, "rejected", retval))
+
+    def _begin_eager(self, task: Any) -> None:
+        """An eager call never becomes a message: it is enrolled as it starts, and what it calls is not."""
+        if block := open_block(self._app):
+            if member := block.enrol_eager(task.request.id):
+                setattr(task.request, HEADER, mark_of(member))
+            task.request.batches_block = collecting(None)
+            task.request.batches_block.__enter__()
+
+    def _end(self, request: Any, outcome: Outcome, *, lost: bool = False) -> None:
+        claim = read_request(request)
+        if isinstance(claim, Membership):
+            self._reporter().report(claim, outcome, seconds=self._seconds_for(request))
+        elif isinstance(claim, DeliveryRef):
+            self._settle(claim, getattr(request, "task", None), outcome, lost=lost)
+
+    def _settle(self, ref: DeliveryRef, task: str | None, outcome: Outcome, *, lost: bool) -> None:
+        if lost:
+            self._reporter().settle(ref, "due", delay_seconds=WORKER_LOST_DELAY_SECONDS)
+        elif task == DELIVER_TASK or outcome.state == outcome.state.FAILING:
+            return  # a notification notes its own attempts, and a retry is Celery's
+        else:
+            delivered = outcome.state == outcome.state.SUCCEEDED
+            self._reporter().settle(ref, "delivered" if delivered else "given_up")
+
+    def _refused(self, consumer: Any, message: Any, name: str, reason: str, exc: Any) -> None:
+        headers = message.headers or {}
+        claim = read_header(headers.get(HEADER), headers.get("id"))
+        if consumer.app is not self._app or claim is None:
+            return
+        outcome = outcomes.dead(headers, name, reason, exc)
+        if isinstance(claim, Membership):
+            self._reporter().report(claim, outcome, seconds=BRIEFLY_SECONDS)
+        else:
+            self._settle(claim, name, outcome, lost=False)
+
+    def _request_of(self, task_id: str) -> Any:
+        """The request of a task that this worker holds: a message's, without what running adds to it."""
+        held = self._held.get(task_id)
+        return held._context if held is not None else _Unknown(task_id)
+
+    def _seconds_for(self, request: Any) -> float:
+        """How long reporting may take: never more than half of what the time limits leave."""
+        began = getattr(request, "batches_began", None)
+        if began is None:
+            return BRIEFLY_SECONDS
+        limits = [limit for limit in (getattr(request, "timelimit", None) or ()) if limit]
+        left = min(limits) - (time.monotonic() - began) if limits else float("inf")
+        return min(self._reporter().patience_seconds, max(left / 2, 0.0))
+
+
+class _Unknown:
+    """A request of which only the id is known: nobody's member."""
+
+    retries = 0
+
+    def __init__(self, task_id: str) -> None:
+        self.id = task_id

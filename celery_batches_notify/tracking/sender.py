@@ -1,0 +1,119 @@
+"""The one place that sees every message on its way out: into the open block, or to the broker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+from celery import Celery
+from kombu import serialization
+from kombu.exceptions import EncodeError
+from kombu.utils import json
+
+from celery_batches_notify.delivery.publisher import HEADER
+from celery_batches_notify.errors import UnserialisableCall
+from celery_batches_notify.model import Membership
+from celery_batches_notify.tracking.headers import Headers, current_member, strip_header, write_header
+
+Send = Callable[..., Any]
+
+
+@dataclass(slots=True, kw_only=True)
+class Call:
+    """One task message that waits to be sent: what Celery wanted to send, and what has become of it."""
+
+    task_id: str
+    name: str
+    message: Any
+    options: dict[str, Any]
+    index: int | None = None
+    sent: bool | None = False
+
+
+class Block(Protocol):
+    """What takes the calls of a `with` block."""
+
+    app: Celery
+
+    def collect(self, call: Call) -> None:
+        """Take a call."""
+        ...
+
+    def enrol_eager(self, task_id: str) -> Membership | None:
+        """Enrol a call that is about to run right here; None where that failed (the block's end tells)."""
+        ...
+
+    def holds(self, task_id: str) -> bool:
+        """Whether the call waits here."""
+        ...
+
+
+_block: ContextVar[Block | None] = ContextVar("celery_batches_notify_block", default=None)
+
+
+@contextmanager
+def collecting(block: Block | None) -> Iterator[None]:
+    """Let `block` take the calls of this context; None lets them go out at once."""
+    token = _block.set(block)
+    try:
+        yield
+    finally:
+        _block.reset(token)
+
+
+def open_block(app: Celery) -> Block | None:
+    """The innermost block of this context, if it takes calls of this app."""
+    block = _block.get()
+    return block if block is not None and block.app is app else None
+
+
+class Sender:
+    """Stands where Celery's `app.amqp.send_task_message` stood."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+
+    def __call__(self, producer: Any, name: str, message: Any, **options: Any) -> Any:
+        """Send a message, or give it to the block that collects."""
+        message.headers.update(options.pop("headers", None) or {})  # as Celery itself does later
+        task_id = message.headers["id"]
+        running = self._app.current_worker_task
+        if running is not None and running.request.id == task_id:
+            # A retry or replacement of the running task is that task still: it keeps its mark and leaves.
+            if member := current_member(self._app):
+                write_header(message.headers, member)
+            return self.send(producer, name, message, **options)
+        _strip(message.headers)
+        if block := open_block(self._app):
+            block.collect(self._snapshot(task_id, name, message, options))
+            return None
+        return self.send(producer, name, message, **options)
+
+    @cached_property
+    def send(self) -> Send:
+        """Celery's own sender."""
+        return self._app.amqp._create_task_sender()  # type: ignore[attr-defined,no-any-return]
+
+    def _snapshot(self, task_id: str, name: str, message: Any, options: dict[str, Any]) -> Call:
+        """Fix the arguments as they are now, and refuse at once what could not be sent later."""
+        serializer = options.get("serializer") or self._app.conf.task_serializer
+        try:
+            content_type, encoding, body = serialization.dumps(message.body, serializer=serializer)
+            json.dumps(message.headers)
+        except (EncodeError, TypeError, ValueError) as exc:
+            raise UnserialisableCall(
+                f"{name}: this call cannot be sent with the serializer {serializer!r} ({exc}); nothing of it "
+                "was enrolled: pass plain values, or an id by which the task finds the rest"
+            ) from exc
+        fixed = tuple(serialization.loads(body, content_type, encoding, accept={content_type}))
+        return Call(task_id=task_id, name=name, message=message._replace(body=fixed), options=options)
+
+
+def _strip(headers: Headers) -> None:
+    mark = headers.get(HEADER)
+    if isinstance(mark, dict) and "delivery" not in mark:
+        strip_header(headers)

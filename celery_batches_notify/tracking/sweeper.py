@@ -1,0 +1,78 @@
+"""Sweeping: any worker publishes what another one left behind."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from celery_batches_notify.delivery.publisher import Publisher
+from celery_batches_notify.errors import BatchesError, NoSuchBatch
+from celery_batches_notify.settings import Settings
+from celery_batches_notify.store.connection import store_errors
+from celery_batches_notify.store.lists import LiveBatch
+from celery_batches_notify.store.store import Store
+
+LOCK_INTERVALS = 1.5
+
+logger = logging.getLogger(__name__)
+
+
+class Sweeper:
+    """A thread in each worker's main process; one of them works at a time."""
+
+    def __init__(self, store: Store, publisher: Publisher, settings: Settings) -> None:
+        self._store = store
+        self._publisher = publisher
+        self._settings = settings
+        self._interval = settings.sweep_interval.total_seconds()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start sweeping in the background."""
+        self._stop.clear()
+        self._thread = threading.Thread(target=self._run, name="batches-sweeper", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread, after the batch it is at."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=self._interval)
+
+    def sweep(self) -> None:
+        """Look once at every live batch."""
+        for batch in self._store.walk_live():
+            if self._stop.is_set():
+                return
+            try:
+                self._look_after(batch)
+            except NoSuchBatch:
+                continue
+
+    def _look_after(self, batch: LiveBatch) -> None:
+        if batch.ended:
+            self._store.retire_batch(batch)
+        elif batch.has_due and (claims := self._store.claim_deliveries(batch.bid)):
+            logger.info("batch callbacks left behind", extra={"bid": batch.bid, "count": len(claims)})
+            self._publisher.publish_due(batch.bid, claims)
+
+    def _run(self) -> None:
+        lock = self._store.sweep_lock(self._interval * LOCK_INTERVALS)
+        while True:
+            try:
+                with store_errors(self._settings):
+                    held = lock.hold()
+                if held:
+                    self.sweep()
+            except BatchesError as exc:
+                logger.warning("batches not swept: %s", exc)
+            except Exception:
+                logger.exception("batches not swept")
+            if self._stop.wait(self._interval):
+                break
+        try:
+            with store_errors(self._settings):
+                lock.release()
+        except BatchesError as exc:
+            logger.debug("sweeper's lock not released: %s", exc)

@@ -1,0 +1,24 @@
+"""The app that test workers run."""
+
+from __future__ import annotations
+
+import os
+
+from celery import Celery
+from proj_tasks import declare_tasks
+
+from celery_batches_notify import Batches
+
+URL = os.environ["BATCHES_TEST_URL"]
+
+app = Celery("proj", broker=os.environ.get("BATCHES_TEST_BROKER", URL))
+app.conf.update(
+    result_backend=os.environ.get("BATCHES_TEST_BACKEND"),
+    batches_backend_url=URL,
+    batches_sweep_interval=1,
+    batches_linger=int(os.environ.get("BATCHES_TEST_LINGER", "60")),
+    broker_connection_retry_on_startup=True,
+    worker_prefetch_multiplier=16,
+)
+Batches(app)
+declare_tasks(app)

@@ -1,0 +1,78 @@
+"""The tasks that test workers run, for any app: producers of tests know them too."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from celery import Celery, current_app
+from redis import Redis
+
+from celery_batches_notify import current_batch
+
+
+def note(*words: object) -> None:
+    """Write down what happened, where the test can read it."""
+    client = Redis.from_url(os.environ["BATCHES_TEST_URL"])
+    client.rpush("notes", " ".join(map(str, words)))
+    client.expire("notes", 600)
+    client.close()
+
+
+def ok(x: object = None) -> object:
+    return x
+
+
+def slow(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+def fail(x: object = None) -> None:
+    raise ValueError(f"failed {x}")
+
+
+def unserialisable() -> object:
+    return object()
+
+
+def succeed_at(self, attempt: int) -> int:
+    if self.request.retries + 1 < attempt:
+        raise self.retry(exc=RuntimeError(f"attempt {self.request.retries + 1}"), countdown=0.05)
+    return attempt
+
+
+def fail_twice() -> None:
+    raise KeyError("again")
+
+
+def callback(status: dict, *words: str) -> None:
+    note("callback", status["bid"], *words, status["state"], status["total"], status["succeeded"])
+
+
+def silent(*words: str) -> None:
+    note("silent", *words)
+
+
+def add_more(n: int) -> None:
+    with current_batch():
+        for i in range(n):
+            current_app.tasks["proj.ok"].delay(i)
+
+
+def which_batch(*_: object) -> None:
+    batch = current_batch()
+    note("which", batch.bid if batch else None)
+
+
+OPTIONS = {
+    "succeed_at": {"bind": True, "max_retries": 3},
+    "fail_twice": {"autoretry_for": (KeyError,), "max_retries": 1, "default_retry_delay": 0.05},
+    "unserialisable": {"ignore_result": False},
+}
+
+
+def declare_tasks(app: Celery) -> None:
+    """Give an app the tasks."""
+    for task in (ok, slow, fail, unserialisable, succeed_at, fail_twice, callback, silent, add_more, which_batch):
+        app.task(task, name=f"proj.{task.__name__}", shared=False, **OPTIONS.get(task.__name__, {}))
