@@ -74,5 +74,16 @@ OPTIONS = {
 
 def declare_tasks(app: Celery) -> None:
     """Give an app the tasks."""
-    for task in (ok, slow, fail, unserialisable, succeed_at, fail_twice, callback, silent, add_more, which_batch):
+    for task in (
+        ok,
+        slow,
+        fail,
+        unserialisable,
+        succeed_at,
+        fail_twice,
+        callback,
+        silent,
+        add_more,
+        which_batch,
+    ):
         app.task(task, name=f"proj.{task.__name__}", shared=False, **OPTIONS.get(task.__name__, {}))

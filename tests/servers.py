@@ -54,15 +54,13 @@ def running_worker(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a real worker of `tests/proj.py` in a process of its own."""
     env = {**os.environ, "BATCHES_TEST_URL": url, "PYTHONPATH": f"{TESTS.parent}:{TESTS}", **environment}
-    log = Path(os.environ.get("BATCHES_TEST_LOGS", "/tmp")) / f"batches-worker-{os.getpid()}-{pool}.log"  # noqa: S108
+    log = Path(os.environ.get("BATCHES_TEST_LOGS", "/tmp")) / f"batches-worker-{os.getpid()}-{pool}.log"
     command = [python, "-m", "celery", "-A", "proj", "worker", "-P", pool, "-c", "2", "-l", "INFO", *options]
     with log.open("wb") as out, run_until_we_end(command, env=env, stdout=out, stderr=out) as process:
         wait_until(lambda: b" ready." in log.read_bytes() or process.poll() is not None, what="the worker")
         assert process.poll() is None, log.read_text()[-3000:]
         process.log = log  # type: ignore[attr-defined]
         yield process
-
-
 
 
 def rabbitmq_url() -> str | None:

@@ -49,7 +49,10 @@ def app(make_app: Callable[..., Celery]) -> Celery:
 def waiting_messages(app: Celery) -> list[object]:
     """Take the messages that wait in the memory broker's queue."""
     messages = []
-    with app.connection_for_read() as connection, connection.SimpleQueue(app.conf.task_default_queue) as queue:
+    with (
+        app.connection_for_read() as connection,
+        connection.SimpleQueue(app.conf.task_default_queue) as queue,
+    ):
         while queue.qsize():
             message = queue.get_nowait()
             message.ack()
@@ -345,7 +348,10 @@ def test_a_broker_that_refuses_leaves_the_batch_open_and_resume_finishes_it(app:
 
 def test_a_store_that_is_away_sends_nothing_and_names_itself(make_app: Callable[..., Celery]) -> None:
     app = make_app(batches_backend_url="redis://127.0.0.1:1/0")
-    with pytest.raises(StoreUnavailable, match=r"redis://127.0.0.1:1/0 does not answer") as told, Batch(app=app):
+    with (
+        pytest.raises(StoreUnavailable, match=r"redis://127.0.0.1:1/0 does not answer") as told,
+        Batch(app=app),
+    ):
         app.send_task("add", (1,))
     assert waiting_messages(app) == []
     assert "batches_backend_url" in str(told.value)
@@ -465,7 +471,9 @@ def test_a_batch_nobody_stored_is_no_such_batch(app: Celery) -> None:
         Batch(app=app).join(1)
 
 
-@pytest.mark.parametrize("bid", ["", "short", "x" * 65, "a/b/c/d/e/f/g", "{0123456789}", "0123456789\n", None])
+@pytest.mark.parametrize(
+    "bid", ["", "short", "x" * 65, "a/b/c/d/e/f/g", "{0123456789}", "0123456789\n", None]
+)
 def test_a_malformed_bid_touches_no_key(app: Celery, redis: Redis, bid: str) -> None:
     with pytest.raises(InvalidBid):
         Batch.get(bid, app=app)
@@ -632,7 +640,9 @@ def test_eager_calls_are_enrolled_counted_and_their_callbacks_run_inline(eager: 
 
 
 def test_an_eager_failure_counts_as_dead(eager: Celery) -> None:
-    batch = Batch(app=eager).on("death", eager.tasks["told"].s("dead") | eager.tasks["told"].si({"state": 0, "total": 0}, "x"))
+    batch = Batch(app=eager).on(
+        "death", eager.tasks["told"].s("dead") | eager.tasks["told"].si({"state": 0, "total": 0}, "x")
+    )
     with batch:
         eager.tasks["fails"].delay()
         group(eager.tasks["add"].s(i) for i in range(2))()

@@ -105,8 +105,12 @@ def test_twenty_batches_of_200_members_count_exactly_and_fire_once(
         assert tokens.count("$") == (kinds["fail"] == 0)
         if not kinds["fail"] and not kinds["retry"]:
             assert tokens == "+" * 200 + "!$"
-        expected = ["death"] * (kinds["fail"] > 0) + ["complete", "finish"] + ["success"] * (kinds["fail"] == 0)
-        wait_until(lambda b=batch: [c.event for c in b.status().callbacks if c.state == "delivered"] == expected)
+        expected = (
+            ["death"] * (kinds["fail"] > 0) + ["complete", "finish"] + ["success"] * (kinds["fail"] == 0)
+        )
+        wait_until(
+            lambda b=batch: [c.event for c in b.status().callbacks if c.state == "delivered"] == expected
+        )
         told = [n.split()[2] for n in notes(redis) if n.startswith(f"callback {batch.bid}")]
         assert sorted(told) == sorted(expected)
 
@@ -144,7 +148,9 @@ def test_a_task_that_no_worker_has_is_dead(pool: str, app: Celery) -> None:
     assert (status.dead, status.failure_info[0].task) == (1, "proj.missing")
 
 
-def test_callbacks_of_all_kinds_are_called_with_the_status_first(prefork: None, app: Celery, redis: Redis) -> None:
+def test_callbacks_of_all_kinds_are_called_with_the_status_first(
+    prefork: None, app: Celery, redis: Redis
+) -> None:
     silent, told = app.tasks["proj.silent"], app.tasks["proj.callback"]
     batch = Batch(app=app)
     batch.on("success", told.s("plain")).on("success", silent.si("alone"))
@@ -167,7 +173,9 @@ def test_a_callback_that_fails_for_good_is_given_up_and_the_batch_stands(prefork
     wait_until(lambda: batch.status().callbacks[0].state == "given_up")
 
 
-def test_a_callback_knows_no_current_batch_and_a_member_does(prefork: None, app: Celery, redis: Redis) -> None:
+def test_a_callback_knows_no_current_batch_and_a_member_does(
+    prefork: None, app: Celery, redis: Redis
+) -> None:
     batch = Batch(app=app).on("success", app.tasks["proj.which_batch"].s())
     batch.add(app.signature("proj.which_batch"))
     batch.join(timeout=30)

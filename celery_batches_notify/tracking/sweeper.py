@@ -6,7 +6,7 @@ import logging
 import threading
 
 from celery_batches_notify.delivery.publisher import Publisher
-from celery_batches_notify.errors import BatchesError, NoSuchBatch
+from celery_batches_notify.errors import BatchesError, StoreUnavailable
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.connection import store_errors
 from celery_batches_notify.store.lists import LiveBatch
@@ -47,8 +47,10 @@ class Sweeper:
                 return
             try:
                 self._look_after(batch)
-            except NoSuchBatch:
-                continue
+            except StoreUnavailable:
+                raise
+            except Exception as exc:  # noqa: BLE001 - one broken batch must not stop the rest
+                logger.warning("batch not swept: %r", exc, extra={"bid": batch.bid})
 
     def _look_after(self, batch: LiveBatch) -> None:
         if batch.ended:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -34,10 +34,10 @@ class Scripted:
 
 
 @pytest.fixture
-def app(make_app: Callable[..., Celery]) -> Iterator[Celery]:
+def app(make_app: Callable[..., Celery]) -> Celery:
     SENT.clear()
     ANSWERS.clear()
-    yield make_app(
+    return make_app(
         batches_notifiers={"scripted": f"{__name__}.Scripted"}, batches_web_url="https://ops.example.com/b/"
     )
 

@@ -45,7 +45,10 @@ def told(*_: object) -> None:
 def app(make_app: Callable[..., Celery]) -> Celery:
     app = make_app(
         batches_notifiers={"pager": f"{__name__}.Pager"},
-        batches_notifications={"pager": {"to": "all", "user": "me", "url": "https://a/x"}, "pager:boss": {"to": "boss"}},
+        batches_notifications={
+            "pager": {"to": "all", "user": "me", "url": "https://a/x"},
+            "pager:boss": {"to": "boss"},
+        },
         batches_callback_tasks=["elsewhere"],
     )
     app.task(told, name="told", shared=False)
@@ -111,7 +114,9 @@ def test_an_unregistered_task_is_refused_also_inside_a_canvas(app: Celery) -> No
         chord([app.tasks["told"].s()], app.signature("nowhere")),
         chord([app.signature("nowhere")], app.tasks["told"].s()),
     ):
-        with pytest.raises(InvalidCallback, match=r"'nowhere' is not registered here: .*batches_callback_tasks"):
+        with pytest.raises(
+            InvalidCallback, match=r"'nowhere' is not registered here: .*batches_callback_tasks"
+        ):
             Batch(app=app).on("complete", signature)
 
 

@@ -43,12 +43,18 @@ def queued(app: Celery, queue: str) -> list[dict]:
     ],
 )
 def test_the_signatures_own_queue_wins_then_the_batchs_then_the_settings(
-    make_app: Callable[..., Celery], own: str | None, batch_queue: str | None, setting: str | None, expected: str | None
+    make_app: Callable[..., Celery],
+    own: str | None,
+    batch_queue: str | None,
+    setting: str | None,
+    expected: str | None,
 ) -> None:
     app = make_app(batches_callback_queue=setting, task_create_missing_queues=True)
     app.task(told, name="told", shared=False)
     signature = app.tasks["told"].s()
-    batch = Batch(app=app, callback_queue=batch_queue).on("complete", signature.set(queue=own) if own else signature)
+    batch = Batch(app=app, callback_queue=batch_queue).on(
+        "complete", signature.set(queue=own) if own else signature
+    )
     batch.on("complete", app.tasks["told"].s() | app.tasks["told"].s())
     batch.seal()
     headers = queued(app, expected or app.conf.task_default_queue)
@@ -84,7 +90,12 @@ def test_a_broker_that_is_away_leaves_callbacks_due_and_the_seal_stands(
 
     with embedded_server(port=port):
         engine = app._batches_engine.engine
-        wait_until(lambda: engine.publisher.publish_due(batch.bid, engine.store.claim_deliveries(batch.bid)) or published())
+        wait_until(
+            lambda: (
+                engine.publisher.publish_due(batch.bid, engine.store.claim_deliveries(batch.bid))
+                or published()
+            )
+        )
 
 
 def test_a_callback_that_can_never_be_published_is_given_up_and_the_next_ones_go(

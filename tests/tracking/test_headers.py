@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import pytest
+
+from celery_batches_notify.model import Membership
+from celery_batches_notify.tracking.headers import DeliveryRef, read_header, strip_header, write_header
+
+BID = "0123456789abcdefABCD-_"
+
+
+def test_a_members_mark_is_read_as_it_was_written() -> None:
+    for round_ in (0, 3):
+        member = Membership(bid=BID, index=7, task_id="t", round=round_)
+        headers: dict[str, object] = {"id": "t", "headers": {"trace": 1}}
+        write_header(headers, member)
+        assert read_header(headers["batches"], "t") == member
+        assert headers["headers"] == {"trace": 1, "batches": headers["batches"]}
+    assert headers["batches"] == {"bid": BID, "index": 7, "round": 3}
+
+
+def test_a_callbacks_mark_counts_only_under_its_own_id() -> None:
+    mark = {"bid": BID, "delivery": "complete:0"}
+    assert read_header(mark, f"cb_{BID}_complete_0") == DeliveryRef(bid=BID, entry="complete:0")
+    assert read_header(mark, f"cb_{BID}_complete_1") is None
+    assert read_header(mark, "t") is None
+
+
+@pytest.mark.parametrize(
+    "mark",
+    [
+        None,
+        [],
+        "text",
+        {},
+        {"bid": BID},
+        {"index": 0},
+        {"bid": BID, "index": -1},
+        {"bid": BID, "index": True},
+        {"bid": BID, "index": "0"},
+        {"bid": BID, "index": 0.0},
+        {"bid": BID, "index": 0, "round": -1},
+        {"bid": "short", "index": 0},
+        {"bid": "a{b}" * 5, "index": 0},
+        {"bid": BID + "\n", "index": 0},
+        {"bid": "x" * 10_000, "index": 0},
+        {"bid": 7, "index": 0},
+        {"bid": BID, "delivery": 7},
+    ],
+    ids=repr,
+)
+def test_a_malformed_mark_claims_nothing(mark: object) -> None:
+    assert read_header(mark, "t") is None
+
+
+def test_a_message_without_an_id_claims_nothing() -> None:
+    assert read_header({"bid": BID, "index": 0}, None) is None
+
+
+def test_stripping_leaves_foreign_headers() -> None:
+    headers = {"batches": {"bid": BID, "index": 0}, "x": 1, "headers": {"batches": {}, "trace": 1}}
+    strip_header(headers)
+    assert headers == {"x": 1, "headers": {"trace": 1}}

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+from celery import Celery
+from redis import Redis
+from servers import wait_until
+
+from celery_batches_notify import Batch
+from celery_batches_notify.model import Membership, Outcome, State
+from celery_batches_notify.store.store import Store
+from celery_batches_notify.tracking.sweeper import Sweeper
+
+SUCCEEDED = Outcome(state=State.SUCCEEDED)
+
+
+@pytest.fixture
+def app(make_app: Callable[..., Celery]) -> Celery:
+    app = make_app(batches_sweep_interval=0.05)
+    app.task(told, name="told", shared=False)
+    return app
+
+
+def told(*_: object) -> None:
+    """Be called back."""
+
+
+@pytest.fixture
+def store(app: Celery) -> Store:
+    return app._batches_engine.engine.store
+
+
+@pytest.fixture
+def sweeper(app: Celery) -> Sweeper:
+    return app._batches_engine.parts.sweeper
+
+
+def fired_but_not_published(app: Celery, redis: Redis) -> Batch:
+    """What a process leaves that dies right after the script."""
+    batch = Batch(app=app).on("success", app.tasks["told"].s())
+    batch._open()
+    batch._engine.store.seal_batch(batch.bid)
+    redis.hset(f"batches:{{{batch.bid}}}:outbox", "success:0", "due 0 1")
+    redis.hset(f"batches:{{{batch.bid}}}", "next_due", 1)
+    return batch
+
+
+def test_what_was_left_behind_is_published_once(app: Celery, redis: Redis, sweeper: Sweeper) -> None:
+    batches = [fired_but_not_published(app, redis) for _ in range(250)]
+    sweeper.sweep()
+    sweeper.sweep()
+    assert {(c.state, c.attempts) for b in batches for c in b.status().callbacks} == {("published", 1)}
+
+
+def test_a_batch_that_is_over_leaves_the_list_and_a_late_report_brings_it_back(
+    app: Celery, redis: Redis, store: Store, sweeper: Sweeper
+) -> None:
+    batch = Batch(app=app)
+    (result,) = batch.add(app.tasks["told"].s())
+    member = Membership(bid=batch.bid, index=0, task_id=result.id)
+    store.record_outcome(member, Outcome(state=State.DEAD, reason="failed"))
+    assert redis.zcard("batches:live") == 1
+    sweeper.sweep()
+    assert redis.zcard("batches:live") == 0
+    assert store.record_outcome(member, Outcome(state=State.DEAD, reason="failed")).word == "repeated"
+    assert redis.zcard("batches:live") == 0
+    assert store.record_outcome(member, SUCCEEDED).word == "counted"
+    assert redis.zcard("batches:live") == 1
+    sweeper.sweep()
+    assert redis.zcard("batches:live") == 0
+    assert batch.status().state == "success"
+
+
+def test_a_running_batch_stays_on_the_list_and_one_that_is_gone_is_dropped(
+    app: Celery, redis: Redis, sweeper: Sweeper
+) -> None:
+    running, gone = Batch(app=app), Batch(app=app)
+    for batch in (running, gone):
+        batch.add(app.tasks["told"].s())
+    redis.delete(f"batches:{{{gone.bid}}}")
+    sweeper.sweep()
+    assert redis.zrange("batches:live", 0, -1) == [running.bid.encode()]
+
+
+def test_a_batch_listed_anew_while_it_was_swept_is_kept(app: Celery, redis: Redis, store: Store) -> None:
+    batch = Batch(app=app)
+    batch.seal()
+    (seen,) = store.walk_live()
+    redis.zadd("batches:live", {batch.bid: seen.score + 5})
+    store.retire_batch(seen)
+    assert redis.zcard("batches:live") == 1
+
+
+def test_an_open_delivery_keeps_its_batch_alive(app: Celery, redis: Redis, sweeper: Sweeper) -> None:
+    batch = fired_but_not_published(app, redis)
+    sweeper.sweep()
+    keys = redis.keys(f"batches:{{{batch.bid}}}*")
+    for key in keys:
+        redis.pexpire(key, 5000)
+    sweeper.sweep()
+    assert min(redis.ttl(key) for key in keys) > 86_400
+
+
+def test_one_sweeper_works_at_a_time_and_another_takes_over(
+    make_app: Callable[..., Celery], redis: Redis
+) -> None:
+    sweepers = [make_app(batches_sweep_interval=0.1)._batches_engine.parts.sweeper for _ in range(2)]
+    holders = set()
+    for sweeper in sweepers:
+        sweeper.start()
+    try:
+        deadline = time.monotonic() + 1
+        while time.monotonic() < deadline:
+            holders.add(redis.get("batches:sweeper"))
+            time.sleep(0.02)
+        assert len(holders - {None}) == 1
+        holder = redis.get("batches:sweeper")
+        sweepers[0].stop()
+        sweepers[1].stop()
+        wait_until(lambda: redis.get("batches:sweeper") is None)
+        sweepers[1].start()
+        wait_until(lambda: redis.get("batches:sweeper") not in (None, holder))
+    finally:
+        for sweeper in sweepers:
+            sweeper.stop()
+
+
+def test_a_store_that_goes_away_does_not_end_the_sweeper(
+    app: Celery, redis: Redis, sweeper: Sweeper, caplog: pytest.LogCaptureFixture
+) -> None:
+    sweeper.start()
+    try:
+        wait_until(lambda: redis.get("batches:sweeper"))
+        redis.execute_command("ACL", "SETUSER", "default", "-set", "-evalsha")
+        wait_until(lambda: "batches not swept" in caplog.text)
+        redis.execute_command("ACL", "SETUSER", "default", "+@all")
+        batch = fired_but_not_published(app, redis)
+        wait_until(lambda: batch.status().callbacks[0].state == "published")
+    finally:
+        redis.execute_command("ACL", "SETUSER", "default", "+@all")
+        sweeper.stop()
+    assert not [t for t in threading.enumerate() if t.name == "batches-sweeper"]
+
+
+def test_the_sweeper_is_not_stopped_by_one_batch_it_cannot_read(
+    app: Celery, redis: Redis, sweeper: Sweeper
+) -> None:
+    broken = fired_but_not_published(app, redis)
+    redis.hset(f"batches:{{{broken.bid}}}", "schema", 99)
+    well = fired_but_not_published(app, redis)
+    sweeper.sweep()
+    assert well.status().callbacks[0].state == "published"
