@@ -68,7 +68,9 @@ class Settings:
             ConfigurationError: A setting is wrong, or there is no Redis to hold the batches.
         """
         if app.conf.task_protocol == 1:
-            raise ConfigurationError("task_protocol: batches travel in message headers, which protocol 1 lacks: use 2")
+            raise ConfigurationError(
+                "task_protocol: batches travel in message headers, which protocol 1 lacks: use 2"
+            )
         url, source = _find_backend(app)
         given = {f.name: app.conf.get(PREFIX + f.name) for f in fields(cls)}
         read = {

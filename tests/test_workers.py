@@ -109,7 +109,7 @@ def test_twenty_batches_of_200_members_count_exactly_and_fire_once(
             ["death"] * (kinds["fail"] > 0) + ["complete", "finish"] + ["success"] * (kinds["fail"] == 0)
         )
         wait_until(
-            lambda b=batch: [c.event for c in b.status().callbacks if c.state == "delivered"] == expected
+            lambda b=batch, e=expected: [c.event for c in b.status().callbacks if c.state == "delivered"] == e
         )
         told = [n.split()[2] for n in notes(redis) if n.startswith(f"callback {batch.bid}")]
         assert sorted(told) == sorted(expected)
@@ -259,9 +259,9 @@ def test_it_works_with_rabbitmq_beside_a_redis_store(
 
 
 def test_a_worker_refuses_to_start_with_a_wrong_setting(server_url: str) -> None:
-    with pytest.raises(AssertionError, match="batches_linger: give at least 30"):
-        with running_worker(server_url, "solo", BATCHES_TEST_LINGER="1"):
-            pass
+    refused = pytest.raises(AssertionError, match="batches_linger: give at least 30")
+    with refused, running_worker(server_url, "solo", BATCHES_TEST_LINGER="1"):
+        pass
 
 
 def test_a_worker_warns_of_an_eviction_policy_that_drops_batches(server_url: str, redis: Redis) -> None:

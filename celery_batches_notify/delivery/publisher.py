@@ -136,7 +136,7 @@ def prepare_leaves(signature: Declared, task_id: str, queue: str | None) -> None
             options["queue"] = queue
 
 
-def _errors_of(connection: Connection) -> tuple[type[Exception], ...]:
+def _errors_of(connection: Connection) -> tuple[type[BaseException], ...]:
     """What this transport raises when the broker is away or refuses; kombu does not always wrap it."""
     return (*connection.connection_errors, *connection.channel_errors)
 
