@@ -22,7 +22,7 @@ from celery_batches_notify.errors import (
     InvalidCallback,
     WouldDeadlock,
 )
-from celery_batches_notify.model import BatchStatus, Event, check_bid
+from celery_batches_notify.model import BatchStatus, DeliveryAttempt, Event, check_bid
 from celery_batches_notify.settings import read_duration
 from celery_batches_notify.store.follow import Follow, wait_for_event
 from celery_batches_notify.store.store import Claim, Recorded
@@ -142,7 +142,8 @@ class Batch:
             event: `complete`, `success`, `death` or `finish`.
             target: A notifier's class, registered name or profile, or a signature, which is called with
                 the status (a dict) as its first argument, `.si()` ones without.
-            options: The notifier's options, over the configured ones.
+            options: The notifier's options, over the configured ones; and for any target
+                `only_if={"failures": 1}`, rules that must hold or else it is skipped.
 
         Raises:
             InvalidCallback: The event, the target or an option cannot be used.
@@ -256,19 +257,34 @@ class Batch:
             WouldDeadlock: Called inside the batch's own block, or by one of its members.
             NoSuchBatch: The batch is gone.
         """
-        if event not in list(Event):
-            raise InvalidCallback(f"there is no event {event!r}; there are {', '.join(Event)}")
+        awaited = _check_event(event)
         member = current_member(self._engine.app)
         if self._block is not None or (member is not None and member.bid == self.bid):
             raise WouldDeadlock(f"batch {self.bid} cannot finish while this code, a part of it, waits for it")
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-        if not wait_for_event(self._engine.store, self.bid, Event(event), seconds):
+        if not wait_for_event(self._engine.store, self.bid, awaited, seconds):
             raise BatchTimeout(f"batch {self.bid}: no {event} within {seconds} s; it goes on")
         return self.status()
 
     def follow(self) -> Follow:
         """Iterate over the batch's `Progress` as it moves, with `for` or `async for`, until it finished."""
         return Follow(self._engine.store, self.bid)
+
+    def deliveries(self) -> list[DeliveryAttempt]:
+        """Read the log of the last 100 attempts to deliver this batch's callbacks, oldest first."""
+        return self._engine.store.read_deliveries(self.bid)
+
+    def redeliver(self, event: str) -> int:
+        """Send the callbacks of an event that has fired once more, under the same ids; return how many.
+
+        Those still under way are left alone.
+
+        Raises:
+            NoSuchBatch: The batch is gone.
+        """
+        claims = self._engine.store.redeliver_event(self.bid, _check_event(event))
+        self._engine.publisher.publish_due(self.bid, claims)
+        return len(claims)
 
     def delete(self) -> bool:
         """Remove the batch's record; return whether there was one. Its tasks run on and count nowhere."""
@@ -314,6 +330,12 @@ def current_batch(app: Celery | None = None) -> Batch | None:
 def outside_batch() -> AbstractContextManager[None]:
     """Let the calls of a `with` block go out at once and belong to no batch."""
     return collecting(None)
+
+
+def _check_event(event: str) -> Event:
+    if event not in list(Event):
+        raise InvalidCallback(f"there is no event {event!r}; there are {', '.join(Event)}")
+    return Event(event)
 
 
 def _check_description(description: object) -> str:

@@ -86,7 +86,8 @@ class Outcome:
 class CallbackStatus:
     """How far one callback has come.
 
-    `state` is `waiting` (its event has not fired), `due`, `published`, `delivered` or `given_up`.
+    `state` is `waiting` (its event has not fired), `due`, `published`, `delivered`, `given_up`, or
+    `skipped` (its `only_if` did not hold).
     """
 
     event: str
@@ -94,6 +95,24 @@ class CallbackStatus:
     target: str
     state: str
     attempts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryAttempt:
+    """One line of a batch's delivery log.
+
+    `outcome` is `delivered`, `failed` (tried again later), `given_up` or `skipped`; `detail` says in a few
+    words what the receiver answered, and never holds a secret.
+    """
+
+    event: str
+    n: int
+    channel: str
+    attempt: int
+    outcome: str
+    status_code: int | None = None
+    detail: str = ""
+    at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

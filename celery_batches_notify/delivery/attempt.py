@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from celery import Celery
 
 from celery_batches_notify.delivery.callbacks import Declared
 from celery_batches_notify.delivery.publisher import DELIVER_TASK, callback_id
 from celery_batches_notify.errors import NoSuchBatch, NotificationFailed
-from celery_batches_notify.model import Notification
+from celery_batches_notify.model import DeliveryAttempt, Notification
+from celery_batches_notify.notifiers.base import Notifier
 from celery_batches_notify.notifiers.registry import Registry
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.reading import Snapshot, parse_callbacks, parse_status
@@ -20,7 +22,11 @@ from celery_batches_notify.store.store import Store
 
 MINUTE, HOUR = 60, 60 * 60
 DELAYS_SECONDS = (5, 5 * MINUTE, 30 * MINUTE, 2 * HOUR, 5 * HOUR, 10 * HOUR, 10 * HOUR)
+ATTEMPT_SECONDS = 30
 JITTER = 0.1
+DETAIL_AT_MOST = 200
+
+Outcome = Literal["delivered", "failed", "given_up"]
 
 logger = logging.getLogger(__name__)
 
@@ -49,42 +55,97 @@ class Attempts:
         state, attempts = _read_entry(snapshot, entry)
         if state not in ("due", "published"):
             return f"already {state}"
-        attempt = attempts + (state == "due")
         declared = {f"{d['event']}:{d['n']}": d for d in parse_callbacks(snapshot.batch)}[entry]
         notification = Notification(
             id=callback_id(bid, entry),
             event=declared["event"],
             status=parse_status(snapshot, self._settings.stall_after),
             url=self._settings.page_of(bid),
-            attempt=attempt,
+            attempt=attempts + (state == "due"),
         )
+        return self._attempt(entry, declared, notification)
+
+    def _attempt(self, entry: str, declared: Declared, notification: Notification) -> str:
         try:
-            answer = self._send(declared, notification)
+            notifier = self._build(declared)
+            host = host_of(notifier)
+            if wait := self._store.ask_host(host, ATTEMPT_SECONDS):
+                return self._postpone(entry, notification, wait)
+            answer = self._send(notifier, host, notification)
         except NotificationFailed as exc:
-            return self._postpone(bid, entry, attempt, exc)
-        self._store.settle_delivery(bid, entry, "delivered", attempt)
+            return self._fail(entry, declared, notification, exc)
+        self._settle(entry, declared, notification, "delivered", detail=answer)
         return answer
 
-    def _send(self, declared: Declared, notification: Notification) -> str:
+    def _build(self, declared: Declared) -> Notifier:
         try:
-            notifier = self._registry.build(declared["notifier"], declared["options"])
-            return notifier.send(notification)
-        except NotificationFailed:
+            return self._registry.build(declared["notifier"], declared["options"])
+        except Exception as exc:
+            raise NotificationFailed(str(exc)) from exc
+
+    def _send(self, notifier: Notifier, host: str, notification: Notification) -> str:
+        """Send once. A receiver that fails is left alone for a while, not one that answers with a refusal."""
+        try:
+            answer = notifier.send(notification)
+        except NotificationFailed as exc:
+            self._store.note_host(host, answered=exc.permanent, pause_seconds=exc.retry_after or 0)
             raise
         except Exception as exc:
-            raise NotificationFailed(f"{type(exc).__name__}: {exc}") from exc
+            raise NotificationFailed(f"{type(exc).__name__} in the notifier: {exc}") from exc
+        self._store.note_host(host, answered=True)
+        return answer
 
-    def _postpone(self, bid: str, entry: str, attempt: int, exc: NotificationFailed) -> str:
-        fields = {"bid": bid, "delivery": entry, "attempt": attempt, "status_code": exc.status_code}
+    def _postpone(self, entry: str, notification: Notification, wait: float) -> str:
+        delay = wait * (1 + JITTER * self._draw())
+        bid, attempt = notification.status.bid, notification.attempt
+        self._store.settle_delivery(bid, entry, "postponed", attempt, delay_seconds=delay)
+        return f"not tried, for the receiver failed just now; again in {delay:.0f} s"
+
+    def _fail(
+        self, entry: str, declared: Declared, notification: Notification, exc: NotificationFailed
+    ) -> str:
+        attempt, detail = notification.attempt, str(exc)
         if exc.permanent or attempt > len(DELAYS_SECONDS):
-            logger.error("notification given up: %s", exc, extra=fields)
-            self._store.settle_delivery(bid, entry, "given_up", attempt)
-            return f"given up: {exc}"
+            self._settle(entry, declared, notification, "given_up", exc.status_code, detail)
+            return f"given up: {detail}"
         delay = DELAYS_SECONDS[attempt - 1] * (1 + JITTER * self._draw())
         delay = max(delay, exc.retry_after or 0)
-        logger.warning("notification failed, next attempt in %.0f s: %s", delay, exc, extra=fields)
-        self._store.settle_delivery(bid, entry, "due", attempt, delay_seconds=delay)
-        return f"failed, next attempt in {delay:.0f} s: {exc}"
+        self._settle(entry, declared, notification, "failed", exc.status_code, detail, delay)
+        return f"failed, next attempt in {delay:.0f} s: {detail}"
+
+    def _settle(
+        self,
+        entry: str,
+        declared: Declared,
+        notification: Notification,
+        outcome: Outcome,
+        status_code: int | None = None,
+        detail: str = "",
+        delay: float = 0,
+    ) -> None:
+        log = DeliveryAttempt(
+            event=declared["event"],
+            n=declared["n"],
+            channel=declared["target"],
+            attempt=notification.attempt,
+            outcome=outcome,
+            status_code=status_code,
+            detail=detail[:DETAIL_AT_MOST],
+        )
+        bid = notification.status.bid
+        level = {"delivered": logging.INFO, "failed": logging.WARNING, "given_up": logging.ERROR}[outcome]
+        fields = {"bid": bid, "event": log.event, "channel": log.channel, "attempt": log.attempt}
+        logger.log(level, "notification %s: %s", outcome, log.detail, extra=fields)
+        happened = "due" if outcome == "failed" else outcome
+        self._store.settle_delivery(bid, entry, happened, log.attempt, delay_seconds=delay, log=log)
+
+
+def host_of(notifier: Notifier) -> str:
+    """What fails together: the host a notifier talks to, or all of its kind where it names none."""
+    url = urlsplit(getattr(notifier, "url", None) or "")
+    options = getattr(notifier, "via_options", None) or {}
+    web = f"{url.hostname}:{url.port}" if url.port else url.hostname
+    return str(web or options.get("address") or notifier.name)
 
 
 def register_deliver_task(app: Celery, attempts: Callable[[], Attempts]) -> None:

@@ -9,6 +9,7 @@ from celery import Celery, Signature
 from kombu.exceptions import EncodeError
 from kombu.utils import json
 
+from celery_batches_notify.delivery.rules import check_rules
 from celery_batches_notify.errors import InvalidCallback
 from celery_batches_notify.model import Event
 from celery_batches_notify.notifiers.base import Notifier
@@ -36,7 +37,7 @@ def declare_callback(
         declared: The callbacks of the batch so far.
         event: What it waits for.
         target: A notifier, by class, name or profile, or a signature.
-        options: The notifier's own options.
+        options: The notifier's own options; for any target `only_if`, the rules under which it is called.
         registry: The notifiers of the app.
         known_tasks: Names of tasks that may be called back.
 
@@ -50,12 +51,15 @@ def declare_callback(
         raise InvalidCallback(f"a batch takes at most {CALLBACKS_AT_MOST} callbacks")
     n = sum(1 for other in declared if other["event"] == event)
     place: Declared = {"event": str(event), "n": n}
+    options = dict(options)
+    if "only_if" in options:
+        place["only_if"] = check_rules(options.pop("only_if"))
     if isinstance(target, Signature):
         if options:
             raise InvalidCallback("options are for notifiers: give a signature's own with .set() or .s()")
         return place | _as_json(_declare_signature(target, known_tasks))
     name = registry.name_of(target)
-    stored = _as_json({"target": name, "notifier": name, "options": dict(options)})
+    stored = _as_json({"target": name, "notifier": name, "options": options})
     registry.check(name, stored["options"])
     return place | stored
 

@@ -20,6 +20,7 @@ from celery_batches_notify.delivery.callbacks import (
     refuse_unknown_tasks,
     walk_leaves,
 )
+from celery_batches_notify.delivery.rules import rules_hold
 from celery_batches_notify.errors import NoSuchBatch
 from celery_batches_notify.model import BatchStatus
 from celery_batches_notify.settings import Settings
@@ -65,7 +66,11 @@ class Publisher:
         queue = snapshot.batch.get(b"callback_queue", b"").decode() or self._settings.callback_queue
         for claim in claims:
             try:
-                happened = self._publish(claim.entry, declared[claim.entry], status, queue)
+                callback = declared[claim.entry]
+                if not rules_hold(callback.get("only_if", {}), status, snapshot.now):
+                    happened = "skipped"
+                else:
+                    happened = self._publish(claim.entry, callback, status, queue)
             except OperationalError as exc:
                 logger.warning("batch callback not published yet: %s", exc, extra=_fields(bid, claim))
                 return
@@ -101,7 +106,7 @@ class Publisher:
             try:
                 with connection.Producer(auto_declare=False) as producer:
                     call.apply_async(args, producer=producer, **options)
-            except (*_errors_of(connection), OperationalError, OSError) as exc:
+            except _errors_of(connection) as exc:
                 self._connection = None
                 connection.release()
                 raise OperationalError(str(exc)) from exc
@@ -138,7 +143,7 @@ def prepare_leaves(signature: Declared, task_id: str, queue: str | None) -> None
 
 def _errors_of(connection: Connection) -> tuple[type[BaseException], ...]:
     """What this transport raises when the broker is away or refuses; kombu does not always wrap it."""
-    return (*connection.connection_errors, *connection.channel_errors)
+    return (*connection.connection_errors, *connection.channel_errors, OperationalError, OSError)
 
 
 def _fields(bid: str, claim: Claim) -> dict[str, Any]:

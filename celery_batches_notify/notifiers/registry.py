@@ -20,7 +20,7 @@ BUILT_IN = {
 
 
 class Registry:
-    """The notifiers one app knows: the settings' own, installed ones, and those that come with the package."""
+    """The notifiers an app knows: the settings' own, installed ones, and those of this package."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings

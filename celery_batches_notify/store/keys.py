@@ -39,6 +39,10 @@ class Keys:
         """The lock that one sweeper holds at a time."""
         return f"{self.prefix}:sweeper"
 
+    def host(self, host: str) -> str:
+        """How a receiver of notifications answered lately."""
+        return f"{self.prefix}:host:{host}"
+
     def batch(self, bid: str) -> str:
         """The hash of one batch."""
         return f"{self.prefix}:{{{bid}}}"

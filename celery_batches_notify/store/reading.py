@@ -11,7 +11,14 @@ from typing import Any
 
 from kombu.utils import json
 
-from celery_batches_notify.model import BatchStatus, CallbackStatus, Failure, Membership, Progress
+from celery_batches_notify.model import (
+    BatchStatus,
+    CallbackStatus,
+    DeliveryAttempt,
+    Failure,
+    Membership,
+    Progress,
+)
 
 ATTEMPTS_PER_ROUND = 4096
 ROUNDS = 16
@@ -106,6 +113,17 @@ def parse_callbacks(batch: Hash) -> list[dict[str, Any]]:
     """Read what was declared with `on()`, in the order of declaration."""
     declared: list[dict[str, Any]] = json.loads(batch.get(b"callbacks", b"[]"))
     return declared
+
+
+def pack_attempt(log: DeliveryAttempt) -> str:
+    """One line of the delivery log; the store adds the time."""
+    return str(json.dumps({k: v for k, v in asdict(log).items() if k != "at"}))
+
+
+def parse_attempts(stored: Sequence[Any]) -> list[DeliveryAttempt]:
+    """Read the delivery log."""
+    lines = [line.partition(b" ") for line in stored]
+    return [DeliveryAttempt(**json.loads(record), at=_from_ms(int(at))) for at, _, record in lines]
 
 
 def parse_time(clock: Sequence[int]) -> datetime:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,6 +14,8 @@ from celery_batches_notify.errors import InvalidBid
 from celery_batches_notify.model import Membership, check_bid
 
 Headers = dict[str, Any]
+
+_ENTRY = re.compile(r"[a-z]+:[0-9]{1,4}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +37,7 @@ def read_header(value: object, task_id: str | None) -> Membership | DeliveryRef 
     index, round_, entry = value.get("index"), value.get("round", 0), value.get("delivery")
     if type(index) is int and type(round_) is int and index >= 0 and round_ >= 0:
         return Membership(bid=bid, index=index, task_id=task_id, round=round_)
-    if isinstance(entry, str) and task_id == callback_id(bid, entry):
+    if isinstance(entry, str) and _ENTRY.fullmatch(entry) and task_id == callback_id(bid, entry):
         return DeliveryRef(bid=bid, entry=entry)
     return None
 

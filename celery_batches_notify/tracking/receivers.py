@@ -139,7 +139,8 @@ class Receivers:
         if isinstance(claim, Membership):
             self._reporter().report(claim, outcome, seconds=self._seconds_for(request))
         elif isinstance(claim, DeliveryRef):
-            self._settle(claim, getattr(request, "task", None), outcome, lost=lost)
+            task = request.get("task") if isinstance(request, dict) else getattr(request, "task", None)
+            self._settle(claim, task, outcome, lost=lost)
 
     def _settle(self, ref: DeliveryRef, task: str | None, outcome: Outcome, *, lost: bool) -> None:
         if lost:
@@ -147,8 +148,8 @@ class Receivers:
         elif task == DELIVER_TASK or outcome.state == outcome.state.FAILING:
             return  # a notification notes its own attempts, and a retry is Celery's
         else:
-            delivered = outcome.state == outcome.state.SUCCEEDED
-            self._reporter().settle(ref, "delivered" if delivered else "given_up")
+            happened = "delivered" if outcome.state == outcome.state.SUCCEEDED else "given_up"
+            self._reporter().settle(ref, happened, log=outcomes.log_of(ref.entry, task, happened, outcome))
 
     def _refused(self, consumer: Any, message: Any, name: str, reason: str, exc: Any) -> None:
         headers = message.headers or {}

@@ -8,7 +8,7 @@ import time
 
 from celery_batches_notify.delivery.outgoing import Outgoing
 from celery_batches_notify.errors import SchemaTooNew, StoreUnavailable
-from celery_batches_notify.model import Membership, Outcome
+from celery_batches_notify.model import DeliveryAttempt, Membership, Outcome
 from celery_batches_notify.store.store import Claim, Recorded, Store
 from celery_batches_notify.tracking.headers import DeliveryRef
 
@@ -40,10 +40,17 @@ class Reporter:
         if recorded.due:
             self._outgoing.submit(member.bid, [Claim(entry=entry, attempts=0) for entry in recorded.due])
 
-    def settle(self, ref: DeliveryRef, happened: str, *, delay_seconds: float = 0) -> None:
+    def settle(
+        self,
+        ref: DeliveryRef,
+        happened: str,
+        *,
+        delay_seconds: float = 0,
+        log: DeliveryAttempt | None = None,
+    ) -> None:
         """Note what became of a callback."""
         try:
-            self._store.settle_delivery(ref.bid, ref.entry, happened, 0, delay_seconds=delay_seconds)
+            self._store.settle_delivery(ref.bid, ref.entry, happened, 0, delay_seconds=delay_seconds, log=log)
         except (StoreUnavailable, SchemaTooNew) as exc:
             fields = {"bid": ref.bid, "delivery": ref.entry}
             logger.error("batch delivery not settled: %s", exc, extra=fields)

@@ -7,9 +7,9 @@ from typing import ClassVar
 import pytest
 from celery import Celery
 
-from celery_batches_notify import Batch, NotificationFailed
+from celery_batches_notify import Batch, InvalidCallback, NoSuchBatch, NotificationFailed
 from celery_batches_notify.delivery.attempt import DELAYS_SECONDS, Attempts
-from celery_batches_notify.model import Notification
+from celery_batches_notify.model import DeliveryAttempt, Notification
 
 SENT: list[Notification] = []
 ANSWERS: list[object] = []
@@ -74,7 +74,8 @@ def test_a_second_copy_of_the_message_sends_nothing(app: Celery, batch: Batch) -
 
 
 def next_attempt(app: Celery, batch: Batch) -> None:
-    """Publish what is due, as the sweeper does when the time has come."""
+    """Publish what is due, as the sweeper does when the time has come and the host's pause is over."""
+    app._batches_engine.engine.store.client.delete("batches:host:scripted")
     state, n = callback(batch)
     assert state == "due"
     app._batches_engine.engine.store.settle_delivery(batch.bid, "complete:0", "published", n + 1)
@@ -115,7 +116,7 @@ def test_a_permanent_failure_is_given_up_at_once(app: Celery, batch: Batch) -> N
 
 def test_a_notifier_with_a_bug_is_tried_again_and_harms_nothing(app: Celery, batch: Batch) -> None:
     ANSWERS.append(ZeroDivisionError("oops"))
-    assert "ZeroDivisionError: oops" in attempts(app).run(batch.bid, "complete:0")
+    assert "ZeroDivisionError in the notifier: oops" in attempts(app).run(batch.bid, "complete:0")
     assert callback(batch) == ("due", 1)
 
 
@@ -123,3 +124,138 @@ def test_a_batch_that_is_gone_is_told_nobody(app: Celery, batch: Batch) -> None:
     batch.delete()
     assert attempts(app).run(batch.bid, "complete:0") == "the batch is gone"
     assert SENT == []
+
+
+# -- one host for many ----------------------------------------------------------------------------
+
+
+def many(app: Celery, n: int) -> list[Batch]:
+    batches = []
+    for _ in range(n):
+        batch = Batch(app=app).on("complete", "scripted")
+        batch.seal()
+        batches.append(batch)
+    return batches
+
+
+def test_a_host_that_failed_is_left_alone_by_all_and_no_attempt_is_lost(app: Celery) -> None:
+    first, *others = many(app, 5)
+    ANSWERS.append(NotificationFailed("503", status_code=503))
+    attempts(app).run(first.bid, "complete:0")
+    for batch in others:
+        assert attempts(app).run(batch.bid, "complete:0").startswith("not tried")
+        assert callback(batch) == ("due", 0)
+        assert 4 < due_in(app, batch) < 6
+    assert len(SENT) == 1
+
+
+def test_after_its_pause_one_attempt_finds_out_for_all(app: Celery) -> None:
+    store = app._batches_engine.engine.store
+    batches = many(app, 4)
+    ANSWERS.append(NotificationFailed("503"))
+    attempts(app).run(batches[0].bid, "complete:0")
+    store.client.hset("batches:host:scripted", "until_at", 1)
+    attempts(app).run(batches[1].bid, "complete:0")
+    assert callback(batches[1]) == ("delivered", 1)
+    assert not store.client.exists("batches:host:scripted")
+    store.note_host("scripted", answered=False)
+    store.client.hset("batches:host:scripted", "until_at", 1)
+    assert store.ask_host("scripted", 30) == 0.0
+    assert 29 < store.ask_host("scripted", 30) <= 30
+
+
+def test_a_host_is_left_alone_longer_each_time_up_to_an_hour(app: Celery) -> None:
+    store = app._batches_engine.engine.store
+    pauses = []
+    for _ in range(14):
+        store.note_host("h", answered=False)
+        pauses.append(round(store.ask_host("h", 30)))
+    assert pauses[:4] == [5, 10, 20, 40]
+    assert pauses[-1] == 3600
+    store.note_host("h", answered=False, pause_seconds=5000)
+    assert round(store.ask_host("h", 30)) == 5000
+
+
+def test_a_refusal_does_not_close_the_host_for_others(app: Celery) -> None:
+    one, two = many(app, 2)
+    ANSWERS.append(NotificationFailed("404", permanent=True))
+    attempts(app).run(one.bid, "complete:0")
+    assert attempts(app).run(two.bid, "complete:0") == "configured: ok"
+
+
+# -- the log --------------------------------------------------------------------------------------
+
+
+def test_the_log_tells_every_attempt(app: Celery, batch: Batch) -> None:
+    ANSWERS.append(NotificationFailed("x" * 1000, status_code=503))
+    attempts(app).run(batch.bid, "complete:0")
+    next_attempt(app, batch)
+    attempts(app).run(batch.bid, "complete:0")
+    lines = [(a.event, a.n, a.channel, a.attempt, a.outcome, a.status_code) for a in batch.deliveries()]
+    assert lines == [
+        ("complete", 0, "scripted", 1, "failed", 503),
+        ("complete", 0, "scripted", 2, "delivered", None),
+    ]
+    assert [a.detail for a in batch.deliveries()] == ["x" * 200, "own: ok"]
+    assert all(a.at is not None for a in batch.deliveries())
+
+
+def test_the_log_keeps_the_last_hundred(app: Celery, batch: Batch) -> None:
+    store = app._batches_engine.engine.store
+    log = DeliveryAttempt(event="complete", n=0, channel="c", attempt=1, outcome="failed")
+    for n in range(1, 131):
+        store.settle_delivery(batch.bid, "complete:0", "due", n, log=log)
+        store.settle_delivery(batch.bid, "complete:0", "due", n, log=log)
+        store.settle_delivery(batch.bid, "complete:0", "published", n + 1)
+    assert len(batch.deliveries()) == 100
+
+
+# -- once more ------------------------------------------------------------------------------------
+
+
+def test_redeliver_sends_what_was_given_up_once_more_under_the_same_id(app: Celery, batch: Batch) -> None:
+    ANSWERS.append(NotificationFailed("410", permanent=True))
+    attempts(app).run(batch.bid, "complete:0")
+    assert callback(batch) == ("given_up", 1)
+    assert batch.redeliver("complete") == 1
+    assert callback(batch) == ("published", 1)
+    assert batch.redeliver("complete") == 0
+    assert attempts(app).run(batch.bid, "complete:0") == "own: ok"
+    assert len({sent.id for sent in SENT}) == 1
+
+
+def test_redeliver_brings_a_waiting_attempt_forward_and_a_delivered_one_back(
+    app: Celery, batch: Batch
+) -> None:
+    ANSWERS.append(NotificationFailed("429", retry_after=3600))
+    attempts(app).run(batch.bid, "complete:0")
+    assert batch.redeliver("complete") == 1
+    app._batches_engine.engine.store.client.delete("batches:host:scripted")
+    attempts(app).run(batch.bid, "complete:0")
+    assert callback(batch)[0] == "delivered"
+    app._batches_engine.parts.sweeper.sweep()
+    assert batch.redeliver("complete") == 1
+    assert callback(batch) == ("published", 1)
+
+
+def test_redeliver_of_what_never_fired_sends_nothing(app: Celery) -> None:
+    batch = Batch(app=app).on("death", "scripted")
+    batch.seal()
+    assert batch.redeliver("death") == 0
+    with pytest.raises(InvalidCallback, match="no event"):
+        batch.redeliver("done")
+    with pytest.raises(NoSuchBatch):
+        Batch(app=app).redeliver("death")
+
+
+# -- rules ----------------------------------------------------------------------------------------
+
+
+def test_a_callback_whose_rule_does_not_hold_is_skipped(app: Celery) -> None:
+    batch = Batch(app=app)
+    batch.on("complete", "scripted", only_if={"failures": 1}).on(
+        "complete", "scripted", only_if={"failures": 0}
+    )
+    batch.seal()
+    assert [c.state for c in batch.status().callbacks] == ["skipped", "published"]
+    assert app._batches_engine.engine.store.read_snapshot(batch.bid).batch[b"open"] == b"1"

@@ -33,6 +33,9 @@ class Scripts:
         self.settle_delivery = self._load("settle_delivery")
         self.retire_batch = self._load("retire_batch")
         self.revive_batch = self._load("revive_batch")
+        self.redeliver_event = self._load("redeliver_event")
+        self.ask_host = self._load("ask_host")
+        self.note_host = self._load("note_host")
         self.drop_live = self._load("drop_live")
 
     def _load(self, name: str) -> Script:

@@ -26,7 +26,7 @@ local function share_life(key)
   if redis.call('PTTL', key) == -1 then redis.call('PEXPIRE', key, redis.call('PTTL', BATCH)) end
 end
 
--- One outbox entry: its state (due, published, delivered, given_up), attempts so far, and when it is due.
+-- One outbox entry: its state (due, published, delivered, given_up, skipped), attempts so far, and when it is due.
 local function read_entry(entry)
   local state, attempts, due = string.match(redis.call('HGET', OUTBOX, entry) or '', '^(%S+) (%d+) (%d+)$')
   return state, tonumber(attempts), tonumber(due)
@@ -83,7 +83,7 @@ local function conclude(answer)
     if succeeded + dead == total then fire('finish') end
     if succeeded == total then fire('success', '$') end
   end
-  if #fired > 0 then
+  if #fired > 0 then -- also what `redeliver_event` made due
     survey_outbox()
     share_life(OUTBOX)
   end

@@ -1,16 +1,29 @@
 -- Note how far one delivery has come.
--- KEYS: the batch. ARGV: channel; entry; what happened (published | delivered | due | given_up); attempt (from 1,
--- or 0 for the present one); for `due`, after how many ms. Answer: settled | repeated | unknown | gone | newer.
--- Safe to repeat because an attempt settles once, and delivered and given up are final.
-local entry, happened, attempt, delay = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
+-- KEYS: the batch. ARGV: channel; entry; what happened (published | delivered | given_up | skipped | due: failed,
+-- and tried again | postponed: not tried, and tried again); attempt (from 1, or 0 for the present one); for the
+-- last two after how many ms; what the delivery log says as JSON, or ''.
+-- Answer: settled | repeated | unknown | gone | newer.
+-- Safe to repeat because an attempt settles once, and what is final stays, but that an arrival always counts.
+local entry, happened, attempt, delay, log = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
+local LOG_LENGTH = 100
 local why = refusal()
 if why then return {why} end
 local state, attempts = read_entry(entry)
 if not state then return {'unknown'} end
-local final = state == 'delivered' or state == 'given_up'
-if state == happened and happened ~= 'due' or final and happened ~= 'delivered' then return {'repeated'} end
+local open = state == 'due' or state == 'published'
+if state == happened and happened ~= 'due' or not open and happened ~= 'delivered' then return {'repeated'} end
 if happened == 'published' and attempt <= attempts then return {'repeated'} end
 if happened == 'due' and state == 'due' and attempt <= attempts then return {'repeated'} end
-write_entry(entry, happened, math.max(attempt, attempts), happened == 'due' and now + delay or 0)
+if happened == 'postponed' and state == 'due' then return {'repeated'} end
+if happened == 'postponed' then
+  write_entry(entry, 'due', attempt - 1, now + delay)
+else
+  write_entry(entry, happened, math.max(attempt, attempts), happened == 'due' and now + delay or 0)
+end
+if log ~= '' then
+  redis.call('RPUSH', DELIVERIES, string.format('%.0f %s', now, log))
+  redis.call('LTRIM', DELIVERIES, -LOG_LENGTH, -1)
+  share_life(DELIVERIES)
+end
 survey_outbox()
 return conclude('settled')
