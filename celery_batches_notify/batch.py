@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from datetime import timedelta
 from itertools import islice
 from types import TracebackType
@@ -15,21 +15,24 @@ from celery.result import AsyncResult
 from kombu.utils import json
 
 from celery_batches_notify.delivery.callbacks import Declared, Target, declare_callback, known_tasks
+from celery_batches_notify.delivery.parents import ENTRY as PARENT
 from celery_batches_notify.errors import (
     BatchSealed,
     BatchTimeout,
     ConfigurationError,
     InvalidCallback,
+    NoSuchBatch,
     WouldDeadlock,
 )
 from celery_batches_notify.model import BatchStatus, DeliveryAttempt, Event, check_bid
 from celery_batches_notify.settings import read_duration
+from celery_batches_notify.store.deliveries import Claim
 from celery_batches_notify.store.follow import Follow, wait_for_event
-from celery_batches_notify.store.store import Claim, Recorded
+from celery_batches_notify.store.store import Recorded
 from celery_batches_notify.tracking.engine import Engine, find_engine
 from celery_batches_notify.tracking.enrolment import CHUNK, Adder, Enrolment
 from celery_batches_notify.tracking.headers import current_member
-from celery_batches_notify.tracking.sender import collecting
+from celery_batches_notify.tracking.sender import collecting, open_block
 
 DESCRIPTION_AT_MOST = 1000
 TAGS_AT_MOST = 16
@@ -47,6 +50,8 @@ class Batch:
         linger: How long its record is kept after its success, at least 30 s.
         autoflush: Publish every so many calls of the block, which is then no longer all or none.
         keep_open: Others may add members until `seal()`.
+        parent: The batch that this one is a member of. A batch that is opened inside `with current_batch():`
+            is its child without being told so.
         app: The Celery app; the current one if not given.
 
     Raises:
@@ -63,6 +68,7 @@ class Batch:
         linger: float | timedelta | None = None,
         autoflush: int | None = None,
         keep_open: bool = False,
+        parent: Batch | None = None,
         app: Celery | None = None,
     ) -> None:
         engine = find_engine(app)
@@ -82,6 +88,7 @@ class Batch:
         if autoflush is not None and autoflush < 1:
             raise ConfigurationError(f"autoflush: give a number of calls from 1 on, not {autoflush!r}")
         self._seals = not keep_open
+        self._parent = parent._enrolment if parent is not None else None
         self._begin(engine, secrets.token_urlsafe(16), "owner", autoflush)
 
     def _begin(self, engine: Engine, bid: str, adder: Adder, autoflush: int | None = None) -> None:
@@ -126,7 +133,7 @@ class Batch:
     def _stored_one(cls, engine: Engine, status: BatchStatus, adder: Adder = "other") -> Batch:
         batch = cls.__new__(cls)
         batch.description, batch.tags = status.description, status.tags
-        batch._seals = False
+        batch._seals, batch._parent = False, None
         batch._begin(engine, status.bid, adder)
         return batch
 
@@ -139,7 +146,8 @@ class Batch:
         """Declare who is told, or which task is called, when an event becomes true; return the batch.
 
         Args:
-            event: `complete`, `success`, `death` or `finish`.
+            event: `complete`, `success`, `death`, `finish`, `cancel`, `progress` (with `at=0.5`),
+                `deadline` or `stall` (with `after=3600`).
             target: A notifier's class, registered name or profile, or a signature, which is called with
                 the status (a dict) as its first argument, `.si()` ones without.
             options: The notifier's options, over the configured ones; and for any target
@@ -168,6 +176,7 @@ class Batch:
         self._refuse_if_sealed()
         if self._block is not None:
             raise WouldDeadlock(f"batch {self.bid}: its block is open already; use the inner calls directly")
+        self._adopt()
         self._block = collecting(self._enrolment)
         self._block.__enter__()
         return self
@@ -207,6 +216,7 @@ class Batch:
         """Call `task` once per item with the item as its arguments; else as `map`."""
         inside = self._block is not None
         self._refuse_if_sealed()
+        self._adopt()
         count = 0
         items = iter(iterable)
         while chunk := list(islice(items, CHUNK)):
@@ -226,6 +236,7 @@ class Batch:
             raise BatchSealed(
                 f"batch {self.bid} has calls that were not sent: call resume(), which seals too"
             )
+        self._adopt()
         self._open()
         self._publish(self._engine.store.seal_batch(self.bid))
         self._sealed = True
@@ -286,6 +297,43 @@ class Batch:
         self._engine.publisher.publish_due(self.bid, claims)
         return len(claims)
 
+    @property
+    def cancelled(self) -> bool:
+        """Whether the batch was cancelled; a long task asks this now and then, and returns."""
+        return self._engine.store.is_cancelled(self.bid)
+
+    def cancel(self, *, terminate: bool = False) -> None:
+        """Cancel the batch and its children: workers discard members as they arrive. Safe to repeat.
+
+        Args:
+            terminate: End running members too, where the worker's pool can (prefork and gevent).
+
+        Raises:
+            NoSuchBatch: The batch is gone.
+        """
+        store = self._engine.store
+        self._publish(store.cancel_batch(self.bid, terminate=terminate))
+        for child in self._children():
+            child.cancel(terminate=terminate)
+
+    def retry(self) -> int:
+        """Send the dead members again, under their ids, those of children too; return how many.
+
+        What cannot be sent again is counted in `status().unsendable`, with the reason.
+
+        Raises:
+            BatchCancelled: The batch was cancelled.
+            NoSuchBatch: The batch is gone.
+        """
+        store, sent = self._engine.store, 0
+        for members in store.claim_retries(self.bid):
+            self._engine.resender.send(self.bid, members)
+            store.confirm_retries(self.bid, members, done=False)
+            sent += len(members)
+        if sent:
+            self._engine.publisher.publish_due(self.bid, [Claim(entry=PARENT, attempts=0)])
+        return sent + sum(child.retry() for child in self._children())
+
     def delete(self) -> bool:
         """Remove the batch's record; return whether there was one. Its tasks run on and count nowhere."""
         self._sealed = True
@@ -293,12 +341,28 @@ class Batch:
 
     # -- beneath --------------------------------------------------------------------------------
 
+    def _children(self) -> Iterator[Batch]:
+        for bid in self._engine.store.walk_children(self.bid):
+            with suppress(NoSuchBatch):
+                yield Batch.get(bid, app=self._engine.app)
+
+    def _adopt(self) -> None:
+        """Become a child of the running member's batch, if its block is open around here."""
+        around = open_block(self._engine.app)
+        if not self._stored and self._parent is None and isinstance(around, Enrolment) and around.is_members:
+            self._parent = around
+
     def _open(self) -> None:
         if self._stored:
             return
+        if self._parent is not None:
+            self._fields["parent_index"] = self._parent.enrol_child(self.bid)
+            self._fields["parent_bid"] = self._parent.bid
         counts = {f"callbacks:{e}": sum(1 for c in self._callbacks if c["event"] == e) for e in Event}
-        fields = {**self._fields, **counts, "callbacks": json.dumps(self._callbacks)}
-        self._engine.store.open_batch(self.bid, fields)
+        at = {f"at:{c['event']}:{c['n']}": c["at"] for c in self._callbacks if "at" in c}
+        fields = {**self._fields, **counts, **at, "callbacks": json.dumps(self._callbacks)}
+        watches = [c["at"] for c in self._callbacks if c["event"] in (Event.DEADLINE, Event.STALL)]
+        self._engine.store.open_batch(self.bid, fields, watch_after=min(watches, default=0))
         self._stored = True
 
     def _seal_unless_open(self) -> None:

@@ -17,9 +17,11 @@ from celery_batches_notify.errors import StoreUnavailable
 from celery_batches_notify.notifiers.registry import Registry
 from celery_batches_notify.settings import Settings, find_unknown_settings
 from celery_batches_notify.store.store import Store
+from celery_batches_notify.tracking.cancellation import Cancellation
 from celery_batches_notify.tracking.engine import ENGINE, Engine
 from celery_batches_notify.tracking.receivers import Receivers
 from celery_batches_notify.tracking.reporter import Reporter
+from celery_batches_notify.tracking.resend import Resender
 from celery_batches_notify.tracking.results import watch_results
 from celery_batches_notify.tracking.sender import Sender
 from celery_batches_notify.tracking.sweeper import Sweeper
@@ -55,7 +57,8 @@ class Batches:
         app.amqp.send_task_message = self._sender  # type: ignore[misc]
         watch_results(app)
         register_deliver_task(app, lambda: self.parts.attempts)
-        Receivers(app, lambda: self.parts.reporter).connect()
+        self.receivers = Receivers(app, lambda: self.parts.reporter, lambda: self.parts.cancellation)
+        self.receivers.connect()
         app.steps["worker"].add(BatchesStep)
         if getattr(app, "configured", False):
             self.parts  # noqa: B018 - a wrong setting is told here, not at the first batch
@@ -83,6 +86,7 @@ class Parts:
     reporter: Reporter
     attempts: Attempts
     sweeper: Sweeper
+    cancellation: Cancellation
 
 
 def build_parts(app: Celery, sender: Sender) -> Parts:
@@ -93,14 +97,22 @@ def build_parts(app: Celery, sender: Sender) -> Parts:
     registry = Registry(settings)
     publisher = Publisher(app, store, settings)
     outgoing = Outgoing(publisher)
+    resender = Resender(app, sender)
     return Parts(
         engine=Engine(
-            app=app, settings=settings, store=store, registry=registry, publisher=publisher, sender=sender
+            app=app,
+            settings=settings,
+            store=store,
+            registry=registry,
+            publisher=publisher,
+            sender=sender,
+            resender=resender,
         ),
         outgoing=outgoing,
         reporter=Reporter(store, outgoing, settings.report_timeout.total_seconds()),
         attempts=Attempts(store, settings, registry),
-        sweeper=Sweeper(store, publisher, settings),
+        sweeper=Sweeper(store, publisher, resender, settings),
+        cancellation=Cancellation(store),
     )
 
 
@@ -111,19 +123,22 @@ class BatchesStep(bootsteps.StartStopStep):
 
     def __init__(self, parent: Any, **kwargs: Any) -> None:
         super().__init__(parent, **kwargs)
-        self.parts: Parts = getattr(parent.app, ENGINE).parts
+        extension: Batches = getattr(parent.app, ENGINE)
+        self.parts, self.held = extension.parts, extension.receivers.held
         uid = f"celery_batches_notify.flush.{id(parent.app)}"
         signals.worker_process_shutdown.connect(self.on_worker_process_shutdown, weak=False, dispatch_uid=uid)
 
-    def start(self, parent: Any) -> None:  # noqa: ARG002 - Celery's signature
-        """Begin to sweep."""
+    def start(self, parent: Any) -> None:
+        """Begin to sweep, and to watch for cancelled batches."""
         warn_about_store(self.parts.engine.store)
+        self.parts.cancellation.start(self.held, parent.pool)
         self.parts.sweeper.start()
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's signature
         """Publish what is under way, and stop sweeping."""
         self.parts.outgoing.flush(FLUSH_SECONDS)
         self.parts.sweeper.stop()
+        self.parts.cancellation.stop()
 
     terminate = stop
 

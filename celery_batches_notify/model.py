@@ -16,12 +16,17 @@ SCHEMA_VERSION = 1
 FAILURES_SENT = 10
 FAILURE_MESSAGE_SENT = 500
 
+_NOT_FLAT = ("callbacks", "failure_info", "unsendable")
 _BID = re.compile(r"[A-Za-z0-9_-]{10,64}")
 
 
 class Event(StrEnum):
     """What a batch can tell about itself, in the order in which it becomes true."""
 
+    CANCEL = "cancel"
+    DEADLINE = "deadline"
+    STALL = "stall"
+    PROGRESS = "progress"
     DEATH = "death"
     COMPLETE = "complete"
     FINISH = "finish"
@@ -74,12 +79,17 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How one execution of a member ended. `attempt` counts from 1."""
+    """How one execution of a member ended. `attempt` counts from 1.
+
+    Of a dead one, `resend` is what a retry needs as JSON, or "" and `unsendable` says why.
+    """
 
     state: State
     attempt: int = 1
     reason: str | None = None
     failure: Failure | None = None
+    resend: str = ""
+    unsendable: str = "not kept"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +154,8 @@ class BatchStatus:
     """One consistent reading of a batch. Times are aware UTC of the store's clock.
 
     `pending` counts members that have not succeeded, `failures` those whose last attempt failed
-    (`dead` ones included), as in Sidekiq. `failure_info` holds up to `batches_failures_kept` records.
+    (`dead` ones included), as in Sidekiq. `failure_info` holds up to `batches_failures_kept` records;
+    `unsendable` counts, by reason, the dead members that a retry cannot send again.
     """
 
     bid: str
@@ -168,6 +179,7 @@ class BatchStatus:
     children: int = 0
     callbacks: tuple[CallbackStatus, ...] = ()
     failure_info: tuple[Failure, ...] = field(default=(), repr=False)
+    unsendable: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def progress(self) -> float:
@@ -187,7 +199,7 @@ class BatchStatus:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the status as JSON: the first 10 failures, times in ISO 8601."""
-        names = [f.name for f in dataclasses.fields(self) if f.name not in ("callbacks", "failure_info")]
+        names = [f.name for f in dataclasses.fields(self) if f.name not in _NOT_FLAT]
         out = {name: getattr(self, name) for name in names}
         out = {k: _iso(v) if k.endswith("_at") else v for k, v in out.items()}
         return out | {
@@ -220,6 +232,10 @@ class Notification:
             Event.SUCCESS: "succeeded",
             Event.DEATH: "has a dead task",
             Event.FINISH: "has finished",
+            Event.CANCEL: "was cancelled",
+            Event.DEADLINE: "has not finished in time",
+            Event.STALL: "has stalled",
+            Event.PROGRESS: f"is at {self.status.progress:.0%}",
         }
         name = self.status.description or self.status.bid
         return f"{name} {words.get(Event(self.event), self.event)}"

@@ -38,6 +38,7 @@ class Settings:
         linger: How long it is kept after its success and the last delivery.
         dead_expires: How long it is kept after it ended with dead members.
         failures_kept: How many failures are kept per batch.
+        retry_kept: How many dead members are kept so that they can be sent again; 0 keeps none.
         report_timeout: How long a worker tries to report an outcome.
         sweep_interval: How often a worker looks for what was left behind.
         stall_after: A batch in which nothing moved for so long is `stalled`.
@@ -56,6 +57,7 @@ class Settings:
     linger: timedelta = timedelta(hours=24)
     dead_expires: timedelta = timedelta(days=180)
     failures_kept: int = 100
+    retry_kept: int = 1000
     report_timeout: timedelta = timedelta(seconds=15)
     sweep_interval: timedelta = timedelta(seconds=10)
     stall_after: timedelta = timedelta(hours=24)
@@ -190,6 +192,7 @@ _READERS = {
     "linger": _duration,
     "dead_expires": _duration,
     "failures_kept": _count,
+    "retry_kept": _count,
     "report_timeout": _duration,
     "sweep_interval": _duration,
     "stall_after": _duration,

@@ -8,7 +8,7 @@ import time
 from celery import Celery, current_app
 from redis import Redis
 
-from celery_batches_notify import current_batch
+from celery_batches_notify import Batch, current_batch
 
 
 def note(*words: object) -> None:
@@ -65,6 +65,32 @@ def which_batch(*_: object) -> None:
     note("which", batch.bid if batch else None)
 
 
+def nest(children: int, members: int) -> None:
+    """Open child batches inside the running member's batch."""
+    with current_batch():
+        for _ in range(children):
+            with Batch(f"child of {children}"):
+                for i in range(members):
+                    current_app.tasks["proj.ok"].delay(i)
+
+
+def fail_once(key: str) -> None:
+    client = Redis.from_url(os.environ["BATCHES_TEST_URL"])
+    seen = client.set(f"once:{key}", 1, nx=True, ex=600)
+    client.close()
+    if seen:
+        raise ValueError("the first time")
+
+
+def watch_cancel(seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if current_batch().cancelled:
+            note("saw the cancel")
+            return
+        time.sleep(0.1)
+
+
 OPTIONS = {
     "succeed_at": {"bind": True, "max_retries": 3},
     "fail_twice": {"autoretry_for": (KeyError,), "max_retries": 1, "default_retry_delay": 0.05},
@@ -74,16 +100,6 @@ OPTIONS = {
 
 def declare_tasks(app: Celery) -> None:
     """Give an app the tasks."""
-    for task in (
-        ok,
-        slow,
-        fail,
-        unserialisable,
-        succeed_at,
-        fail_twice,
-        callback,
-        silent,
-        add_more,
-        which_batch,
-    ):
+    tasks = (ok, slow, fail, unserialisable, succeed_at, fail_twice, callback, silent, add_more, which_batch)
+    for task in (*tasks, nest, fail_once, watch_cancel):
         app.task(task, name=f"proj.{task.__name__}", shared=False, **OPTIONS.get(task.__name__, {}))

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -55,7 +56,8 @@ def running_worker(
     """Run a real worker of `tests/proj.py` in a process of its own."""
     env = {**os.environ, "BATCHES_TEST_URL": url, "PYTHONPATH": f"{TESTS.parent}:{TESTS}", **environment}
     log = Path(os.environ.get("BATCHES_TEST_LOGS", "/tmp")) / f"batches-worker-{os.getpid()}-{pool}.log"
-    command = [python, "-m", "celery", "-A", "proj", "worker", "-P", pool, "-c", "2", "-l", "INFO", *options]
+    command = [python, "-m", "celery", "-A", "proj", "worker", "-P", pool, "-c", "2", "-l", "INFO"]
+    command += ["-n", f"{pool}-{uuid4().hex}@tests", *options]
     with log.open("wb") as out, run_until_we_end(command, env=env, stdout=out, stderr=out) as process:
         wait_until(lambda: b" ready." in log.read_bytes() or process.poll() is not None, what="the worker")
         assert process.poll() is None, log.read_text()[-3000:]

@@ -190,6 +190,54 @@ def test_a_running_member_adds_to_its_batch(prefork: None, app: Celery) -> None:
     assert (status.total, status.succeeded, status.state) == (6, 6, "success")
 
 
+def test_batches_opened_inside_a_members_batch_are_its_children(prefork: None, app: Celery) -> None:
+    batch = Batch(app=app)
+    batch.add(app.tasks["proj.nest"].s(3, 4))
+    status = batch.join(timeout=60, event="success")
+    assert (status.total, status.succeeded, status.children) == (4, 4, 3)
+    children = [b.status() for b in Batch.all(app=app) if b.description == "child of 3"]
+    assert [c.parent_bid for c in children] == [batch.bid] * 3
+    assert {(c.total, c.state) for c in children} == {(4, "success")}
+
+
+def test_dead_members_run_again_and_succeed(prefork: None, app: Celery) -> None:
+    batch = Batch(app=app)
+    with batch:
+        for i in range(5):
+            app.tasks["proj.fail_once"].delay(f"{batch.bid}-{i}")
+    assert batch.join(timeout=30).dead == 5
+    assert batch.retry() == 5
+    status = batch.join(timeout=30, event="success")
+    assert (status.succeeded, status.failures, status.failure_info) == (5, 0, ())
+
+
+def test_cancel_discards_what_waits_and_what_arrives(pool: str, app: Celery, redis: Redis) -> None:
+    batch = Batch(app=app).on("cancel", app.tasks["proj.callback"].s("cancel"))
+    with batch:
+        app.tasks["proj.watch_cancel"].delay(20)
+        for _ in range(20):
+            app.tasks["proj.slow"].delay(1)
+        app.tasks["proj.slow"].apply_async((1,), countdown=4)
+    batch.cancel()
+    status = batch.join(timeout=60)
+    assert status.state == "cancelled"
+    assert (status.succeeded + status.dead, status.death_at) == (22, None)
+    # A thread pool has taken what was prefetched; Celery itself cannot revoke that there either.
+    assert status.dead >= (1 if pool == "threads" else 15)
+    assert {f.error_message for f in status.failure_info} <= {"cancelled", "revoked"}
+
+
+@pytest.mark.parametrize("pool_name", ["prefork", "gevent"])
+def test_cancel_ends_running_members_where_the_pool_can(pool_name: str, app: Celery, server_url: str) -> None:
+    with running_worker(server_url, pool_name):
+        batch = Batch(app=app)
+        batch.add(app.tasks["proj.slow"].s(60))
+        wait_until(lambda: app.control.inspect(timeout=1).active())
+        batch.cancel(terminate=True)
+        status = batch.join(timeout=30)
+        assert (status.dead, status.death_at) == (1, None)
+
+
 def test_a_stranger_with_a_batchs_mark_changes_nothing(prefork: None, app: Celery) -> None:
     batch = Batch(app=app)
     batch.add(app.tasks["proj.slow"].s(1.5))

@@ -10,10 +10,11 @@ from kombu.exceptions import EncodeError
 from kombu.utils import json
 
 from celery_batches_notify.delivery.rules import check_rules
-from celery_batches_notify.errors import InvalidCallback
+from celery_batches_notify.errors import ConfigurationError, InvalidCallback
 from celery_batches_notify.model import Event
 from celery_batches_notify.notifiers.base import Notifier
 from celery_batches_notify.notifiers.registry import Registry
+from celery_batches_notify.settings import read_duration
 
 CALLBACKS_AT_MOST = 32
 BYTES_AT_MOST = 16 * 1024
@@ -37,7 +38,8 @@ def declare_callback(
         declared: The callbacks of the batch so far.
         event: What it waits for.
         target: A notifier, by class, name or profile, or a signature.
-        options: The notifier's own options; for any target `only_if`, the rules under which it is called.
+        options: The notifier's own options; for any target `only_if`, the rules under which it is called;
+            for `progress` the share `at` which, for `deadline` and `stall` the time `after` which.
         registry: The notifiers of the app.
         known_tasks: Names of tasks that may be called back.
 
@@ -54,6 +56,7 @@ def declare_callback(
     options = dict(options)
     if "only_if" in options:
         place["only_if"] = check_rules(options.pop("only_if"))
+    place |= _read_threshold(event, options)
     if isinstance(target, Signature):
         if options:
             raise InvalidCallback("options are for notifiers: give a signature's own with .set() or .s()")
@@ -62,6 +65,24 @@ def declare_callback(
     stored = _as_json({"target": name, "notifier": name, "options": options})
     registry.check(name, stored["options"])
     return place | stored
+
+
+def _read_threshold(event: str, options: dict[str, Any]) -> Declared:
+    """Take the threshold of an event that has one out of the options: a share, or milliseconds."""
+    if event == Event.PROGRESS:
+        share = options.pop("at", None)
+        if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share <= 1:
+            raise InvalidCallback(
+                'progress takes a share of the members that ended: on("progress", …, at=0.5)'
+            )
+        return {"at": share}
+    if event in (Event.DEADLINE, Event.STALL):
+        try:
+            after = read_duration("after", options.pop("after", None))
+        except ConfigurationError as exc:
+            raise InvalidCallback(f'{event} takes a time: on("{event}", …, after=3600) ({exc})') from None
+        return {"at": round(after.total_seconds() * 1000)}
+    return {}
 
 
 def walk_leaves(signature: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

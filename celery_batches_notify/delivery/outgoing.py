@@ -9,7 +9,7 @@ import threading
 from collections.abc import Sequence
 
 from celery_batches_notify.delivery.publisher import Publisher
-from celery_batches_notify.store.store import Claim
+from celery_batches_notify.store.deliveries import Claim
 
 logger = logging.getLogger(__name__)
 

@@ -20,12 +20,15 @@ from celery_batches_notify.delivery.callbacks import (
     refuse_unknown_tasks,
     walk_leaves,
 )
+from celery_batches_notify.delivery.parents import ENTRY as PARENT
+from celery_batches_notify.delivery.parents import tell_parent
 from celery_batches_notify.delivery.rules import rules_hold
 from celery_batches_notify.errors import NoSuchBatch
 from celery_batches_notify.model import BatchStatus
 from celery_batches_notify.settings import Settings
-from celery_batches_notify.store.reading import parse_callbacks, parse_status
-from celery_batches_notify.store.store import Claim, Store
+from celery_batches_notify.store.deliveries import Claim
+from celery_batches_notify.store.reading import Snapshot, parse_callbacks, parse_status
+from celery_batches_notify.store.store import Store
 
 DELIVER_TASK = "celery_batches_notify.deliver"
 HEADER = "batches"
@@ -65,6 +68,9 @@ class Publisher:
         declared = {f"{d['event']}:{d['n']}": d for d in parse_callbacks(snapshot.batch)}
         queue = snapshot.batch.get(b"callback_queue", b"").decode() or self._settings.callback_queue
         for claim in claims:
+            if claim.entry == PARENT:
+                self._tell_parent(snapshot, status)
+                continue
             try:
                 callback = declared[claim.entry]
                 if not rules_hold(callback.get("only_if", {}), status, snapshot.now):
@@ -78,6 +84,19 @@ class Publisher:
                 logger.exception("batch callback given up", extra=_fields(bid, claim))
                 happened = "given_up"
             self._store.settle_delivery(bid, claim.entry, happened, claim.attempts + 1)
+
+    def _tell_parent(self, snapshot: Snapshot, status: BatchStatus) -> None:
+        """Report a child to its parent, and publish what that makes due there, and so on upwards."""
+        telling = int(snapshot.batch.get(b"tellings", b"0"))
+        index = int(snapshot.batch.get(b"parent_index", b"0"))
+        if status.parent_bid is None:
+            return
+        told = tell_parent(self._store, status, index, telling, died=b"died" in snapshot.batch)
+        self._store.settle_delivery(status.bid, PARENT, "delivered", telling)
+        for recorded in told:
+            if recorded.due:
+                due = [Claim(entry=entry, attempts=0) for entry in recorded.due]
+                self.publish_due(status.parent_bid, due)
 
     def _publish(self, entry: str, declared: Declared, status: BatchStatus, queue: str | None) -> str:
         options: dict[str, Any] = {"task_id": callback_id(status.bid, entry)}

@@ -35,6 +35,11 @@ class Keys:
         return f"{self.prefix}:live"
 
     @property
+    def cancelled(self) -> str:
+        """The sorted set of cancelled bids by time, which workers read every other second."""
+        return f"{self.prefix}:cancelled"
+
+    @property
     def sweeper(self) -> str:
         """The lock that one sweeper holds at a time."""
         return f"{self.prefix}:sweeper"

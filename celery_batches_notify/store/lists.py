@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from redis import Redis
@@ -23,6 +24,9 @@ class LiveBatch:
     score: float
     ended: bool
     has_due: bool
+    watch_due: bool = False
+    resend_due: bool = False
+    parent_bid: str | None = None
 
 
 class Lists:
@@ -42,10 +46,26 @@ class Lists:
         """Put a batch (back) on the sweeper's list."""
         self._put(bid, self._keys.live)
 
+    def add_cancelled(self, bid: str, *, terminate: bool) -> None:
+        """Let the workers know that a batch is cancelled, and whether running members are to be ended too."""
+        self._put(f"{bid}:terminate" if terminate else bid, self._keys.cancelled)
+
+    def read_cancelled(self) -> dict[str, bool]:
+        """Read the bids of cancelled batches, and whether their running members are to be ended."""
+        with self._client.pipeline(transaction=False) as pipe:
+            pipe.zrange(self._keys.cancelled, 0, -1)
+            pipe.time()
+            bids, clock = pipe.execute()
+        forget = (clock[0] - self._longest_life().total_seconds()) * 1000
+        self._client.zremrangebyscore(self._keys.cancelled, "-inf", forget)
+        words = sorted(bid.decode().partition(":") for bid in bids)
+        return {bid: how == "terminate" for bid, _, how in words}
+
     def remove_batch(self, bid: str) -> None:
         """Take a batch off both lists."""
         self._client.zrem(self._keys.index, bid)
         self._client.zrem(self._keys.live, bid)
+        self._client.zrem(self._keys.cancelled, bid, f"{bid}:terminate")
 
     def walk_newest(self) -> Iterator[str]:
         """Read all bids, newest first, a page per round trip; the caller may remove those it met."""
@@ -86,16 +106,22 @@ class Lists:
             for bid, _ in page:
                 key = self._keys.batch(bid.decode())
                 pipe.hmget(key, "total", "succeeded", "dead", "sealed_at", "open", "next_due", "expires")
+                pipe.hmget(key, "watch_at", "resend_at", "parent_bid")
                 pipe.pttl(key)
             clock, *answers = pipe.execute()
         now = clock[0] * 1000
         found = []
-        for (bid, score), fields, ttl in zip(page, answers[::2], answers[1::2], strict=True):
+        for (bid, score), fields, more, ttl in zip(
+            page, answers[::3], answers[1::3], answers[2::3], strict=True
+        ):
             total, succeeded, dead, sealed_at, open_, due, expires = (int(f or 0) for f in fields)
             live = LiveBatch(
                 bid=bid.decode(),
                 score=score,
                 ended=sealed_at > 0 and succeeded + dead == total and not open_,
+                watch_due=0 < int(more[0] or 0) <= now,
+                resend_due=0 < int(more[1] or 0) <= now,
+                parent_bid=more[2].decode() if more[2] else None,
                 has_due=0 < due <= now or (open_ > 0 and ttl * 2 < expires),
             )
             if fields[0] is None:
@@ -104,9 +130,12 @@ class Lists:
                 found.append(live)
         return found
 
+    def _longest_life(self) -> timedelta:
+        return max(self._settings.expires, self._settings.dead_expires)
+
     def _put(self, bid: str, *lists: str) -> None:
         """The lists live as long as the longest of their batches: their own life never shrinks."""
-        needed = max(self._settings.expires, self._settings.dead_expires).total_seconds() * 1000
+        needed = self._longest_life().total_seconds() * 1000
         with self._client.pipeline(transaction=False) as pipe:
             pipe.time()
             for key in lists:

@@ -34,6 +34,7 @@ class Snapshot:
     batch: Hash
     outbox: Hash
     failures: Hash
+    children: int
     now: datetime
     ttl: timedelta
 
@@ -104,6 +105,12 @@ def parse_status(snapshot: Snapshot, stall_after: timedelta) -> BatchStatus:
         cancelled_at=_at(batch, "cancelled_at"),
         expires_at=snapshot.now + snapshot.ttl,
         parent_bid=parent.decode() if parent else None,
+        children=snapshot.children,
+        unsendable={
+            name.decode().removeprefix("unsendable:"): int(n)
+            for name, n in batch.items()
+            if name.startswith(b"unsendable:")
+        },
         callbacks=tuple(_callbacks(snapshot)),
         failure_info=tuple(_failures(snapshot.failures)),
     )

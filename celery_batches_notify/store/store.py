@@ -5,27 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
-from redis import Redis
-
-from celery_batches_notify.errors import BatchSealed, NoSuchBatch, SchemaTooNew
+from celery_batches_notify.errors import BatchSealed, NoSuchBatch
 from celery_batches_notify.model import (
     BatchStatus,
-    DeliveryAttempt,
     Event,
     Membership,
     Outcome,
     Progress,
     State,
 )
-from celery_batches_notify.settings import Settings
 from celery_batches_notify.store import reading
-from celery_batches_notify.store.connection import connect, store_errors
-from celery_batches_notify.store.keys import Keys, channel
-from celery_batches_notify.store.lists import Lists, LiveBatch
-from celery_batches_notify.store.scripts import Argument, Script, Scripts
+from celery_batches_notify.store.connection import store_errors
+from celery_batches_notify.store.deliveries import DeliveryStore
+from celery_batches_notify.store.keys import channel
+from celery_batches_notify.store.lists import LiveBatch
+from celery_batches_notify.store.retries import RetryStore
+from celery_batches_notify.store.runner import gone
+from celery_batches_notify.store.scripts import Argument
 from celery_batches_notify.store.stream import Stream
 from celery_batches_notify.store.sweep_lock import SweepLock
 
@@ -38,52 +36,39 @@ class Recorded:
     due: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
-    """A delivery taken for publishing: its place in the outbox, and how often it was tried before."""
-
-    entry: str
-    attempts: int
-
-
-class Store:
+class Store(DeliveryStore, RetryStore):
     """The batches of one app, in its Redis or Valkey.
 
     Every method raises `StoreUnavailable` when the store cannot be used.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.keys = Keys(settings.prefix)
-
-    @cached_property
-    def client(self) -> Redis:
-        """The connection pool: made at first use, safe to share between threads and over a fork."""
-        return connect(self.settings)
-
-    @cached_property
-    def scripts(self) -> Scripts:
-        """The scripts over this client."""
-        return Scripts(self.client)
-
-    @cached_property
-    def lists(self) -> Lists:
-        """The lists of batches."""
-        return Lists(self.client, self.scripts, self.keys, self.settings)
-
     # -- a batch's life -------------------------------------------------------------------------
 
-    def open_batch(self, bid: str, fields: Mapping[str, str | int]) -> None:
-        """Put the batch on the lists, then store it. Safe to repeat."""
+    def open_batch(self, bid: str, fields: Mapping[str, str | int | float], *, watch_after: int = 0) -> None:
+        """Put the batch on the lists, then store it. Safe to repeat.
+
+        Args:
+            bid: The batch.
+            fields: What its hash holds.
+            watch_after: After how many milliseconds its first deadline or stall is due, or 0.
+        """
         with store_errors(self.settings):
             self.lists.add_batch(bid)
         pairs = [part for pair in fields.items() for part in pair]
-        self._run(self.scripts.open_batch, bid, *pairs)
+        self._run(self.scripts.open_batch, bid, watch_after, *pairs)
 
     def enrol_members(
-        self, bid: str, first: int, task_ids: Sequence[str], adder: Membership | Literal["owner", "other"]
+        self,
+        bid: str,
+        first: int,
+        task_ids: Sequence[str],
+        adder: Membership | Literal["owner", "other"],
+        *,
+        children: bool = False,
     ) -> int:
         """Add members at index `first`, or behind those that others added meanwhile; return the index.
+
+        `children` says that they are batches, and the ids their bids.
 
         Raises:
             BatchSealed: The batch takes no more members.
@@ -97,7 +82,7 @@ class Store:
         named = [(i, task_id) for i, task_id in enumerate(task_ids) if not reading.is_uuid(task_id)]
         names = [part for pair in named for part in pair]
         while True:
-            answer = self._run(self.scripts.enrol_members, bid, first, ids, *added_by, *names)
+            answer = self._run(self.scripts.enrol_members, bid, first, ids, *added_by, int(children), *names)
             if answer[0] == "moved":
                 first = answer[1]
             elif answer[0] == "sealed":
@@ -106,7 +91,7 @@ class Store:
                     "or from outside before the seal (create it with keep_open=True to add in several goes)"
                 )
             else:
-                return first
+                return int(answer[1]) if answer[0] == "already" and len(answer) > 1 else first
 
     def seal_batch(self, bid: str) -> Recorded:
         """Seal the batch; return the deliveries that this made due."""
@@ -123,6 +108,9 @@ class Store:
             outcome.reason or "",
             reading.pack_failure(outcome.failure),
             self.settings.failures_kept,
+            outcome.resend,
+            outcome.unsendable,
+            self.settings.retry_kept,
         )
         answer = self._answer(self.scripts.record_outcome, member.bid, *args)
         if answer[0] == "retired":
@@ -130,58 +118,49 @@ class Store:
             answer = self._answer(self.scripts.record_outcome, member.bid, *args)
         return Recorded(word=answer[0], due=answer[1:])
 
+    def cancel_batch(self, bid: str, *, terminate: bool) -> Recorded:
+        """Cancel the batch, and tell workers that it is; return the deliveries that this made due."""
+        answer = self._run(self.scripts.cancel_batch, bid)
+        with store_errors(self.settings):
+            self.lists.add_cancelled(bid, terminate=terminate)
+        return Recorded(word=answer[0], due=answer[1:])
+
+    def read_cancelled(self) -> dict[str, bool]:
+        """Read the cancelled batches, and whether their running members are to be ended."""
+        with store_errors(self.settings):
+            return self.lists.read_cancelled()
+
+    def is_cancelled(self, bid: str) -> bool:
+        """Whether a batch was cancelled; one that is gone was not."""
+        with store_errors(self.settings):
+            return bool(self.client.hexists(self.keys.batch(bid), "cancelled_at"))
+
+    def mark_death(self, bid: str) -> Recorded:
+        """Note a death in a batch below this one; return the deliveries that this made due."""
+        answer = self._answer(self.scripts.mark_death, bid)
+        return Recorded(word=answer[0], due=answer[1:])
+
+    def renew_batch(self, bid: str) -> None:
+        """Let a batch live on: one of its children does. A batch that is gone is no error here."""
+        self._answer(self.scripts.renew_batch, bid)
+
+    def check_watches(self, bid: str) -> Recorded:
+        """Fire deadlines and stalls whose time has come; return the deliveries that this made due."""
+        answer = self._run(self.scripts.check_watches, bid)
+        return Recorded(word=answer[0], due=answer[1:])
+
+    def walk_children(self, bid: str) -> Iterator[str]:
+        """Read the bids of a batch's children."""
+        with store_errors(self.settings):
+            for _, child in self.client.hscan_iter(self.keys.part(bid, "children")):
+                yield child.decode()
+
     def delete_batch(self, bid: str) -> bool:
         """Remove the batch; return whether it was there."""
         with store_errors(self.settings):
             removed = self.client.unlink(*self.keys.of_batch(bid))
             self.lists.remove_batch(bid)
         return bool(removed)
-
-    # -- deliveries -----------------------------------------------------------------------------
-
-    def claim_deliveries(self, bid: str) -> list[Claim]:
-        """Take the deliveries that are due, in the order in which they fired."""
-        answer = self._run(self.scripts.claim_deliveries, bid)[1:]
-        return [Claim(entry=e, attempts=n) for e, n in zip(answer[::2], answer[1::2], strict=True)]
-
-    def settle_delivery(
-        self,
-        bid: str,
-        entry: str,
-        happened: str,
-        attempt: int,
-        *,
-        delay_seconds: float = 0,
-        log: DeliveryAttempt | None = None,
-    ) -> str:
-        """Note what happened to a delivery: see the script. Return its word."""
-        delay = round(delay_seconds * 1000)
-        line = reading.pack_attempt(log) if log else ""
-        answer = self._answer(self.scripts.settle_delivery, bid, entry, happened, attempt, delay, line)
-        return str(answer[0])
-
-    def redeliver_event(self, bid: str, event: Event) -> list[Claim]:
-        """Make the deliveries of an event that has fired due again, and take them."""
-        with store_errors(self.settings):
-            self.lists.add_live(bid)
-        return [Claim(entry=e, attempts=0) for e in self._run(self.scripts.redeliver_event, bid, event)[1:]]
-
-    def read_deliveries(self, bid: str) -> list[DeliveryAttempt]:
-        """Read the delivery log, oldest first."""
-        with store_errors(self.settings):
-            return reading.parse_attempts(self.client.lrange(self.keys.part(bid, "deliveries"), 0, -1))
-
-    def ask_host(self, host: str, attempt_seconds: float) -> float:
-        """How many seconds a host that failed must be left alone; 0 to go ahead."""
-        with store_errors(self.settings):
-            answer = self.scripts.ask_host([self.keys.host(host)], ["", round(attempt_seconds * 1000)])
-        return answer[1] / 1000 if answer[0] == "wait" else 0.0
-
-    def note_host(self, host: str, *, answered: bool, pause_seconds: float = 0) -> None:
-        """Note how a host answered; one that failed is left alone for a while, longer each time."""
-        word = "answered" if answered else "failed"
-        with store_errors(self.settings):
-            self.scripts.note_host([self.keys.host(host)], ["", word, round(pause_seconds * 1000)])
 
     # -- reading --------------------------------------------------------------------------------
 
@@ -197,14 +176,16 @@ class Store:
             pipe.pttl(key)
             for name in (key, part(bid, "outbox"), part(bid, "failures")):
                 pipe.hgetall(name)
-            clock, ttl, batch, outbox, failures = pipe.execute()
+            pipe.hlen(part(bid, "children"))
+            clock, ttl, batch, outbox, failures, children = pipe.execute()
         if not batch:
-            raise _gone(bid)
+            raise gone(bid)
         return reading.Snapshot(
             bid=bid,
             batch=batch,
             outbox=outbox,
             failures=failures,
+            children=children,
             now=reading.parse_time(clock),
             ttl=timedelta(milliseconds=max(ttl, 0)),
         )
@@ -228,7 +209,7 @@ class Store:
         with store_errors(self.settings):
             schema, at = self.client.hmget(self.keys.batch(bid), ["schema", f"{event}_at"])
         if schema is None:
-            raise _gone(bid)
+            raise gone(bid)
         return at is not None
 
     def list_batches(self) -> Iterator[BatchStatus]:
@@ -273,24 +254,3 @@ class Store:
         with store_errors(self.settings):
             self.lists.add_live(bid)
         self._run(self.scripts.revive_batch, bid)
-
-    # -- beneath --------------------------------------------------------------------------------
-
-    def _answer(self, script: Script, bid: str, *args: Argument) -> list[Any]:
-        with store_errors(self.settings):
-            answer = script(self.keys.of_batch(bid), [channel(bid), *args])
-        if answer[0] == "newer":
-            raise SchemaTooNew(
-                f"batch {bid} was stored by a newer celery-batches-notify: upgrade this process"
-            )
-        return answer
-
-    def _run(self, script: Script, bid: str, *args: Argument) -> list[Any]:
-        answer = self._answer(script, bid, *args)
-        if answer[0] == "gone":
-            raise _gone(bid)
-        return answer
-
-
-def _gone(bid: str) -> NoSuchBatch:
-    return NoSuchBatch(f"there is no batch {bid}: it never was, was deleted, or has expired")

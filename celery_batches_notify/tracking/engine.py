@@ -12,6 +12,7 @@ from celery_batches_notify.errors import ConfigurationError
 from celery_batches_notify.notifiers.registry import Registry
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.store import Store
+from celery_batches_notify.tracking.resend import Resender
 from celery_batches_notify.tracking.sender import Sender
 
 ENGINE = "_batches_engine"
@@ -27,6 +28,7 @@ class Engine:
     registry: Registry
     publisher: Publisher
     sender: Sender
+    resender: Resender
 
 
 def find_engine(app: Celery | None) -> Engine:

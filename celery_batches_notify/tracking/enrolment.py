@@ -48,7 +48,7 @@ class Enrolment:
         self.app = app
         self._store = store
         self._sender = sender
-        self._bid = bid
+        self.bid = bid
         self._adder = adder
         self._open_batch = open_batch
         self._autoflush = autoflush
@@ -77,18 +77,32 @@ class Enrolment:
         """Forget what was collected."""
         self._collected = []
 
+    @property
+    def is_members(self) -> bool:
+        """Whether a running member adds these calls to its own batch."""
+        return isinstance(self._adder, Membership)
+
+    def enrol_child(self, bid: str) -> int:
+        """Enrol a batch as a member of this one; return its index. Safe to repeat.
+
+        Raises:
+            BatchSealed: This batch takes no more members.
+        """
+        self._open_batch()
+        return self._store.enrol_members(self.bid, self._next, [bid], self._adder, children=True)
+
     def enrol_eager(self, task_id: str) -> Membership | None:
         """Enrol a call that Celery runs right here; it would swallow an error, so that waits for `submit`."""
         if task_id in self._eager:  # a retry
             return self._eager[task_id]
         try:
             self._open_batch()
-            index = self._store.enrol_members(self._bid, self._next, [task_id], self._adder)
+            index = self._store.enrol_members(self.bid, self._next, [task_id], self._adder)
         except BatchesError as exc:
             self._eager_error = exc
             return None
         self._next = index + 1
-        self._eager[task_id] = Membership(bid=self._bid, index=index, task_id=task_id)
+        self._eager[task_id] = Membership(bid=self.bid, index=index, task_id=task_id)
         return self._eager[task_id]
 
     def submit(self) -> None:
@@ -111,7 +125,7 @@ class Enrolment:
         for start in range(0, len(calls), CHUNK):
             chunk = calls[start : start + CHUNK]
             ids = [call.task_id for call in chunk]
-            first = self._store.enrol_members(self._bid, self._next, ids, self._adder)
+            first = self._store.enrol_members(self.bid, self._next, ids, self._adder)
             self._next = first + len(chunk)
             for index, call in enumerate(chunk, first):
                 call.index = index
@@ -123,7 +137,7 @@ class Enrolment:
         try:
             with self.app.producer_or_acquire() as producer:
                 for call in calls:
-                    member = Membership(bid=self._bid, index=call.index or 0, task_id=call.task_id)
+                    member = Membership(bid=self.bid, index=call.index or 0, task_id=call.task_id)
                     write_header(call.message.headers, member)
                     call.sent = None
                     self._sender.send(producer, call.name, call.message, **call.options)
@@ -135,4 +149,4 @@ class Enrolment:
         def ids(sent: bool | None) -> list[str]:
             return [call.task_id for call in self._leaving if call.sent is sent]
 
-        return EnqueueError(self._bid, sent=ids(True), unsent=ids(False), unknown=ids(None))
+        return EnqueueError(self.bid, sent=ids(True), unsent=ids(False), unknown=ids(None))

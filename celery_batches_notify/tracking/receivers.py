@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -14,8 +15,10 @@ from celery.states import IGNORED, REJECTED, SUCCESS
 from celery_batches_notify.delivery.publisher import DELIVER_TASK, HEADER
 from celery_batches_notify.model import Membership, Outcome
 from celery_batches_notify.tracking import outcomes
+from celery_batches_notify.tracking.cancellation import Cancellation
 from celery_batches_notify.tracking.headers import DeliveryRef, mark_of, read_header, read_request
 from celery_batches_notify.tracking.reporter import Reporter
+from celery_batches_notify.tracking.resend import keep_call
 from celery_batches_notify.tracking.sender import collecting, open_block
 
 BRIEFLY_SECONDS = 1.0
@@ -38,11 +41,14 @@ _SIGNALS = (
 class Receivers:
     """What one app's tasks tell: in the worker's main process and its children, eager ones anywhere."""
 
-    def __init__(self, app: Celery, reporter: Callable[[], Reporter]) -> None:
+    def __init__(
+        self, app: Celery, reporter: Callable[[], Reporter], cancellation: Callable[[], Cancellation]
+    ) -> None:
         self._app = app
         self._reporter = reporter
+        self._cancellation = cancellation
         # The main process gets signals without a request: what this worker holds answers for them.
-        self._held: WeakValueDictionary[str, Any] = WeakValueDictionary()
+        self.held: WeakValueDictionary[str, Any] = WeakValueDictionary()
 
     def connect(self) -> None:
         """Listen to Celery's signals."""
@@ -54,7 +60,8 @@ class Receivers:
     def on_task_received(self, sender: Any, request: Any, **_: Any) -> None:
         """Remember a member's request for signals that come without one."""
         if sender.app is self._app and HEADER in request.request_dict:
-            self._held[request.id] = request
+            self.held[request.id] = request
+            self._cancellation().discard(request)
 
     def on_task_prerun(self, task: Any, **_: Any) -> None:
         """Enrol an eager call of an open block; note when a member began."""
@@ -95,6 +102,9 @@ class Receivers:
         """It was revoked or had expired before it ran, or was terminated while it ran."""
         if sender.app is self._app:
             reason = "expired" if expired else "terminated" if terminated else "revoked"
+            claim = read_request(request)
+            if not expired and claim is not None and self._cancellation().knows(claim.bid):
+                reason = "cancelled"
             self._end(request, outcomes.dead(request, sender.name, reason, TaskRevokedError(reason)))
 
     def on_task_unknown(self, sender: Any, message: Any, exc: Any, name: str, **_: Any) -> None:
@@ -137,6 +147,9 @@ class Receivers:
     def _end(self, request: Any, outcome: Outcome, *, lost: bool = False) -> None:
         claim = read_request(request)
         if isinstance(claim, Membership):
+            if outcome.state == outcome.state.DEAD:
+                resend, unsendable = keep_call(request, outcome.failure.task if outcome.failure else "")
+                outcome = replace(outcome, resend=resend, unsendable=unsendable)
             self._reporter().report(claim, outcome, seconds=self._seconds_for(request))
         elif isinstance(claim, DeliveryRef):
             task = request.get("task") if isinstance(request, dict) else getattr(request, "task", None)
@@ -164,7 +177,7 @@ class Receivers:
 
     def _request_of(self, task_id: str) -> Any:
         """The request of a task that this worker holds: a message's, without what running adds to it."""
-        held = self._held.get(task_id)
+        held = self.held.get(task_id)
         return held._context if held is not None else _Unknown(task_id)
 
     def _seconds_for(self, request: Any) -> float:

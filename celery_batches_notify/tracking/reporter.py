@@ -9,7 +9,8 @@ import time
 from celery_batches_notify.delivery.outgoing import Outgoing
 from celery_batches_notify.errors import SchemaTooNew, StoreUnavailable
 from celery_batches_notify.model import DeliveryAttempt, Membership, Outcome
-from celery_batches_notify.store.store import Claim, Recorded, Store
+from celery_batches_notify.store.deliveries import Claim
+from celery_batches_notify.store.store import Recorded, Store
 from celery_batches_notify.tracking.headers import DeliveryRef
 
 FIRST_PAUSE_SECONDS = 0.1

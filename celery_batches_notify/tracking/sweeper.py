@@ -9,8 +9,10 @@ from celery_batches_notify.delivery.publisher import Publisher
 from celery_batches_notify.errors import BatchesError, StoreUnavailable
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.connection import store_errors
+from celery_batches_notify.store.deliveries import Claim
 from celery_batches_notify.store.lists import LiveBatch
 from celery_batches_notify.store.store import Store
+from celery_batches_notify.tracking.resend import Resender, resend_left
 
 LOCK_INTERVALS = 1.5
 
@@ -20,8 +22,9 @@ logger = logging.getLogger(__name__)
 class Sweeper:
     """A thread in each worker's main process; one of them works at a time."""
 
-    def __init__(self, store: Store, publisher: Publisher, settings: Settings) -> None:
+    def __init__(self, store: Store, publisher: Publisher, resender: Resender, settings: Settings) -> None:
         self._store = store
+        self._resender = resender
         self._publisher = publisher
         self._settings = settings
         self._interval = settings.sweep_interval.total_seconds()
@@ -53,6 +56,13 @@ class Sweeper:
                 logger.warning("batch not swept: %r", exc, extra={"bid": batch.bid})
 
     def _look_after(self, batch: LiveBatch) -> None:
+        if batch.parent_bid:
+            self._store.renew_batch(batch.parent_bid)
+        if batch.watch_due:
+            due = self._store.check_watches(batch.bid).due
+            self._publisher.publish_due(batch.bid, [Claim(entry=entry, attempts=0) for entry in due])
+        if batch.resend_due:
+            resend_left(self._store, self._resender, batch.bid)
         if batch.ended:
             self._store.retire_batch(batch)
         elif batch.has_due and (claims := self._store.claim_deliveries(batch.bid)):

@@ -122,7 +122,7 @@ def test_a_task_name_that_is_not_registered_any_more_is_given_up(
 
 
 def test_a_deleted_batch_publishes_nothing(app: Celery) -> None:
-    from celery_batches_notify.store.store import Claim
+    from celery_batches_notify.store.deliveries import Claim
 
     batch = Batch(app=app).on("success", app.tasks["told"].s())
     batch.seal()

@@ -4,17 +4,20 @@
 local why = refusal()
 if why then return {why} end
 local answer = {'claimed'}
-for _, event in ipairs(EVENT_ORDER) do
-  for n = 0, tonumber(redis.call('HGET', BATCH, 'callbacks:' .. event) or 0) - 1 do
-    local entry = event .. ':' .. n
-    local state, attempts, due = read_entry(entry)
-    if state == 'due' and due <= now then
-      write_entry(entry, 'due', attempts, now + LEASE_MS)
-      answer[#answer + 1] = entry
-      answer[#answer + 1] = attempts
-    end
+
+local function claim(entry)
+  local state, attempts, due = read_entry(entry)
+  if state == 'due' and due <= now then
+    write_entry(entry, 'due', attempts, now + LEASE_MS)
+    answer[#answer + 1] = entry
+    answer[#answer + 1] = attempts
   end
 end
+
+for _, event in ipairs(EVENT_ORDER) do
+  for n = 0, tonumber(redis.call('HGET', BATCH, 'callbacks:' .. event) or 0) - 1 do claim(event .. ':' .. n) end
+end
+claim('parent:0')
 survey_outbox()
 conclude('claimed')
 return answer

@@ -1,12 +1,15 @@
 -- Add members at the end of a batch, before their messages can be seen.
 -- KEYS: the batch. ARGV: channel; first (the index of the first of them); ids (16 bytes each); adder (`owner`,
--- `other`, or the index of the running member that adds them); its id; then offset, id … for ids that are not UUIDs.
--- Answer: enrolled | already | moved, total (try again there) | sealed | gone | newer.
+-- `other`, or the index of the running member that adds them); its id; whether they are batches
+-- themselves (1 or 0); then offset, id … for ids that are not UUIDs.
+-- Answer: enrolled | already (, at index) | moved, total (try again there) | sealed | gone | newer.
 -- Safe to repeat because ids that already stand at `first` are left as they are.
 local first, ids, adder, adder_id = tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
 local why = refusal()
 if why then return {why} end
 if redis.call('GETRANGE', MEMBERS, first * ID_BYTES, first * ID_BYTES + #ids - 1) == ids then return {'already'} end
+local known = ARGV[6] == '1' and redis.call('HGET', LATE, ids)
+if known then return {'already', tonumber(known)} end
 local b = redis.call('HMGET', BATCH, 'total', 'sealed_at', 'keep_open')
 -- Before the seal the owner adds, and others where it lets them; a member that has not ended holds its batch
 -- open, and may always add.
@@ -22,7 +25,14 @@ local count = #ids / ID_BYTES
 redis.call('SETRANGE', MEMBERS, first * ID_BYTES, ids)
 redis.call('BITFIELD', STATES, 'SET', 'u2', '#' .. (first + count - 1), WAITING)
 redis.call('HSET', BATCH, 'total', first + count, 'reported_at', now)
-for i = 6, #ARGV, 2 do redis.call('HSET', NAMES, first + ARGV[i], ARGV[i + 1]) end
+for i = 7, #ARGV, 2 do
+  redis.call('HSET', ARGV[6] == '1' and CHILDREN or NAMES, first + ARGV[i], ARGV[i + 1])
+end
+if ARGV[6] == '1' then
+  redis.call('HSET', LATE, ids, first)
+  share_life(CHILDREN)
+  share_life(LATE)
+end
 share_life(MEMBERS)
 share_life(STATES)
 share_life(NAMES)

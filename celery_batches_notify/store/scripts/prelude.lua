@@ -4,7 +4,7 @@ local BATCH, STATES, MEMBERS, ATTEMPTS, LATE, NAMES, FAILURES, RESEND, CHILDREN,
 local CHANNEL = ARGV[1]
 local WAITING, FAILING, DEAD, SUCCEEDED = 0, 1, 2, 3
 local SCHEMA, ID_BYTES, LEASE_MS = 1, 16, 10000
-local EVENT_ORDER = {'death', 'complete', 'finish', 'success'}
+local EVENT_ORDER = {'cancel', 'deadline', 'stall', 'progress', 'death', 'complete', 'finish', 'success'}
 
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
@@ -47,15 +47,35 @@ local function survey_outbox()
   redis.call('HSET', BATCH, 'open', open, 'next_due', next_due)
 end
 
+local function announce(entry, version)
+  write_entry(entry, 'due', version or 0, now + LEASE_MS)
+  fired[#fired + 1] = entry
+end
+
 local function fire(event, token)
   if redis.call('HSETNX', BATCH, event .. '_at', now) == 0 then return end
   local callbacks = tonumber(redis.call('HGET', BATCH, 'callbacks:' .. event) or 0)
-  for n = 0, callbacks - 1 do
-    local entry = event .. ':' .. n
-    write_entry(entry, 'due', 0, now + LEASE_MS)
-    fired[#fired + 1] = entry
-  end
+  for n = 0, callbacks - 1 do announce(event .. ':' .. n) end
   if token then tokens[#tokens + 1] = token end
+end
+
+-- Fire those callbacks of an event that have a threshold of their own, once each: holds(threshold) says which.
+local function fire_each(event, holds)
+  for n = 0, tonumber(redis.call('HGET', BATCH, 'callbacks:' .. event) or 0) - 1 do
+    local entry = event .. ':' .. n
+    if redis.call('HEXISTS', OUTBOX, entry) == 0 and holds(tonumber(redis.call('HGET', BATCH, 'at:' .. entry))) then
+      redis.call('HSETNX', BATCH, event .. '_at', now)
+      announce(entry)
+    end
+  end
+end
+
+-- A child is a member of its parent: whenever what it is there has changed, the parent must be told (`parent:0`).
+local function tell_parent(state, died)
+  local word = state .. (died and ':died' or '')
+  if word == (redis.call('HGET', BATCH, 'told') or '0') then return end
+  redis.call('HSET', BATCH, 'told', word)
+  announce('parent:0', redis.call('HINCRBY', BATCH, 'tellings', 1))
 end
 
 -- Every key lives as long as the batch: `expires` after it last moved, while it runs or a delivery is open;
@@ -74,20 +94,25 @@ end
 -- The last line of every script that changes a batch: decide, renew, and tell. A channel that an ACL denies
 -- changes nothing, for tokens come last and through pcall.
 local function conclude(answer)
-  local b = redis.call('HMGET', BATCH, 'total', 'succeeded', 'failing', 'dead', 'sealed_at', 'died')
+  local b = redis.call('HMGET', BATCH, 'total', 'succeeded', 'failing', 'dead', 'sealed_at', 'died', 'parent_bid',
+    'callbacks:progress')
   local total, succeeded, dead = tonumber(b[1]), tonumber(b[2]), tonumber(b[4])
-  local sealed = b[5] and true or false
-  if sealed then
-    if b[6] then fire('death') end
-    if succeeded + tonumber(b[3]) + dead == total then fire('complete', '!') end
-    if succeeded + dead == total then fire('finish') end
-    if succeeded == total then fire('success', '$') end
+  local sealed, died = b[5] and true or false, b[6] and true or false
+  local complete = sealed and succeeded + tonumber(b[3]) + dead == total
+  local ended, success = sealed and succeeded + dead == total, sealed and succeeded == total
+  if sealed and (b[8] or '0') ~= '0' then
+    fire_each('progress', function(share) return succeeded + dead >= share * total end)
   end
+  if sealed and died then fire('death') end
+  if complete then fire('complete', '!') end
+  if ended then fire('finish') end
+  if success then fire('success', '$') end
+  if b[7] then tell_parent(success and SUCCEEDED or ended and DEAD or complete and FAILING or WAITING, died) end
   if #fired > 0 then -- also what `redeliver_event` made due
     survey_outbox()
     share_life(OUTBOX)
   end
-  renew(sealed and succeeded + dead == total, succeeded == total)
+  renew(ended, success)
   for _, token in ipairs(tokens) do redis.pcall('PUBLISH', CHANNEL, token) end
   return {answer, unpack(fired)}
 end

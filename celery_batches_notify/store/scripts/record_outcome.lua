@@ -1,10 +1,12 @@
 -- Count how one execution of one member ended.
 -- KEYS: the batch. ARGV: channel; index; id (16 bytes); state after it (1 failing, 2 dead, 3 succeeded); stamp
--- (round * 4096 + attempt); reason; the failure as JSON or ''; how many failures are kept.
+-- (round * 4096 + attempt); reason; the failure as JSON or ''; how many failures are kept; for a dead member what a
+-- retry needs as JSON, or '' and why there is none; how many of these are kept.
 -- Answer: counted, then the deliveries now due | repeated | stranger | corrupt | retired | gone | newer.
 -- Safe to repeat because a member has one state, success is final, and an attempt is counted by its stamp.
 local index, id, state, stamp = tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local reason, failure, failures_kept = ARGV[6], ARGV[7], tonumber(ARGV[8])
+local resend, unsendable, resend_kept = ARGV[9], ARGV[10], tonumber(ARGV[11])
 local COUNTER = {[FAILING] = 'failing', [DEAD] = 'dead', [SUCCEEDED] = 'succeeded'}
 
 local function keep_failure()
@@ -22,9 +24,20 @@ local function keep_failure()
   share_life(FAILURES)
 end
 
+local function keep_for_retry()
+  if resend ~= '' and redis.call('HLEN', RESEND) >= resend_kept then resend, unsendable = '', 'too many dead' end
+  if resend == '' and unsendable == '' then return end
+  if resend == '' then
+    redis.call('HINCRBY', BATCH, 'unsendable:' .. unsendable, 1)
+  else
+    redis.call('HSET', RESEND, index, '0 ' .. resend)
+    share_life(RESEND)
+  end
+end
+
 local why = refusal()
 if why then return {why} end
-local b = redis.call('HMGET', BATCH, 'total', 'retired')
+local b = redis.call('HMGET', BATCH, 'total', 'retired', 'cancelled_at')
 local total = tonumber(b[1])
 if index >= total then return {'stranger'} end
 if redis.call('STRLEN', STATES) * 4 < total or redis.call('STRLEN', MEMBERS) < total * ID_BYTES then return {'corrupt'} end
@@ -47,6 +60,7 @@ end
 redis.call('HSET', BATCH, 'reported_at', now)
 if state == SUCCEEDED then
   redis.call('HDEL', FAILURES, index)
+  redis.call('HDEL', RESEND, index)
   tokens[1] = '+'
 else
   if fresh then
@@ -55,6 +69,11 @@ else
     tokens[1] = '-'
   end
   if failure ~= '' then keep_failure() end
-  if state == DEAD and reason ~= 'cancelled' then redis.call('HSETNX', BATCH, 'died', 1) end
+  if state == DEAD then
+    keep_for_retry()
+    -- Discarded with its batch is no death.
+    local discarded = reason == 'cancelled' or b[3] and (reason == 'revoked' or reason == 'terminated')
+    if not discarded then redis.call('HSETNX', BATCH, 'died', 1) end
+  end
 end
 return conclude('counted')

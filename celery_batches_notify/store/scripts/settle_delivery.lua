@@ -10,6 +10,8 @@ local why = refusal()
 if why then return {why} end
 local state, attempts = read_entry(entry)
 if not state then return {'unknown'} end
+-- The parent was told something that has changed since: it must be told again.
+if entry == 'parent:0' and attempt ~= attempts then return {'repeated'} end
 local open = state == 'due' or state == 'published'
 if state == happened and happened ~= 'due' or not open and happened ~= 'delivered' then return {'repeated'} end
 if happened == 'published' and attempt <= attempts then return {'repeated'} end

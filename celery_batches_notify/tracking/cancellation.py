@@ -1,0 +1,83 @@
+"""Cancelling: every worker knows the cancelled batches, and discards their members as they arrive."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from celery.worker import state as worker_state
+
+from celery_batches_notify.delivery.publisher import HEADER
+from celery_batches_notify.errors import BatchesError
+from celery_batches_notify.store.store import Store
+
+READ_SECONDS = 2.0
+
+logger = logging.getLogger(__name__)
+
+
+class Cancellation:
+    """The worker's knowledge of cancelled batches: read at start and every 2 s, in its main process."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._bids: dict[str, bool] = {}
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._held: Mapping[str, Any] = {}
+        self._pool: Any = None
+
+    def start(self, held: Mapping[str, Any], pool: Any) -> None:
+        """Begin to read; `held` are the members that this worker has received and not finished."""
+        self._held, self._pool = held, pool
+        self._stop.clear()
+        self._read()
+        self._thread = threading.Thread(target=self._run, name="batches-cancellation", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=READ_SECONDS)
+
+    def discard(self, request: Any) -> None:
+        """Hand an arriving member of a cancelled batch to Celery's own revoked set."""
+        if self._bid_of(request) in self._bids:
+            worker_state.revoked.add(request.id)
+
+    def knows(self, bid: str) -> bool:
+        """Whether a batch is known to be cancelled."""
+        return bid in self._bids
+
+    def _run(self) -> None:
+        while not self._stop.wait(READ_SECONDS):
+            self._read()
+
+    def _read(self) -> None:
+        try:
+            bids = self._store.read_cancelled()
+        except BatchesError as exc:
+            logger.warning("cancelled batches not read: %s", exc)
+            return
+        fresh = {bid for bid, terminate in bids.items() if self._bids.get(bid) != terminate}
+        self._bids = bids
+        if not fresh:
+            return
+        for request in list(self._held.values()):
+            if (bid := self._bid_of(request)) in fresh:
+                worker_state.revoked.add(request.id)
+                if bids[bid] and request in worker_state.active_requests:
+                    self._terminate(request)
+
+    def _terminate(self, request: Any) -> None:
+        try:
+            request.terminate(self._pool)
+        except NotImplementedError:
+            logger.warning("this pool cannot terminate a running task", extra={"task_id": request.id})
+
+    def _bid_of(self, request: Any) -> str:
+        mark = request.request_dict.get(HEADER)
+        return str(mark.get("bid")) if isinstance(mark, dict) else ""
