@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from itertools import islice
 from types import TracebackType
@@ -12,31 +12,28 @@ from typing import Any
 
 from celery import Celery, Signature
 from celery.result import AsyncResult
-from kombu.utils import json
 
-from celery_batches_notify.delivery.callbacks import Declared, Target, declare_callback, known_tasks
-from celery_batches_notify.delivery.parents import ENTRY as PARENT
+from celery_batches_notify.delivery.callbacks import Target
 from celery_batches_notify.errors import (
     BatchSealed,
     BatchTimeout,
     ConfigurationError,
     InvalidCallback,
-    NoSuchBatch,
     WouldDeadlock,
 )
 from celery_batches_notify.model import BatchStatus, DeliveryAttempt, Event, check_bid
-from celery_batches_notify.settings import read_duration
-from celery_batches_notify.store.deliveries import Claim
 from celery_batches_notify.store.follow import Follow, wait_for_event
-from celery_batches_notify.store.store import Recorded
+from celery_batches_notify.tracking.declaration import Declaration
 from celery_batches_notify.tracking.engine import Engine, find_engine
 from celery_batches_notify.tracking.enrolment import CHUNK, Adder, Enrolment
 from celery_batches_notify.tracking.headers import current_member
+from celery_batches_notify.tracking.operations import (
+    cancel_batch,
+    publish_recorded,
+    redeliver_event,
+    retry_batch,
+)
 from celery_batches_notify.tracking.sender import collecting, open_block
-
-DESCRIPTION_AT_MOST = 1000
-TAGS_AT_MOST = 16
-TAG_AT_MOST = 200
 
 
 class Batch:
@@ -72,21 +69,19 @@ class Batch:
         app: Celery | None = None,
     ) -> None:
         engine = find_engine(app)
-        settings = engine.settings
-        self.description = _check_description(description)
-        self.tags = _check_tags(tags)
-        self._fields: dict[str, str | int] = {
-            "description": self.description,
-            "tags": json.dumps(self.tags),
-            "expires": _milliseconds("expires", settings.expires if expires is None else expires),
-            "linger": _milliseconds("linger", settings.linger if linger is None else linger, at_least=30),
-            "dead_expires": _milliseconds("batches_dead_expires", settings.dead_expires),
-            "keep_open": int(keep_open),
-        }
-        if callback_queue is not None:
-            self._fields["callback_queue"] = callback_queue
+        declaration = Declaration(
+            engine,
+            description=description,
+            tags=tags,
+            callback_queue=callback_queue,
+            expires=expires,
+            linger=linger,
+            keep_open=keep_open,
+        )
         if autoflush is not None and autoflush < 1:
             raise ConfigurationError(f"autoflush: give a number of calls from 1 on, not {autoflush!r}")
+        self.description, self.tags = declaration.description, declaration.tags
+        self._declaration = declaration
         self._seals = not keep_open
         self._parent = parent._enrolment if parent is not None else None
         self._begin(engine, secrets.token_urlsafe(16), "owner", autoflush)
@@ -96,7 +91,6 @@ class Batch:
         self._engine = engine
         self._stored = adder != "owner"
         self._sealed = False
-        self._callbacks: list[Declared] = []
         self._block: AbstractContextManager[None] | None = None
         self._enrolment = Enrolment(
             engine.app,
@@ -162,12 +156,7 @@ class Batch:
             raise BatchSealed(
                 f"batch {self.bid} is stored already: declare its callbacks before its first call"
             )
-        engine = self._engine
-        tasks = known_tasks(engine.app, engine.settings.callback_tasks)
-        declared = declare_callback(
-            self._callbacks, event, target, options, registry=engine.registry, known_tasks=tasks
-        )
-        self._callbacks.append(declared)
+        self._declaration.add_callback(event, target, options)
         return self
 
     # -- adding ---------------------------------------------------------------------------------
@@ -238,7 +227,7 @@ class Batch:
             )
         self._adopt()
         self._open()
-        self._publish(self._engine.store.seal_batch(self.bid))
+        publish_recorded(self._engine, self.bid, self._engine.store.seal_batch(self.bid))
         self._sealed = True
 
     def resume(self) -> None:
@@ -293,9 +282,7 @@ class Batch:
         Raises:
             NoSuchBatch: The batch is gone.
         """
-        claims = self._engine.store.redeliver_event(self.bid, _check_event(event))
-        self._engine.publisher.publish_due(self.bid, claims)
-        return len(claims)
+        return redeliver_event(self._engine, self.bid, _check_event(event))
 
     @property
     def cancelled(self) -> bool:
@@ -311,10 +298,7 @@ class Batch:
         Raises:
             NoSuchBatch: The batch is gone.
         """
-        store = self._engine.store
-        self._publish(store.cancel_batch(self.bid, terminate=terminate))
-        for child in self._children():
-            child.cancel(terminate=terminate)
+        cancel_batch(self._engine, self.bid, terminate=terminate)
 
     def retry(self) -> int:
         """Send the dead members again, under their ids, those of children too; return how many.
@@ -325,14 +309,7 @@ class Batch:
             BatchCancelled: The batch was cancelled.
             NoSuchBatch: The batch is gone.
         """
-        store, sent = self._engine.store, 0
-        for members in store.claim_retries(self.bid):
-            self._engine.resender.send(self.bid, members)
-            store.confirm_retries(self.bid, members, done=False)
-            sent += len(members)
-        if sent:
-            self._engine.publisher.publish_due(self.bid, [Claim(entry=PARENT, attempts=0)])
-        return sent + sum(child.retry() for child in self._children())
+        return retry_batch(self._engine, self.bid)
 
     def delete(self) -> bool:
         """Remove the batch's record; return whether there was one. Its tasks run on and count nowhere."""
@@ -340,11 +317,6 @@ class Batch:
         return self._engine.store.delete_batch(self.bid)
 
     # -- beneath --------------------------------------------------------------------------------
-
-    def _children(self) -> Iterator[Batch]:
-        for bid in self._engine.store.walk_children(self.bid):
-            with suppress(NoSuchBatch):
-                yield Batch.get(bid, app=self._engine.app)
 
     def _adopt(self) -> None:
         """Become a child of the running member's batch, if its block is open around here."""
@@ -355,24 +327,13 @@ class Batch:
     def _open(self) -> None:
         if self._stored:
             return
-        if self._parent is not None:
-            self._fields["parent_index"] = self._parent.enrol_child(self.bid)
-            self._fields["parent_bid"] = self._parent.bid
-        counts = {f"callbacks:{e}": sum(1 for c in self._callbacks if c["event"] == e) for e in Event}
-        at = {f"at:{c['event']}:{c['n']}": c["at"] for c in self._callbacks if "at" in c}
-        fields = {**self._fields, **counts, **at, "callbacks": json.dumps(self._callbacks)}
-        watches = [c["at"] for c in self._callbacks if c["event"] in (Event.DEADLINE, Event.STALL)]
-        self._engine.store.open_batch(self.bid, fields, watch_after=min(watches, default=0))
+        family = (self._parent.bid, self._parent.enrol_child(self.bid)) if self._parent else None
+        self._declaration.store(self.bid, family)
         self._stored = True
 
     def _seal_unless_open(self) -> None:
         if self._seals:
             self.seal()
-
-    def _publish(self, recorded: Recorded) -> None:
-        if recorded.due:
-            claims = [Claim(entry=entry, attempts=0) for entry in recorded.due]
-            self._engine.publisher.publish_due(self.bid, claims)
 
     def _refuse_if_sealed(self) -> None:
         if self._sealed:
@@ -400,22 +361,3 @@ def _check_event(event: str) -> Event:
     if event not in list(Event):
         raise InvalidCallback(f"there is no event {event!r}; there are {', '.join(Event)}")
     return Event(event)
-
-
-def _check_description(description: object) -> str:
-    if isinstance(description, str) and len(description) <= DESCRIPTION_AT_MOST:
-        return description
-    raise ConfigurationError(f"description: give a text of at most {DESCRIPTION_AT_MOST} characters")
-
-
-def _check_tags(tags: Iterable[str]) -> tuple[str, ...]:
-    checked = (tags,) if isinstance(tags, str) else tuple(tags)
-    if len(checked) <= TAGS_AT_MOST and all(
-        isinstance(t, str) and 0 < len(t) <= TAG_AT_MOST for t in checked
-    ):
-        return checked
-    raise ConfigurationError(f"tags: give at most {TAGS_AT_MOST} texts of 1 to {TAG_AT_MOST} characters")
-
-
-def _milliseconds(name: str, value: float | timedelta, *, at_least: float = 0) -> int:
-    return round(read_duration(name, value, at_least=at_least).total_seconds() * 1000)

@@ -1,0 +1,68 @@
+"""What can be done to a stored batch and the batches below it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from celery_batches_notify.delivery.parents import ENTRY as PARENT
+from celery_batches_notify.errors import NoSuchBatch
+from celery_batches_notify.model import Event
+from celery_batches_notify.store.deliveries import Claim
+from celery_batches_notify.store.store import Recorded
+from celery_batches_notify.tracking.engine import Engine
+
+
+def publish_recorded(engine: Engine, bid: str, recorded: Recorded) -> None:
+    """Publish what a script has made due."""
+    if recorded.due:
+        engine.publisher.publish_due(bid, [Claim(entry=entry, attempts=0) for entry in recorded.due])
+
+
+def cancel_batch(engine: Engine, bid: str, *, terminate: bool) -> None:
+    """Cancel a batch and those below it. Raises `NoSuchBatch`."""
+    for each in (bid, *_walk_below(engine, bid)):
+        try:
+            publish_recorded(engine, each, engine.store.cancel_batch(each, terminate=terminate))
+        except NoSuchBatch:
+            if each == bid:
+                raise
+
+
+def retry_batch(engine: Engine, bid: str) -> int:
+    """Send the dead members of a batch and of those below it again; return how many.
+
+    Raises:
+        BatchCancelled: It was cancelled.
+        NoSuchBatch: It is gone.
+    """
+    sent = _retry_one(engine, bid)
+    for child in engine.store.walk_children(bid):
+        try:
+            sent += retry_batch(engine, child)
+        except NoSuchBatch:
+            continue
+    return sent
+
+
+def redeliver_event(engine: Engine, bid: str, event: Event) -> int:
+    """Send the callbacks of an event once more; return how many. Raises `NoSuchBatch`."""
+    claims = engine.store.redeliver_event(bid, event)
+    engine.publisher.publish_due(bid, claims)
+    return len(claims)
+
+
+def _retry_one(engine: Engine, bid: str) -> int:
+    sent = 0
+    for members in engine.store.claim_retries(bid):
+        engine.resender.send(bid, members)
+        engine.store.confirm_retries(bid, members, done=False)
+        sent += len(members)
+    if sent:
+        engine.publisher.publish_due(bid, [Claim(entry=PARENT, attempts=0)])
+    return sent
+
+
+def _walk_below(engine: Engine, bid: str) -> Iterator[str]:
+    for child in engine.store.walk_children(bid):
+        yield child
+        yield from _walk_below(engine, child)
