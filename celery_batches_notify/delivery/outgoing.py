@@ -19,23 +19,25 @@ class Outgoing:
 
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
+        self._begin()
+        os.register_at_fork(after_in_child=self._begin)
+
+    def _begin(self) -> None:
+        """Start anew: a child of a fork has no thread, and publishes only what it submits itself."""
         self._lock = threading.Lock()
-        self._pid = 0
+        self._running = False
         self._waiting: queue.Queue[tuple[str, Sequence[Claim]]] = queue.Queue()
 
     def submit(self, bid: str, claims: Sequence[Claim]) -> None:
         """Publish these deliveries soon; return at once."""
         with self._lock:
-            if self._pid != os.getpid():
-                self._pid = os.getpid()
-                self._waiting = queue.Queue()
+            if not self._running:
+                self._running = True
                 threading.Thread(target=self._run, name="batches-outgoing", daemon=True).start()
         self._waiting.put((bid, claims))
 
     def flush(self, seconds: float) -> bool:
         """Wait until all is published, at most so many seconds; return whether it was."""
-        if self._pid != os.getpid():
-            return True
         with self._waiting.all_tasks_done:
             return self._waiting.all_tasks_done.wait_for(lambda: not self._waiting.unfinished_tasks, seconds)
 

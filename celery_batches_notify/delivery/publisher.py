@@ -51,9 +51,13 @@ class Publisher:
         self._app = app
         self._store = store
         self._settings = settings
+        self._begin()
+        os.register_at_fork(after_in_child=self._begin)
+
+    def _begin(self) -> None:
+        """Start anew: a child of a fork has not its parent's connection, nor the thread that holds the lock."""
         self._lock = threading.Lock()
         self._connection: Connection | None = None
-        self._pid = 0
 
     def publish_due(self, bid: str, claims: Sequence[Claim]) -> None:
         """Publish these deliveries of a batch, in their order.
@@ -131,8 +135,7 @@ class Publisher:
                 raise OperationalError(str(exc)) from exc
 
     def _connect(self) -> Connection:
-        if self._connection is None or self._pid != os.getpid():
-            self._pid = os.getpid()
+        if self._connection is None:
             self._connection = connect_for_callbacks(self._app)
         return self._connection
 

@@ -69,11 +69,11 @@ class Declaration:
         self._callbacks.append(declared)
 
     def store(self, bid: str, parent: tuple[str, int] | None) -> None:
-        """Store the batch, with no member yet; `parent` is the batch that it is a member of, and its place."""
+        """Store the batch, with no member yet; `parent` is the batch that it is in, and its place there."""
         of_event = {e: [c for c in self._callbacks if c["event"] == e] for e in Event}
         fields = {f"callbacks:{event}": len(callbacks) for event, callbacks in of_event.items()}
         at = {f"at:{c['event']}:{c['n']}": c["at"] for c in self._callbacks if "at" in c}
-        family = {"parent_bid": parent[0], "parent_index": parent[1]} if parent else {}
+        family: dict[str, str | int] = {"parent_bid": parent[0], "parent_index": parent[1]} if parent else {}
         watches = [c["at"] for c in (*of_event[Event.DEADLINE], *of_event[Event.STALL])]
         self._engine.store.open_batch(
             bid,
@@ -90,9 +90,8 @@ def _check_description(description: object) -> str:
 
 def _check_tags(tags: Iterable[str]) -> tuple[str, ...]:
     checked = (tags,) if isinstance(tags, str) else tuple(tags)
-    if len(checked) <= TAGS_AT_MOST and all(
-        isinstance(t, str) and 0 < len(t) <= TAG_AT_MOST for t in checked
-    ):
+    fit = all(isinstance(tag, str) and 0 < len(tag) <= TAG_AT_MOST for tag in checked)
+    if fit and len(checked) <= TAGS_AT_MOST:
         return checked
     raise ConfigurationError(f"tags: give at most {TAGS_AT_MOST} texts of 1 to {TAG_AT_MOST} characters")
 
