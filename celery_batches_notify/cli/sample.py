@@ -24,7 +24,7 @@ def send_sample(app: Celery, channel: str, options: Sequence[str]) -> str:
         BatchesError: The channel or an option is wrong, or the sample did not arrive.
     """
     engine = find_engine(app)
-    notifier = engine.registry.build(channel, read_options(options))
+    notifier = engine.registry.build(channel, read_options(options), stored=False)
     notification = Notification(
         id=f"cb_{BID}_complete_{int(time.time())}",
         event=Event.COMPLETE,

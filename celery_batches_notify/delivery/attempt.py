@@ -22,7 +22,7 @@ from celery_batches_notify.store.store import Store
 
 MINUTE, HOUR = 60, 60 * 60
 DELAYS_SECONDS = (5, 5 * MINUTE, 30 * MINUTE, 2 * HOUR, 5 * HOUR, 10 * HOUR, 10 * HOUR)
-ATTEMPT_SECONDS = 30
+ATTEMPT_SECONDS = 60
 JITTER = 0.1
 DETAIL_AT_MOST = 200
 

@@ -14,8 +14,19 @@ from celery_batches_notify.settings import Settings
 
 GROUP = "celery_batches_notify.notifiers"
 BUILT_IN = {
-    "email": "celery_batches_notify.notifiers.email:Email",
-    "webhook": "celery_batches_notify.notifiers.webhook:Webhook",
+    name.lower(): f"celery_batches_notify.notifiers:{name}"
+    for name in (
+        "Apprise",
+        "Campfire",
+        "Discord",
+        "Email",
+        "HipChat",
+        "Mattermost",
+        "RocketChat",
+        "Slack",
+        "Teams",
+        "Webhook",
+    )
 }
 
 
@@ -55,9 +66,22 @@ class Registry:
         refuse_secrets(kind, own)
         build_notifier(kind, self._merge(kind, name, own), reveal=False)
 
-    def build(self, name: str, own: Mapping[str, Any]) -> Notifier:
-        """Make the notifier that sends. Raises as `check`, and where an environment variable is missing."""
+    def build(self, name: str, own: Mapping[str, Any], *, stored: bool = True) -> Notifier:
+        """Make the notifier that sends.
+
+        Args:
+            name: Its name or profile.
+            own: The callback's own options.
+            stored: Whether these come from the store; whoever can write there may still not choose what is
+                secret, such as a program to run.
+
+        Raises:
+            InvalidCallback: There is a secret among stored options.
+            ConfigurationError: An option is wrong, or an environment variable is missing.
+        """
         kind = self._find(name)
+        if stored:
+            refuse_secrets(kind, own)
         return build_notifier(kind, self._merge(kind, name, own))
 
     def _merge(self, kind: type[Notifier], name: str, own: Mapping[str, Any]) -> dict[str, Any]:

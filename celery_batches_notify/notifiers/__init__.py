@@ -1,0 +1,41 @@
+"""Channels that tell people about a batch. Each is imported when it is first asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from celery_batches_notify.notifiers.apprise import Apprise as Apprise
+    from celery_batches_notify.notifiers.campfire import Campfire as Campfire
+    from celery_batches_notify.notifiers.discord import Discord as Discord
+    from celery_batches_notify.notifiers.email import Email as Email
+    from celery_batches_notify.notifiers.hipchat import HipChat as HipChat
+    from celery_batches_notify.notifiers.slack import Slack as Slack
+    from celery_batches_notify.notifiers.slack_compatible import Mattermost as Mattermost
+    from celery_batches_notify.notifiers.slack_compatible import RocketChat as RocketChat
+    from celery_batches_notify.notifiers.teams import Teams as Teams
+    from celery_batches_notify.notifiers.webhook import Webhook as Webhook
+
+_MODULES = {
+    "Apprise": "apprise",
+    "Campfire": "campfire",
+    "Discord": "discord",
+    "Email": "email",
+    "HipChat": "hipchat",
+    "Mattermost": "slack_compatible",
+    "RocketChat": "slack_compatible",
+    "Slack": "slack",
+    "Teams": "teams",
+    "Webhook": "webhook",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(_MODULES)

@@ -1,0 +1,115 @@
+"""A mailer in one call, with Pony's option names: `mail(to=…, subject=…, body=…)`.
+
+It stands by itself; the Email notifier is one of its users. Nothing here asks at a terminal, opens a
+file because a text looks like a path, or trusts a certificate it cannot verify.
+
+    >>> from celery_batches_notify.notifiers import mailer
+    >>> receipt = mailer.mail(to="ops@example.com", subject="Hi", body="Ready.", via="test")
+    >>> receipt.accepted
+    ('ops@example.com',)
+    >>> mailer.outbox.pop().message["Subject"]
+    'Hi'
+
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from celery_batches_notify.notifiers.mailer.address import Addresses
+from celery_batches_notify.notifiers.mailer.letter import (
+    Attachments,
+    Headers,
+    Letter,
+    address_letter,
+    write_parts,
+)
+from celery_batches_notify.notifiers.mailer.receipt import MailFailed, Receipt, Refusal
+from celery_batches_notify.notifiers.mailer.transport import choose_transport, default_from, outbox
+
+__all__ = ["Letter", "MailFailed", "Receipt", "Refusal", "mail", "outbox"]
+
+
+def mail(
+    to: Addresses,
+    *,
+    cc: Addresses | None = None,
+    bcc: Addresses | None = None,
+    from_: str | None = None,
+    subject: str = "",
+    body: str | None = None,
+    html_body: str | None = None,
+    attachments: Attachments | None = None,
+    reply_to: Addresses | None = None,
+    sender: str | None = None,
+    smtp_envelope_to: Addresses | None = None,
+    message_id: str | None = None,
+    date: datetime | None = None,
+    headers: Headers | None = None,
+    charset: str = "utf-8",
+    text_part_charset: str | None = None,
+    body_part_header: Headers | None = None,
+    html_body_part_header: Headers | None = None,
+    via: str | None = None,
+    via_options: Mapping[str, Any] | None = None,
+    **from_mapping: str,
+) -> Receipt:
+    """Send one mail, and return who got it.
+
+    Args:
+        to: Recipients: `user@host` or `Name <user@host>`; several in a list or with commas between.
+        cc: More of them, seen by all.
+        bcc: More of them, seen by nobody.
+        from_: Who writes; also accepted as `**{"from": …}`. By default `via_options`' `user_name` where
+            that is an address, else `celery@` and this machine's name.
+        subject: One line.
+        body: The plain text.
+        html_body: The HTML text; with `body`, readers see the one they prefer.
+        attachments: Contents by file name; `str` is sent as UTF-8. Nothing is read from disk.
+        reply_to: Where answers go.
+        sender: Who sends on behalf of `from_`; also where bounces go.
+        smtp_envelope_to: The recipients in truth, in place of to, cc and bcc.
+        message_id: `<unique@domain>`; made up if None. Keep it when you send the same mail again.
+        date: The Date header; now if None.
+        headers: More headers by name.
+        charset: How the texts are encoded.
+        text_part_charset: The same for `body` alone.
+        body_part_header: Headers of the part that holds `body`.
+        html_body_part_header: Headers of the part that holds `html_body`.
+        via: `smtp`, `sendmail` or `test` (which appends to `outbox`). By default SMTP where `via_options`
+            has an `address`, else sendmail where this machine has it, else SMTP to localhost.
+        via_options: For `smtp` and `sendmail`: see `docs/how-to/email.md`. Timeouts in seconds.
+        from_mapping: `from`, which cannot be written as a keyword in Python.
+
+    Raises:
+        TypeError: An argument is unknown or of a wrong type. Nothing was sent.
+        ValueError: An argument cannot be used; the text says what to write. Nothing was sent.
+        MailFailed: Nobody got it; the error says whether sending again may help.
+    """
+    if unknown := sorted(set(from_mapping) - {"from"}):
+        raise TypeError(f"mail() has no option {', '.join(unknown)}; see its documentation for those it has")
+    options = via_options or {}
+    transport = choose_transport(via, options)
+    message = write_parts(
+        body,
+        html_body,
+        attachments,
+        charsets=(text_part_charset or charset, charset),
+        part_headers=(body_part_header, html_body_part_header),
+    )
+    letter = address_letter(
+        message,
+        {"to": to, "cc": cc, "bcc": bcc, "reply_to": reply_to, "smtp_envelope_to": smtp_envelope_to},
+        from_=from_ or from_mapping.get("from") or default_from(options),
+        sender=sender,
+        subject=subject,
+        message_id=message_id,
+        date=date or datetime.now(UTC),
+        headers=headers,
+    )
+    refused = transport(letter)
+    out = {refusal.address for refusal in refused}
+    accepted = tuple(address for address in letter.recipients if address not in out)
+    return Receipt(message_id=letter.message_id, accepted=accepted, refused=refused)

@@ -1,0 +1,56 @@
+"""What became of a mail: who took it, who refused it, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from celery_batches_notify.errors import NotificationFailed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """One recipient that the server turned down, with its code (550 …) and its words."""
+
+    address: str
+    code: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.text}".rstrip()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """A mail that at least one recipient's server took over.
+
+    Attributes:
+        message_id: The mail's `Message-ID`, with its angle brackets.
+        accepted: Addresses whose copy was taken over.
+        refused: The others; sending again would reach those of `accepted` twice.
+    """
+
+    message_id: str
+    accepted: tuple[str, ...]
+    refused: tuple[Refusal, ...] = ()
+
+
+class MailFailed(NotificationFailed):
+    """Nobody got the mail, as far as one can know; the text says why.
+
+    `permanent` is true where the server refused this mail or all of its recipients for good. What lies in
+    the way to the server (network, TLS, login) is not permanent: an operator can mend it.
+
+    Attributes:
+        refused: What the server said to each recipient, where it came to that.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        permanent: bool = False,
+        status_code: int | None = None,
+        refused: tuple[Refusal, ...] = (),
+    ) -> None:
+        super().__init__(message, permanent=permanent, status_code=status_code)
+        self.refused = refused

@@ -1,0 +1,47 @@
+"""sendmail: a mail given to a local program, which queues and delivers it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+
+from celery_batches_notify.notifiers.escaping import one_line
+from celery_batches_notify.notifiers.mailer.letter import Letter
+from celery_batches_notify.notifiers.mailer.options import SendmailOptions
+from celery_batches_notify.notifiers.mailer.receipt import MailFailed
+
+_PERMANENT = {65: "EX_DATAERR", 67: "EX_NOUSER", 68: "EX_NOHOST"}  # sysexits.h: this mail, not this machine
+
+
+def find_sendmail() -> str | None:
+    """Return the path of this machine's sendmail, or None where it has none."""
+    return shutil.which("sendmail") or shutil.which("/usr/sbin/sendmail")
+
+
+def send(letter: Letter, options: SendmailOptions) -> None:
+    """Give a letter to the program.
+
+    Raises:
+        MailFailed: There is no such program, it took too long, or it ended with an error.
+    """
+    location = options.location or find_sendmail()
+    if location is None:
+        raise MailFailed("this machine has no sendmail; give its path as location, or use via='smtp'")
+    command = [location, *options.arguments, "-f", letter.sender, "--", *letter.recipients]
+    try:
+        done = subprocess.run(  # noqa: S603 -- no shell; the program is the operator's
+            command,
+            input=letter.as_bytes(linesep="\n"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=options.total_timeout,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise MailFailed(f"{location} was not done after {options.total_timeout:g} s") from None
+    except OSError as exc:
+        raise MailFailed(f"{location} cannot be run: {exc.strerror}") from exc
+    if done.returncode:
+        words = one_line(done.stdout.decode("utf-8", "replace"), 300)
+        code = _PERMANENT.get(done.returncode, done.returncode)
+        raise MailFailed(f"{location} ended with {code}: {words}", permanent=done.returncode in _PERMANENT)

@@ -1,0 +1,156 @@
+"""One SMTP connection: secured first, entered as told, ended in time."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hmac
+import smtplib
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+
+from celery_batches_notify.notifiers.mailer.options import SmtpOptions
+
+XOAUTH2 = "xoauth2"
+_MECHANISMS = {"plain": "PLAIN", "login": "LOGIN", "cram_md5": "CRAM-MD5"}
+_GO_ON, _LOGGED_IN = 334, 235
+
+
+class Line:
+    """The connection underneath, whatever layers of TLS come over it, so that another thread can cut it."""
+
+    def __init__(self) -> None:
+        self._held: socket.socket | None = None
+        self._is_cut = False
+
+    def hold(self, sock: socket.socket) -> None:
+        """Take this connection; if the line is cut already, raise `TimeoutError`."""
+        self._held = sock.dup()
+        if self._is_cut:
+            raise TimeoutError
+
+    def cut(self) -> None:
+        """End the connection now: whoever waits on it gets an error."""
+        self._is_cut = True
+        if self._held is not None:
+            with contextlib.suppress(OSError):  # it ended meanwhile
+                self._held.shutdown(socket.SHUT_RDWR)
+
+    def release(self) -> None:
+        """Let go of a connection that has ended."""
+        if self._held is not None:
+            self._held.close()
+
+
+class Session(smtplib.SMTP):
+    """smtplib's connection, with TLS and timeouts as the options say, and its own way to log in."""
+
+    def __init__(
+        self, host: str, port: str, *, options: SmtpOptions, context: ssl.SSLContext, line: Line
+    ) -> None:
+        self._options, self._context, self._line = options, context, line
+        super().__init__(host, int(port), local_hostname=options.domain, timeout=options.open_timeout)
+        try:
+            self._start_tls()
+        except BaseException:
+            self.close()
+            raise
+
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+        sock = socket.create_connection((host, port), timeout)
+        try:
+            self._line.hold(sock)
+            if self._options.starttls == "implicit":
+                sock = self._context.wrap_socket(sock, server_hostname=host)
+        except BaseException:
+            sock.close()
+            raise
+        sock.settimeout(self._options.read_timeout)
+        return sock
+
+    def _start_tls(self) -> None:
+        wanted = self._options.starttls
+        if wanted not in ("required", "auto"):
+            return
+        self.ehlo_or_helo_if_needed()
+        if self.has_extn("starttls"):
+            self.starttls(context=self._context)
+        elif wanted == "required":
+            raise smtplib.SMTPNotSupportedError(
+                "the server offers no STARTTLS, which enable_starttls requires"
+            )
+        elif self._options.logs_in and not self._options.is_loopback:
+            raise smtplib.SMTPNotSupportedError(
+                "the server offers no STARTTLS, so the password would travel in clear; "
+                "use a server or port with TLS, or allow it with enable_starttls=False"
+            )
+
+    def log_in(self, user: str, secret: str, authentication: str | None) -> None:
+        """Log in by the mechanism that is asked for, or by the first the server offers.
+
+        Unlike `login` it tries one only, writes UTF-8, and keeps the secret out of its errors.
+
+        Raises:
+            smtplib.SMTPNotSupportedError: The server does not offer it.
+            smtplib.SMTPAuthenticationError: The server says no.
+        """
+        self.ehlo_or_helo_if_needed()
+        mechanism = self._choose(authentication)
+        opening, answers = _exchange(mechanism, user, secret)
+        said = [opening]
+        code, reply = self.docmd("AUTH", f"{mechanism} {opening}".rstrip())
+        for answer in answers:
+            if code != _GO_ON:
+                break
+            said.append(answer(reply))
+            code, reply = self.docmd(said[-1])
+        if code != _LOGGED_IN:
+            # some servers repeat the line they did not like
+            raise smtplib.SMTPAuthenticationError(code, _without(reply, [*said, secret]))
+
+    def _choose(self, authentication: str | None) -> str:
+        offered = self.esmtp_features.get("auth", "").upper().split()
+        if authentication is None:
+            wanted = list(_MECHANISMS.values())
+        else:
+            wanted = [_MECHANISMS.get(authentication, authentication.upper())]
+        for mechanism in wanted:
+            if mechanism in offered:
+                return mechanism
+        raise smtplib.SMTPNotSupportedError(
+            f"the server offers to log in by {', '.join(offered) or 'nothing'}, "
+            f"not by {' or '.join(wanted)}; choose another authentication, "
+            "or a port with TLS if it offers more there"
+        )
+
+
+def _exchange(mechanism: str, user: str, secret: str) -> tuple[str, list[Callable[[bytes], str]]]:
+    """Return what goes with AUTH, and what answers the server's challenges, one by one."""
+    match mechanism:
+        case "PLAIN":
+            return _b64(f"\0{user}\0{secret}"), []
+        case "LOGIN":
+            return "", [lambda _: _b64(user), lambda _: _b64(secret)]
+        case "CRAM-MD5":
+            return "", [lambda challenge: _b64(f"{user} {_digest(secret, challenge)}")]
+    # XOAUTH2 answers a bad token with 334, and gives the error once it got an empty line
+    return _b64(f"user={user}\1auth=Bearer {secret}\1\1"), [lambda _: ""]
+
+
+def _digest(secret: str, challenge: bytes) -> str:
+    try:
+        text = base64.b64decode(challenge)
+    except ValueError:
+        raise smtplib.SMTPAuthenticationError(_GO_ON, b"a challenge that is not base64") from None
+    return hmac.new(secret.encode(), text, "md5").hexdigest()
+
+
+def _b64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode("ascii")
+
+
+def _without(reply: bytes, secrets: Sequence[str]) -> bytes:
+    for secret in filter(None, secrets):
+        reply = reply.replace(secret.encode(), b"[secret]")
+    return reply

@@ -1,0 +1,155 @@
+"""SMTP: yagmail's client over a connection of our own.
+
+What is kept of yagmail is how it connects and closes. Its `send` is not used: it attaches files that a
+text names, asks for passwords, sleeps over lost connections and then reports nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import smtplib
+import ssl
+
+import yagmail
+
+from celery_batches_notify.notifiers.deadline import DeadlinePassed, run_within
+from celery_batches_notify.notifiers.escaping import one_line
+from celery_batches_notify.notifiers.mailer.letter import Letter
+from celery_batches_notify.notifiers.mailer.oauth2 import fetch_access_token, read_credentials
+from celery_batches_notify.notifiers.mailer.options import SmtpOptions
+from celery_batches_notify.notifiers.mailer.receipt import MailFailed, Refusal
+from celery_batches_notify.notifiers.mailer.session import XOAUTH2, Line, Session
+
+_LOGIN_WANTED = frozenset({530, 534, 535, 538})
+_TEXT_SHOWN = 300
+_REFUSED_STEP = {
+    smtplib.SMTPSenderRefused: "the sender",
+    smtplib.SMTPDataError: "the mail",
+    smtplib.SMTPAuthenticationError: "the login",
+    smtplib.SMTPHeloError: "the greeting",
+}
+
+
+def send(letter: Letter, options: SmtpOptions) -> tuple[Refusal, ...]:
+    """Hand a letter to the server, and return the recipients it refused while it took the others.
+
+    Raises:
+        MailFailed: No recipient was accepted, or it did not come to that within `total_timeout`.
+    """
+    line = Line()
+    try:
+        return run_within(options.total_timeout, lambda: _deliver(letter, options, line), line.cut)
+    except DeadlinePassed:
+        raise MailFailed(
+            f"{options.address}:{options.port} was not done after {options.total_timeout:g} s in all"
+        ) from None
+
+
+def _deliver(letter: Letter, options: SmtpOptions, line: Line) -> tuple[Refusal, ...]:
+    login = _login(options)
+    client = _Client(letter.sender, options, _tls_context(options), line)
+    try:
+        client.login()
+        if login is not None:
+            client.smtp.log_in(*login)
+        refused = client.smtp.sendmail(letter.sender, letter.recipients, letter.as_bytes())
+    except OSError as exc:  # which smtplib's and ssl's errors are
+        raise _failure(exc, f"{options.address}:{options.port}") from exc
+    finally:
+        client.close()
+        line.release()
+    return _refusals(refused)
+
+
+class _Client(yagmail.SMTP):  # type: ignore[misc]
+    """yagmail's client, which validates, logs and asks nothing by itself any more."""
+
+    def __init__(self, sender: str, options: SmtpOptions, context: ssl.SSLContext, line: Line) -> None:
+        super().__init__(
+            user=sender,
+            host=options.address,
+            port=options.port,
+            smtp_starttls=False,
+            smtp_ssl=False,
+            smtp_skip_login=True,
+            soft_email_validation=False,
+            options=options,
+            context=context,
+            line=line,
+        )
+
+    @property
+    def connection(self) -> type[Session]:
+        return Session
+
+    def set_logging(self, *_: object) -> None:
+        """Keep yagmail from writing to the worker's standard error."""
+        super().set_logging(None)
+
+    def close(self) -> None:
+        """Say goodbye; what goes wrong here does not undo what the server took."""
+        with contextlib.suppress(OSError):
+            super().close()
+        if (session := getattr(self, "smtp", None)) is not None:
+            session.close()
+
+
+def _login(options: SmtpOptions) -> tuple[str, str, str | None] | None:
+    if not options.logs_in:
+        return None
+    if options.oauth2_file is not None:
+        credentials = read_credentials(options)
+        return credentials["email_address"], fetch_access_token(credentials, options), XOAUTH2
+    return options.user_name or "", options.password or "", options.authentication
+
+
+def _tls_context(options: SmtpOptions) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=options.ca_file, capath=options.ca_path)
+    except OSError as exc:
+        raise MailFailed(f"ca_file {options.ca_file!r} cannot be used: {one_line(str(exc), 100)}") from exc
+
+
+def _failure(exc: OSError, where: str) -> MailFailed:
+    match exc:
+        case smtplib.SMTPRecipientsRefused():
+            return _all_refused(_refusals(exc.recipients), where)
+        case smtplib.SMTPResponseException():
+            step = _REFUSED_STEP.get(type(exc), "the connection")
+            about_the_mail = isinstance(exc, (smtplib.SMTPSenderRefused, smtplib.SMTPDataError))
+            return MailFailed(
+                f"{where} refused {step}: {exc.smtp_code} {_words(exc.smtp_error)}",
+                permanent=about_the_mail and _is_final(exc.smtp_code),
+                status_code=exc.smtp_code if exc.smtp_code > 0 else None,
+            )
+        case ssl.SSLCertVerificationError():
+            return MailFailed(
+                f"the certificate of {where} is not trusted: {exc.verify_message}; if its CA is your own, "
+                "give that as ca_file"
+            )
+    return MailFailed(f"{where}: {one_line(str(exc), _TEXT_SHOWN) or type(exc).__name__}")
+
+
+def _all_refused(refused: tuple[Refusal, ...], where: str) -> MailFailed:
+    passing = [refusal for refusal in refused if not _is_final(refusal.code)]
+    shown = (passing or refused)[0]
+    return MailFailed(
+        f"{where} refused every recipient, {shown.address} with {shown}",
+        permanent=not passing,
+        status_code=shown.code,
+        refused=refused,
+    )
+
+
+def _is_final(code: int) -> bool:
+    return 500 <= code < 600 and code not in _LOGIN_WANTED
+
+
+def _refusals(refused: dict[str, tuple[int, bytes]]) -> tuple[Refusal, ...]:
+    return tuple(
+        Refusal(address=address, code=code, text=_words(text)) for address, (code, text) in refused.items()
+    )
+
+
+def _words(text: bytes | str) -> str:
+    return one_line(text.decode("utf-8", "replace") if isinstance(text, bytes) else text, _TEXT_SHOWN)

@@ -1,0 +1,80 @@
+"""The ways out for a mail: `smtp`, `sendmail` and `test`, chosen and checked before any is taken."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from celery_batches_notify.notifiers.mailer import sendmail
+from celery_batches_notify.notifiers.mailer.address import parse_address
+from celery_batches_notify.notifiers.mailer.letter import Letter
+from celery_batches_notify.notifiers.mailer.options import read_sendmail_options, read_smtp_options
+from celery_batches_notify.notifiers.mailer.receipt import Refusal
+
+Transport = Callable[[Letter], tuple[Refusal, ...]]
+
+outbox: list[Letter] = []
+"""What `via="test"` sent in this process, oldest first. Empty it between tests."""
+
+
+def choose_transport(via: str | None, via_options: Mapping[str, Any]) -> Transport:
+    """Return what takes a letter away and tells which recipients were refused.
+
+    Args:
+        via: `smtp`, `sendmail`, `test`, or None: SMTP where the options have an `address`, else sendmail
+            where this machine has it, else SMTP.
+        via_options: The options of that way.
+
+    Raises:
+        TypeError: An option is of a wrong type.
+        ValueError: There is no such way, or its options are wrong.
+    """
+    if not isinstance(via_options, Mapping):
+        raise TypeError(f"via_options is a mapping of options, not a {type(via_options).__name__}")
+    if via is None:
+        via = "smtp" if "address" in via_options or sendmail.find_sendmail() is None else "sendmail"
+    match via:
+        case "smtp":
+            return _smtp(via_options)
+        case "sendmail":
+            return _sendmail(via_options)
+        case "test":
+            return _keep
+    raise ValueError(f"via {via!r} is not one of smtp, sendmail, test")
+
+
+def default_from(via_options: Mapping[str, Any]) -> str:
+    """Return who writes if nobody says so: the login, where it is an address, else `celery@<this host>`."""
+    for guess in (str(via_options.get("user_name")), f"celery@{socket.gethostname()}"):
+        try:
+            return parse_address("from", guess).spec
+        except ValueError:
+            continue
+    return "celery@localhost"
+
+
+def _smtp(via_options: Mapping[str, Any]) -> Transport:
+    options = read_smtp_options(via_options)
+
+    def take(letter: Letter) -> tuple[Refusal, ...]:
+        from celery_batches_notify.notifiers.mailer import smtp  # noqa: PLC0415 -- yagmail is slow to import
+
+        return smtp.send(letter, options)
+
+    return take
+
+
+def _sendmail(via_options: Mapping[str, Any]) -> Transport:
+    options = read_sendmail_options(via_options)
+
+    def take(letter: Letter) -> tuple[Refusal, ...]:
+        sendmail.send(letter, options)
+        return ()
+
+    return take
+
+
+def _keep(letter: Letter) -> tuple[Refusal, ...]:
+    outbox.append(letter)
+    return ()

@@ -1,0 +1,51 @@
+"""SMTP servers for the tests of the mailer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from http_server import Authority
+from smtp_server import SmtpServer, serving_smtp
+
+from celery_batches_notify.notifiers import mailer
+
+
+@pytest.fixture(scope="session")
+def mail_authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """A certificate authority that nobody trusts by default."""
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture
+def smtp_server() -> Iterator[Callable[..., SmtpServer]]:
+    """Start servers; see `SmtpServer` for what they can do."""
+    with ExitStack() as stack:
+        yield lambda **how: stack.enter_context(serving_smtp(**how))
+
+
+@pytest.fixture
+def outbox() -> Iterator[list[mailer.Letter]]:
+    """What `via="test"` sends, empty at first and afterwards."""
+    mailer.outbox.clear()
+    yield mailer.outbox
+    mailer.outbox.clear()
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    """A sendmail that writes its arguments and its input beside itself, and ends as the file `exit` says."""
+    path = tmp_path / "sendmail"
+    path.write_text(
+        "#!/bin/sh\n"
+        'here=$(dirname "$0")\n'
+        'printf \'%s\\n\' "$@" > "$here/arguments"\n'
+        'cat > "$here/mail"\n'
+        'test -f "$here/exit" || exit 0\n'
+        'echo "sendmail: told to fail"\n'
+        'exit "$(cat "$here/exit")"\n'
+    )
+    path.chmod(0o755)
+    return path

@@ -1,0 +1,278 @@
+"""Email: a notification becomes a mail, by the mailer and with its options."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import re
+import traceback
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from http_server import Authority, silent
+from samples import BID, failing, failure, hostile, notification
+from smtp_server import PASSWORD, USER, SmtpServer
+from test_mailer import ADDRESS_TRICKS, INJECTIONS, shape
+
+from celery_batches_notify.errors import ConfigurationError, InvalidCallback, NotificationFailed
+from celery_batches_notify.model import Event
+from celery_batches_notify.notifiers.base import Notifier, build_notifier, merge_options, refuse_secrets
+from celery_batches_notify.notifiers.email import Email
+from celery_batches_notify.notifiers.mailer import Letter
+
+Serve = Callable[..., SmtpServer]
+HEADERS = {
+    *("MIME-Version", "Content-Type", "From", "To", "Subject", "Date", "Message-ID", "Auto-Submitted"),
+}
+
+
+def email(port: int, **options: Any) -> Email:
+    given = {"to": "ops@example.com", "from": "celery@example.com", "via": "smtp", **options}
+    given["via_options"] = {"address": "127.0.0.1", "port": port, **given.get("via_options", {})}
+    return build_notifier(Email, given)  # type: ignore[return-value, type-abstract]
+
+
+def test_it_is_a_notifier() -> None:
+    assert isinstance(Email(to="ops@example.com"), Notifier)
+
+
+def test_a_notification_arrives_as_a_mail_with_two_bodies(smtp_server: Serve) -> None:
+    server = smtp_server()
+
+    said = email(server.port).send(failing(2, total=50))
+
+    mail = server.only.message
+    assert said == "accepted for 1 of 1 recipients"
+    assert (server.only.sender, server.only.recipients) == ("celery@example.com", ["ops@example.com"])
+    assert set(server.only.header_names) == HEADERS
+    assert mail["Subject"] == "Import rows is complete, 2 of 50 failed"
+    assert mail["Auto-Submitted"] == "auto-generated"
+    assert shape(mail) == {"alternative": ["text/plain", "text/html"]}
+    assert "ValueError: Something failed 1" in mail.get_body(("plain",)).get_content()
+    assert "ValueError: Something failed 1" in mail.get_body(("html",)).get_content()
+
+
+def test_the_message_id_is_the_notifications_and_the_same_on_each_attempt(smtp_server: Serve) -> None:
+    server = smtp_server()
+
+    email(server.port).send(notification())
+    email(server.port).send(replace(notification(), attempt=2))
+
+    ids = [received.message["Message-ID"] for received in server.received]
+    assert ids == [f"<cb_{BID}_success_0@example.com>"] * 2
+
+
+def test_without_a_from_the_message_id_is_still_the_same_on_every_machine(outbox: list[Letter]) -> None:
+    Email(to="Ops <ops@corp.test>", via="test").send(notification())
+
+    assert outbox[0].message_id == f"<cb_{BID}_success_0@corp.test>"
+
+
+def test_all_options_of_a_mail_reach_it(outbox: list[Letter]) -> None:
+    Email(
+        to=["a@x.test", "b@x.test"],
+        cc="c@x.test",
+        bcc=["d@x.test"],
+        from_="Jobs <jobs@x.test>",
+        reply_to="help@x.test",
+        sender="robot@x.test",
+        subject="Nightly import",
+        headers={"List-Id": "<jobs.x.test>", "auto-submitted": "auto-notified"},
+        via="test",
+    ).send(notification())
+
+    (letter,) = outbox
+    assert letter.recipients == ("a@x.test", "b@x.test", "c@x.test", "d@x.test")
+    assert letter.sender == "robot@x.test"
+    assert {
+        name: letter.message[name] for name in ("To", "Cc", "From", "Reply-To", "Subject", "List-Id")
+    } == {
+        "To": "a@x.test, b@x.test",
+        "Cc": "c@x.test",
+        "From": "Jobs <jobs@x.test>",
+        "Reply-To": "help@x.test",
+        "Subject": "Nightly import",
+        "List-Id": "<jobs.x.test>",
+    }
+    assert letter.message.get_all("Auto-Submitted") == ["auto-notified"]
+
+
+def test_the_envelope_can_be_set_apart(outbox: list[Letter]) -> None:
+    Email(to="a@x.test", smtp_envelope_to="archive@x.test", via="test").send(notification())
+
+    assert outbox[0].recipients == ("archive@x.test",)
+
+
+def test_a_server_with_tls_and_a_login_is_entered(smtp_server: Serve, mail_authority: Authority) -> None:
+    server = smtp_server(starttls=mail_authority.issue("127.0.0.1"), offers=("LOGIN",))
+    login = {"user_name": USER, "password": PASSWORD, "authentication": "login", "enable_starttls": True}
+
+    email(server.port, via_options={"ca_file": mail_authority.file, **login}).send(notification())
+
+    assert server.only.tls and server.only.mechanism == "LOGIN"
+
+
+def test_sendmail_takes_it(program: Path) -> None:
+    Email(to="a@x.test", via="sendmail", via_options={"location": str(program)}).send(notification())
+
+    assert f"Message-ID: <cb_{BID}_success_0@x.test>" in (program.parent / "mail").read_text()
+
+
+def test_one_refused_recipient_is_logged_and_no_reason_to_send_again(
+    smtp_server: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = smtp_server(answers={"b@x.test": ["550 no such user"], "c@x.test": ["450 greylisted"]})
+
+    with caplog.at_level(logging.WARNING, logger="celery_batches_notify"):
+        said = email(server.port, to=["a@x.test", "b@x.test", "c@x.test"]).send(notification())
+
+    assert said == "accepted for 1 of 3 recipients; 2 refused (450, 550)"
+    (record,) = caplog.records
+    assert record.getMessage() == "mail refused for some of its recipients"
+    fields = {name: getattr(record, name) for name in ("bid", "event", "refused", "codes")}
+    assert fields == {"bid": BID, "event": "success", "refused": 2, "codes": [450, 550]}
+    assert "x.test" not in str(vars(record))
+
+
+@pytest.mark.parametrize(
+    ("reply", "permanent"), [("550 no such user", True), ("450 greylisted", False), ("421 closing", False)]
+)
+def test_a_mail_for_nobody_is_a_failure_that_says_whether_to_try_again(
+    smtp_server: Serve, reply: str, permanent: bool
+) -> None:
+    server = smtp_server(answers={"ops@example.com": [reply]})
+
+    with pytest.raises(NotificationFailed) as caught:
+        email(server.port).send(notification())
+
+    assert caught.value.permanent is permanent
+    assert caught.value.status_code == int(reply[:3])
+
+
+def test_a_server_that_is_silent_can_be_tried_again() -> None:
+    with silent() as port, pytest.raises(NotificationFailed) as caught:
+        email(port, via_options={"read_timeout": 0.2}).send(notification())
+
+    assert not caught.value.permanent
+
+
+def test_the_password_is_nowhere_but_in_the_option(smtp_server: Serve) -> None:
+    server = smtp_server(offers=("PLAIN",))
+    notifier = email(server.port, via_options={"user_name": USER, "password": "SENTINEL wrong"})
+
+    with pytest.raises(NotificationFailed) as caught:
+        notifier.send(notification())
+
+    assert "SENTINEL" not in repr(notifier)
+    assert "SENTINEL" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("text", [*INJECTIONS, *ADDRESS_TRICKS])
+def test_no_text_of_a_batch_adds_a_header_or_a_recipient(smtp_server: Serve, text: str) -> None:
+    server = smtp_server()
+
+    email(server.port).send(hostile(text))
+
+    assert server.only.recipients == ["ops@example.com"]
+    assert set(server.only.header_names) == HEADERS and len(server.only.header_names) == len(HEADERS)
+    assert shape(server.only.message) == {"alternative": ["text/plain", "text/html"]}
+
+
+def test_a_text_that_names_a_file_is_not_attached(outbox: list[Letter], tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_text("SENTINEL")
+    bad = failure(task=str(path), error_class=str(path), error_message=str(path))
+
+    Email(to="a@x.test", via="test").send(failing(1, description=str(path), failure_info=(bad,)))
+
+    assert b"SENTINEL" not in outbox[0].as_bytes()
+
+
+@pytest.mark.parametrize("event", list(Event))
+def test_every_event_has_its_mail(outbox: list[Letter], event: Event) -> None:
+    Email(to="a@x.test", via="test").send(notification(event))
+
+    assert outbox[0].message["Subject"].startswith("Import rows ")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, "to"),
+        ({"to": ""}, "to is required"),
+        ({"to": []}, "to is required"),
+        ({"to": "ops"}, "user@host"),
+        ({"to": "a@x.test\nBcc: b@x.test"}, "line break"),
+        ({"to": "a@x.test", "from": "me"}, "from: 'me'"),
+        ({"to": "a@x.test", "subject": "a\nb"}, "one line"),
+        ({"to": "a@x.test", "headers": {"To": "b@x.test"}}, "use to"),
+        ({"to": "a@x.test", "via": "pigeon"}, "smtp, sendmail, test"),
+        ({"to": "a@x.test", "via": "smtp", "via_options": {"adress": "x"}}, "adress"),
+        ({"to": "a@x.test", "via": "smtp", "via_options": {"port": "x"}}, "port"),
+        ({"to": "a@x.test", "via": "smtp", "via_options": "smtp://x"}, "mapping"),
+        ({"to": "a@x.test", "via": "smtp", "via_options": {"openssl_verify_mode": "none"}}, "ca_file"),
+        ({"to": "a@x.test", "body": "x"}, "unknown option body"),
+    ],
+)
+def test_wrong_options_are_configuration_errors_with_the_mend(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(said)) as caught:
+        build_notifier(Email, options)  # type: ignore[type-abstract]
+
+    assert str(caught.value).startswith("email: ")
+
+
+def test_references_are_left_to_the_process_that_sends(
+    monkeypatch: pytest.MonkeyPatch, outbox: list[Letter]
+) -> None:
+    names = ("to", "port", "user_name", "password", "starttls")
+    options = {
+        "to": ["env:T_TO"],
+        "from": "env:T_FROM",
+        "via": "test",
+        "via_options": {
+            name: f"env:T_{name.upper()}" for name in ("port", "user_name", "password", "authentication")
+        },
+    }
+    build_notifier(Email, options, reveal=False)  # type: ignore[type-abstract]
+    build_notifier(Email, options | {"via": "smtp"}, reveal=False)  # type: ignore[type-abstract]
+    build_notifier(Email, options | {"via": "env:T_VIA"}, reveal=False)  # type: ignore[type-abstract]
+    for name in (*names, "from", "authentication"):
+        monkeypatch.setenv(f"T_{name.upper()}", f"{name}@x.test")
+
+    build_notifier(Email, options).send(notification())  # type: ignore[type-abstract]
+
+    assert outbox[0].recipients == ("to@x.test",) and outbox[0].sender == "from@x.test"
+
+
+def test_from_is_one_option_whichever_way_it_is_written() -> None:
+    merged = merge_options(Email, {"to": "a@x.test", "from": "b@x.test"}, {"from_": "c@x.test"})  # type: ignore[type-abstract]
+
+    assert merged == {"to": "a@x.test", "from_": "c@x.test"}
+
+
+def test_a_callbacks_own_server_does_not_get_the_configured_login() -> None:
+    configured = {
+        "to": "a@x.test",
+        "via_options": {"address": "smtp.x.test", "user_name": "u", "password": "p"},
+    }
+
+    merged = merge_options(Email, configured, {"via_options": {"address": "evil.test"}})  # type: ignore[type-abstract]
+
+    assert merged["via_options"] == {"address": "evil.test"}
+
+
+@pytest.mark.parametrize(
+    "via_options",
+    [{"password": "x"}, {"location": "/bin/sh"}, {"arguments": "-c id"}, {"oauth2_file": "/etc/x"}],
+)
+def test_a_callbacks_own_options_hold_no_secret_and_choose_no_program(via_options: dict[str, str]) -> None:
+    with pytest.raises(InvalidCallback, match=re.escape("via_options.")):
+        refuse_secrets(Email, {"via_options": via_options})  # type: ignore[type-abstract]
+
+
+def test_its_value_cannot_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Email(to="a@x.test").to = "b@x.test"  # type: ignore[misc]

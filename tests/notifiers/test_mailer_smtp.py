@@ -1,0 +1,541 @@
+"""`via="smtp"`: every way in, and every trap of SMTP that was met, against real servers."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from http_server import Authority, Server, answer, black_hole, serving, silent
+from smtp_server import PASSWORD, TOKEN, USER, Peer, SmtpServer, misbehaving
+
+from celery_batches_notify.notifiers.mailer import MailFailed, Receipt, mail, options
+from celery_batches_notify.notifiers.mailer.oauth2 import GOOGLE_TOKEN_URI
+
+Serve = Callable[..., SmtpServer]
+CANARY = "SENTINEL"
+
+
+def send(port: int, *, to: object = "a@example.com", **via_options: Any) -> Receipt:
+    given = {"address": "127.0.0.1", "port": port, **via_options}
+    return mail(to=to, from_="me@example.com", subject="Hi", body="Ready.", via="smtp", via_options=given)
+
+
+def send_in_vain(port: int, **how: Any) -> MailFailed:
+    with pytest.raises(MailFailed) as caught:
+        send(port, **how)
+    report = "".join(traceback.format_exception(caught.value)) + repr(vars(caught.value))
+    assert CANARY not in report
+    assert base64.b64encode(PASSWORD.encode()).decode() not in report
+    return caught.value
+
+
+def wait_until_the_work_ends() -> None:
+    for thread in threading.enumerate():
+        if thread.name == "batches-notify":
+            thread.join(2)
+            assert not thread.is_alive()
+
+
+def test_a_mail_arrives_with_its_envelope_and_as_it_was_written(smtp_server: Serve) -> None:
+    server = smtp_server()
+    body = "Grüße 🎉 <b> & 'so'\n.\n..dots\n\ttab \ntrailing  \nFrom here\n" + "long " * 400 + "\nend"
+
+    receipt = mail(
+        to=["Ann <a@example.com>", "b@intranet"],
+        bcc="c@localhost",
+        from_="Bob <bob@example.com>",
+        subject="Hi",
+        body=body,
+        via="smtp",
+        via_options={"address": "127.0.0.1", "port": str(server.port)},
+    )
+
+    assert server.only.sender == "bob@example.com"
+    assert server.only.recipients == ["a@example.com", "b@intranet", "c@localhost"]
+    assert receipt.accepted == ("a@example.com", "b@intranet", "c@localhost") and receipt.refused == ()
+    assert server.only.message.get_content().splitlines() == body.split("\n")
+    assert server.only.message["Message-ID"] == receipt.message_id
+    assert b"c@localhost" not in server.only.content
+
+
+@pytest.mark.parametrize("mechanism", ["plain", "login", "cram_md5"])
+def test_each_mechanism_logs_in_where_it_is_asked_for(smtp_server: Serve, mechanism: str) -> None:
+    server = smtp_server(offers=("PLAIN", "LOGIN", "CRAM-MD5"))
+
+    send(server.port, user_name=USER, password=PASSWORD, authentication=mechanism)
+
+    assert server.only.mechanism == mechanism.upper().replace("_", "-")
+
+
+@pytest.mark.parametrize("offered", ["PLAIN", "LOGIN", "CRAM-MD5"])
+def test_without_a_choice_the_mechanism_is_one_the_server_offers(smtp_server: Serve, offered: str) -> None:
+    server = smtp_server(offers=(offered,))
+
+    send(server.port, user_name=USER, password=PASSWORD)
+
+    assert server.only.mechanism == offered
+
+
+@pytest.mark.parametrize("login", [{}, {"user_name": USER, "password": PASSWORD, "authentication": "none"}])
+def test_no_login_is_made_without_a_name_or_with_none(smtp_server: Serve, login: dict[str, str]) -> None:
+    server = smtp_server(offers=("PLAIN",))
+
+    send(server.port, **login)
+
+    assert server.only.mechanism is None
+
+
+def test_a_name_without_a_host_is_left_alone_and_is_not_the_sender(smtp_server: Serve) -> None:
+    server = smtp_server(offers=("PLAIN",))
+
+    failed = send_in_vain(server.port, user_name="apikey", password=PASSWORD)
+
+    assert failed.status_code == 535 and server.received == []
+
+
+@pytest.mark.parametrize("mechanism", ["plain", "login", "cram_md5"])
+def test_a_wrong_password_is_535_and_can_be_mended(smtp_server: Serve, mechanism: str) -> None:
+    server = smtp_server(offers=("PLAIN", "LOGIN", "CRAM-MD5"))
+
+    failed = send_in_vain(server.port, user_name=USER, password=f"{CANARY} wrong", authentication=mechanism)
+
+    assert (failed.status_code, failed.permanent) == (535, False)
+
+
+def test_a_mechanism_that_is_not_offered_is_named_with_those_that_are(smtp_server: Serve) -> None:
+    server = smtp_server(offers=("LOGIN",))
+
+    failed = send_in_vain(server.port, user_name=USER, password=PASSWORD, authentication="cram_md5")
+
+    assert "LOGIN, not by CRAM-MD5" in str(failed) and not failed.permanent
+
+
+def test_a_server_that_repeats_the_login_does_not_bring_the_password_into_errors() -> None:
+    def behave(peer: Peer) -> None:
+        peer.say("220 mx.test")
+        while line := peer.hear():
+            words = (
+                "250-mx.test\r\n250 AUTH PLAIN LOGIN" if line.startswith("ehlo") else f"500 what is {line}?"
+            )
+            peer.say(words)
+
+    with misbehaving(behave) as port:
+        failed = send_in_vain(port, user_name=USER, password=PASSWORD, authentication="plain")
+
+    assert "[secret]" in str(failed)
+
+
+def test_challenges_that_are_not_base64_fail_cleanly() -> None:
+    def behave(peer: Peer) -> None:
+        peer.say("220 mx.test")
+        while line := peer.hear():
+            peer.say("250-mx.test\r\n250 AUTH CRAM-MD5" if line.startswith("ehlo") else "334 x")
+
+    with misbehaving(behave) as port:
+        failed = send_in_vain(port, user_name=USER, password=PASSWORD)
+
+    assert "not base64" in str(failed)
+
+
+@pytest.mark.parametrize("mode", [{}, {"enable_starttls": "auto"}, {"enable_starttls_auto": True}])
+def test_starttls_is_taken_where_it_is_offered(
+    smtp_server: Serve, mail_authority: Authority, mode: dict[str, Any]
+) -> None:
+    server = smtp_server(starttls=mail_authority.issue("127.0.0.1"), offers=("PLAIN",))
+
+    send(server.port, ca_file=mail_authority.file, user_name=USER, password=PASSWORD, **mode)
+
+    assert server.only.tls and server.only.mechanism == "PLAIN"
+
+
+@pytest.mark.parametrize("mode", [{}, {"enable_starttls": "auto"}, {"enable_starttls": False}])
+def test_without_an_offer_of_starttls_a_mail_goes_in_clear(smtp_server: Serve, mode: dict[str, Any]) -> None:
+    server = smtp_server()
+
+    send(server.port, **mode)
+
+    assert not server.only.tls
+
+
+@pytest.mark.parametrize("mode", [{"enable_starttls": False}, {"enable_starttls_auto": False}])
+def test_starttls_can_be_switched_off(
+    smtp_server: Serve, mail_authority: Authority, mode: dict[str, Any]
+) -> None:
+    server = smtp_server(starttls=mail_authority.issue("127.0.0.1"))
+
+    send(server.port, **mode)
+
+    assert not server.only.tls
+
+
+@pytest.mark.parametrize("mode", [True, "always"])
+def test_required_starttls_that_is_stripped_stops_the_mail(smtp_server: Serve, mode: object) -> None:
+    server = smtp_server()
+
+    failed = send_in_vain(server.port, enable_starttls=mode)
+
+    assert "STARTTLS" in str(failed) and not failed.permanent and server.received == []
+
+
+def test_a_password_does_not_travel_in_clear_unless_that_is_asked_for(smtp_server: Serve) -> None:
+    server = smtp_server(offers=("PLAIN",))
+    login = {"address": "127.1", "user_name": USER, "password": PASSWORD}  # not known to be this machine
+
+    assert "in clear" in str(send_in_vain(server.port, **login))
+    assert server.received == []
+
+    send(server.port, **login, enable_starttls=False)
+    assert server.only.mechanism == "PLAIN"
+
+
+@pytest.mark.parametrize("mode", [{}, {"enable_starttls": True}, {"ssl": True}, {"tls": True}])
+def test_certificates_of_an_unknown_authority_are_refused(
+    smtp_server: Serve, mail_authority: Authority, mode: dict[str, Any]
+) -> None:
+    context = mail_authority.issue("127.0.0.1")
+    server = smtp_server(**{"implicit_tls" if mode.keys() & {"ssl", "tls"} else "starttls": context})
+
+    failed = send_in_vain(server.port, **mode)
+
+    assert "not trusted" in str(failed) and "ca_file" in str(failed) and not failed.permanent
+    assert server.received == []
+
+
+@pytest.mark.parametrize("mode", [{}, {"ssl": True}])
+def test_certificates_for_another_host_are_refused(
+    smtp_server: Serve, mail_authority: Authority, mode: dict[str, Any]
+) -> None:
+    context = mail_authority.issue("other.example.com")
+    server = smtp_server(**{"implicit_tls" if mode else "starttls": context})
+
+    failed = send_in_vain(server.port, ca_file=mail_authority.file, **mode)
+
+    assert "not trusted" in str(failed) and server.received == []
+
+
+@pytest.mark.parametrize("option", ["ssl", "tls"])
+def test_implicit_tls_speaks_tls_from_the_first_byte(
+    smtp_server: Serve, mail_authority: Authority, option: str
+) -> None:
+    server = smtp_server(implicit_tls=mail_authority.issue("127.0.0.1"), offers=("LOGIN",))
+
+    send(server.port, ca_file=mail_authority.file, user_name=USER, password=PASSWORD, **{option: True})
+
+    assert server.only.tls and server.only.mechanism == "LOGIN"
+
+
+def test_a_ca_file_that_is_not_there_is_named() -> None:
+    failed = send_in_vain(1, ca_file="/nowhere/ca.pem")
+
+    assert "/nowhere/ca.pem" in str(failed) and not failed.permanent
+
+
+def test_the_helo_domain_is_the_one_given_and_ponys_by_default(smtp_server: Serve) -> None:
+    server = smtp_server()
+
+    send(server.port)
+    send(server.port, domain="worker.example.com")
+
+    assert [mail.helo for mail in server.received] == ["localhost.localdomain", "worker.example.com"]
+
+
+def test_one_refused_recipient_does_not_stop_the_others(smtp_server: Serve) -> None:
+    server = smtp_server(answers={"b@example.com": ["550 5.1.1 no such user"]})
+
+    receipt = send(server.port, to="a@example.com, b@example.com, c@example.com")
+
+    assert receipt.accepted == ("a@example.com", "c@example.com")
+    (refusal,) = receipt.refused
+    assert (refusal.address, refusal.code, refusal.text) == ("b@example.com", 550, "5.1.1 no such user")
+    assert server.only.recipients == ["a@example.com", "c@example.com"]
+
+
+def test_all_recipients_refused_for_good_is_permanent(smtp_server: Serve) -> None:
+    server = smtp_server(answers={"a@x.test": ["550 no"], "b@x.test": ["553 no"]})
+
+    failed = send_in_vain(server.port, to=["a@x.test", "b@x.test"])
+
+    assert (failed.permanent, failed.status_code) == (True, 550)
+    assert [(refusal.address, refusal.code) for refusal in failed.refused] == [
+        ("a@x.test", 550),
+        ("b@x.test", 553),
+    ]
+
+
+def test_one_recipient_put_off_keeps_a_refusal_of_all_from_being_permanent(smtp_server: Serve) -> None:
+    server = smtp_server(answers={"a@x.test": ["550 no"], "b@x.test": ["450 greylisted", "250 OK"]})
+
+    failed = send_in_vain(server.port, to=["a@x.test", "b@x.test"])
+    receipt = send(server.port, to=["a@x.test", "b@x.test"])
+
+    assert (failed.permanent, failed.status_code) == (False, 450)
+    assert receipt.accepted == ("b@x.test",)
+
+
+@pytest.mark.parametrize(
+    ("step", "reply", "permanent"),
+    [
+        ("MAIL", "550 5.7.1 sender not allowed", True),
+        ("MAIL", "530 5.7.0 Must issue a STARTTLS command first", False),
+        ("MAIL", "451 try later", False),
+        ("DATA", "554 5.7.1 looks like spam", True),
+        ("DATA", "552 too big", True),
+        ("DATA", "452 disk full", False),
+        ("a@example.com", "421 closing", False),
+        ("a@example.com", "535 log in first", False),
+    ],
+)
+def test_a_refusal_is_permanent_where_it_is_final_and_about_this_mail(
+    smtp_server: Serve, step: str, reply: str, permanent: bool
+) -> None:
+    server = smtp_server(answers={step: [reply]})
+
+    failed = send_in_vain(server.port)
+
+    assert failed.permanent is permanent
+    assert failed.status_code == int(reply[:3])
+    assert reply[4:] in str(failed) and server.received == []
+
+
+def test_a_server_that_takes_nobody_in_can_be_tried_again() -> None:
+    with misbehaving(lambda peer: peer.say("554 no service here")) as port:
+        failed = send_in_vain(port)
+
+    assert (failed.permanent, failed.status_code) == (False, 554)
+
+
+def test_a_drop_after_data_can_be_tried_again_and_then_carries_the_same_message_id(
+    smtp_server: Serve,
+) -> None:
+    server = smtp_server(drop_after_data=True)
+    how = {"address": "127.0.0.1", "port": server.port}
+
+    def again() -> Receipt:
+        return mail("a@example.com", body="x", message_id="cb_1@example.com", via="smtp", via_options=how)
+
+    with pytest.raises(MailFailed) as caught:
+        again()
+    server.drop_after_data = False
+    again()
+
+    assert not caught.value.permanent
+
+    assert [received.message["Message-ID"] for received in server.received] == ["<cb_1@example.com>"] * 2
+
+
+def test_a_connection_that_is_refused_can_be_tried_again() -> None:
+    with silent() as port:
+        pass
+
+    failed = send_in_vain(port)
+
+    assert f"127.0.0.1:{port}" in str(failed) and not failed.permanent
+
+
+def test_a_server_that_never_answers_is_left_after_the_read_timeout() -> None:
+    with silent() as port:
+        began = time.monotonic()
+        failed = send_in_vain(port, read_timeout=0.3)
+
+    assert time.monotonic() - began < 2
+    assert not failed.permanent
+
+
+def test_a_host_that_does_not_let_us_in_is_left_after_the_open_timeout() -> None:
+    with black_hole() as port:
+        began = time.monotonic()
+        send_in_vain(port, open_timeout=0.3)
+
+    assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize(
+    "behave",
+    [
+        lambda peer: peer.drip("2"),
+        lambda peer: peer.drip("220-more\r\n"),
+        lambda peer: (peer.say("220 mx.test"), peer.hear(), peer.drip("250-more\r\n")),
+    ],
+    ids=["a line without end", "a greeting without end", "an EHLO without end"],
+)
+def test_a_server_that_drips_is_left_after_the_total_timeout(behave: Callable[[Peer], None]) -> None:
+    with misbehaving(behave) as port:
+        began = time.monotonic()
+        failed = send_in_vain(port, total_timeout=0.5)
+        assert time.monotonic() - began < 2
+        wait_until_the_work_ends()
+
+    assert "0.5 s in all" in str(failed) and not failed.permanent
+
+
+@pytest.mark.parametrize("goodbye", [None, "221 " + "x" * 20_000], ids=["none", "endless"])
+def test_a_goodbye_that_gets_no_answer_does_not_undo_a_mail_that_was_taken(goodbye: str | None) -> None:
+    replies = iter(["250 mx.test", "250 OK", "250 OK", "354 go on", "250 taken"])
+
+    def behave(peer: Peer) -> None:
+        peer.say("220 mx.test")
+        for reply in replies:
+            peer.hear()
+            peer.say(reply)
+            while reply.startswith("354") and peer.hear() != ".":
+                pass
+            if reply.startswith("354"):
+                peer.say(next(replies))
+        if goodbye:
+            peer.say(goodbye)
+        else:
+            peer.closing.wait()
+
+    with misbehaving(behave) as port:
+        receipt = send(port, read_timeout=0.3)
+
+    assert receipt.accepted == ("a@example.com",)
+
+
+def test_the_server_is_greeted_and_left_in_good_manners(
+    smtp_server: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = smtp_server()
+    with caplog.at_level(logging.DEBUG, logger="mail.log"):
+        send(server.port)
+
+    assert any("quit" in record.getMessage() for record in caplog.records)
+
+
+def test_neither_standard_error_nor_any_log_hears_of_it(
+    smtp_server: Serve, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    server = smtp_server(offers=("PLAIN",))
+    with caplog.at_level(logging.DEBUG):
+        send(server.port, user_name=USER, password=PASSWORD)
+        send_in_vain(server.port, user_name=USER, password=f"{CANARY} wrong")
+
+    ours = [r.getMessage() for r in caplog.records if not r.name.startswith(("mail.", "asyncio"))]
+    assert ours == []
+    assert capfd.readouterr() == ("", "")
+    assert [type(handler) for handler in logging.getLogger("yagmail.log").handlers] == [logging.NullHandler]
+
+
+@pytest.fixture
+def token_server(mail_authority: Authority, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", mail_authority.file)
+    monkeypatch.setenv("NO_PROXY", "*")
+
+    def start(reply: Callable[..., None]) -> Any:
+        return serving(reply, tls=mail_authority.issue("127.0.0.1"))
+
+    return start
+
+
+def credentials(folder: Path, server: Server | None = None, **changes: Any) -> str:
+    content = {
+        "email_address": USER,
+        "google_client_id": "client",
+        "google_client_secret": f"{CANARY}-client",
+        "google_refresh_token": f"{CANARY}-refresh",
+        "token_uri": f"{server.url}/token" if server else GOOGLE_TOKEN_URI,
+        **changes,
+    }
+    path = folder / "oauth2.json"
+    path.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
+    return str(path)
+
+
+def test_oauth2_trades_the_refresh_token_and_logs_in_with_the_access_token(
+    smtp_server: Serve, mail_authority: Authority, token_server: Any, tmp_path: Path
+) -> None:
+    server = smtp_server(starttls=mail_authority.issue("127.0.0.1"), offers=("PLAIN", "XOAUTH2"))
+    with token_server(answer(200, json.dumps({"access_token": TOKEN}).encode())) as tokens:
+        send(server.port, ca_file=mail_authority.file, oauth2_file=credentials(tmp_path, tokens))
+
+    assert server.only.mechanism == "XOAUTH2"
+    assert tokens.only.form == {
+        "client_id": "client",
+        "client_secret": f"{CANARY}-client",
+        "refresh_token": f"{CANARY}-refresh",
+        "grant_type": "refresh_token",
+    }
+
+
+def test_an_access_token_that_is_refused_is_535(
+    smtp_server: Serve, token_server: Any, tmp_path: Path
+) -> None:
+    server = smtp_server(offers=("XOAUTH2",))
+    with token_server(answer(200, json.dumps({"access_token": f"{CANARY}-old"}).encode())) as tokens:
+        failed = send_in_vain(server.port, oauth2_file=credentials(tmp_path, tokens))
+
+    assert (failed.status_code, failed.permanent) == (535, False)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "said"),
+    [
+        (400, b'{"error": "invalid_grant"}', "400 invalid_grant"),
+        (500, b"oops", "500"),
+        (200, b"not json", "JSONDecodeError"),
+        (200, b"[]", "AttributeError"),
+    ],
+)
+def test_no_token_from_the_provider_can_be_tried_again(
+    token_server: Any, tmp_path: Path, status: int, body: bytes, said: str
+) -> None:
+    with token_server(answer(status, body)) as tokens:
+        failed = send_in_vain(1, oauth2_file=credentials(tmp_path, tokens))
+
+    assert said in str(failed) and not failed.permanent
+
+
+def test_the_secrets_do_not_follow_a_redirect(token_server: Any, tmp_path: Path) -> None:
+    with token_server(answer(200)) as other, token_server(answer(307, Location=f"{other.url}/")) as tokens:
+        failed = send_in_vain(1, oauth2_file=credentials(tmp_path, tokens))
+
+    assert "307" in str(failed) and other.received == []
+
+
+def test_a_provider_that_is_away_does_not_bring_the_secrets_into_errors(tmp_path: Path) -> None:
+    failed = send_in_vain(1, oauth2_file=credentials(tmp_path, token_uri="https://127.0.0.1:1/token"))
+
+    assert "ConnectionError" in str(failed)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"google_refresh_token": None}, "google_refresh_token"),
+        ({"email_address": None}, "email_address"),
+        ({"token_uri": "http://127.0.0.1/token"}, "https"),
+    ],
+)
+def test_an_unfinished_credentials_file_is_an_error_and_no_question(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], changes: dict[str, Any], said: str
+) -> None:
+    failed = send_in_vain(1, oauth2_file=credentials(tmp_path, **changes))
+
+    assert said in str(failed) and capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("content", [None, "not json", "[]", '{"installed": {}}'])
+def test_a_missing_or_foreign_credentials_file_is_an_error_and_no_question(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], content: str | None
+) -> None:
+    path = tmp_path / "oauth2.json"
+    if content is not None:
+        path.write_text(content)
+
+    failed = send_in_vain(1, oauth2_file=str(path))
+
+    assert "at a terminal" in str(failed) and capfd.readouterr() == ("", "")
+
+
+def test_the_password_is_in_no_repr() -> None:
+    read = options.read_smtp_options({"user_name": USER, "password": PASSWORD})
+
+    assert read.password == PASSWORD and CANARY not in repr(read)
