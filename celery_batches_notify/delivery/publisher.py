@@ -55,7 +55,7 @@ class Publisher:
         os.register_at_fork(after_in_child=self._begin)
 
     def _begin(self) -> None:
-        """Start anew: a child of a fork has not its parent's connection, nor the thread that holds the lock."""
+        """Start anew: a fork's child has neither its parent's connection nor the lock's holder."""
         self._lock = threading.Lock()
         self._connection: Connection | None = None
 

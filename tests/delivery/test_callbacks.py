@@ -78,7 +78,7 @@ def test_signatures_are_named_by_their_tasks(app: Celery) -> None:
     ("event", "target", "options", "mend"),
     [
         ("done", "pager", {}, "no event 'done'; there are cancel, deadline, .*success"),
-        ("complete", "carrier-pigeon", {}, "no notifier 'carrier-pigeon'; there are email, .*pager"),
+        ("complete", "carrier-pigeon", {}, "no notifier 'carrier-pigeon'; there are apprise, .*pager"),
         ("complete", "pager:nobody", {}, "no profile 'pager:nobody': describe it in batches_notifications"),
         ("complete", Nameless, {}, "needs a name and a send method"),
         ("complete", 7, {}, "needs a name and a send method"),

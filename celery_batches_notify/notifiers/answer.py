@@ -1,0 +1,117 @@
+"""What an HTTP receiver's answer means for the notification: arrived, again later, or never."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from urllib.parse import unquote
+
+from celery_batches_notify.errors import NotificationFailed
+
+RETRY_AFTER_AT_MOST_SECONDS = 3600.0
+CHARACTERS_SHOWN = 200
+
+_RETRIABLE_4XX = frozenset({408, 409, 425, 429})
+_SECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
+_HIDDEN_AT_LEAST = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a receiver answered. `body` holds its first 64 KB, as they came over the wire."""
+
+    status_code: int
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+
+    @property
+    def words(self) -> str:
+        """The status as people read it, `404 Not Found`: the code's own name, not the receiver's text."""
+        try:
+            return f"{self.status_code} {HTTPStatus(self.status_code).phrase}"
+        except ValueError:
+            return str(self.status_code)
+
+    def header(self, name: str) -> str | None:
+        """Return a header's value, whatever its name's case."""
+        return next((v for k, v in self.headers.items() if k.lower() == name.lower()), None)
+
+
+def is_success(status_code: int) -> bool:
+    """Say whether the receiver took it."""
+    return 200 <= status_code < 300
+
+
+def is_permanent(status_code: int) -> bool:
+    """Say whether trying again is pointless after this status."""
+    if 400 <= status_code < 500:
+        return status_code not in _RETRIABLE_4XX
+    return status_code in (301, 308)  # moved for good; the other redirects may be a maintenance page
+
+
+def to_failure(who: str, answer: Answer, hidden: Iterable[str]) -> NotificationFailed:
+    """Make the error for an answer that is no success.
+
+    Args:
+        who: What the error may show of the receiver's address.
+        answer: The answer.
+        hidden: Texts which the receiver's own words may not carry into the error.
+    """
+    permanent = is_permanent(answer.status_code)
+    said = "answered " + answer.words
+    if 300 <= answer.status_code < 400:
+        said += ": redirects are not followed, so the url must be the final address"
+    elif words := _read_words(answer, hidden):
+        said += f": {words}"
+    now = _parse_date(answer.header("Date") or "") or datetime.now(UTC)
+    retry_after = None if permanent else parse_retry_after(answer.header("Retry-After"), now=now)
+    return NotificationFailed(
+        f"{who}: {said}", permanent=permanent, retry_after=retry_after, status_code=answer.status_code
+    )
+
+
+def parse_retry_after(value: str | None, *, now: datetime) -> float | None:
+    """Read a `Retry-After` header: seconds or an HTTP date.
+
+    Args:
+        value: The header's value, or None.
+        now: The receiver's idea of the time.
+
+    Returns:
+        Seconds from 0 to 3600, or None where there is nothing to read.
+    """
+    text = (value or "").strip()
+    if _SECONDS.fullmatch(text):
+        seconds = float(text)
+    elif (at := _parse_date(text)) is not None:
+        seconds = (at - now).total_seconds()
+    else:
+        return None
+    return min(max(seconds, 0.0), RETRY_AFTER_AT_MOST_SECONDS)
+
+
+def _read_words(answer: Answer, hidden: Iterable[str]) -> str | None:
+    """Return a short plain answer, such as Slack's `channel_is_archived`, unless it repeats a secret."""
+    kind = (answer.header("Content-Type") or "").partition(";")[0].strip().lower()
+    if kind not in ("text/plain", "application/json"):
+        return None
+    text = " ".join(answer.body.decode("utf-8", "replace").split())
+    if not text or not text.isprintable() or len(text) > CHARACTERS_SHOWN:
+        return None
+    plain = html.unescape(unquote(text.replace("\\/", "/")))
+    if any(secret in text or secret in plain for secret in hidden if len(secret) >= _HIDDEN_AT_LEAST):
+        return None
+    return text
+
+
+def _parse_date(text: str) -> datetime | None:
+    try:
+        at = parsedate_to_datetime(text)
+    except (TypeError, ValueError, IndexError, OverflowError):
+        return None
+    return at if at.tzinfo else at.replace(tzinfo=UTC)

@@ -1,0 +1,42 @@
+"""Keep other libraries from logging our addresses and bodies, which hold secrets."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+HTTP_LOGGERS = ("urllib3.connection", "urllib3.connectionpool", "urllib3.response", "urllib3.util.retry")
+
+_heard: ContextVar[list[str] | None] = ContextVar("celery_batches_notify_heard", default=None)
+
+
+class _Hush(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        heard = _heard.get()
+        if heard is None:
+            return True
+        if record.levelno >= logging.WARNING:
+            heard.append(record.getMessage())
+        return False
+
+
+_HUSH = _Hush()
+
+
+@contextmanager
+def hush(*loggers: str) -> Iterator[list[str]]:
+    """Drop what these loggers say from inside the block; others who use the libraries are not affected.
+
+    Yields:
+        A list that fills with the dropped messages of level WARNING and above.
+    """
+    for name in loggers:
+        logging.getLogger(name).addFilter(_HUSH)  # adds it once, however often it is called
+    heard: list[str] = []
+    token = _heard.set(heard)
+    try:
+        yield heard
+    finally:
+        _heard.reset(token)

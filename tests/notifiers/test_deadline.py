@@ -1,0 +1,63 @@
+"""`run_within`: a limit that holds whatever the work waits for."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from celery_batches_notify.notifiers.deadline import DeadlinePassed, run_within
+
+
+class SoftTimeLimit(Exception):
+    """Stands for Celery's, which is raised by a signal too."""
+
+
+def test_it_returns_what_the_work_returns() -> None:
+    assert run_within(5, lambda: 42, never) == 42
+
+
+def test_it_raises_what_the_work_raises() -> None:
+    with pytest.raises(ZeroDivisionError):
+        run_within(5, lambda: 1 // 0, never)
+
+
+def test_a_timeout_of_the_work_itself_is_not_the_deadline() -> None:
+    def work() -> None:
+        raise TimeoutError("its own")
+
+    with pytest.raises(TimeoutError, match="its own"):
+        run_within(5, work, never)
+
+
+def test_work_that_takes_too_long_is_told_to_stop_and_left_behind() -> None:
+    stop = threading.Event()
+    start = time.monotonic()
+    with pytest.raises(DeadlinePassed):
+        run_within(0.1, lambda: stop.wait(10), stop.set)
+    assert time.monotonic() - start < 1
+    assert stop.is_set()
+
+
+def test_an_interrupted_caller_stops_the_work_and_sees_its_own_error() -> None:
+    def interrupt(*_: object) -> None:
+        raise SoftTimeLimit
+
+    stop = threading.Event()
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGUSR1))
+    try:
+        timer.start()
+        with pytest.raises(SoftTimeLimit):
+            run_within(10, lambda: stop.wait(10), stop.set)
+    finally:
+        timer.join()
+        signal.signal(signal.SIGUSR1, before)
+    assert stop.is_set()
+
+
+def never() -> None:
+    pytest.fail("there was nothing to abort")

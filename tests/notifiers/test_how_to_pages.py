@@ -1,0 +1,212 @@
+"""The how-to pages on notifiers: their code runs, their configurations are taken, their JSON is sent."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import jsonschema
+import pytest
+import samples
+from celery import Celery
+from http_server import answer, serving
+
+from celery_batches_notify.errors import ConfigurationError, InvalidCallback, NotificationFailed
+from celery_batches_notify.notifiers.apprise import Apprise
+from celery_batches_notify.notifiers.base import Notifier, build_notifier, refuse_secrets
+from celery_batches_notify.notifiers.campfire import Campfire
+from celery_batches_notify.notifiers.discord import Discord
+from celery_batches_notify.notifiers.hipchat import HipChat
+from celery_batches_notify.notifiers.registry import Registry
+from celery_batches_notify.notifiers.signature import new_secret
+from celery_batches_notify.notifiers.slack import Slack
+from celery_batches_notify.notifiers.slack_compatible import Mattermost, RocketChat
+from celery_batches_notify.notifiers.teams import Teams
+from celery_batches_notify.notifiers.webhook import Webhook
+from celery_batches_notify.settings import Settings
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = {
+    name: (DOCS / "how-to" / f"{name}.md").read_text("utf-8")
+    for name in ("webhooks", "chat", "your-own-notifier")
+}
+KINDS: dict[str, type[Notifier]] = {
+    kind.name: kind
+    for kind in (Apprise, Campfire, Discord, HipChat, Mattermost, RocketChat, Slack, Teams, Webhook)
+}
+
+
+def blocks(page: str, language: str = "python") -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", PAGES[page], re.MULTILINE | re.DOTALL)
+
+
+def block(page: str, containing: str, language: str = "python") -> str:
+    (found,) = [code for code in blocks(page, language) if containing in code]
+    return found
+
+
+def profiles() -> Iterator[tuple[str, dict[str, Any]]]:
+    for page in ("webhooks", "chat"):
+        for code in blocks(page):
+            if "batches_notifications" in code:
+                app = SimpleNamespace(conf=SimpleNamespace())
+                exec(code, {"app": app})
+                yield from app.conf.batches_notifications.items()
+
+
+@pytest.mark.parametrize(("name", "options"), list(profiles()), ids=lambda value: str(value)[:30])
+def test_every_configuration_is_taken(name: str, options: dict[str, Any]) -> None:
+    build_notifier(KINDS[name.partition(":")[0]], options, reveal=False)
+
+
+def test_every_notifier_has_its_configuration() -> None:
+    assert {name.partition(":")[0] for name, _ in profiles()} == KINDS.keys()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_block_of_python_is_python(page: str) -> None:
+    for code in blocks(page):
+        compile(code, page, "exec")
+
+
+def test_the_body_on_the_page_is_one_that_is_sent() -> None:
+    (body,) = [json.loads(code) for code in blocks("webhooks", "json")]
+    schema = json.loads((DOCS / "reference" / "webhook.schema.json").read_text("utf-8"))
+    jsonschema.Draft202012Validator(schema).validate(body)
+    sent = samples.failing().as_dict()
+    assert body.keys() == sent.keys()
+    assert body["failure_info"][0].keys() == sent["failure_info"][0].keys()
+
+
+def test_the_headers_on_the_page_are_those_that_are_sent() -> None:
+    with serving() as server:
+        Webhook(url=server.url, secret=new_secret()).send(samples.notification())
+    shown = re.findall(r"^([A-Za-z-]+):", blocks("webhooks", "http")[0], re.MULTILINE)
+    transport = {"host", "accept", "accept-encoding", "connection", "content-length"}
+    assert {name.lower() for name in shown} == server.only.headers.keys() - transport
+
+
+@pytest.fixture
+def signed(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A webhook as it is sent, and its receiver's secret in the environment."""
+    monkeypatch.setenv("BATCHES_WEBHOOK_SECRET", new_secret())
+    with serving() as server:
+        Webhook(url=server.url, secret=os.environ["BATCHES_WEBHOOK_SECRET"]).send(samples.notification())
+    return server.only
+
+
+def test_the_receiver_in_flask_takes_ours_and_refuses_others(signed: Any) -> None:
+    pytest.importorskip("flask")
+    page: dict[str, Any] = {"__name__": "receiver"}
+    exec(block("webhooks", "Flask"), page)
+    client = page["web"].test_client()
+    headers = {name: value for name, value in signed.headers.items() if name.startswith("webhook-")}
+    assert client.post("/batches", data=signed.body, headers=headers).status_code == 204
+    assert client.post("/batches", data=signed.body + b" ", headers=headers).status_code == 401
+
+
+def test_the_receiver_in_django_takes_ours_and_refuses_others(signed: Any) -> None:
+    pytest.importorskip("django")
+    from django.conf import settings
+    from django.test import RequestFactory
+
+    if not settings.configured:
+        settings.configure(ALLOWED_HOSTS=["*"], DEFAULT_CHARSET="utf-8")
+    page: dict[str, Any] = {}
+    exec(block("webhooks", "django"), page)
+    headers = {name: value for name, value in signed.headers.items() if name.startswith("webhook-")}
+    for body, status in ((signed.body, 204), (signed.body + b" ", 401)):
+        request = RequestFactory().post(
+            "/batches", data=body, content_type="application/json", headers=headers
+        )
+        assert page["receive_batch"](request).status_code == status
+
+
+def test_the_receiver_with_another_library_takes_ours(signed: Any) -> None:
+    page: dict[str, Any] = {}
+    exec(block("webhooks", "standardwebhooks"), page)
+    secret = os.environ["BATCHES_WEBHOOK_SECRET"]
+    assert page["read_batch"](signed.body, dict(signed.headers), secret)["event"] == "success"
+
+
+# Notifiers of one's own
+
+
+def load(code: str, name: str, folder: Path) -> ModuleType:
+    file = folder / f"{name}.py"
+    file.write_text(code, "utf-8")
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def pager(tmp_path: Path) -> Iterator[Any]:
+    yield load(block("your-own-notifier", "# proj/pager.py"), "pager_of_the_page", tmp_path).Pager
+    del sys.modules["pager_of_the_page"]
+
+
+def test_the_pager_keeps_the_protocol(pager: Any) -> None:
+    built = build_notifier(pager, {"routing_key": "R0"})
+    assert isinstance(built, Notifier)
+    assert "R0" not in repr(built)
+    build_notifier(pager, {"routing_key": "env:PAGER_KEY"}, reveal=False)
+    with pytest.raises(InvalidCallback, match="routing_key"):
+        refuse_secrets(pager, {"routing_key": "R0"})
+    with pytest.raises(ConfigurationError, match=r"^pager: severity must be"):
+        build_notifier(pager, {"routing_key": "R0", "severity": "awful"})
+
+
+def test_the_pager_opens_and_closes_one_incident(pager: Any) -> None:
+    with serving(answer(202, b"{}", "application/json")) as server:
+        for notification in (samples.failing(), samples.notification()):
+            assert pager(routing_key="R0", url=server.url).send(notification) == "202 Accepted"
+    opened, closed = (request.json for request in server.received)
+    assert (opened["event_action"], closed["event_action"]) == ("trigger", "resolve")
+    assert opened["dedup_key"] == closed["dedup_key"] == samples.BID
+    assert opened["payload"]["summary"] == "Import rows is complete"
+
+
+def test_the_pager_is_told_what_comes_next(pager: Any) -> None:
+    with serving(answer(429, Retry_After=30)) as server, pytest.raises(NotificationFailed) as caught:
+        pager(routing_key="R0", url=server.url).send(samples.notification())
+    assert caught.value.retry_after == 30
+
+
+def test_the_pager_is_found_by_the_setting(pager: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    page: dict[str, Any] = {"app": SimpleNamespace(conf=SimpleNamespace())}
+    exec(block("your-own-notifier", "batches_notifiers"), page)
+    conf = page["app"].conf
+    assert conf.batches_notifiers == {"pager": "proj.pager.Pager"}
+    app = Celery("page", broker="redis://localhost", set_as_current=False)
+    app.conf.update(batches_notifiers={"pager": f"{pager.__module__}.Pager"})
+    app.conf.update(batches_notifications=conf.batches_notifications)
+    monkeypatch.setenv("PAGER_KEY", "R0")
+    registry = Registry(Settings.from_app(app))
+    assert registry.build("pager", {}) == pager(routing_key="R0")
+    assert registry.build("pager:nightly", {}) == pager(routing_key="R0", severity="info")
+    assert registry.name_of(pager) == "pager"
+
+
+def test_the_screen_shows_a_line_or_says_why_not(tmp_path: Path) -> None:
+    screen = load(block("your-own-notifier", "# proj/screen.py"), "screen_of_the_page", tmp_path).Screen
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        assert screen(host="127.0.0.1", port=port).send(samples.notification()) == "21 characters shown"
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.recv(100) == b"Import rows succeeded\n"
+    with pytest.raises(NotificationFailed, match=rf"127\.0\.0\.1:{port}: "):
+        screen(host="127.0.0.1", port=port).send(samples.notification())

@@ -1,0 +1,78 @@
+"""What Microsoft Teams is sent."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import samples
+
+from celery_batches_notify.notifiers.summary import summarise
+from celery_batches_notify.notifiers.teams import Teams
+
+TEAMS = Teams(url="https://prod-1.westeurope.logic.azure.com/workflows/x?sig=y")
+
+
+def test_the_whole_message_reads_like_this() -> None:
+    assert TEAMS.render(summarise(samples.failing(1, dead=0, tags=()))) == {
+        "type": "message",
+        "attachments": [
+            {
+                "contentType": "application/vnd.microsoft.card.adaptive",
+                "contentUrl": None,
+                "content": {
+                    "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
+                    "type": "AdaptiveCard",
+                    "version": "1.4",
+                    "msteams": {"width": "Full"},
+                    "fallbackText": "Import rows is complete",
+                    "body": [
+                        {
+                            "type": "TextBlock",
+                            "style": "heading",
+                            "text": "⚠️ Import rows is complete",
+                            "size": "Large",
+                            "weight": "Bolder",
+                            "color": "Warning",
+                            "wrap": True,
+                        },
+                        {
+                            "type": "FactSet",
+                            "facts": [
+                                {"title": "Tasks", "value": "1 of 2 succeeded"},
+                                {"title": "Failed", "value": "1 to be retried"},
+                                {"title": "Took", "value": "3 min 12 s"},
+                            ],
+                        },
+                        {
+                            "type": "RichTextBlock",
+                            "inlines": [
+                                {
+                                    "type": "TextRun",
+                                    "text": "ValueError: Something failed 0 (proj.tasks.import_row)",
+                                    "fontType": "Monospace",
+                                }
+                            ],
+                        },
+                    ],
+                    "actions": [
+                        {
+                            "type": "Action.OpenUrl",
+                            "title": "Open the batch",
+                            "url": f"https://ops.test/{samples.BID}",
+                        }
+                    ],
+                },
+            }
+        ],
+    }
+
+
+@pytest.mark.parametrize("text", samples.HOSTILE)
+def test_no_text_makes_the_card_too_large(text: str) -> None:
+    assert len(json.dumps(TEAMS.render(summarise(samples.hostile(text))))) < 28_000
+
+
+def test_without_a_page_there_is_no_button() -> None:
+    message = TEAMS.render(summarise(samples.notification(url="none")))
+    assert "actions" not in message["attachments"][0]["content"]
