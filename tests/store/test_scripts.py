@@ -52,6 +52,8 @@ def dump(store: Store) -> dict[bytes, object]:
         kind = store.client.type(key)
         if kind == b"hash":
             held[key] = {k: v for k, v in store.client.hgetall(key).items() if not k.endswith(b"_at")}
+        elif kind == b"list":
+            held[key] = store.client.llen(key)
         else:
             held[key] = store.client.get(key)
     return held

@@ -1,0 +1,146 @@
+"""Every script, called twice and from 16 threads, leaves what one call leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.resources import files
+
+import pytest
+from test_scripts import BID, SUCCEEDED, dead, dump, due_now, failing, open_batch, together
+
+from celery_batches_notify.model import DeliveryAttempt, Event, Membership, Outcome
+from celery_batches_notify.store.store import Store
+
+IDS = [f"00000000-0000-4000-8000-{n:012d}" for n in range(40)]
+LOG = DeliveryAttempt(event="complete", n=0, channel="c", attempt=1, outcome="delivered")
+Call = Callable[[Store], object]
+
+
+def prepare(store: Store) -> None:
+    """A sealed batch of four: one succeeded, one failing, one dead and kept for a retry, one waiting."""
+    open_batch(store, parent_bid="parent-of-them-all", parent_index=0, **{"callbacks:cancel": 1})
+    store.enrol_members(BID, 0, IDS[:4], "owner")
+    store.seal_batch(BID)
+    for index, outcome in enumerate((SUCCEEDED, failing(), kept())):
+        store.record_outcome(member(index), outcome)
+
+
+def member(index: int, round_: int = 0) -> Membership:
+    return Membership(bid=BID, index=index, task_id=IDS[index], round=round_)
+
+
+def kept() -> Outcome:
+    outcome = dead()
+    return Outcome(
+        state=outcome.state, attempt=1, reason="failed", failure=outcome.failure, resend="{}", unsendable=""
+    )
+
+
+def retire(store: Store) -> object:
+    (batch,) = store.walk_live()
+    return store.retire_batch(batch)
+
+
+def end(store: Store) -> None:
+    for index in (1, 2, 3):
+        store.record_outcome(member(index), SUCCEEDED)
+    for entry in store.client.hkeys(store.keys.part(BID, "outbox")):
+        version = 2 if entry == b"parent:0" else 1
+        for n in range(6 if version == 2 else 2):
+            store.settle_delivery(BID, entry.decode(), "delivered", n)
+
+
+# The script, what must have happened before, and the call.
+CALLS: dict[str, tuple[Call, Call]] = {
+    "open_batch": (lambda _: None, lambda s: open_batch(s, bid="another-of-these")),
+    "enrol_members": (lambda _: None, lambda s: s.enrol_members(BID, 4, IDS[4:], member(3))),
+    "seal_batch": (lambda s: s.client.hdel(s.keys.batch(BID), "sealed_at"), lambda s: s.seal_batch(BID)),
+    "record_outcome": (lambda _: None, lambda s: s.record_outcome(member(3), kept())),
+    "claim_deliveries": (due_now, lambda s: s.claim_deliveries(BID)),
+    "settle_delivery": (
+        lambda _: None,
+        lambda s: s.settle_delivery(BID, "death:0", "due", 1, delay_seconds=60, log=LOG),
+    ),
+    "cancel_batch": (lambda _: None, lambda s: s.cancel_batch(BID, terminate=False)),
+    "mark_death": (lambda s: s.client.hdel(s.keys.batch(BID), "died"), lambda s: s.mark_death(BID)),
+    "renew_batch": (lambda _: None, lambda s: s.renew_batch(BID)),
+    "check_watches": (
+        lambda s: s.client.hset(
+            s.keys.batch(BID), mapping={"callbacks:stall": 1, "at:stall:0": 1, "reported_at": 1}
+        ),
+        lambda s: s.check_watches(BID),
+    ),
+    "claim_retries": (lambda _: None, lambda s: list(s.claim_retries(BID))),
+    "confirm_retries": (
+        lambda s: list(s.claim_retries(BID)),
+        lambda s: s.confirm_retries(BID, s.read_unsent_retries(BID), done=True),
+    ),
+    "redeliver_event": (
+        lambda s: s.settle_delivery(BID, "death:0", "given_up", 1),
+        lambda s: s.redeliver_event(BID, Event.DEATH),
+    ),
+    "retire_batch": (end, retire),
+    "revive_batch": (end, lambda s: s.revive_batch(BID)),
+    "drop_live": (
+        end,
+        lambda s: s.lists.drop_live(next(iter(s.walk_live()))) if list(s.walk_live()) else None,
+    ),
+    "ask_host": (
+        lambda s: s.client.hset(s.keys.host("h"), "until_at", 1) and s.client.expire(s.keys.host("h"), 60),
+        lambda s: s.ask_host("h", 60),
+    ),
+    "note_host": (lambda _: None, lambda s: s.note_host("h", answered=True)),
+}
+
+
+def settled(store: Store) -> dict[bytes, object]:
+    """What the keys hold, but for the leases, which every claim moves."""
+    held = dump(store)
+    outbox = held.get(f"batches:{{{BID}}}:outbox".encode())
+    if isinstance(outbox, dict):
+        outbox.update({entry: value.rsplit(b" ", 1)[0] for entry, value in outbox.items()})
+    failures = held.get(f"batches:{{{BID}}}:failures".encode())
+    if isinstance(failures, dict):
+        failures.update({index: value.partition(b" ")[2] for index, value in failures.items()})
+    batch = held.get(f"batches:{{{BID}}}".encode())
+    if isinstance(batch, dict):
+        batch.pop(b"next_due", None)
+    return held
+
+
+def test_no_script_is_forgotten_here() -> None:
+    texts = files("celery_batches_notify.store.scripts").iterdir()
+    names = {text.name.removesuffix(".lua") for text in texts if text.name.endswith(".lua")}
+    assert names - {"prelude"} == set(CALLS)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_second_call_changes_nothing(store: Store, name: str) -> None:
+    before, call = CALLS[name]
+    prepare(store)
+    before(store)
+    call(store)
+    once = settled(store)
+    for _ in range(3):
+        try:
+            call(store)
+        except StopIteration:
+            assert name == "retire_batch"
+        except ValueError:
+            assert name == "retire_batch", "it is off the list"
+    assert settled(store) == once
+
+
+@pytest.mark.parametrize("name", sorted(set(CALLS) - {"retire_batch", "drop_live"}))
+def test_sixteen_calls_at_once_leave_what_one_leaves(store: Store, name: str) -> None:
+    before, call = CALLS[name]
+    prepare(store)
+    before(store)
+    call(store)
+    once = settled(store)
+    store.client.flushall()
+    prepare(store)
+    before(store)
+    results = together(*(lambda: call(store) for _ in range(16)))
+    assert not [r for r in results if isinstance(r, Exception)]
+    assert settled(store) == once
