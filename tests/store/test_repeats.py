@@ -6,7 +6,7 @@ from collections.abc import Callable
 from importlib.resources import files
 
 import pytest
-from test_scripts import BID, SUCCEEDED, dead, dump, due_now, failing, open_batch, together
+from test_scripts import BID, SUCCEEDED, dead, due_now, dump, failing, open_batch, together
 
 from celery_batches_notify.model import DeliveryAttempt, Event, Membership, Outcome
 from celery_batches_notify.store.store import Store

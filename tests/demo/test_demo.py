@@ -1,0 +1,263 @@
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from processes import find_descendants, running
+from redis import Redis
+from servers import wait_until
+
+from celery_batches_notify.demo import main
+from celery_batches_notify.demo.measuring import write_broken_modules
+
+COMMAND = [sys.executable, "-m", "celery_batches_notify.demo"]
+SOMEBODY_ELSES = {
+    "CELERY_BROKER_URL": "amqp://127.0.0.1:1",
+    "CELERY_RESULT_BACKEND": "redis://127.0.0.1:1",
+    "BROKER_URL": "amqp://127.0.0.1:1",
+    "APP": "nobodys.app",
+    "HTTP_PROXY": "http://127.0.0.1:1",
+    "http_proxy": "http://127.0.0.1:1",
+}
+GOOD = 40
+
+
+@contextmanager
+def demo(tmp_path: Path, *arguments: str, **environ: str) -> Iterator[subprocess.Popen[str]]:
+    """Run the demo, with temporary files of its own."""
+    temporary = tmp_path / "tmp"
+    temporary.mkdir(exist_ok=True)
+    with subprocess.Popen(
+        [*COMMAND, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "TMPDIR": str(temporary), **environ},
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def read_until(process: subprocess.Popen[str], text: str) -> None:
+    assert process.stdout
+    read = []
+    for line in process.stdout:
+        read.append(line)
+        if text in line:
+            return
+    pytest.fail(f"no {text!r} in {''.join(read)}")
+
+
+def find_worker(demo_pid: int) -> int:
+    """The worker's main process: of all below the demo the only one with children and a shell for parent."""
+    parents = running()
+    guards = [pid for pid, parent in parents.items() if parent == demo_pid]
+    (worker,) = {p for p in parents.values() if parents.get(p) in guards and p not in guards}
+    return worker
+
+
+@pytest.fixture(scope="module")
+def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Some modules that can be parsed, and three that cannot."""
+    directory = tmp_path_factory.mktemp("modules")
+    for number in range(GOOD):
+        (directory / f"good_{number}.py").write_text("def f():\n    pass\n")
+    write_broken_modules(directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def finished(modules: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, int, Path]:
+    """A whole run in other people's surroundings: what it printed, its exit code, its temporary files."""
+    tmp_path = tmp_path_factory.mktemp("demo")
+    with demo(tmp_path, "--path", str(modules), **SOMEBODY_ELSES) as process:
+        output, _ = process.communicate(timeout=60)
+    return output, process.returncode, tmp_path / "tmp"
+
+
+@pytest.fixture(scope="module")
+def output(finished: tuple[str, int, Path]) -> str:
+    return finished[0]
+
+
+def test_it_ends_with_a_line_of_success(finished: tuple[str, int, Path]) -> None:
+    output, code, _ = finished
+    assert code == 0, output
+    assert re.fullmatch(
+        rf"The demo succeeded: {GOOD} modules measured, 3 could not be read or parsed, "
+        r"mail and webhooks arrived, \d+\.\d s\.",
+        output.splitlines()[-1],
+    )
+
+
+def test_it_leaves_no_file_behind(finished: tuple[str, int, Path]) -> None:
+    assert list(finished[2].iterdir()) == []
+
+
+def test_its_bar_counts_successes_and_failures(output: str) -> None:
+    assert re.search(rf"\] 100%  {GOOD} \+  3 -  of {GOOD + 3}  \d+/s", output)
+
+
+def test_the_status_is_that_of_a_batch_with_dead_members(output: str) -> None:
+    assert "state      dead: everything has run, and 3 tasks have failed for good" in output
+    assert f"tasks      {GOOD + 3} · succeeded {GOOD} · dead 3 · pending 3" in output
+    assert (
+        "complete → email: delivered · finish → webhook: delivered · finish → demo.add_up: delivered"
+        in output
+    )
+
+
+def test_every_failure_is_named_with_its_error(output: str) -> None:
+    for failure in (
+        "bad_coding.py  SyntaxError: unknown encoding",
+        "latin_1.py  SyntaxError: invalid or missing encoding declaration",
+        "python_2.py  SyntaxError: Missing parentheses",
+    ):
+        assert f"  - {failure}" in output
+
+
+def test_the_callback_task_adds_up_without_a_result_backend(output: str) -> None:
+    assert f"{GOOD} modules · 0.0 MB · {2 * GOOD} lines · {GOOD} functions · 0 classes" in output
+
+
+def test_the_mail_is_shown_as_it_arrived(output: str) -> None:
+    mail = output[output.index("The mail that arrived") : output.index("The webhook that arrived")]
+    assert "│ To: you@example.com" in mail
+    assert re.search(r"│ Subject: .*modules.*\bfailed", mail)
+    assert re.search(r"│ Message-ID: <cb_[\w-]{22}_complete_0@", mail)
+    assert "First failures" in mail
+
+
+def test_the_webhook_is_shown_as_it_arrived(output: str) -> None:
+    webhook = output[output.index("The webhook that arrived") : output.index("Second batch")]
+    assert re.search(r"│ webhook-id: cb_[\w-]{22}_finish_0\n", webhook)
+    assert re.search(r"│ webhook-signature: v1,\S+=\n", webhook)
+    assert '│   "event": "finish",' in webhook
+    assert '"… and 2 more"' in webhook
+
+
+def test_a_second_batch_shows_success(output: str) -> None:
+    second = output[output.index("Second batch") :]
+    assert "state success: 3 of 3 succeeded" in second
+    assert re.search(r"webhook arrived: event success, webhook-id cb_[\w-]{22}_success_0", second)
+
+
+def test_a_part_of_the_standard_library_is_enough(tmp_path: Path) -> None:
+    with demo(tmp_path, "--files", "60", "--pool", "threads") as process:
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    assert "The demo succeeded: " in output.splitlines()[-1]
+
+
+def test_ones_own_server_keeps_only_what_was_ones_own(tmp_path: Path, modules: Path, redis: Redis) -> None:
+    redis.set("mine", "1")
+    pool = redis.connection_pool.connection_kwargs
+    url = f"redis://{pool['host']}:{pool['port']}/0"
+    with demo(tmp_path, "--redis", url, "--path", str(modules), "--pool", "solo") as process:
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    assert redis.keys() == [b"mine"]
+
+
+def test_a_server_that_does_not_answer_is_an_error_without_its_password(tmp_path: Path) -> None:
+    with demo(tmp_path, "--redis", "redis://:geheim@127.0.0.1:1/0") as process:
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "--redis: this server cannot be used" in output
+    assert "geheim" not in output
+    assert "Traceback" not in output
+
+
+@pytest.mark.parametrize(
+    ("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)], ids=str
+)
+def test_nothing_is_left_of_a_demo_that_is_ended(tmp_path: Path, signum: signal.Signals, code: int) -> None:
+    with demo(tmp_path) as process:
+        read_until(process, " + ")
+        started = find_descendants(process.pid)
+        assert len(started) >= 8  # the guards, the server, the worker, its pool
+        process.send_signal(signum)
+        assert process.stdout
+        rest = process.stdout.read()
+        assert process.wait(timeout=30) == code
+    if signum != signal.SIGKILL:
+        assert rest.splitlines()[-1].startswith(f"Interrupted ({signum.name}): ")
+        assert not started & running().keys()
+    assert "Traceback" not in rest
+    wait_until(lambda: not started & running().keys(), seconds=15)
+    wait_until(lambda: not list((tmp_path / "tmp").iterdir()), seconds=5)
+
+
+def test_ctrl_c_while_it_starts_leaves_nothing_either(tmp_path: Path) -> None:
+    with demo(tmp_path) as process:
+        read_until(process, "the demo")
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert output.splitlines()[-1].startswith("Interrupted (SIGINT)")
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_a_worker_that_is_lost_fails_the_demo_and_shows_its_log(tmp_path: Path) -> None:
+    with demo(tmp_path) as process:
+        read_until(process, " + ")
+        os.kill(find_worker(process.pid), signal.SIGKILL)
+        output, _ = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "The end of the worker's log" in output
+    assert re.search(r"The demo failed after \d+\.\d s: the worker ended before the batch did", output)
+
+
+def test_who_stops_reading_its_output_gets_no_traceback(tmp_path: Path) -> None:
+    with demo(tmp_path, "--files", "20") as process:
+        assert process.stdout
+        process.stdout.close()
+        assert process.wait(timeout=30) == 1
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--files", "0"], "give a whole number from 1 on, not '0'"),
+        (["--files", "many"], "give a whole number from 1 on, not 'many'"),
+        (["--concurrency", "65"], "give a number up to 64"),
+        (["--pool", "processes"], "invalid choice: 'processes'"),
+        (["--path", "/no/such/directory"], "there is no directory '/no/such/directory'"),
+        (["--redis", "localhost:6379"], "give a URL such as redis://localhost:6379/0"),
+        (["--unknown"], "unrecognized arguments: --unknown"),
+    ],
+    ids=lambda value: value[0].lstrip("-") if isinstance(value, list) else "",
+)
+def test_a_wrong_option_is_an_error_that_says_what_to_give(
+    arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    assert exit_.value.code == 2
+    assert complaint in capsys.readouterr().err
+
+
+def test_a_directory_without_modules_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["--path", str(tmp_path)])
+    assert exit_.value.code == 2
+    assert "there is no *.py file" in capsys.readouterr().err
+
+
+def test_the_package_of_the_demo_imports_nothing_by_itself() -> None:
+    code = (
+        "import sys, celery_batches_notify; before = set(sys.modules); import celery_batches_notify.demo; "
+        "print(set(sys.modules) - before)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out == "{'celery_batches_notify.demo'}\n"
