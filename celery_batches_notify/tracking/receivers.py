@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,7 @@ from celery.states import IGNORED, REJECTED, SUCCESS
 
 from celery_batches_notify.delivery.publisher import DELIVER_TASK, HEADER
 from celery_batches_notify.model import Membership, Outcome
-from celery_batches_notify.tracking import outcomes
+from celery_batches_notify.tracking import outcomes, successors
 from celery_batches_notify.tracking.headers import DeliveryRef, mark_of, read_header, read_request
 from celery_batches_notify.tracking.reporter import Reporter
 from celery_batches_notify.tracking.sender import collecting, open_block
@@ -120,7 +121,8 @@ class Receivers:
         if (block := getattr(request, "batches_block", None)) is not None:
             block.__exit__(None, None, None)
         returned = state == SUCCESS and not getattr(request, "batches_reported", False)
-        ignored = state == IGNORED and not (isinstance(retval, Ignore) and str(retval) == REPLACED)
+        moved = isinstance(retval, Ignore) and str(retval) == REPLACED and successors.has_moved(request)
+        ignored = state == IGNORED and not moved
         if returned or ignored:
             self._end(request, outcomes.succeeded())
         elif state == REJECTED and not (getattr(retval, "requeue", False) and task.acks_late):
@@ -137,7 +139,11 @@ class Receivers:
     def _end(self, request: Any, outcome: Outcome, *, lost: bool = False) -> None:
         claim = read_request(request)
         if isinstance(claim, Membership):
-            self._reporter().report(claim, outcome, seconds=self._seconds_for(request))
+            seconds = self._seconds_for(request)
+            for unsent, why in successors.unsent(request):  # first, or the batch could finish without them
+                self._reporter().report(unsent, why, seconds=seconds)
+            outcome = dataclasses.replace(outcome, successors=successors.sent(request))
+            self._reporter().report(claim, outcome, seconds=seconds)
         elif isinstance(claim, DeliveryRef):
             task = request.get("task") if isinstance(request, dict) else getattr(request, "task", None)
             self._settle(claim, task, outcome, lost=lost)

@@ -1,9 +1,10 @@
 -- Add members at the end of a batch, before their messages can be seen.
 -- KEYS: the batch. ARGV: channel; first (the index of the first of them); ids (16 bytes each); adder (`owner`,
--- `other`, or the index of the running member that adds them); its id; then offset, id … for ids that are not UUIDs.
+-- `other`, or the index of the running member that adds them); its id; late_of (as `record_outcome` has it, with
+-- that one's index as the adder); then offset, id … for ids that are not UUIDs.
 -- Answer: enrolled | already | moved, total (try again there) | sealed | gone | newer.
 -- Safe to repeat because ids that already stand at `first` are left as they are.
-local first, ids, adder, adder_id = tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
+local first, ids, adder, adder_id, late_of = tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local why = refusal()
 if why then return {why} end
 if redis.call('GETRANGE', MEMBERS, first * ID_BYTES, first * ID_BYTES + #ids - 1) == ids then return {'already'} end
@@ -12,8 +13,14 @@ local b = redis.call('HMGET', BATCH, 'total', 'sealed_at', 'keep_open')
 -- open, and may always add.
 local may = not b[2] and (adder == 'owner' or b[3] == '1')
 if not may and tonumber(adder) then
-  may = state_of(adder) < DEAD
-    and redis.call('GETRANGE', MEMBERS, adder * ID_BYTES, adder * ID_BYTES + ID_BYTES - 1) == adder_id
+  local late = late_of ~= '' and late_index(adder_id)
+  if late then
+    may = state_of(late) < DEAD
+  elseif late_of ~= '' then -- it runs before its predecessor's report has come
+    may = stands_at(adder, late_of) and may_grow()
+  else
+    may = state_of(adder) < DEAD and stands_at(adder, adder_id)
+  end
 end
 if not may then return {'sealed'} end
 local total = tonumber(b[1])
@@ -22,7 +29,7 @@ local count = #ids / ID_BYTES
 redis.call('SETRANGE', MEMBERS, first * ID_BYTES, ids)
 redis.call('BITFIELD', STATES, 'SET', 'u2', '#' .. (first + count - 1), WAITING)
 redis.call('HSET', BATCH, 'total', first + count, 'reported_at', now)
-for i = 6, #ARGV, 2 do redis.call('HSET', NAMES, first + ARGV[i], ARGV[i + 1]) end
+for i = 7, #ARGV, 2 do redis.call('HSET', NAMES, first + ARGV[i], ARGV[i + 1]) end
 share_life(MEMBERS)
 share_life(STATES)
 share_life(NAMES)

@@ -1,43 +1,30 @@
--- Count how one execution of one member ended.
--- KEYS: the batch. ARGV: channel; index; id (16 bytes); state after it (1 failing, 2 dead, 3 succeeded); stamp
--- (round * 4096 + attempt); reason; the failure as JSON or ''; how many failures are kept.
+-- Count how one execution of one member ended, and enrol the successors that it published before that.
+-- KEYS: the batch. ARGV: channel; index (a late member's: of the one in `late_of`); id (16 bytes); state after it
+-- (1 failing, 2 dead, 3 succeeded); stamp (round * 4096 + attempt); reason; the failure as JSON or ''; how many
+-- failures are kept; late_of ('' where the index is the member's own, else whose canvas it goes on with); the
+-- successors (16 bytes each); then 16 bytes, id … for late members whose ids are not UUIDs.
 -- Answer: counted, then the deliveries now due | repeated | stranger | corrupt | retired | gone | newer.
--- Safe to repeat because a member has one state, success is final, and an attempt is counted by its stamp.
+-- Safe to repeat because a member has one state, success is final, an attempt is counted by its stamp, and a late
+-- member is enrolled once, whoever tells of it first.
 local index, id, state, stamp = tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
-local reason, failure, failures_kept = ARGV[6], ARGV[7], tonumber(ARGV[8])
+local reason, failure, failures_kept, late_of, successors = ARGV[6], ARGV[7], tonumber(ARGV[8]), ARGV[9], ARGV[10]
 local COUNTER = {[FAILING] = 'failing', [DEAD] = 'dead', [SUCCEEDED] = 'succeeded'}
-
-local function keep_failure()
-  if redis.call('HEXISTS', FAILURES, index) == 0 and redis.call('HLEN', FAILURES) >= failures_kept then
-    local evicted = false
-    for _, other in ipairs(state == DEAD and redis.call('HKEYS', FAILURES) or {}) do
-      if state_of(other) == FAILING then
-        evicted = redis.call('HDEL', FAILURES, other) == 1
-        break
-      end
-    end
-    if not evicted then return end
-  end
-  redis.call('HSET', FAILURES, index, string.format('%.0f %s', now, failure))
-  share_life(FAILURES)
-end
 
 local why = refusal()
 if why then return {why} end
-local b = redis.call('HMGET', BATCH, 'total', 'retired')
-local total = tonumber(b[1])
-if index >= total then return {'stranger'} end
-if redis.call('STRLEN', STATES) * 4 < total or redis.call('STRLEN', MEMBERS) < total * ID_BYTES then return {'corrupt'} end
-if redis.call('GETRANGE', MEMBERS, index * ID_BYTES, index * ID_BYTES + ID_BYTES - 1) ~= id then return {'stranger'} end
+local admitted
+index, admitted = admit(index, id, late_of, successors)
+if not index then return {admitted} end
 local before = state_of(index)
-if before == SUCCEEDED then return {'repeated'} end
+local function repeated() return admitted and conclude('repeated') or {'repeated'} end
+if before == SUCCEEDED then return repeated() end
 local high, low = string.byte(redis.call('GETRANGE', ATTEMPTS, index * 2, index * 2 + 1), 1, 2)
 local last = (high or 0) * 256 + (low or 0)
 local fresh = stamp > last
 if state ~= SUCCEEDED and not fresh and not (stamp == last and before == FAILING and state == DEAD) then
-  return {'repeated'}
+  return repeated()
 end
-if b[2] then return {'retired'} end
+if redis.call('HEXISTS', BATCH, 'retired') == 1 then return {'retired'} end
 
 if before ~= state then
   redis.call('BITFIELD', STATES, 'SET', 'u2', '#' .. index, state)
@@ -54,7 +41,7 @@ else
     share_life(ATTEMPTS)
     tokens[1] = '-'
   end
-  if failure ~= '' then keep_failure() end
+  if failure ~= '' then keep_failure(index, state, failure, failures_kept) end
   if state == DEAD and reason ~= 'cancelled' then redis.call('HSETNX', BATCH, 'died', 1) end
 end
 return conclude('counted')
