@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 
 from celery import Celery, chain, chord, group
+from celery._state import get_current_worker_task as current_worker_task
 from celery.exceptions import Ignore, Reject
 
 from celery_batches_notify import current_batch
@@ -73,6 +75,7 @@ def replaced(self, what: str, left: int = 2) -> None:
             "chain fails": lambda: chain(boom.si(), t2.s(), t.s()),
             "group": lambda: group(t.si(), t2.si()),
             "group fails": lambda: group(boom.si(), t2.si()),
+            "chain kills": lambda: chain(p["canvas.kills"].si(), t2.s(), t.s()),
             "chord": lambda: chord([t.si(), t2.si()], body.s()),
             "chain of chain": lambda: chain(t.si(), me.si("chain")),
             "chord of chain": lambda: chord([t.si(), t2.si()], me.si("chain")),
@@ -116,9 +119,14 @@ def dies() -> None:
     os._exit(1)
 
 
+def kills(*_: object) -> int:
+    """See `kill_who_sends`: its predecessor's process is killed once this has left."""
+    return 5
+
+
 BOUND = {"bind": True}
 TASKS = {
-    **dict.fromkeys((t, t2, lk, body, add, boom, eb_old, eb, ignores, rejects, sleeps, dies), {}),
+    **{f: {} for f in (t, t2, lk, body, add, boom, eb_old, eb, ignores, rejects, sleeps, dies, kills)},
     **dict.fromkeys((replaced, delays, forwards, adds, adds_more), BOUND),
     retries: BOUND,
     gives_up: {**BOUND, "max_retries": 1},
@@ -130,3 +138,22 @@ def declare_tasks(app: Celery) -> None:
     """Give an app the tasks."""
     for function, options in TASKS.items():
         app.task(function, name=f"canvas.{function.__name__}", shared=False, **options)
+
+
+def send_twice(app: Celery) -> None:
+    """Let the broker deliver each message twice."""
+    sender = app.amqp.send_task_message
+    send = sender.send
+
+    def twice(*args: object, **options: object) -> object:
+        send(*args, **options)
+        return send(*args, **options)
+
+    sender.__dict__["send"] = twice
+
+
+def kill_who_sends(sender: str, **_: object) -> None:
+    """Kill the process that has just sent `kills`, before it can report; not when it does so again."""
+    task = current_worker_task()
+    if sender == "canvas.kills" and task and not task.request.delivery_info.get("redelivered"):
+        os.kill(os.getpid(), signal.SIGKILL)

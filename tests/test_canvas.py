@@ -1,13 +1,11 @@
-"""Whole canvases in batches, through real workers: what is counted, and that nothing ends early or is left."""
+"""Canvases in batches, through real workers: all that is theirs is counted, nothing ends early or is left."""
 
 from __future__ import annotations
 
 import gc
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from types import SimpleNamespace
 from uuid import uuid4
 
@@ -15,7 +13,6 @@ import pytest
 from canvas_shapes import SHAPES, Shape
 from canvas_tasks import declare_tasks
 from celery import Celery, Signature, current_app
-from redis import Redis
 from servers import running_worker, wait_until
 
 from celery_batches_notify import Batch, Batches, outside_batch
@@ -137,7 +134,7 @@ def check(batch: Batch, *, total: int, dead: int) -> None:
     counted = {name: int(held[name]) for name in ("total", "succeeded", "failing", "dead")}
     assert counted == {"total": total, "succeeded": total - dead, "failing": 0, "dead": dead}
     assert "finish_at" in held
-    # The last report that changed anything is the one that ended the batch: nothing came after, so nothing fired early.
+    # The last report that changed anything ended the batch: nothing came after, so nothing had fired early.
     assert held["finish_at"] == max(held["reported_at"], held["sealed_at"])
     assert ("success_at" in held) == (dead == 0)
     order = [int(held[f"{event}_at"]) for event in ("complete", "finish", "success") if f"{event}_at" in held]
