@@ -51,12 +51,12 @@ def find_server(name: str) -> str | None:
 
 @contextmanager
 def running_worker(
-    url: str, pool: str, *options: str, python: str = sys.executable, **environment: str
+    url: str, pool: str, *options: str, app: str = "proj", python: str = sys.executable, **environment: str
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a real worker of `tests/proj.py` in a process of its own."""
+    """Run a real worker of `tests/proj.py`, or another app there, in a process of its own."""
     env = {**os.environ, "BATCHES_TEST_URL": url, "PYTHONPATH": f"{TESTS.parent}:{TESTS}", **environment}
     log = Path(os.environ.get("BATCHES_TEST_LOGS", "/tmp")) / f"batches-worker-{os.getpid()}-{pool}.log"
-    command = [python, "-m", "celery", "-A", "proj", "worker", "-P", pool, "-c", "2", "-l", "INFO"]
+    command = [python, "-m", "celery", "-A", app, "worker", "-P", pool, "-c", "2", "-l", "INFO"]
     command += ["-n", f"{pool}-{uuid4().hex}@tests", *options]
     with log.open("wb") as out, run_until_we_end(command, env=env, stdout=out, stderr=out) as process:
         wait_until(lambda: b" ready." in log.read_bytes() or process.poll() is not None, what="the worker")

@@ -54,6 +54,26 @@ def is_uuid(task_id: str) -> bool:
         return False
 
 
+def pack_member(member: Membership) -> tuple[int, bytes, bytes]:
+    """A member as the scripts take it: index, its 16 bytes, and `late_of`.
+
+    Where it is late, the index is that of the member whose canvas it goes on with, and `late_of` that one's
+    16 bytes. A mark that names no such member counts only once another member's report has announced it.
+    """
+    packed = pack_id(member.identity)
+    if member.index is not None:
+        return member.index, packed, b""
+    index, first_id = member.of or (0, "")
+    return index, packed, pack_id(first_id) if first_id else b"unknown"
+
+
+def pack_successors(member: Membership, successors: Sequence[Membership]) -> list[bytes | str]:
+    """Successors as the script takes them: their 16 bytes each, then who cannot be told from those."""
+    late = [*successors, member] if member.index is None else successors
+    names = [(pack_id(m.identity), m.task_id) for m in late if not is_uuid(m.identity)]
+    return [b"".join(pack_id(m.identity) for m in successors), *(part for pair in names for part in pair)]
+
+
 def pack_stamp(member: Membership, attempt: int) -> int:
     """Two bytes that grow with every round and attempt, and stay at the last when there is no more room."""
     return min(member.round, ROUNDS - 1) * ATTEMPTS_PER_ROUND + min(attempt, ATTEMPTS_PER_ROUND - 1)

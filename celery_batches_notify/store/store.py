@@ -76,9 +76,9 @@ class Store(DeliveryStore, RetryStore):
         """
         ids = b"".join(map(reading.pack_id, task_ids))
         if isinstance(adder, Membership):
-            added_by: tuple[Argument, bytes] = (adder.index, reading.pack_id(adder.task_id))
+            added_by: tuple[Argument, ...] = reading.pack_member(adder)
         else:
-            added_by = (adder, b"")
+            added_by = (adder, b"", b"")
         named = [(i, task_id) for i, task_id in enumerate(task_ids) if not reading.is_uuid(task_id)]
         names = [part for pair in named for part in pair]
         while True:
@@ -100,9 +100,10 @@ class Store(DeliveryStore, RetryStore):
 
     def record_outcome(self, member: Membership, outcome: Outcome) -> Recorded:
         """Count an outcome; return what became of it. A batch that is gone is no error here."""
+        index, packed_id, late_of = reading.pack_member(member)
         args = (
-            member.index,
-            reading.pack_id(member.task_id),
+            index,
+            packed_id,
             int(outcome.state),
             reading.pack_stamp(member, outcome.attempt) if outcome.state != State.SUCCEEDED else 0,
             outcome.reason or "",
@@ -111,6 +112,8 @@ class Store(DeliveryStore, RetryStore):
             outcome.resend,
             outcome.unsendable,
             self.settings.retry_kept,
+            late_of,
+            *reading.pack_successors(member, outcome.successors),
         )
         answer = self._answer(self.scripts.record_outcome, member.bid, *args)
         if answer[0] == "retired":

@@ -11,6 +11,7 @@ from celery_batches_notify.errors import BatchesError, EnqueueError
 from celery_batches_notify.model import Membership
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.tracking.headers import write_header
+from celery_batches_notify.tracking.marks import mark_message
 from celery_batches_notify.tracking.sender import Call, Sender
 
 CHUNK = 1000
@@ -139,8 +140,9 @@ class Enrolment:
                 for call in calls:
                     member = Membership(bid=self.bid, index=call.index or 0, task_id=call.task_id)
                     write_header(call.message.headers, member)
+                    message = mark_message(call.name, call.message, member)
                     call.sent = None
-                    self._sender.send(producer, call.name, call.message, **call.options)
+                    self._sender.send(producer, call.name, message, **call.options)
                     call.sent = True
         except Exception as exc:
             raise self._refused() from exc

@@ -34,6 +34,8 @@ def read_header(value: object, task_id: str | None) -> Membership | DeliveryRef 
         bid = check_bid(value.get("bid"))
     except InvalidBid:
         return None
+    if value.get("late") is True:
+        return _read_late(bid, value, task_id)
     index, round_, entry = value.get("index"), value.get("round", 0), value.get("delivery")
     if type(index) is int and type(round_) is int and index >= 0 and round_ >= 0:
         return Membership(bid=bid, index=index, task_id=task_id, round=round_)
@@ -50,7 +52,24 @@ def read_request(request: Any) -> Membership | DeliveryRef | None:
 
 def mark_of(member: Membership) -> Headers:
     """What the header of a member's message says."""
-    return {"bid": member.bid, "index": member.index} | ({"round": member.round} if member.round else {})
+    if member.index is not None:
+        return {"bid": member.bid, "index": member.index} | ({"round": member.round} if member.round else {})
+    mark: Headers = {"bid": member.bid, "late": True}
+    if member.of is not None:
+        mark["of"] = list(member.of)
+    return mark | ({"turn": member.turn} if member.turn else {})
+
+
+def _read_late(bid: str, value: Headers, task_id: str) -> Membership | None:
+    of, turn = value.get("of"), value.get("turn", 0)
+    if type(turn) is not int or turn < 0:
+        return None
+    match of:
+        case None:
+            return Membership(bid=bid, index=None, task_id=task_id, turn=turn)
+        case [int(index), str(first_id)] if type(index) is int and index >= 0:
+            return Membership(bid=bid, index=None, task_id=task_id, of=(index, first_id), turn=turn)
+    return None
 
 
 def write_header(headers: Headers, member: Membership) -> None:

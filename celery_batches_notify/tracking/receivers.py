@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -14,7 +14,7 @@ from celery.states import IGNORED, REJECTED, SUCCESS
 
 from celery_batches_notify.delivery.publisher import DELIVER_TASK, HEADER
 from celery_batches_notify.model import Membership, Outcome
-from celery_batches_notify.tracking import outcomes
+from celery_batches_notify.tracking import outcomes, successors
 from celery_batches_notify.tracking.cancellation import Cancellation
 from celery_batches_notify.tracking.headers import DeliveryRef, mark_of, read_header, read_request
 from celery_batches_notify.tracking.reporter import Reporter
@@ -130,7 +130,8 @@ class Receivers:
         if (block := getattr(request, "batches_block", None)) is not None:
             block.__exit__(None, None, None)
         returned = state == SUCCESS and not getattr(request, "batches_reported", False)
-        ignored = state == IGNORED and not (isinstance(retval, Ignore) and str(retval) == REPLACED)
+        moved = isinstance(retval, Ignore) and str(retval) == REPLACED and successors.has_moved(request)
+        ignored = state == IGNORED and not moved
         if returned or ignored:
             self._end(request, outcomes.succeeded())
         elif state == REJECTED and not (getattr(retval, "requeue", False) and task.acks_late):
@@ -147,10 +148,14 @@ class Receivers:
     def _end(self, request: Any, outcome: Outcome, *, lost: bool = False) -> None:
         claim = read_request(request)
         if isinstance(claim, Membership):
+            seconds = self._seconds_for(request)
+            for unsent, why in successors.unsent(request):  # first, or the batch could finish without them
+                self._reporter().report(unsent, why, seconds=seconds)
             if outcome.state == outcome.state.DEAD:
                 resend, unsendable = keep_call(request, outcome.failure.task if outcome.failure else "")
-                outcome = replace(outcome, resend=resend, unsendable=unsendable)
-            self._reporter().report(claim, outcome, seconds=self._seconds_for(request))
+                outcome = dataclasses.replace(outcome, resend=resend, unsendable=unsendable)
+            outcome = dataclasses.replace(outcome, successors=successors.sent(request))
+            self._reporter().report(claim, outcome, seconds=seconds)
         elif isinstance(claim, DeliveryRef):
             task = request.get("task") if isinstance(request, dict) else getattr(request, "task", None)
             self._settle(claim, task, outcome, lost=lost)

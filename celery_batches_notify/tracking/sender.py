@@ -17,7 +17,9 @@ from kombu.utils import json
 from celery_batches_notify.delivery.publisher import HEADER
 from celery_batches_notify.errors import UnserialisableCall
 from celery_batches_notify.model import Membership
+from celery_batches_notify.tracking import successors
 from celery_batches_notify.tracking.headers import Headers, current_member, strip_header, write_header
+from celery_batches_notify.tracking.marks import mark_message
 
 Send = Callable[..., Any]
 
@@ -82,11 +84,19 @@ class Sender:
         message.headers.update(options.pop("headers", None) or {})  # as Celery itself does later
         task_id = message.headers["id"]
         running = self._app.current_worker_task
+        member = current_member(self._app)
         if running is not None and running.request.id == task_id:
             # A retry or replacement of the running task is that task still: it keeps its mark and leaves.
-            if member := current_member(self._app):
+            if member:
                 write_header(message.headers, member)
+                successors.note_move(running.request, message)
+                message = mark_message(name, message, member)
             return self.send(producer, name, message, **options)
+        if running is not None and member and (found := successors.find(running, member, name, message)):
+            write_header(message.headers, found.member)
+            message = mark_message(name, message, found.member, replaced=found.replaced)
+            with successors.noting(running.request, name, found):
+                return self.send(producer, name, message, **options)
         _strip(message.headers)
         if block := open_block(self._app):
             block.collect(self._snapshot(task_id, name, message, options))

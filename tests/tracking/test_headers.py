@@ -18,6 +18,21 @@ def test_a_members_mark_is_read_as_it_was_written() -> None:
     assert headers["batches"] == {"bid": BID, "index": 7, "round": 3}
 
 
+@pytest.mark.parametrize("turn", [0, 2])
+@pytest.mark.parametrize("of", [None, (3, "first")])
+def test_a_late_members_mark_is_read_as_it_was_written(of: tuple[int, str] | None, turn: int) -> None:
+    member = Membership(bid=BID, index=None, task_id="t", of=of, turn=turn)
+    headers: dict[str, object] = {}
+    write_header(headers, member)
+    assert read_header(headers["batches"], "t") == member
+
+
+def test_a_late_members_mark_says_late() -> None:
+    headers: dict[str, object] = {}
+    write_header(headers, Membership(bid=BID, index=None, task_id="t"))
+    assert headers["batches"] == {"bid": BID, "late": True}
+
+
 def test_a_callbacks_mark_counts_only_under_its_own_id() -> None:
     mark = {"bid": BID, "delivery": "complete:0"}
     assert read_header(mark, f"cb_{BID}_complete_0") == DeliveryRef(bid=BID, entry="complete:0")
@@ -45,6 +60,14 @@ def test_a_callbacks_mark_counts_only_under_its_own_id() -> None:
         {"bid": "x" * 10_000, "index": 0},
         {"bid": 7, "index": 0},
         {"bid": BID, "delivery": 7},
+        {"bid": BID, "late": 1},
+        {"bid": BID, "late": True, "of": "ab"},
+        {"bid": BID, "late": True, "of": [0]},
+        {"bid": BID, "late": True, "of": [0, 1]},
+        {"bid": BID, "late": True, "of": [True, "a"]},
+        {"bid": BID, "late": True, "of": [-1, "a"]},
+        {"bid": BID, "late": True, "turn": -1},
+        {"bid": BID, "late": True, "turn": "1"},
     ],
     ids=repr,
 )

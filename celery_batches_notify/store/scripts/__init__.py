@@ -26,9 +26,9 @@ class Scripts:
         self._client = client
         self._prelude = _read("prelude")
         self.open_batch = self._load("open_batch")
-        self.enrol_members = self._load("enrol_members")
+        self.enrol_members = self._load("late", "enrol_members")
         self.seal_batch = self._load("seal_batch")
-        self.record_outcome = self._load("record_outcome")
+        self.record_outcome = self._load("failures", "late", "record_outcome")
         self.claim_deliveries = self._load("claim_deliveries")
         self.settle_delivery = self._load("settle_delivery")
         self.retire_batch = self._load("retire_batch")
@@ -44,8 +44,9 @@ class Scripts:
         self.note_host = self._load("note_host")
         self.drop_live = self._load("drop_live")
 
-    def _load(self, name: str) -> Script:
-        script = self._client.register_script(f"{self._prelude}\n{_read(name)}")
+    def _load(self, *names: str) -> Script:
+        """Load a script, which comes last, with the parts that it shares with others before it."""
+        script = self._client.register_script("\n".join([self._prelude, *map(_read, names)]))
 
         def run(keys: Sequence[str], args: Sequence[Argument]) -> list[Any]:
             answer = cast("list[Any]", script(keys=keys, args=args))

@@ -1,22 +1,29 @@
 -- Add members at the end of a batch, before their messages can be seen.
 -- KEYS: the batch. ARGV: channel; first (the index of the first of them); ids (16 bytes each); adder (`owner`,
--- `other`, or the index of the running member that adds them); its id; whether they are batches
--- themselves (1 or 0); then offset, id … for ids that are not UUIDs.
--- Answer: enrolled | already (, at index) | moved, total (try again there) | sealed | gone | newer.
+-- `other`, or the index of the running member that adds them); its id; late_of (as `record_outcome` has it, with
+-- that one's index as the adder); whether they are batches themselves (1 or 0); then offset, id … for ids that are
+-- not UUIDs. Answer: enrolled | already (, at index) | moved, total (try again there) | sealed | gone | newer.
 -- Safe to repeat because ids that already stand at `first` are left as they are.
-local first, ids, adder, adder_id = tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
+local first, ids, adder, adder_id, late_of = tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local why = refusal()
 if why then return {why} end
 if redis.call('GETRANGE', MEMBERS, first * ID_BYTES, first * ID_BYTES + #ids - 1) == ids then return {'already'} end
-local known = ARGV[6] == '1' and redis.call('HGET', LATE, ids)
-if known then return {'already', tonumber(known)} end
+local are_batches = ARGV[7] == '1'
+local known = are_batches and late_index(ids)
+if known then return {'already', known} end
 local b = redis.call('HMGET', BATCH, 'total', 'sealed_at', 'keep_open')
 -- Before the seal the owner adds, and others where it lets them; a member that has not ended holds its batch
 -- open, and may always add.
 local may = not b[2] and (adder == 'owner' or b[3] == '1')
 if not may and tonumber(adder) then
-  may = state_of(adder) < DEAD
-    and redis.call('GETRANGE', MEMBERS, adder * ID_BYTES, adder * ID_BYTES + ID_BYTES - 1) == adder_id
+  local late = late_of ~= '' and late_index(adder_id)
+  if late then
+    may = state_of(late) < DEAD
+  elseif late_of ~= '' then -- it runs before its predecessor's report has come
+    may = stands_at(adder, late_of) and may_grow()
+  else
+    may = state_of(adder) < DEAD and stands_at(adder, adder_id)
+  end
 end
 if not may then return {'sealed'} end
 local total = tonumber(b[1])
@@ -25,10 +32,8 @@ local count = #ids / ID_BYTES
 redis.call('SETRANGE', MEMBERS, first * ID_BYTES, ids)
 redis.call('BITFIELD', STATES, 'SET', 'u2', '#' .. (first + count - 1), WAITING)
 redis.call('HSET', BATCH, 'total', first + count, 'reported_at', now)
-for i = 7, #ARGV, 2 do
-  redis.call('HSET', ARGV[6] == '1' and CHILDREN or NAMES, first + ARGV[i], ARGV[i + 1])
-end
-if ARGV[6] == '1' then
+for i = 8, #ARGV, 2 do redis.call('HSET', are_batches and CHILDREN or NAMES, first + ARGV[i], ARGV[i + 1]) end
+if are_batches then
   redis.call('HSET', LATE, ids, first)
   share_life(CHILDREN)
   share_life(LATE)

@@ -1,0 +1,28 @@
+-- Put between the prelude and the scripts that keep what failed.
+
+-- Keep a member's failure. Where there is no room, a dead member's takes the place of a failing one's.
+local function keep_failure(index, state, failure, kept)
+  if redis.call('HEXISTS', FAILURES, index) == 0 and redis.call('HLEN', FAILURES) >= kept then
+    local evicted = false
+    for _, other in ipairs(state == DEAD and redis.call('HKEYS', FAILURES) or {}) do
+      if state_of(other) == FAILING then
+        evicted = redis.call('HDEL', FAILURES, other) == 1
+        break
+      end
+    end
+    if not evicted then return end
+  end
+  redis.call('HSET', FAILURES, index, string.format('%.0f %s', now, failure))
+  share_life(FAILURES)
+end
+
+-- Keep what a retry of a dead member needs, or count that it cannot be sent again, and why.
+local function keep_for_retry(index, call, unsendable, kept)
+  if call ~= '' and redis.call('HLEN', RESEND) >= kept then call, unsendable = '', 'too many dead' end
+  if call ~= '' then
+    redis.call('HSET', RESEND, index, '0 ' .. call)
+    share_life(RESEND)
+  elseif unsendable ~= '' then
+    redis.call('HINCRBY', BATCH, 'unsendable:' .. unsendable, 1)
+  end
+end

@@ -1,0 +1,117 @@
+"""Marking: a signature that hangs in a member's message says that it will be a member too. Pure: no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from celery_batches_notify.delivery.publisher import HEADER
+from celery_batches_notify.model import Membership
+from celery_batches_notify.tracking.headers import Headers, mark_of
+
+CHORD_UNLOCK = "celery.chord_unlock"
+_CONTAINERS = frozenset({"chain", "group", "chord"})
+_IN_MESSAGE = ("callbacks", "chain", "chord")  # errbacks are no members
+_IN_OPTIONS = ("link", "chain", "chord")  # where freezing puts the outer body and the rest of the chain
+_IN_KWARGS = ("tasks", "header", "body")
+
+
+def mark_message(name: str, message: Any, member: Membership, *, replaced: Membership | None = None) -> Any:
+    """Return a member's message in which every hanging signature is marked as a late member of its batch.
+
+    Marks stand on copies: a signature may also be somebody's errback, or be used again outside the batch.
+
+    Args:
+        name: The task's name.
+        message: The message, as Celery's protocol 2 makes it.
+        member: Whose message it is.
+        replaced: The running member that this message replaces as the first part of a canvas.
+    """
+    args, kwargs, embed = message.body
+    marking = _Marking(member, replaced)
+    embed = {**embed, **{k: marking.mark(embed[k]) for k in _IN_MESSAGE if embed.get(k)}}
+    if name == CHORD_UNLOCK:
+        args = (args[0], marking.mark(args[1]), *args[2:])
+    return message._replace(body=(args, kwargs, embed))
+
+
+def unlocked_body(name: str, message: Any) -> Any:
+    """Return the chord's body that a message carries, if it is Celery's own task that waits for a header."""
+    args = message.body[0]
+    return args[1] if name == CHORD_UNLOCK and len(args) > 1 else None
+
+
+def read_mark(headers: Any, task_id: str) -> Headers | None:
+    """Read the mark under which a signature hangs in this task's own message; None for any other mark.
+
+    Only that task publishes it. So headers that a task passes on by hand make no member of what it calls.
+    """
+    mark = headers.get(HEADER) if isinstance(headers, Mapping) else None
+    return mark if isinstance(mark, dict) and mark.get("late") is True and mark.get("by") == task_id else None
+
+
+def is_marked(signature: Any, task_id: str) -> bool:
+    """Whether a signature, or any part of a canvas, hangs in this task's own message."""
+    if not isinstance(signature, Mapping):
+        return False
+    if read_mark((signature.get("options") or {}).get("headers"), task_id):
+        return True
+    parts = [part for key in _IN_KWARGS for part in _listed((signature.get("kwargs") or {}).get(key))]
+    return signature.get("subtask_type") in _CONTAINERS and any(is_marked(part, task_id) for part in parts)
+
+
+class _Marking:
+    """One message's marking; a signature that hangs in several places is copied once."""
+
+    def __init__(self, member: Membership, replaced: Membership | None) -> None:
+        late = Membership(bid=member.bid, index=None, task_id="", of=member.origin)
+        self._mark = mark_of(late) | {"by": member.task_id}
+        self._replaced = replaced
+        self._copies: dict[int, Any] = {}
+
+    def mark(self, hanging: Any) -> Any:
+        """Mark one signature or several."""
+        if not isinstance(hanging, Mapping):
+            return [self._copy_once(signature) for signature in hanging]
+        return self._copy_once(hanging)
+
+    def _copy_once(self, signature: Any) -> Any:
+        if not isinstance(signature, Mapping):
+            return signature
+        key = id(signature)
+        if key not in self._copies:
+            self._copies[key] = self._copy(signature)
+        return self._copies[key]
+
+    def _copy(self, signature: Mapping[str, Any]) -> dict[str, Any]:
+        options = dict(signature.get("options") or {})
+        options.update({k: self.mark(options[k]) for k in _IN_OPTIONS if options.get(k)})
+        kwargs = signature.get("kwargs") or {}
+        container = signature.get("subtask_type") in _CONTAINERS
+        if container:
+            kwargs = {**kwargs, **{k: self.mark(kwargs[k]) for k in _IN_KWARGS if kwargs.get(k) is not None}}
+        # A container hands headers of its own down over its parts' headers; where it has none, a mark there
+        # would erase what the user wrote on the parts.
+        if not container or options.get("headers"):
+            options["headers"] = self._mark_headers(options.get("headers") or {}, options.get("task_id"))
+        return {**signature, "options": options, "kwargs": kwargs}
+
+    def _mark_headers(self, headers: Headers, task_id: object) -> Headers:
+        mark = self._mark | self._turn(headers.get(HEADER), task_id)
+        marked = {**headers, HEADER: mark}
+        if isinstance(headers.get("headers"), dict):
+            marked["headers"] = {**headers["headers"], HEADER: mark}
+        return marked
+
+    def _turn(self, mark: object, task_id: object) -> Headers:
+        """A canvas's last part bears the id of the task that it replaces, yet is a member of its own."""
+        if self._replaced is not None and task_id == self._replaced.task_id:
+            return {"turn": self._replaced.turn + 1}
+        turn = mark.get("turn") if isinstance(mark, dict) and mark.get("bid") == self._mark["bid"] else None
+        return {"turn": turn} if turn else {}
+
+
+def _listed(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return [value] if isinstance(value, Mapping) else list(value)

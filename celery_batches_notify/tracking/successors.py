@@ -1,0 +1,95 @@
+"""Successors: the messages with which a running member's canvas goes on, and what its report tells of them.
+
+Celery publishes them while the member runs: the next link of its chain, its callbacks, a chord's body, the
+parts of a canvas that replaces it. They are noted with the request, and the member's own report enrols them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from celery_batches_notify.model import Membership, Outcome
+from celery_batches_notify.tracking import outcomes
+from celery_batches_notify.tracking.headers import read_header
+from celery_batches_notify.tracking.marks import is_marked, read_mark, unlocked_body
+
+CHUNKS = "celery.chunks"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Successor:
+    """A message that is a late member, and how it came about.
+
+    `replaced` is the running member where the message replaces it; `by_celery` says that Celery publishes it
+    after the task's own code has run, so that nobody but us hears that it could not be sent.
+    """
+
+    member: Membership
+    replaced: Membership | None = None
+    by_celery: bool = False
+
+
+def find(running: Any, member: Membership, name: str, message: Any) -> Successor | None:
+    """Tell whether a message that the running member publishes goes on with its canvas."""
+    request, headers = running.request, message.headers
+    mark = read_mark(headers, request.id)
+    if mark is not None and mark.get("bid") == member.bid:
+        claim = read_header(mark, headers["id"])
+        return Successor(member=claim, by_celery=True) if isinstance(claim, Membership) else None
+    late = Membership(bid=member.bid, index=None, task_id=headers["id"], of=member.origin)
+    body, chord = unlocked_body(name, message), message.body[2].get("chord")
+    if _replaces(request, headers) or (body is not None and _replaces(request, body.get("options") or {})):
+        return Successor(member=late, replaced=member)
+    if body is not None and is_marked(body, request.id):
+        return Successor(member=late, by_celery=True)
+    # celery.chunks calls its parts from its own code; add_to_chord puts a call into the member's own chord.
+    if running.name == CHUNKS or is_marked(chord, request.id):
+        return Successor(member=late)
+    return None
+
+
+@contextmanager
+def noting(request: Any, name: str, successor: Successor) -> Iterator[None]:
+    """Note with the running request that a successor has left, or that Celery could not send it."""
+    noted: dict[Membership, Outcome | None] = request.__dict__.setdefault("batches_successors", {})
+    try:
+        yield
+    except Exception as exc:
+        if successor.by_celery:
+            message = {"id": successor.member.task_id, "retries": 0}
+            noted[successor.member] = outcomes.dead(message, name, "not sent", exc)
+        raise
+    noted[successor.member] = None
+
+
+def sent(request: Any) -> tuple[Membership, ...]:
+    """The successors that this execution has published."""
+    return tuple(member for member, lost in _noted(request).items() if lost is None)
+
+
+def unsent(request: Any) -> list[tuple[Membership, Outcome]]:
+    """The successors that Celery could not publish: members that will never run."""
+    return [(member, lost) for member, lost in _noted(request).items() if lost is not None]
+
+
+def note_move(request: Any, message: Any) -> None:
+    """Note that the running task goes on under its own id in a single task that replaces it."""
+    if _replaces(request, message.headers):
+        request.batches_moved = True
+
+
+def has_moved(request: Any) -> bool:
+    """Whether its membership went over to a single task that replaces it."""
+    return bool(getattr(request, "batches_moved", False))
+
+
+def _replaces(request: Any, sent_with: Any) -> bool:
+    nesting = sent_with.get("replaced_task_nesting") or 0
+    return bool(nesting == (getattr(request, "replaced_task_nesting", 0) or 0) + 1)
+
+
+def _noted(request: Any) -> dict[Membership, Outcome | None]:
+    return getattr(request, "batches_successors", None) or {}

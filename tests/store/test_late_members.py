@@ -1,0 +1,234 @@
+"""Canvas successors in the store: enrolled by reports, in any order, once."""
+
+from __future__ import annotations
+
+import itertools
+from uuid import UUID, uuid4
+
+import pytest
+from test_scripts import BID, SUCCEEDED, counts, dead, dump, failing, listening, open_batch, together
+
+from celery_batches_notify.errors import BatchSealed
+from celery_batches_notify.model import Membership, Outcome, State
+from celery_batches_notify.store.store import Store
+
+
+def successor(of: Membership, task_id: str | None = None, turn: int = 0) -> Membership:
+    return Membership(bid=of.bid, index=None, task_id=task_id or str(uuid4()), of=of.origin, turn=turn)
+
+
+def succeeded(*successors: Membership) -> Outcome:
+    return Outcome(state=State.SUCCEEDED, successors=successors)
+
+
+def sealed(store: Store, members: int = 1, bid: str = BID) -> list[Membership]:
+    opened = open_batch(store, members, bid=bid)
+    store.seal_batch(bid)
+    return opened
+
+
+def test_a_report_enrols_its_successors_before_it_counts(store: Store) -> None:
+    (one,) = sealed(store)
+    two, three = successor(one), successor(one)
+    with listening(store) as heard:
+        assert store.record_outcome(one, succeeded(two, three)).due == []
+        assert counts(store) == (3, 1, 0, 0)
+        assert heard() == "+"
+        store.record_outcome(two, SUCCEEDED)
+        assert store.record_outcome(three, SUCCEEDED).due == ["complete:0", "finish:0", "success:0"]
+        assert heard() == "++!$"
+    ids = b"".join(UUID(member.task_id).bytes for member in (one, two, three))
+    assert store.client.get(store.keys.part(BID, "members")) == ids
+    assert store.client.hgetall(store.keys.part(BID, "late")) == {ids[16:32]: b"1", ids[32:]: b"2"}
+
+
+def test_a_successor_that_reports_first_is_enrolled_by_its_own_report(store: Store) -> None:
+    (one,) = sealed(store)
+    two = successor(one)
+    assert store.record_outcome(two, SUCCEEDED).due == []
+    assert counts(store) == (2, 1, 0, 0)
+    assert store.record_outcome(one, succeeded(two)).due == ["complete:0", "finish:0", "success:0"]
+    assert counts(store) == (2, 2, 0, 0)
+
+
+def chain_of(first: Membership, links: int) -> list[tuple[Membership, Outcome]]:
+    members = [first, *(successor(first) for _ in range(links - 1))]
+    nexts = [*((member,) for member in members[1:]), ()]
+    return [(member, succeeded(*then)) for member, then in zip(members, nexts, strict=True)]
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(4))), ids=str)
+def test_the_reports_of_a_chain_come_to_the_same_in_any_order_and_repeated(
+    store: Store, order: tuple[int, ...]
+) -> None:
+    (one,) = sealed(store)
+    reports = chain_of(one, 4)
+    fired: list[str] = []
+    for n, which in enumerate(order):
+        due = [event for _ in range(2) for event in store.record_outcome(*reports[which]).due]
+        assert n == 3 or not due, "not before the last of them"
+        fired += due
+    assert fired == ["complete:0", "finish:0", "success:0"]
+    assert counts(store) == (4, 4, 0, 0)
+    before = dump(store)
+    for member, outcome in reports:
+        assert store.record_outcome(member, outcome).word == "repeated"
+    assert dump(store) == before
+
+
+def test_the_reports_of_a_chain_from_sixteen_threads_enrol_and_count_each_link_once(store: Store) -> None:
+    for n in range(30):
+        bid = f"chain-{n:08d}"
+        (one,) = sealed(store, bid=bid)
+        reports = chain_of(one, 4)
+        answers = together(*(lambda r=r: store.record_outcome(*r) for r in reports * 4))
+        assert sorted(answer.word for answer in answers) == ["counted"] * 4 + ["repeated"] * 12
+        assert [len(answer.due) for answer in answers if answer.due] == [3]
+        assert counts(store, bid) == (4, 4, 0, 0)
+
+
+def test_a_chain_that_breaks_leaves_nothing_waiting(store: Store) -> None:
+    (one,) = sealed(store)
+    two = successor(one)
+    store.record_outcome(one, succeeded(two))
+    assert store.record_outcome(two, dead()).due == ["death:0", "complete:0", "finish:0"]
+    assert counts(store) == (2, 1, 0, 1)
+
+
+def test_complete_fires_while_a_link_waits_for_its_retry_and_finish_does_not(store: Store) -> None:
+    (one,) = sealed(store)
+    two, three = successor(one), successor(one)
+    store.record_outcome(one, succeeded(two))
+    assert store.record_outcome(two, failing()).due == ["complete:0"]
+    assert store.record_outcome(two, succeeded(three)).due == []
+    assert store.record_outcome(three, SUCCEEDED).due == ["finish:0", "success:0"]
+
+
+def test_a_repeated_report_still_enrols_what_only_it_knows(store: Store) -> None:
+    """A redelivered member calls its link once more, under a new id."""
+    (one,) = sealed(store)
+    links = [successor(one), successor(one)]
+    store.record_outcome(one, succeeded(links[0]))
+    assert store.record_outcome(one, succeeded(links[1])).word == "repeated"
+    assert counts(store) == (3, 1, 0, 0)
+    assert [bool(store.record_outcome(link, SUCCEEDED).due) for link in links] == [False, True]
+
+
+def test_once_all_have_succeeded_nothing_is_enrolled_any_more(store: Store) -> None:
+    (one,) = sealed(store)
+    store.record_outcome(one, SUCCEEDED)
+    before = dump(store)
+    assert store.record_outcome(successor(one), SUCCEEDED).word == "stranger"
+    assert store.record_outcome(one, succeeded(successor(one))).word == "repeated"
+    assert dump(store) == before
+
+
+def test_a_successor_of_a_member_whose_process_was_lost_is_enrolled_by_its_own_report(store: Store) -> None:
+    one, two = sealed(store, 2)
+    late = successor(one)
+    store.record_outcome(one, dead(reason="lost"))
+    store.record_outcome(two, SUCCEEDED)
+    store.record_outcome(late, SUCCEEDED)
+    assert counts(store) == (3, 2, 0, 1)
+    assert store.read_status(BID).state == "dead"
+
+
+def test_a_forged_claim_enrols_nothing(store: Store) -> None:
+    one, two = sealed(store, 2)
+    before = dump(store)
+    stranger = str(uuid4())
+    for of in (None, (0, stranger), (1, one.task_id), (2, one.task_id), (10**9, one.task_id), (0, "")):
+        forged = Membership(bid=BID, index=None, task_id=stranger, of=of)
+        assert store.record_outcome(forged, SUCCEEDED).word == "stranger"
+        assert store.record_outcome(forged, succeeded(successor(one))).word == "stranger"
+        with pytest.raises(BatchSealed):
+            store.enrol_members(BID, 2, [stranger], forged)
+    index_of_another = Membership(bid=BID, index=0, task_id=two.task_id)
+    assert store.record_outcome(index_of_another, succeeded(successor(one))).word == "stranger"
+    assert dump(store) == before
+
+
+def test_a_claim_that_names_nobody_counts_once_it_was_announced(store: Store) -> None:
+    (one,) = sealed(store)
+    two = successor(one)
+    bare = Membership(bid=BID, index=None, task_id=two.task_id)
+    assert store.record_outcome(bare, SUCCEEDED).word == "stranger"
+    store.record_outcome(one, succeeded(two))
+    assert store.record_outcome(bare, SUCCEEDED).word == "counted"
+
+
+def test_a_task_replaced_by_a_canvas_and_the_part_that_takes_over_its_id_are_two_members(
+    store: Store,
+) -> None:
+    (one,) = sealed(store)
+    heir = successor(one, one.task_id, turn=1)
+    store.record_outcome(one, succeeded(heir))
+    store.record_outcome(heir, dead())
+    assert counts(store) == (2, 1, 0, 1)
+    assert store.client.hgetall(store.keys.part(BID, "names")) == {b"1": one.task_id.encode()}
+
+
+def test_late_ids_that_are_no_uuids_are_kept_in_full_whoever_tells_first(store: Store) -> None:
+    (one,) = sealed(store)
+    announced, came_first = successor(one, "my task ☃"), successor(one, "other")
+    store.record_outcome(came_first, SUCCEEDED)
+    store.record_outcome(one, succeeded(announced, came_first))
+    names = store.client.hgetall(store.keys.part(BID, "names"))
+    assert names == {b"1": b"other", b"2": "my task ☃".encode()}
+
+
+def test_a_late_member_adds_to_its_batch_until_it_has_ended(store: Store) -> None:
+    (one,) = sealed(store)
+    late = successor(one)
+    assert store.enrol_members(BID, 1, [str(uuid4())], late) == 1, "also before anybody told of it"
+    store.record_outcome(one, succeeded(late))
+    assert store.enrol_members(BID, 3, [str(uuid4())], late) == 3
+    store.record_outcome(late, SUCCEEDED)
+    with pytest.raises(BatchSealed):
+        store.enrol_members(BID, 4, [str(uuid4())], late)
+
+
+def test_successors_and_members_added_at_the_same_time_get_places_of_their_own(store: Store) -> None:
+    members = open_batch(store, 8)
+    adders = [lambda m=m: store.enrol_members(BID, 8, [str(uuid4()) for _ in range(5)], m) for m in members]
+    reports = [lambda m=m: store.record_outcome(m, failing_with(m)) for m in members]
+
+    def failing_with(member: Membership) -> Outcome:
+        return Outcome(state=State.FAILING, attempt=1, successors=tuple(successor(member) for _ in range(5)))
+
+    together(*adders, *reports)
+    assert counts(store) == (88, 0, 8, 0)
+    stored = store.client.get(store.keys.part(BID, "members"))
+    assert len({stored[i : i + 16] for i in range(0, len(stored), 16)}) == 88
+
+
+def test_a_lost_hash_of_late_members_enrols_nobody_twice(store: Store) -> None:
+    (one,) = sealed(store)
+    two, three = successor(one), successor(one)
+    store.record_outcome(one, succeeded(two, three))
+    store.record_outcome(two, SUCCEEDED)
+    store.client.delete(store.keys.part(BID, "late"))
+    for late in (two, three):
+        assert store.record_outcome(late, SUCCEEDED).word == "corrupt"
+    assert counts(store) == (3, 2, 0, 0)
+    assert store.read_status(BID).complete_at is None
+
+
+def test_late_members_share_the_life_of_their_batch(store: Store) -> None:
+    (one,) = sealed(store)
+    store.record_outcome(one, succeeded(successor(one), successor(one, "no uuid")))
+    lives = [store.client.pttl(key) for key in store.keys.of_batch(BID) if store.client.exists(key)]
+    assert len(lives) == 5
+    assert 0 < max(lives) - 1000 < min(lives)
+
+
+def test_a_late_report_brings_a_retired_batch_back(store: Store) -> None:
+    (one,) = sealed(store)
+    store.record_outcome(one, dead())
+    for event in ("death", "complete", "finish"):
+        store.settle_delivery(BID, f"{event}:0", "delivered", 1)
+    (live,) = [batch for batch in store.walk_live() if batch.bid == BID]
+    store.retire_batch(live)
+    assert [batch.bid for batch in store.walk_live()] == []
+    assert store.record_outcome(successor(one), SUCCEEDED).word == "counted"
+    assert [batch.bid for batch in store.walk_live()] == [BID]
