@@ -15,6 +15,7 @@ from celery_batches_notify.delivery.outgoing import Outgoing
 from celery_batches_notify.delivery.publisher import Publisher
 from celery_batches_notify.errors import StoreUnavailable
 from celery_batches_notify.notifiers.registry import Registry
+from celery_batches_notify.reports import keep_secrets_out_of_reports
 from celery_batches_notify.settings import Settings, find_unknown_settings
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.tracking.cancellation import Cancellation
@@ -56,6 +57,7 @@ class Batches:
         self._sender = Sender(app)
         app.amqp.send_task_message = self._sender  # type: ignore[misc]
         watch_results(app)
+        keep_secrets_out_of_reports(app)
         register_deliver_task(app, lambda: self.parts.attempts)
         self.receivers = Receivers(app, lambda: self.parts.reporter, lambda: self.parts.cancellation)
         self.receivers.connect()

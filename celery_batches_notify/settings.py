@@ -117,22 +117,34 @@ def read_duration(name: str, value: object, *, at_least: float = 0) -> timedelta
 def _find_backend(app: Celery) -> tuple[str, Literal["batches_backend_url", "result_backend", "broker_url"]]:
     own = app.conf.get("batches_backend_url")
     if own is not None:
-        if not isinstance(own, str) or urlsplit(own).scheme not in _URL_SCHEMES:
+        if not isinstance(own, str) or own.partition(":")[0] not in _URL_SCHEMES:
             raise ConfigurationError("batches_backend_url: give a redis://, rediss:// or unix:// URL")
-        return own, "batches_backend_url"
+        return _check_url("batches_backend_url", own), "batches_backend_url"
     result, broker = app.conf.get("result_backend"), app.conf.get("broker_url")
     if _is_plain_redis(result):
-        return result, "result_backend"
+        return _check_url("result_backend", result), "result_backend"
     if _is_plain_redis(broker):
-        return broker, "broker_url"
+        return _check_url("broker_url", broker), "broker_url"
     raise ConfigurationError(
         "batches need a Redis or Valkey to live in, and neither the result backend nor the broker is a "
         'plain redis:// one: set batches_backend_url = "redis://localhost:6379/0"'
     )
 
 
+def _check_url(name: str, url: str) -> str:
+    """Return the URL if it can be taken apart; the error does not repeat it, for it may hold a password."""
+    try:
+        urlsplit(url).port  # noqa: B018 - reading it checks it
+    except ValueError:
+        raise ConfigurationError(
+            f"{name} is no URL that can be read: in the password write %2F for /, %23 for #, %3F for ?, "
+            "%40 for @, as urllib.parse.quote does"
+        ) from None
+    return url
+
+
 def _is_plain_redis(url: object) -> bool:
-    return isinstance(url, str) and ";" not in url and urlsplit(url).scheme in ("redis", "rediss")
+    return isinstance(url, str) and ";" not in url and url.partition(":")[0] in ("redis", "rediss")
 
 
 def _duration(name: str, value: object) -> timedelta:

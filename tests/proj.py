@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 from celery import Celery
@@ -17,6 +18,8 @@ app.conf.update(
     batches_backend_url=URL,
     batches_sweep_interval=1,
     batches_linger=int(os.environ.get("BATCHES_TEST_LINGER", "60")),
+    batches_notifications=json.loads(os.environ.get("BATCHES_TEST_NOTIFICATIONS", "{}")),
+    batches_notifiers=json.loads(os.environ.get("BATCHES_TEST_NOTIFIERS", "{}")),
     broker_connection_retry_on_startup=True,
     worker_prefetch_multiplier=16,
 )

@@ -27,9 +27,10 @@ def test_notify(ctx: click.Context, channel: str, options: tuple[str, ...]) -> N
     `--via_options '{"address": "localhost"}'` for what is not a text.
     """
     from celery_batches_notify.cli.sample import send_sample  # noqa: PLC0415 - every celery command loads this
+    from celery_batches_notify.cli.telling import tell, tell_error  # noqa: PLC0415
 
     try:
         answer = send_sample(ctx.obj.app, channel, options)
     except Exception as exc:
-        raise click.ClickException(str(exc)) from exc
-    ctx.obj.echo(answer)
+        raise click.ClickException(tell_error(exc)) from exc
+    ctx.obj.echo(tell(answer))

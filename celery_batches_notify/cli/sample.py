@@ -10,9 +10,10 @@ from typing import Any
 
 from celery import Celery
 
-from celery_batches_notify.errors import InvalidCallback
+from celery_batches_notify.errors import ConfigurationError, InvalidCallback, NotificationFailed
 from celery_batches_notify.model import BatchStatus, Event, Failure, Notification
-from celery_batches_notify.tracking.engine import find_engine
+from celery_batches_notify.notifiers.base import hide_secrets
+from celery_batches_notify.tracking.engine import ENGINE, find_engine
 
 BID = "sample-notification-00"
 
@@ -23,6 +24,11 @@ def send_sample(app: Celery, channel: str, options: Sequence[str]) -> str:
     Raises:
         BatchesError: The channel or an option is wrong, or the sample did not arrive.
     """
+    if not hasattr(app, ENGINE):
+        raise ConfigurationError(
+            "this app has no batches: name yours, as in celery -A proj batch test-notify, and call "
+            "Batches(app) beside it"
+        )
     engine = find_engine(app)
     notifier = engine.registry.build(channel, read_options(options), stored=False)
     notification = Notification(
@@ -32,7 +38,13 @@ def send_sample(app: Celery, channel: str, options: Sequence[str]) -> str:
         url=engine.settings.page_of(BID),
     )
     began = time.monotonic()
-    answer = notifier.send(notification)
+    try:
+        answer = notifier.send(notification)
+    except NotificationFailed:
+        raise
+    except Exception as exc:
+        words = hide_secrets(notifier, str(exc))
+        raise NotificationFailed(f"{type(exc).__name__} in the notifier: {words}") from exc
     return f"{channel}: {answer} ({time.monotonic() - began:.2f} s)"
 
 

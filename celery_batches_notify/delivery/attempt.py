@@ -14,7 +14,8 @@ from celery_batches_notify.delivery.callbacks import Declared
 from celery_batches_notify.delivery.publisher import DELIVER_TASK, callback_id
 from celery_batches_notify.errors import NoSuchBatch, NotificationFailed
 from celery_batches_notify.model import DeliveryAttempt, Notification
-from celery_batches_notify.notifiers.base import Notifier
+from celery_batches_notify.notifiers.base import Notifier, hide_secrets
+from celery_batches_notify.notifiers.escaping import one_line
 from celery_batches_notify.notifiers.registry import Registry
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.reading import Snapshot, parse_callbacks, parse_status
@@ -91,7 +92,8 @@ class Attempts:
             self._store.note_host(host, answered=exc.permanent, pause_seconds=exc.retry_after or 0)
             raise
         except Exception as exc:
-            raise NotificationFailed(f"{type(exc).__name__} in the notifier: {exc}") from exc
+            words = hide_secrets(notifier, str(exc))
+            raise NotificationFailed(f"{type(exc).__name__} in the notifier: {words}") from exc
         self._store.note_host(host, answered=True)
         return answer
 
@@ -130,7 +132,7 @@ class Attempts:
             attempt=notification.attempt,
             outcome=outcome,
             status_code=status_code,
-            detail=detail[:DETAIL_AT_MOST],
+            detail=one_line(detail[:DETAIL_AT_MOST], DETAIL_AT_MOST),
         )
         bid = notification.status.bid
         level = {"delivered": logging.INFO, "failed": logging.WARNING, "given_up": logging.ERROR}[outcome]

@@ -5,14 +5,18 @@ from __future__ import annotations
 import dataclasses
 import keyword
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Protocol, runtime_checkable
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from celery_batches_notify.errors import ConfigurationError, InvalidCallback
 from celery_batches_notify.model import Notification
 
 ENV = "env:"
+
+_PIECES = re.compile(r"[^\w.~%+-]+")
+_HIDDEN_AT_LEAST = 4
 
 
 @runtime_checkable
@@ -94,11 +98,39 @@ def refuse_secrets(kind: type[Notifier], own: Mapping[str, Any]) -> None:
                 f"batches_notifications under a name of its own and use that name "
                 f'(on(event, "{kind.name}:NAME")), or give "env:NAME" to read it from the environment'
             )
-    if urlsplit(str(own.get("url", ""))).password is not None:
+    if _split(own.get("url")).password is not None:
         raise InvalidCallback(
             f"{kind.name}: the url holds a password and on() stores its options in Redis; "
             f"configure username and password in batches_notifications"
         )
+
+
+def hide_secrets(notifier: Notifier, text: str) -> str:
+    """Take a notifier's secrets out of a text that is not its own, such as a library's error.
+
+    Of an address that is a secret, every piece of the path and the query is taken out: the host may be told.
+    """
+    pieces: set[str] = set()
+    for path in notifier.secrets:
+        option, _, key = path.partition(".")
+        value: Any = getattr(notifier, option, None)
+        for secret in _texts(value.get(key) if key and isinstance(value, Mapping) else value):
+            _, _, behind_host = secret.partition("://")[2].partition("/")
+            pieces |= {secret, *_PIECES.split(behind_host)}
+    for piece in sorted(pieces, key=len, reverse=True):
+        if len(piece) >= _HIDDEN_AT_LEAST:
+            text = text.replace(piece, "…")
+    return text
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _texts(list(value.values()))
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _texts(item)
 
 
 def _as_fields(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -107,8 +139,18 @@ def _as_fields(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _origin(url: object) -> tuple[str, str | None, int | None]:
-    parts = urlsplit(str(url or ""))
+    parts = _split(url)
     return parts.scheme, parts.hostname, parts.port
+
+
+def _split(url: object) -> SplitResult:
+    """Take an address apart; one that is none has no parts, and the notifier refuses it in its own words."""
+    try:
+        parts = urlsplit(str(url or ""))
+        parts.port  # noqa: B018 - reading it checks it
+    except ValueError:
+        return urlsplit("")
+    return parts
 
 
 def _reveal(name: str, option: str, value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import logging
 import subprocess
@@ -10,13 +11,17 @@ import time
 
 import pytest
 import samples
-from channels import CANARY, CHANNELS, SECONDS, Channel, Mood
+from channels import CANARY, SECONDS, Channel, Mood
+from channels import CHANNELS as HTTP_CHANNELS
+from channels_email import EMAIL
 
 from celery_batches_notify.errors import ConfigurationError, InvalidCallback, NotificationFailed
 from celery_batches_notify.model import Notification
 from celery_batches_notify.notifiers.base import Notifier, build_notifier, refuse_secrets
 
 HEAVY = {"requests", "urllib3", "apprise", "requests_hardened", "yagmail", "smtplib"}
+
+CHANNELS: list[Channel] = [*HTTP_CHANNELS, EMAIL]
 
 channels = pytest.mark.parametrize("channel", CHANNELS, ids=lambda channel: channel.label)
 
@@ -127,10 +132,12 @@ def test_its_secrets_are_options_that_on_refuses(channel: Channel) -> None:
 @channels
 def test_the_declaring_process_needs_no_secret(channel: Channel) -> None:
     with channel.open(Mood.ACCEPTS) as visit:
-        options = dict(visit.options)
-    for name in channel.kind.secrets & options.keys():
-        if isinstance(options[name], str):
-            options[name] = "env:NOT_SET_HERE"
+        options = copy.deepcopy(dict(visit.options))
+    for path in channel.kind.secrets:
+        *outer, name = path.split(".")
+        inner = options[outer[0]] if outer else options
+        if isinstance(inner.get(name), str):
+            inner[name] = "env:NOT_SET_HERE"
     build_notifier(channel.kind, options, reveal=False)
     with pytest.raises(ConfigurationError, match="NOT_SET_HERE"):
         build_notifier(channel.kind, options)

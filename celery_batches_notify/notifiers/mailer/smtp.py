@@ -6,6 +6,7 @@ text names, asks for passwords, sleeps over lost connections and then reports no
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import smtplib
 import ssl
@@ -47,18 +48,20 @@ def send(letter: Letter, options: SmtpOptions) -> tuple[Refusal, ...]:
 
 def _deliver(letter: Letter, options: SmtpOptions, line: Line) -> tuple[Refusal, ...]:
     login = _login(options)
+    hidden = _forms_of(login)
     client = _Client(letter.sender, options, _tls_context(options), line)
     try:
         client.login()
         if login is not None:
             client.smtp.log_in(*login)
-        refused = client.smtp.sendmail(letter.sender, letter.recipients, letter.as_bytes())
+        return _refusals(client.smtp.sendmail(letter.sender, letter.recipients, letter.as_bytes()), hidden)
     except OSError as exc:  # which smtplib's and ssl's errors are
-        raise _failure(exc, f"{options.address}:{options.port}") from exc
+        failure = _failure(exc, f"{options.address}:{options.port}", hidden)
     finally:
         client.close()
         line.release()
-    return _refusals(refused)
+    # Raised outside of the handler, so that smtplib's error, with all that the server said, is not its context.
+    raise failure
 
 
 class _Client(yagmail.SMTP):  # type: ignore[misc]
@@ -103,6 +106,15 @@ def _login(options: SmtpOptions) -> tuple[str, str, str | None] | None:
     return options.user_name or "", options.password or "", options.authentication
 
 
+def _forms_of(login: tuple[str, str, str | None] | None) -> tuple[str, ...]:
+    """Return what a server that repeats what it was sent would give away."""
+    if login is None or not login[1]:
+        return ()
+    user, secret, _ = login
+    sent = (secret, f"\0{user}\0{secret}", f"user={user}\1auth=Bearer {secret}\1\1")
+    return (secret, *(base64.b64encode(text.encode()).decode() for text in sent))
+
+
 def _tls_context(options: SmtpOptions) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=options.ca_file, capath=options.ca_path)
@@ -110,15 +122,15 @@ def _tls_context(options: SmtpOptions) -> ssl.SSLContext:
         raise MailFailed(f"ca_file {options.ca_file!r} cannot be used: {one_line(str(exc), 100)}") from exc
 
 
-def _failure(exc: OSError, where: str) -> MailFailed:
+def _failure(exc: OSError, where: str, hidden: tuple[str, ...]) -> MailFailed:
     match exc:
         case smtplib.SMTPRecipientsRefused():
-            return _all_refused(_refusals(exc.recipients), where)
+            return _all_refused(_refusals(exc.recipients, hidden), where)
         case smtplib.SMTPResponseException():
             step = _REFUSED_STEP.get(type(exc), "the connection")
             about_the_mail = isinstance(exc, (smtplib.SMTPSenderRefused, smtplib.SMTPDataError))
             return MailFailed(
-                f"{where} refused {step}: {exc.smtp_code} {_words(exc.smtp_error)}",
+                f"{where} refused {step}: {exc.smtp_code} {_words(exc.smtp_error, hidden)}",
                 permanent=about_the_mail and _is_final(exc.smtp_code),
                 status_code=exc.smtp_code if exc.smtp_code > 0 else None,
             )
@@ -127,7 +139,7 @@ def _failure(exc: OSError, where: str) -> MailFailed:
                 f"the certificate of {where} is not trusted: {exc.verify_message}; if its CA is your own, "
                 "give that as ca_file"
             )
-    return MailFailed(f"{where}: {one_line(str(exc), _TEXT_SHOWN) or type(exc).__name__}")
+    return MailFailed(f"{where}: {_words(str(exc), hidden) or type(exc).__name__}")
 
 
 def _all_refused(refused: tuple[Refusal, ...], where: str) -> MailFailed:
@@ -145,11 +157,15 @@ def _is_final(code: int) -> bool:
     return 500 <= code < 600 and code not in _LOGIN_WANTED
 
 
-def _refusals(refused: dict[str, tuple[int, bytes]]) -> tuple[Refusal, ...]:
+def _refusals(refused: dict[str, tuple[int, bytes]], hidden: tuple[str, ...]) -> tuple[Refusal, ...]:
     return tuple(
-        Refusal(address=address, code=code, text=_words(text)) for address, (code, text) in refused.items()
+        Refusal(address=address, code=code, text=_words(text, hidden))
+        for address, (code, text) in refused.items()
     )
 
 
-def _words(text: bytes | str) -> str:
-    return one_line(text.decode("utf-8", "replace") if isinstance(text, bytes) else text, _TEXT_SHOWN)
+def _words(text: bytes | str, hidden: tuple[str, ...]) -> str:
+    words = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+    for secret in hidden:
+        words = words.replace(secret, "…")
+    return one_line(words, _TEXT_SHOWN)
