@@ -21,7 +21,7 @@ class Outgoing:
         self._publisher = publisher
         self._lock = threading.Lock()
         self._pid = 0
-        self._waiting: queue.Queue[tuple[str, Sequence[Claim]]] = queue.Queue()
+        self._waiting: queue.Queue[tuple[str, Sequence[Claim]] | None] = queue.Queue()
 
     def submit(self, bid: str, claims: Sequence[Claim]) -> None:
         """Publish these deliveries soon; return at once."""
@@ -39,10 +39,17 @@ class Outgoing:
         with self._waiting.all_tasks_done:
             return self._waiting.all_tasks_done.wait_for(lambda: not self._waiting.unfinished_tasks, seconds)
 
+    def close(self) -> None:
+        """End the thread once it has published what waits; the next `submit` starts another."""
+        with self._lock:
+            if self._pid == os.getpid():
+                self._waiting.put(None)
+            self._pid = 0
+
     def _run(self) -> None:
         waiting = self._waiting
-        while True:
-            bid, claims = waiting.get()
+        while (item := waiting.get()) is not None:
+            bid, claims = item
             try:
                 self._publisher.publish_due(bid, claims)
             except Exception:
