@@ -1,24 +1,34 @@
-"""Batches for Celery: watch a set of tasks together, and be told when all of them have run or succeeded."""
+"""Batches for Celery: watch a set of tasks together, and be told when all of them have run or succeeded.
 
-from celery_batches_notify.batch import Batch, current_batch, outside_batch
-from celery_batches_notify.errors import (
-    BatchCancelled,
-    BatchesError,
-    BatchSealed,
-    BatchTimeout,
-    ConfigurationError,
-    EnqueueError,
-    InvalidBid,
-    InvalidCallback,
-    NoSuchBatch,
-    NotificationFailed,
-    SchemaTooNew,
-    StoreUnavailable,
-    UnserialisableCall,
-    WouldDeadlock,
-)
-from celery_batches_notify.extension import Batches
-from celery_batches_notify.model import BatchStatus, Progress
+The names come when they are first asked for: pytest and the `celery` command load parts of this package in
+projects that may never make a batch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from celery_batches_notify.batch import Batch, current_batch, outside_batch
+    from celery_batches_notify.errors import (
+        BatchCancelled,
+        BatchesError,
+        BatchSealed,
+        BatchTimeout,
+        ConfigurationError,
+        EnqueueError,
+        InvalidBid,
+        InvalidCallback,
+        NoSuchBatch,
+        NotificationFailed,
+        SchemaTooNew,
+        StoreUnavailable,
+        UnserialisableCall,
+        WouldDeadlock,
+    )
+    from celery_batches_notify.extension import Batches
+    from celery_batches_notify.model import BatchStatus, MemberResult, Progress
 
 __all__ = [
     "Batch",
@@ -32,6 +42,7 @@ __all__ = [
     "EnqueueError",
     "InvalidBid",
     "InvalidCallback",
+    "MemberResult",
     "NoSuchBatch",
     "NotificationFailed",
     "Progress",
@@ -42,3 +53,22 @@ __all__ = [
     "current_batch",
     "outside_batch",
 ]
+
+_HOMES = {
+    **dict.fromkeys(__all__, "errors"),
+    **dict.fromkeys(("Batch", "current_batch", "outside_batch"), "batch"),
+    **dict.fromkeys(("BatchStatus", "MemberResult", "Progress"), "model"),
+    "Batches": "extension",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import timedelta
 from itertools import islice
 from types import TracebackType
@@ -29,11 +30,13 @@ from celery_batches_notify.tracking.enrolment import CHUNK, Adder, Enrolment
 from celery_batches_notify.tracking.headers import current_member
 from celery_batches_notify.tracking.operations import (
     cancel_batch,
+    delete_batch,
     publish_recorded,
     redeliver_event,
     retry_batch,
 )
 from celery_batches_notify.tracking.sender import collecting, open_block
+from celery_batches_notify.tracking.stored_results import ResultReader
 
 
 class Batch:
@@ -130,6 +133,11 @@ class Batch:
         batch._seals, batch._parent = False, None
         batch._begin(engine, status.bid, adder)
         return batch
+
+    @property
+    def app(self) -> Celery:
+        """The Celery app whose calls the batch takes."""
+        return self._engine.app
 
     def __repr__(self) -> str:
         return f"<Batch {self.bid} {self.description!r}>"
@@ -243,7 +251,9 @@ class Batch:
 
     def status(self) -> BatchStatus:
         """Read the batch's status. Raises `NoSuchBatch` where it is not stored (any more)."""
-        return self._engine.store.read_status(self.bid)
+        engine = self._engine
+        status = engine.store.read_status(self.bid)
+        return replace(status, reader=ResultReader(engine.app, engine.store))
 
     def join(self, timeout: float | timedelta | None = None, event: str = "finish") -> BatchStatus:
         """Wait until an event has fired; return the status.
@@ -312,9 +322,12 @@ class Batch:
         return retry_batch(self._engine, self.bid)
 
     def delete(self) -> bool:
-        """Remove the batch's record; return whether there was one. Its tasks run on and count nowhere."""
+        """Remove the records of the batch and its children; return whether there was one. Safe to repeat.
+
+        Its tasks run on and count nowhere, its callbacks are not called any more. A parent counts it as dead.
+        """
         self._sealed = True
-        return self._engine.store.delete_batch(self.bid)
+        return delete_batch(self._engine, self.bid)
 
     # -- beneath --------------------------------------------------------------------------------
 

@@ -78,6 +78,19 @@ class Batches:
                 self._built = build_parts(self.app, self._sender)
             return self._built
 
+    def reset(self) -> None:
+        """Close all that was built; the next use builds it anew, from the configuration as it is then.
+
+        For tests that point an app at other servers. Batches made before keep what they were made with.
+        """
+        with self._lock:
+            parts, self._built = self._built, None
+        if parts is not None:
+            parts.outgoing.flush(FLUSH_SECONDS)
+            parts.outgoing.close()
+            parts.engine.publisher.close()
+            parts.engine.store.close()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import IntEnum, StrEnum
 from typing import Any
 
-from celery_batches_notify.errors import InvalidBid
+from celery_batches_notify.errors import BatchesError, InvalidBid
 
 SCHEMA_VERSION = 1
 FAILURES_SENT = 10
 FAILURE_MESSAGE_SENT = 500
 
-_NOT_FLAT = ("callbacks", "failure_info", "unsendable")
+_NOT_FLAT = ("callbacks", "failure_info", "unsendable", "reader")
 _BID = re.compile(r"[A-Za-z0-9_-]{10,64}")
 
 
@@ -169,6 +169,23 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MemberResult:
+    """What one member returned or raised, as the result backend holds it.
+
+    `state` is Celery's (`SUCCESS`, `FAILURE`, …), and `PENDING` where nothing is stored; `result` is the
+    return value or the exception. Of a member that is a batch itself, `task_id` is the bid and there is no
+    result; its state says what it has become: `PENDING`, `RETRY` (complete), `FAILURE` or `SUCCESS`.
+    """
+
+    index: int
+    task_id: str
+    state: str
+    result: Any = None
+    traceback: str | None = None
+    is_batch: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BatchStatus:
     """One consistent reading of a batch. Times are aware UTC of the store's clock.
 
@@ -199,6 +216,9 @@ class BatchStatus:
     callbacks: tuple[CallbackStatus, ...] = ()
     failure_info: tuple[Failure, ...] = field(default=(), repr=False)
     unsendable: Mapping[str, int] = field(default_factory=dict)
+    reader: Callable[[BatchStatus], Iterator[MemberResult]] | None = field(
+        default=None, repr=False, compare=False
+    )
 
     @property
     def progress(self) -> float:
@@ -215,6 +235,22 @@ class BatchStatus:
     def duration(self) -> timedelta | None:
         """How long the batch took from its creation to its end, or None while it runs."""
         return self.finish_at - self.created_at if self.finish_at else None
+
+    def results(self) -> Iterator[MemberResult]:
+        """Read what the members returned or raised, in the order of their index, from the result backend.
+
+        They are read in chunks as they are asked for, so a million take no more memory than a thousand.
+
+        Raises:
+            ConfigurationError: The app has no result backend that keeps results.
+            NoSuchBatch: The batch has gone since.
+            BatchesError: This status was not read by `Batch.status()` or `Batch.join()` of this process.
+        """
+        if self.reader is None:
+            raise BatchesError(
+                "this status cannot read results: ask Batch.get(status.bid).status().results() instead"
+            )
+        return self.reader(self)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the status as JSON: the first 10 failures, times in ISO 8601."""

@@ -17,7 +17,7 @@ SIGNING_KEY = f"{PREFIX}SENTINEL9f3c1a{'A' * 34}"
 
 
 def forms(secret: str) -> set[str]:
-    """Return the ways in which a text may give a secret away: as it is, quoted, backwards, in hex and base64."""
+    """Return how a text may give a secret away: as it is, quoted, backwards, in hex and in base64."""
     octets = secret.encode()
     found = {secret, secret[::-1], quote(secret, safe=""), octets.hex()}
     for shift in range(3):  # base64 of any text that has it in it, wherever it starts

@@ -19,6 +19,7 @@ app.conf.update(
     batches_sweep_interval=1,
     batches_linger=int(os.environ.get("BATCHES_TEST_LINGER", "60")),
     batches_notifications=json.loads(os.environ.get("BATCHES_TEST_NOTIFICATIONS", "{}")),
+    batches_web_url=os.environ.get("BATCHES_TEST_WEB"),
     batches_notifiers=json.loads(os.environ.get("BATCHES_TEST_NOTIFIERS", "{}")),
     broker_connection_retry_on_startup=True,
     worker_prefetch_multiplier=16,

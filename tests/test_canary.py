@@ -18,19 +18,17 @@ from urllib.parse import quote, urlsplit
 
 import canary
 import pytest
+from apps import open_app
 from canary import CANARY, SIGNING_KEY, WEIRD
 from celery import Celery
 from command_line import celery, install
-from conftest import close_store
 from http_server import Handler, Received, answer, serving
-from proj_tasks import declare_tasks
 from redis import Redis
 from servers import running_worker, wait_until
 from smtp_server import serving_smtp
 
-from celery_batches_notify import Batch, Batches, BatchStatus
+from celery_batches_notify import Batch, BatchStatus
 from celery_batches_notify.demo.valkey import embedded_server
-from celery_batches_notify.settings import Settings
 
 NOTIFIERS = {"careless": "own_notifiers.Careless"}
 MAY_CARRY = {"authorization", "x-auth", "x-token"}
@@ -128,20 +126,6 @@ def listening() -> Iterator[StringIO]:
         root.setLevel(level)
 
 
-@contextmanager
-def producing(url: str, notifications: dict[str, Any]) -> Iterator[Celery]:
-    """The app that makes the batches."""
-    app = Celery("canary", broker=url, set_as_current=False)
-    app.conf.update(
-        batches_backend_url=url, batches_notifications=notifications, batches_notifiers=NOTIFIERS
-    )
-    Batches(app)
-    declare_tasks(app)
-    yield app
-    app.close()
-    close_store(app)
-
-
 def settled(status: BatchStatus) -> bool:
     """Whether every callback was delivered, given up, or has failed for now."""
     ends = {"delivered", "given_up"}
@@ -180,7 +164,9 @@ def evidence(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str
         )
         for name, value in canary.environment(good=good.url, refusing=refusing.url).items():
             patch.setenv(name, value)
-        delivered = canary.http_profiles("good", good.url) | canary.mail_profile("good", "127.0.0.1", mails.port)
+        delivered = canary.http_profiles("good", good.url) | canary.mail_profile(
+            "good", "127.0.0.1", mails.port
+        )
         delivered |= {"webhook:busy": {"url": f"{busy.url}/{CANARY}"}}
         delivered |= canary.mail_profile("busy", "localhost", slow_mails.port)
         failing = canary.http_profiles("refusing", refusing.url)
@@ -197,7 +183,8 @@ def evidence(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str
             "BATCHES_TEST_NOTIFICATIONS": json.dumps(notifications),
             "BATCHES_TEST_NOTIFIERS": json.dumps(NOTIFIERS),
         }
-        app = stack.enter_context(producing(url, notifications))
+        conf = {"batches_notifications": notifications, "batches_notifiers": NOTIFIERS}
+        app = stack.enter_context(open_app(url, **conf))
 
         batches = [run_batch(app, delivered, member="ok"), run_batch(app, failing, member="fail")]
         found["what the store holds while it works"] = save(client)
@@ -295,16 +282,8 @@ def provoke(app: Celery, url: str) -> Iterator[str]:
 
 
 def use_store(url: str) -> None:
-    app = Celery("elsewhere", broker="memory://", set_as_current=False)
-    app.conf.batches_backend_url = url
-    try:
-        Settings.from_app(app)
-        Batches(app)
+    with open_app("memory://", batches_backend_url=url) as app:
         Batch(app=app).seal()
-    finally:
-        app.close()
-        if app._batches_engine._built if hasattr(app, "_batches_engine") else None:
-            close_store(app)
 
 
 def told_by(what: Callable[[], object]) -> str:

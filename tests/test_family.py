@@ -185,9 +185,9 @@ def test_a_living_child_keeps_its_parent_alive(app: Celery, redis: Redis) -> Non
         assert min(redis.ttl(k) for k in redis.keys(f"batches:{{{made.batch.bid}}}*")) > 86_400
 
 
-def test_a_parent_that_is_gone_harms_no_child(app: Celery) -> None:
+def test_a_parent_that_is_gone_harms_no_child(app: Celery, store: Store, redis: Redis) -> None:
     top, middle, bottom = family(app)
-    top.batch.delete()
+    redis.delete(*store.keys.of_batch(top.batch.bid))  # as when it expires: delete() takes its children too
     bottom.report(0, SUCCEEDED)
     bottom.report(1, SUCCEEDED)
     assert middle.fired == ["complete", "finish", "success"]
@@ -197,6 +197,15 @@ def test_a_parent_that_is_gone_harms_no_child(app: Celery) -> None:
         "published",
         "published",
     ]
+
+
+def test_a_child_that_is_deleted_is_dead_for_its_parent(app: Celery) -> None:
+    top, middle, bottom = family(app)
+    bottom.report(0, SUCCEEDED)
+    bottom.batch.delete()
+    assert middle.counts == top.counts == (0, 0, 1)
+    assert middle.batch.status().failure_info[0].error_message == "the batch was deleted"
+    assert top.fired == ["death", "complete", "finish"]
 
 
 def test_thirty_children_at_once_end_their_parent_once(app: Celery) -> None:

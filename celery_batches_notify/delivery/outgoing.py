@@ -26,7 +26,7 @@ class Outgoing:
         """Start anew: a child of a fork has no thread, and publishes only what it submits itself."""
         self._lock = threading.Lock()
         self._running = False
-        self._waiting: queue.Queue[tuple[str, Sequence[Claim]]] = queue.Queue()
+        self._waiting: queue.Queue[tuple[str, Sequence[Claim]] | None] = queue.Queue()
 
     def submit(self, bid: str, claims: Sequence[Claim]) -> None:
         """Publish these deliveries soon; return at once."""
@@ -41,10 +41,17 @@ class Outgoing:
         with self._waiting.all_tasks_done:
             return self._waiting.all_tasks_done.wait_for(lambda: not self._waiting.unfinished_tasks, seconds)
 
+    def close(self) -> None:
+        """End the thread once it has published what waits; the next `submit` starts another."""
+        with self._lock:
+            if self._running:
+                self._waiting.put(None)
+            self._running, self._waiting = False, queue.Queue()
+
     def _run(self) -> None:
         waiting = self._waiting
-        while True:
-            bid, claims = waiting.get()
+        while (item := waiting.get()) is not None:
+            bid, claims = item
             try:
                 self._publisher.publish_due(bid, claims)
             except Exception:

@@ -21,30 +21,37 @@ def tell_parent(store: Store, status: BatchStatus, index: int, telling: int, *, 
     if status.parent_bid is None:
         return []
     recorded = [store.mark_death(status.parent_bid)] if died else []
-    outcome = outcome_of(status, telling)
-    if outcome is not None:
+    state = state_of(status)
+    if state is not State.WAITING:
+        words = f"{status.failures} of {status.total} members failed, {status.dead} of them for good"
+        outcome = outcome_of(status, state, telling, words)
         member = Membership(bid=status.parent_bid, index=index, task_id=status.bid)
         recorded.append(store.record_outcome(member, outcome))
     return recorded
 
 
-def outcome_of(status: BatchStatus, telling: int) -> Outcome | None:
-    """What a batch is as a member of its parent; None while it waits.
+def state_of(status: BatchStatus) -> State:
+    """What a batch is as a member of its parent.
 
     Failing once it is complete but neither finished nor successful, dead when it finished without success.
     """
     if status.success_at:
-        return Outcome(state=State.SUCCEEDED)
-    ended = status.sealed_at and status.succeeded + status.dead == status.total
-    if not ended and not status.complete_at:
-        return None
+        return State.SUCCEEDED
+    if status.sealed_at and status.succeeded + status.dead == status.total:
+        return State.DEAD
+    return State.FAILING if status.complete_at else State.WAITING
+
+
+def outcome_of(status: BatchStatus, state: State, telling: int, words: str) -> Outcome:
+    """How a batch is reported to its parent; `words` say what failed."""
+    if state is State.SUCCEEDED:
+        return Outcome(state=state)
     failure = Failure(
         task_id=status.bid,
         task=f"batch {status.description or status.bid}"[:200],
         error_class="BatchFailed",
-        error_message=f"{status.failures} of {status.total} members failed, {status.dead} of them for good",
+        error_message=words,
         backtrace=None,
         retries=telling - 1,
     )
-    state = State.DEAD if ended else State.FAILING
     return Outcome(state=state, attempt=telling, reason="child", failure=failure, unsendable="")

@@ -89,6 +89,13 @@ class Publisher:
                 happened = "given_up"
             self._store.settle_delivery(bid, claim.entry, happened, claim.attempts + 1)
 
+    def close(self) -> None:
+        """Give the connection back; the next callback opens another."""
+        with self._lock:
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                connection.release()
+
     def _tell_parent(self, snapshot: Snapshot, status: BatchStatus) -> None:
         """Report a child to its parent, and publish what that makes due there, and so on upwards."""
         telling = int(snapshot.batch.get(b"tellings", b"0"))

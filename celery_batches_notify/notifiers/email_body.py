@@ -15,7 +15,7 @@ from celery_batches_notify.model import (
     Failure,
     Notification,
 )
-from celery_batches_notify.notifiers.escaping import one_line
+from celery_batches_notify.notifiers.escaping import one_line, straighten
 from celery_batches_notify.notifiers.summary import Summary, Verdict, summarise
 
 _LABELS: dict[str, str] = {
@@ -175,7 +175,7 @@ def _digest_failure(failure: Failure) -> FailureDigest:
         _time(failure.failed_at) if failure.failed_at else "",
         f"task {one_line(failure.task_id, _NAME_CHARACTERS)}",
     ]
-    message = _LINE_BREAKS.sub("\n", failure.error_message[:FAILURE_MESSAGE_SENT])
+    message = _LINE_BREAKS.sub("\n", straighten(failure.error_message[:FAILURE_MESSAGE_SENT]))
     return FailureDigest(
         task=one_line(failure.task, _NAME_CHARACTERS),
         error_class=one_line(failure.error_class, _NAME_CHARACTERS),

@@ -22,9 +22,14 @@ _MARKUP = re.compile(r"(?<=<)(?=\S)|(?<=\])(?=[(\[:])|(?<=`)(?=`)")
 
 def one_line(text: object, limit: int) -> str:
     """Return a text as one line of at most `limit` characters, without what is not seen or turns it round."""
-    line = _TURNS.sub("", _HALVES.sub("\ufffd", str(text)[: 8 * limit]))
+    line = straighten(_HALVES.sub("\ufffd", str(text)[: 8 * limit]))
     line = _BREAKS.sub(" ", line).strip()
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
+
+
+def straighten(text: str) -> str:
+    """Return text without what is not seen or turns its direction round."""
+    return _TURNS.sub("", text)
 
 
 def fit(text: str, limit: int, escape: Callable[[str], str]) -> str:

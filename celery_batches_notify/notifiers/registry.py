@@ -84,6 +84,10 @@ class Registry:
             refuse_secrets(kind, own)
         return build_notifier(kind, self._merge(kind, name, own))
 
+    def options_of(self, name: str, own: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a notifier is made from, `env:NAME` references unread. Raises as `name_of`."""
+        return self._merge(self._find(name), name, own)
+
     def _merge(self, kind: type[Notifier], name: str, own: Mapping[str, Any]) -> dict[str, Any]:
         return merge_options(kind, self._settings.notifications.get(name, {}), own)
 

@@ -109,7 +109,7 @@ class Lists:
                 pipe.hmget(key, "watch_at", "resend_at", "parent_bid")
                 pipe.pttl(key)
             clock, *answers = pipe.execute()
-        now = clock[0] * 1000
+        now = clock[0] * 1000 + clock[1] // 1000
         found = []
         for (bid, score), fields, more, ttl in zip(
             page, answers[::3], answers[1::3], answers[2::3], strict=True

@@ -18,10 +18,12 @@ from celery_batches_notify.model import (
     Failure,
     Membership,
     Progress,
+    State,
 )
 
 ATTEMPTS_PER_ROUND = 4096
 ROUNDS = 16
+ID_BYTES = 16
 
 Hash = Mapping[bytes, bytes]
 
@@ -37,6 +39,16 @@ class Snapshot:
     children: int
     now: datetime
     ttl: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One member as the store knows it: its task id, or of a batch the bid."""
+
+    index: int
+    id: str
+    state: State
+    is_batch: bool = False
 
 
 def pack_id(task_id: str) -> bytes:
@@ -84,6 +96,26 @@ def pack_failure(failure: Failure | None) -> str:
     if failure is None:
         return ""
     return json.dumps({k: v for k, v in asdict(failure).items() if k != "failed_at"})
+
+
+def parse_members(
+    first: int, ids: bytes, states: bytes, names: Mapping[int, bytes], children: Mapping[int, bytes]
+) -> list[Member]:
+    """Read a chunk of members that begins at index `first`, a multiple of four."""
+    members = []
+    for k in range(len(ids) // ID_BYTES):
+        index = first + k
+        name = children.get(index) or names.get(index)
+        packed = ids[k * ID_BYTES : (k + 1) * ID_BYTES]
+        byte = states[k // 4] if k // 4 < len(states) else 0
+        member = Member(
+            index=index,
+            id=name.decode() if name is not None else str(uuid.UUID(bytes=packed)),
+            state=State(byte >> (6 - k % 4 * 2) & 3),
+            is_batch=index in children,
+        )
+        members.append(member)
+    return members
 
 
 def parse_progress(bid: str, batch: Hash, now: datetime, stall_after: timedelta) -> Progress:

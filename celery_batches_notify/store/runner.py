@@ -37,6 +37,11 @@ class Runner:
         """The lists of batches."""
         return Lists(self.client, self.scripts, self.keys, self.settings)
 
+    def close(self) -> None:
+        """Give the connections back; the next use opens others."""
+        if "client" in self.__dict__:
+            self.client.close()
+
     def _answer(self, script: Script, bid: str, *args: Argument) -> list[Any]:
         with store_errors(self.settings):
             answer = script(self.keys.of_batch(bid), [channel(bid), *args])

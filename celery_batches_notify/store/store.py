@@ -21,11 +21,14 @@ from celery_batches_notify.store.connection import store_errors
 from celery_batches_notify.store.deliveries import DeliveryStore
 from celery_batches_notify.store.keys import channel
 from celery_batches_notify.store.lists import LiveBatch
+from celery_batches_notify.store.members import MemberStore
 from celery_batches_notify.store.retries import RetryStore
 from celery_batches_notify.store.runner import gone
 from celery_batches_notify.store.scripts import Argument
 from celery_batches_notify.store.stream import Stream
 from celery_batches_notify.store.sweep_lock import SweepLock
+
+CHILDREN_PAGE = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +39,7 @@ class Recorded:
     due: Sequence[str] = ()
 
 
-class Store(DeliveryStore, RetryStore):
+class Store(DeliveryStore, RetryStore, MemberStore):
     """The batches of one app, in its Redis or Valkey.
 
     Every method raises `StoreUnavailable` when the store cannot be used.
@@ -155,11 +158,17 @@ class Store(DeliveryStore, RetryStore):
     def walk_children(self, bid: str) -> Iterator[str]:
         """Read the bids of a batch's children."""
         with store_errors(self.settings):
-            for _, child in self.client.hscan_iter(self.keys.part(bid, "children")):
+            for _, child in self.client.hscan_iter(self.keys.part(bid, "children"), count=CHILDREN_PAGE):
                 yield child.decode()
 
     def delete_batch(self, bid: str) -> bool:
-        """Remove the batch; return whether it was there."""
+        """Remove the batch and all batches below it; return whether it was there.
+
+        The children go first, so that a deletion that was cut short can be repeated. The keys are only
+        unlinked: the server frees what they hold in the background, however much it is.
+        """
+        for child in self.walk_children(bid):
+            self.delete_batch(child)
         with store_errors(self.settings):
             removed = self.client.unlink(*self.keys.of_batch(bid))
             self.lists.remove_batch(bid)

@@ -33,7 +33,7 @@ class Cancellation:
         """Begin to read; `held` are the members that this worker has received and not finished."""
         self._held, self._pool = held, pool
         self._stop.clear()
-        self._read()
+        self.read()
         self._thread = threading.Thread(target=self._run, name="batches-cancellation", daemon=True)
         self._thread.start()
 
@@ -52,11 +52,8 @@ class Cancellation:
         """Whether a batch is known to be cancelled."""
         return bid in self._bids
 
-    def _run(self) -> None:
-        while not self._stop.wait(READ_SECONDS):
-            self._read()
-
-    def _read(self) -> None:
+    def read(self) -> None:
+        """Read the cancelled batches, and revoke their members that this worker holds."""
         try:
             bids = self._store.read_cancelled()
         except BatchesError as exc:
@@ -71,6 +68,10 @@ class Cancellation:
                 worker_state.revoked.add(request.id)
                 if bids[bid] and request in worker_state.active_requests:
                     self._terminate(request)
+
+    def _run(self) -> None:
+        while not self._stop.wait(READ_SECONDS):
+            self.read()
 
     def _terminate(self, request: Any) -> None:
         try:

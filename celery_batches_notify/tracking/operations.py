@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from celery_batches_notify.delivery.parents import ENTRY as PARENT
+from celery_batches_notify.delivery.parents import outcome_of
 from celery_batches_notify.errors import NoSuchBatch
-from celery_batches_notify.model import Event
+from celery_batches_notify.model import Event, Membership, State
 from celery_batches_notify.store.deliveries import Claim
+from celery_batches_notify.store.reading import parse_status
 from celery_batches_notify.store.store import Recorded
 from celery_batches_notify.tracking.engine import Engine
 
@@ -42,6 +44,24 @@ def retry_batch(engine: Engine, bid: str) -> int:
         except NoSuchBatch:
             continue
     return sent
+
+
+def delete_batch(engine: Engine, bid: str) -> bool:
+    """Remove a batch and those below it; return whether it was there.
+
+    Its parent, which would wait for it for ever, counts it as dead.
+    """
+    try:
+        snapshot = engine.store.read_snapshot(bid)
+    except NoSuchBatch:
+        return engine.store.delete_batch(bid)
+    status = parse_status(snapshot, engine.settings.stall_after)
+    if status.parent_bid and not status.success_at:
+        telling = int(snapshot.batch.get(b"tellings", b"0")) + 1
+        member = Membership(bid=status.parent_bid, index=int(snapshot.batch[b"parent_index"]), task_id=bid)
+        outcome = outcome_of(status, State.DEAD, telling, "the batch was deleted")
+        publish_recorded(engine, status.parent_bid, engine.store.record_outcome(member, outcome))
+    return engine.store.delete_batch(bid)
 
 
 def redeliver_event(engine: Engine, bid: str, event: Event) -> int:

@@ -49,13 +49,14 @@ class Sweeper:
             if self._stop.is_set():
                 return
             try:
-                self._look_after(batch)
+                self.look_after(batch)
             except StoreUnavailable:
                 raise
             except Exception as exc:  # noqa: BLE001 - one broken batch must not stop the rest
                 logger.warning("batch not swept: %r", exc, extra={"bid": batch.bid})
 
-    def _look_after(self, batch: LiveBatch) -> None:
+    def look_after(self, batch: LiveBatch) -> None:
+        """Do for one live batch what is due: publish, send again, tell its parent, retire it."""
         if batch.parent_bid:
             self._store.renew_batch(batch.parent_bid)
         if batch.watch_due:

@@ -60,6 +60,7 @@ class Channel(Protocol):
         secrets: Every canary in the options, as it is written there and as it goes over the wire.
         tells_wait: Whether the protocol can say how long to wait, and the notifier hears it.
         is_for_people: Whether people read the message, so that hostile text must be made harmless.
+        counts: How it tells them that two of four tasks failed.
     """
 
     label: str
@@ -67,6 +68,7 @@ class Channel(Protocol):
     secrets: frozenset[str]
     tells_wait: bool
     is_for_people: bool
+    counts: str
 
     def open(self, mood: Mood) -> Any:
         """Return a context manager that runs a server in this mood and gives a `Visit`."""
@@ -112,6 +114,7 @@ class HttpChannel:
     credential: str = CANARY
     tells_wait: bool = True
     is_for_people: bool = True
+    counts: str = "2 of 4 succeeded"
 
     @contextmanager
     def open(self, mood: Mood) -> Iterator[Visit]:

@@ -35,6 +35,9 @@ ANSWERS: dict[Mood, dict[str, list[str]]] = {
 }
 
 
+UNSAFE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
 def drip(peer: Peer) -> None:
     peer.drip("220-wait\r\n")
 
@@ -52,6 +55,7 @@ class EmailChannel:
     secrets = frozenset({CANARY, LOGIN, base64.b64encode(CANARY.encode()).decode()})
     tells_wait = False
     is_for_people = True
+    counts = "2 of 4 failed"
 
     @contextmanager
     def open(self, mood: Mood) -> Iterator[Visit]:
@@ -98,7 +102,7 @@ def is_harmless_header(text: str) -> None:
 
 
 def is_harmless_text(text: str) -> None:
-    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]", "\n".join(text.split("\r\n")))
+    assert not UNSAFE.search(text.replace("\r\n", "\n"))
 
 
 class _Tags(HTMLParser):
@@ -126,6 +130,7 @@ OURS = tags_of(write_html(write_digest(samples.failing(3))))
 
 
 def is_harmless_html(text: str) -> None:
+    is_harmless_text(text)
     assert tags_of(text) <= OURS
 
 

@@ -49,7 +49,7 @@ def test_it_delivers_one_message_and_says_so(channel: Channel) -> None:
     assert 0 < len(said) < 100
     if channel.is_for_people:
         assert "Import rows is complete" in texts
-        assert "2 of 4 succeeded" in texts
+        assert channel.counts in texts
         assert "Something failed 0" in texts
 
 

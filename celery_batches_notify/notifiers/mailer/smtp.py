@@ -60,7 +60,7 @@ def _deliver(letter: Letter, options: SmtpOptions, line: Line) -> tuple[Refusal,
     finally:
         client.close()
         line.release()
-    # Raised outside of the handler, so that smtplib's error, with all that the server said, is not its context.
+    # Raised outside of the handler, so that smtplib's error, with what the server said, is not its context.
     raise failure
 
 

@@ -1,0 +1,51 @@
+"""Members in the store, read in chunks: no command, and no process that reads, holds them all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from celery_batches_notify.store import reading
+from celery_batches_notify.store.connection import store_errors
+from celery_batches_notify.store.reading import ID_BYTES, Member
+from celery_batches_notify.store.runner import Runner, gone
+
+MEMBERS_CHUNK = 1000
+
+
+class MemberStore(Runner):
+    """What is known of each member."""
+
+    def walk_members(self, bid: str, total: int) -> Iterator[list[Member]]:
+        """Read the first `total` members of a batch in the order of their index, 1,000 per round trip.
+
+        Raises:
+            NoSuchBatch: The batch is gone.
+        """
+        for first in range(0, total, MEMBERS_CHUNK):
+            with store_errors(self.settings):
+                yield self._read_members(bid, first, min(total - first, MEMBERS_CHUNK))
+
+    def _read_members(self, bid: str, first: int, count: int) -> list[Member]:
+        part = self.keys.part
+        with self.client.pipeline(transaction=False) as pipe:
+            pipe.exists(self.keys.batch(bid))
+            pipe.getrange(part(bid, "members"), first * ID_BYTES, (first + count) * ID_BYTES - 1)
+            pipe.getrange(part(bid, "states"), first // 4, (first + count - 1) // 4)
+            pipe.hlen(part(bid, "names"))
+            pipe.hlen(part(bid, "children"))
+            exists, ids, states, names, children = pipe.execute()
+        if not exists:
+            raise gone(bid)
+        places = range(first, first + count)
+        return reading.parse_members(
+            first,
+            ids,
+            states,
+            self._read_places(part(bid, "names"), places) if names else {},
+            self._read_places(part(bid, "children"), places) if children else {},
+        )
+
+    def _read_places(self, key: str, places: Sequence[int]) -> dict[int, bytes]:
+        found: Any = self.client.hmget(key, [str(index) for index in places])
+        return {index: value for index, value in zip(places, found, strict=True) if value is not None}

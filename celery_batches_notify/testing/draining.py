@@ -1,0 +1,85 @@
+"""Draining: a batch runs to its end in the test's own process, and nobody waits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, cast
+
+from celery import Celery, current_app
+
+from celery_batches_notify.batch import Batch
+from celery_batches_notify.errors import NoSuchBatch, WouldDeadlock
+from celery_batches_notify.extension import Batches
+from celery_batches_notify.model import BatchStatus
+from celery_batches_notify.store.store import Store
+from celery_batches_notify.testing.inline_worker import InlineWorker
+from celery_batches_notify.tracking.engine import ENGINE
+from celery_batches_notify.tracking.sender import open_block
+
+
+def drain(batch: Batch, timeout: float | timedelta = 30.0) -> BatchStatus:
+    """Run all that waits in the app's broker in this process, until nothing is left; return the status.
+
+    Members, retries, callbacks and notifications run one after the other, as in a worker with the pool
+    `solo`. Nobody waits: what has an ETA runs when nothing else is left, the earliest first. When all is done
+    the sweeper looks after the batch and its family once. A notification that failed stays due.
+
+    Args:
+        batch: The batch; what else waits in the app's queues runs too.
+        timeout: Seconds or a `timedelta` until it gives up; it does not interrupt a task.
+
+    Raises:
+        BatchTimeout: Messages are left after the timeout, for instance because a task calls itself.
+        ConfigurationError: The broker is not `memory://`: a test must not run other people's messages.
+        WouldDeadlock: Called inside a `with batch:` block, whose calls have not left.
+        NoSuchBatch: The batch is not stored, or was deleted meanwhile.
+    """
+    app = batch.app
+    if open_block(app) is not None:
+        raise WouldDeadlock(
+            "drain() inside a `with batch:` block has nothing to run: call it after the block"
+        )
+    seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+    extension: Batches = getattr(app, ENGINE)
+    if app.conf.task_always_eager:
+        sweep(extension, batch.bid)
+        return batch.status()
+    with _current(app), InlineWorker(extension, seconds) as worker:
+        worker.run()
+        sweep(extension, batch.bid)
+        worker.run()
+    return batch.status()
+
+
+def sweep(extension: Batches, bid: str) -> None:
+    """Look after a batch and its family once, as the sweeper does: what is due by now is published."""
+    parts = extension.parts
+    family = set(_walk_family(parts.engine.store, bid))
+    for live in parts.engine.store.walk_live():
+        if live.bid in family:
+            parts.sweeper.look_after(live)
+
+
+def _walk_family(store: Store, bid: str) -> Iterator[str]:
+    """The bids of a batch's ancestors, and of the batch and all below it."""
+    below = [bid]
+    while below:
+        yield (here := below.pop())
+        below += store.walk_children(here)
+    try:
+        while parent := store.read_status(bid).parent_bid:
+            yield (bid := parent)
+    except NoSuchBatch:
+        return
+
+
+@contextmanager
+def _current(app: Celery) -> Iterator[None]:
+    before = cast("Any", current_app)._get_current_object()
+    app.set_current()
+    try:
+        yield
+    finally:
+        before.set_current()

@@ -1,0 +1,96 @@
+"""The sandbox: an app that talks to nobody but a broker in memory and a store for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import uuid4
+
+from celery import Celery
+
+from celery_batches_notify.batch import Batch
+from celery_batches_notify.errors import ConfigurationError
+from celery_batches_notify.extension import Batches
+from celery_batches_notify.tracking.engine import ENGINE
+
+_BROKER = "memory://"
+_RESULTS = "cache+memory://"
+_ABSENT = object()
+
+
+@contextmanager
+def sandbox(app: Celery, url: str) -> Iterator[Celery]:
+    """Point an app at a broker in memory, and its batches at this store; afterwards all is as it was.
+
+    A result backend, where the app has one, is in memory too. Messages and batches of the block are gone
+    after it. The store may be shared: batches lie under a prefix of their own.
+
+    Args:
+        app: An app with `Batches`.
+        url: The redis:// URL of the store.
+
+    Raises:
+        ConfigurationError: The app has no `Batches`.
+    """
+    extension = getattr(app, ENGINE, None)
+    if extension is None:
+        raise ConfigurationError(
+            f"{app!r} has no batches: call Batches(app) once, beside the app, or name another app (with "
+            "pytest: let a fixture batches_app in conftest.py return it)"
+        )
+    settings: dict[str, Any] = {
+        **dict.fromkeys(("broker_url", "broker_read_url", "broker_write_url"), _BROKER),
+        "broker_transport": None,
+        "broker_transport_options": {},
+        "broker_use_ssl": None,
+        "batches_backend_url": url,
+        "batches_backend_options": {},
+        "batches_prefix": f"batches-test-{uuid4().hex}",
+    }
+    if app.conf.get("result_backend"):
+        settings["result_backend"] = _RESULTS
+    with _configured(app, settings):
+        _start_anew(app, extension)
+        try:
+            _purge(app)
+            yield app
+        finally:
+            for batch in Batch.all(app=app):
+                batch.delete()
+            _purge(app)
+            _start_anew(app, extension)
+    _start_anew(app, extension)
+
+
+@contextmanager
+def _configured(app: Celery, settings: dict[str, Any]) -> Iterator[None]:
+    app.conf.get("broker_url")  # loads what is still pending
+    changes: Any = app.conf.changes
+    before = {name: changes.get(name, _ABSENT) for name in settings}
+    changes.update(settings)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is _ABSENT:
+                changes.pop(name, None)
+            else:
+                changes[name] = value
+
+
+def _start_anew(app: Celery, extension: Batches) -> None:
+    """Let the next use of the app read its configuration again."""
+    extension.reset()
+    app._pool = app.amqp._producer_pool = None  # type: ignore[attr-defined]
+    app._backend_cache = None  # type: ignore[attr-defined]
+    app._local.__dict__.pop("backend", None)  # type: ignore[attr-defined]
+
+
+def _purge(app: Celery) -> None:
+    """Empty the queues: the broker in memory lives as long as the process."""
+    with app.connection_for_write() as connection, connection.channel() as channel:
+        for queue in app.amqp.queues.values():
+            bound = queue(channel)
+            bound.declare()
+            bound.purge()
