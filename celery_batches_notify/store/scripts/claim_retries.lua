@@ -19,8 +19,10 @@ for i = 2, #ARGV do
     for _, part in ipairs({tonumber(index), round, call}) do answer[#answer + 1] = part end
   end
 end
-redis.call('HINCRBY', BATCH, 'dead', -moved)
-redis.call('HINCRBY', BATCH, 'failing', moved)
-if moved > 0 then redis.call('HSET', BATCH, 'resend_at', now + LEASE_FOR_SENDING_MS, 'reported_at', now) end
+if moved > 0 then -- Redis before 7.2 takes no `-0`
+  redis.call('HINCRBY', BATCH, 'dead', -moved)
+  redis.call('HINCRBY', BATCH, 'failing', moved)
+  redis.call('HSET', BATCH, 'resend_at', now + LEASE_FOR_SENDING_MS, 'reported_at', now)
+end
 conclude('claimed')
 return answer
