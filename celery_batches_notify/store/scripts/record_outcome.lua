@@ -25,7 +25,8 @@ local function keep_failure()
 end
 
 local function keep_for_retry()
-  if resend ~= '' and redis.call('HLEN', RESEND) >= resend_kept then resend, unsendable = '', 'too many dead' end
+  local room = redis.call('HEXISTS', RESEND, index) == 1 or redis.call('HLEN', RESEND) < resend_kept
+  if resend ~= '' and not room then resend, unsendable = '', 'too many dead' end
   if resend == '' and unsendable == '' then return end
   if resend == '' then
     redis.call('HINCRBY', BATCH, 'unsendable:' .. unsendable, 1)
