@@ -40,13 +40,15 @@ class Both(Compared):
         fields: dict[str, Any] = {**self.around.declare(kind), "keep_open": int(keep_open)}
         if parent:
             fields |= {"parent_bid": parent, "parent_index": place}
-        self.store.open_batch(bid, fields)
         self.world.open(
             ModelBatch(bid=bid, callbacks=KINDS[kind], keep_open=keep_open, parent=parent, place=place)
         )
-        return self.touch(bid)
+        self.store.open_batch(self.touch(bid), fields)
+        return bid
 
-    def enrol(self, bid: str, first: int, ids: Sequence[str], adder: Adder, *, children: bool = False) -> int | None:
+    def enrol(
+        self, bid: str, first: int, ids: Sequence[str], adder: Adder, *, children: bool = False
+    ) -> int | None:
         place = self.world.batches[self.touch(bid)].enrol(first, ids, adder, are_batches=children)
         by = Membership(bid=bid, index=adder[0], task_id=adder[1]) if isinstance(adder, tuple) else adder
         try:
@@ -82,6 +84,7 @@ class Both(Compared):
             self.store.client.unlink(*self.store.keys.of_batch(bid))
             self.world.expire(bid)
         self.gone.append(bid)
+        self.touch(bid)
 
     def age(self, bid: str, milliseconds: int) -> None:
         """Let most of its life go by."""

@@ -14,11 +14,12 @@ from kombu.utils import json
 from model_of_batches import ModelBatch
 from model_of_families import World
 from model_of_members import Report
-from whole_store import LIVES, Held, WholeStore, differences
+from whole_store import LIVES, Ear, Held, WatchingClient, differences
 
 from celery_batches_notify import Batch
 from celery_batches_notify.delivery.publisher import Publisher
 from celery_batches_notify.model import BatchStatus, Failure, Outcome, State
+from celery_batches_notify.store.reading import Snapshot, parse_progress, parse_status
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.tracking.sweeper import Sweeper
 
@@ -43,7 +44,8 @@ class Surroundings:
     """What all examples share: one app with its store and its sweeper, and a reader of the whole store."""
 
     app: Celery
-    whole: WholeStore
+    client: WatchingClient
+    ear: Ear
 
     @property
     def store(self) -> Store:
@@ -77,7 +79,6 @@ class Compared:
     around: Surroundings
     world: World = field(default_factory=World)
     gone: list[str] = field(default_factory=list)
-    touched: str | None = None
     held: dict[str, Held] = field(default_factory=dict)
     heard: dict[str, str] = field(default_factory=dict)
 
@@ -86,16 +87,18 @@ class Compared:
         return self.around.store
 
     def touch(self, bid: str) -> str:
-        self.touched = bid
+        """Look at this one in particular from here on, and at all others too."""
+        client = self.around.client
+        client.chosen, client.bids = bid, [*self.world.batches, *self.gone[-3:]]
         return bid
 
     def compare(self) -> None:
         """Hold the store against the model and the invariants: keys, lists, tokens, one status."""
-        bids = [*self.world.batches, *self.gone[-3:]]
-        found = self.around.whole.read(bids)
-        for bid, tokens in self.around.whole.hear().items():
+        client = self.around.client
+        reading = client.read()
+        for bid, tokens in self.around.ear.hear().items():
             self.heard[bid] = self.heard.get(bid, "") + tokens
-        for bid, held in found.items():
+        for bid, held in reading.held.items():
             batch = self.world.batches.get(bid)
             if batch is None:
                 assert held["ttls"] == "", f"I-14: {bid} is gone, and has keys"
@@ -107,20 +110,21 @@ class Compared:
             assert heard == batch.tokens, f"I-12: {bid}: {heard} was heard, not {batch.tokens}"
             failed = broken(self.held.get(bid), held, heard)
             assert not failed, f"{bid}: {failed} broken by {held}, before: {self.held.get(bid)}"
-        self.held = found
-        if self.touched in self.world.batches:
-            self._compare_reading(self.world.batches[self.touched])
+        self.held = reading.held
+        assert self.held.keys() >= self.world.batches.keys()
+        if client.chosen in self.world.batches:
+            assert reading.snapshot
+            self._compare_status(self.world.batches[client.chosen], reading.snapshot)
 
-    def _compare_reading(self, batch: ModelBatch) -> None:
-        status = self.store.read_status(batch.bid)
-        assert counts_of(status) == expected_counts(batch)
+    def _compare_status(self, batch: ModelBatch, snapshot: Snapshot) -> None:
+        stall_after = self.store.settings.stall_after
+        status = parse_status(snapshot, stall_after)
+        progress = parse_progress(batch.bid, snapshot.batch, snapshot.now, stall_after)
+        assert counts_of(status) == counts_of(progress) == expected_counts(batch)
         assert status.total == status.succeeded + status.pending
+        assert progress.finished == ("finish" in batch.fired)
         for event, at in events_of(status).items():
             assert (at is not None) == (event in batch.fired), event
-        progress = self.store.read_progress(batch.bid)
-        assert progress is not None
-        assert counts_of(progress) == expected_counts(batch)
-        assert progress.finished == ("finish" in batch.fired)
         assert [(f"{c.event}:{c.n}", c.state, c.attempts) for c in status.callbacks] == callbacks_of(batch)
         assert (status.parent_bid, status.unsendable) == (batch.parent, batch.unsendable)
 

@@ -9,7 +9,7 @@ from celery import Celery
 from compared import Surroundings
 from model_of_batches import FAILURES_KEPT, RETRIES_KEPT
 from servers import find_server, need
-from whole_store import WholeStore
+from whole_store import Ear, WatchingClient
 
 from celery_batches_notify import Batches
 from celery_batches_notify.demo.valkey import embedded_server
@@ -44,19 +44,17 @@ def told(*_: object) -> None:
 
 @pytest.fixture(scope="module")
 def around(server_url: str) -> Iterator[Surroundings]:
-    """An app whose store keeps so little that its limits are met, and a reader of the whole store."""
+    """An app whose store keeps so little that its limits are met, and is watched."""
     app = Celery("machine", broker="memory://", backend=None, set_as_current=False)
-    app.conf.update(
-        batches_backend_url=server_url,
-        batches_failures_kept=FAILURES_KEPT,
-        batches_retry_kept=RETRIES_KEPT,
-        task_default_queue="machine",
-    )
+    kept = {"batches_failures_kept": FAILURES_KEPT, "batches_retry_kept": RETRIES_KEPT}
+    app.conf.update(batches_backend_url=server_url, task_default_queue="machine", **kept)
     Batches(app)
     app.task(told, name="told", shared=False)
-    around = Surroundings(app=app, whole=WholeStore(app._batches_engine.engine.store.client))
-    yield around
-    around.whole.close()
+    client = WatchingClient.from_url(server_url)
+    app._batches_engine.engine.store.__dict__["client"] = client
+    ear = Ear(client)
+    yield Surroundings(app=app, client=client, ear=ear)
+    ear.close()
     app.close()
-    around.store.client.flushall()
-    around.store.client.close()
+    client.flushall()
+    client.close()

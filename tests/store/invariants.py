@@ -30,7 +30,9 @@ def i1_counted_once(before: Held | None, after: Held, tokens: str) -> bool:
     counted = {"succeeded": SUCCEEDED, "failing": FAILING, "dead": DEAD}
     right = all(number(after, name) == states.count(state) for name, state in counted.items())
     pairs = zip(before["states"], states, strict=False) if before else ()
-    kept = all(new == SUCCEEDED if old == SUCCEEDED else old == WAITING or new != WAITING for old, new in pairs)
+    kept = all(
+        new == SUCCEEDED if old == SUCCEEDED else old == WAITING or new != WAITING for old, new in pairs
+    )
     return right and kept and len(states) == number(after, "total")
 
 
@@ -93,7 +95,9 @@ def i10_nothing_is_lost(before: Held | None, after: Held, tokens: str) -> bool:
         due = {f"{event}:{n}" for n in range(number(after, f"callbacks:{event}"))}
         if f"{event}_at" in after and not due <= entries:
             return False
-    over = "sealed_at" in after and not ({WAITING, FAILING} & set(after["states"])) and not number(after, "open")
+    over = (
+        "sealed_at" in after and not ({WAITING, FAILING} & set(after["states"])) and not number(after, "open")
+    )
     return after["live"] == "1" or over
 
 

@@ -19,10 +19,12 @@ from celery_batches_notify.model import State
 
 BATCHES_AT_MOST, MEMBERS_AT_MOST = 4, 8
 SMALL = st.integers(0, 11)
+SELDOM = st.integers(0, 3).map(lambda n: n == 1)
+KINDS = st.integers(0, 2)
 HAPPENED = st.sampled_from(["published", "delivered", "due", "postponed", "given_up", "skipped"])
 EVENTS = st.sampled_from(["cancel", "progress", "death", "complete", "finish", "success"])
-FAILED = st.sampled_from([State.FAILING, State.DEAD])
-REASONS = st.sampled_from(["failed", "failed", "revoked", "cancelled"])
+ENDS = st.sampled_from([State.SUCCEEDED, State.FAILING, State.DEAD, State.DEAD])
+REASONS = st.sampled_from(["failed", "failed", "failed", "revoked", "cancelled"])
 ADDERS = st.sampled_from(["owner", "owner", "other"])
 
 
@@ -53,12 +55,13 @@ class Machine(RuleBasedStateMachine):
         batches = list(self.both.world.batches.values())
         return batches[which % len(batches)]
 
-    def member(self, which: int) -> tuple[ModelBatch, int, Member] | None:
-        """Any member that is a task."""
-        places = [
-            (b, i, m) for b in self.both.world.batches.values() for i, m in enumerate(b.members) if not m.is_batch
-        ]
-        return places[which % len(places)] if places else None
+    def members(self) -> list[tuple[ModelBatch, int, Member]]:
+        """Those that are tasks."""
+        batches = self.both.world.batches.values()
+        return [(b, i, m) for b in batches for i, m in enumerate(b.members) if not m.is_batch]
+
+    def unfinished(self) -> list[tuple[ModelBatch, int, Member]]:
+        return [place for place in self.members() if place[2].state is not State.SUCCEEDED]
 
     def new_ids(self, count: int, *, uuids: bool = True) -> list[str]:
         self.ids += count
@@ -78,31 +81,44 @@ class Machine(RuleBasedStateMachine):
 
     # -- batches and members --------------------------------------------------------------------
 
-    @initialize(kind=st.integers(0, 2), keep_open=st.booleans(), members=st.integers(0, 3))
-    def begin(self, kind: int, keep_open: bool, members: int) -> None:
+    @initialize(kind=KINDS, keep_open=st.booleans(), members=st.integers(0, 3), generations=st.integers(0, 2))
+    def begin(self, kind: int, keep_open: bool, members: int, generations: int) -> None:
+        """One batch, or also its child and grandchild; the youngest has members."""
         bid = self.both.open(new_bid(), kind, keep_open=keep_open)
+        for _ in range(generations):
+            bid = self.open_child(bid, kind)
         if members:
             self.both.enrol(bid, 0, self.new_ids(members), "owner")
 
-    @precondition(lambda self: len(self.both.world.batches) < BATCHES_AT_MOST)
-    @rule(kind=st.integers(0, 2), keep_open=st.booleans(), parent=SMALL, born=st.sampled_from([True] * 4 + [False]))
-    def open(self, kind: int, keep_open: bool, parent: int, born: bool) -> None:
+    def open_child(
+        self, parent: str, kind: int, members: int = 0, *, born: bool = True, keep_open: bool = False
+    ) -> str:
         """A child is a member before it exists; its producer may die in between."""
         bid = new_bid()
-        if not self.has_batches or parent == 0:
-            self.both.open(bid, kind, keep_open=keep_open)
-            return
-        batch = self.some(parent)
-        place = self.both.enrol(batch.bid, 0, [bid], "owner", children=True)
+        place = self.both.enrol(parent, 0, [bid], "owner", children=True)
         if place is not None and born:
-            assert self.both.enrol(batch.bid, 0, [bid], "owner", children=True) == place
-            self.both.open(bid, kind, keep_open=keep_open, parent=batch.bid, place=place)
+            assert self.both.enrol(parent, 0, [bid], "owner", children=True) == place
+            self.both.open(bid, kind, keep_open=keep_open, parent=parent, place=place)
+            if members:
+                self.both.enrol(bid, 0, self.new_ids(members), "owner")
+        return bid
+
+    @precondition(lambda self: len(self.both.world.batches) < BATCHES_AT_MOST)
+    @rule(which=SMALL, kind=KINDS, members=st.integers(0, 2), keep_open=st.booleans(), unborn=SELDOM)
+    def open(self, which: int, kind: int, members: int, keep_open: bool, unborn: bool) -> None:
+        open_batches = [b.bid for b in self.both.world.batches.values() if not b.sealed]
+        if open_batches:
+            parent = open_batches[which % len(open_batches)]
+            self.open_child(parent, kind, members, born=not unborn, keep_open=keep_open)
+        else:
+            self.both.open(new_bid(), kind, keep_open=keep_open)
 
     @precondition(lambda self: self.has_batches)
     @rule(which=SMALL, count=st.integers(1, 3), behind=st.booleans(), uuids=st.booleans(), adder=ADDERS)
     def enrol(self, which: int, count: int, behind: bool, uuids: bool, adder: str) -> None:
         """Whoever is behind does not know of those that others added meanwhile."""
-        batch = self.some(which)
+        unsealed = [b for b in self.both.world.batches.values() if not b.sealed]
+        batch = unsealed[which % len(unsealed)] if unsealed else self.some(which)
         if len(batch.members) + count <= MEMBERS_AT_MOST:
             ids = self.new_ids(count, uuids=uuids)
             first = self.both.enrol(batch.bid, 0 if behind else len(batch.members), ids, adder)
@@ -116,12 +132,12 @@ class Machine(RuleBasedStateMachine):
         if bid in self.both.world.batches:
             self.both.enrol(bid, first, ids, adder)
 
-    @precondition(lambda self: self.has_batches)
-    @rule(which=SMALL, forged=st.sampled_from([False, False, True]))
+    @precondition(lambda self: self.members())
+    @rule(which=SMALL, forged=SELDOM)
     def a_member_enrols(self, which: int, forged: bool) -> None:
-        chosen = self.member(which)
-        if chosen and len(chosen[0].members) < MEMBERS_AT_MOST:
-            batch, index, member = chosen
+        places = self.unfinished() or self.members()
+        batch, index, member = places[which % len(places)]
+        if len(batch.members) < MEMBERS_AT_MOST:
             (new,) = self.new_ids(1)
             self.both.enrol(batch.bid, len(batch.members), [new], (index, new if forged else member.task_id))
 
@@ -131,72 +147,78 @@ class Machine(RuleBasedStateMachine):
         self.both.seal(self.some(which).bid)
 
     @precondition(lambda self: self.has_batches)
-    @rule(which=SMALL, terminate=st.booleans())
-    def cancel(self, which: int, terminate: bool) -> None:
-        self.both.cancel(self.some(which).bid, terminate=terminate)
+    @rule()
+    def seal_all(self) -> None:
+        for bid in list(self.both.world.batches):
+            self.both.seal(bid)
+
+    @precondition(lambda self: self.has_batches)
+    @rule(which=SMALL, terminate=st.booleans(), really=SELDOM)
+    def cancel(self, which: int, terminate: bool, really: bool) -> None:
+        if really:
+            self.both.cancel(self.some(which).bid, terminate=terminate)
 
     # -- reports --------------------------------------------------------------------------------
 
-    @rule(which=SMALL)
-    def succeed(self, which: int) -> None:
-        if chosen := self.member(which):
-            self.say(chosen[0], chosen[1], State.SUCCEEDED)
+    @precondition(lambda self: self.unfinished())
+    @rule(which=SMALL, state=ENDS, reason=REASONS, step=st.sampled_from([1, 1, 0]))
+    def end_next(self, which: int, state: State, reason: str, step: int) -> None:
+        """The next attempt of the present round ends, or the present one again."""
+        places = self.unfinished()
+        batch, index, member = places[which % len(places)]
+        round_, attempt = member.stamp
+        self.say(batch, index, state, round=round_, attempt=attempt + step or 1, reason=reason)
 
-    @rule(which=SMALL, state=FAILED, reason=REASONS)
-    def fail_next(self, which: int, state: State, reason: str) -> None:
-        """The next attempt of the present round fails."""
-        if chosen := self.member(which):
-            batch, index, member = chosen
-            round_, attempt = member.stamp
-            self.say(batch, index, state, round=round_, attempt=attempt + 1, reason=reason)
+    @precondition(lambda self: self.members())
+    @rule(which=SMALL, state=ENDS, round_=st.integers(0, 2), attempt=st.integers(1, 3))
+    def end_any(self, which: int, state: State, round_: int, attempt: int) -> None:
+        """Some attempt of some round ends, early or late."""
+        batch, index, _ = self.members()[which % len(self.members())]
+        self.say(batch, index, state, round=round_, attempt=attempt)
 
-    @rule(which=SMALL, state=FAILED, reason=REASONS, round_=st.integers(0, 2), attempt=st.integers(1, 3))
-    def fail_any(self, which: int, state: State, reason: str, round_: int, attempt: int) -> None:
-        if chosen := self.member(which):
-            self.say(chosen[0], chosen[1], state, round=round_, attempt=attempt, reason=reason)
+    @precondition(lambda self: self.unfinished())
+    @rule(which=SMALL, state=ENDS, reason=REASONS)
+    def end_all(self, which: int, state: State, reason: str) -> None:
+        """All that has not ended in a batch ends: else hardly a batch would."""
+        batch = self.unfinished()[which % len(self.unfinished())][0]
+        for index, member in enumerate(batch.members):
+            if not member.is_batch and not member.ended:
+                round_, attempt = member.stamp
+                self.say(batch, index, state, round=round_, attempt=attempt + 1, reason=reason)
 
-    @rule()
-    def all_succeed(self) -> None:
-        """All that has not ended succeeds: else hardly a batch would end."""
-        for batch in self.both.world.batches.values():
-            for index, member in enumerate(batch.members):
-                if not member.is_batch and not member.ended:
-                    self.say(batch, index, State.SUCCEEDED)
+    @precondition(lambda self: self.unfinished())
+    @rule(really=SELDOM)
+    def all_succeed(self, really: bool) -> None:
+        for batch, index, _ in self.unfinished() if really else ():
+            self.say(batch, index, State.SUCCEEDED)
 
     @precondition(lambda self: self.reported)
     @rule(which=st.integers(0, 99))
     def report_again(self, which: int) -> None:
         self.both.report(*self.reported[-1 - which % len(self.reported)])
 
-    @precondition(lambda self: self.has_batches)
-    @rule(which=SMALL, index=st.integers(0, MEMBERS_AT_MOST), state=st.sampled_from(State), stolen=st.booleans())
-    def forge(self, which: int, index: int, state: State, stolen: bool) -> None:
-        """Say a member's place and another's id, or a place that nobody has."""
-        batch, chosen = self.some(which), self.member(which + 1)
-        there = batch.members[index].task_id if index < len(batch.members) else None
-        task_id = chosen[2].task_id if stolen and chosen else self.new_ids(1)[0]
-        if task_id != there and state is not State.WAITING:
-            assert self.both.report(batch.bid, Report(index=index, task_id=task_id, state=state)) == "stranger"
+    @precondition(lambda self: self.members())
+    @rule(which=SMALL, shift=st.integers(0, 3), state=ENDS, stolen=st.booleans())
+    def forge(self, which: int, shift: int, state: State, stolen: bool) -> None:
+        """Say a member's place and another's id, a member's id and another place, or one that nobody has."""
+        batch, index, member = self.members()[which % len(self.members())]
+        task_id, index = (member.task_id, index + shift) if stolen else (self.new_ids(1)[0], index)
+        if index >= len(batch.members) or batch.members[index].task_id != task_id:
+            assert (
+                self.both.report(batch.bid, Report(index=index, task_id=task_id, state=state)) == "stranger"
+            )
 
     # -- deliveries -----------------------------------------------------------------------------
 
     @precondition(lambda self: any(b.outbox for b in self.both.world.batches.values()))
-    @rule(which=SMALL, happened=HAPPENED, attempt=st.integers(0, 3))
-    def settle(self, which: int, happened: str, attempt: int) -> None:
-        entries = [(b.bid, e) for b in self.both.world.batches.values() for e in b.outbox if e != PARENT]
+    @rule(which=SMALL, happened=HAPPENED, step=st.integers(-1, 1))
+    def settle(self, which: int, happened: str, step: int) -> None:
+        """An attempt ends: the present one, the next, one of before; or whichever is the present one."""
+        entries = [(b, e) for b in self.both.world.batches.values() for e in b.outbox if e != PARENT]
         if entries:
-            attempt = max(attempt, 1) if happened == "postponed" else attempt
-            self.both.settle(*entries[which % len(entries)], happened, attempt)
-
-    @precondition(lambda self: self.has_batches)
-    @rule(which=SMALL, event=EVENTS)
-    def redeliver(self, which: int, event: str) -> None:
-        self.both.redeliver(self.some(which).bid, event)
-
-    @precondition(lambda self: self.has_batches)
-    @rule(which=SMALL)
-    def claim_deliveries(self, which: int) -> None:
-        self.both.claim_deliveries(self.some(which).bid)
+            batch, entry = entries[which % len(entries)]
+            attempt = max(batch.outbox[entry].attempts + step, int(happened == "postponed"))
+            self.both.settle(batch.bid, entry, happened, attempt)
 
     @precondition(lambda self: any(b.open_deliveries for b in self.both.world.batches.values()))
     @rule(which=SMALL, arrive=st.booleans())
@@ -208,10 +230,6 @@ class Machine(RuleBasedStateMachine):
         for entry, delivery in batch.outbox.items():
             if arrive and entry != PARENT and delivery.open:
                 self.both.settle(batch.bid, entry, "delivered", 0)
-
-    @rule()
-    def let_time_come(self) -> None:
-        self.both.let_time_come()
 
     # -- families -------------------------------------------------------------------------------
 
@@ -243,41 +261,49 @@ class Machine(RuleBasedStateMachine):
 
     # -- another round --------------------------------------------------------------------------
 
-    @precondition(lambda self: self.has_batches)
-    @rule(which=SMALL)
-    def claim_retries(self, which: int) -> None:
-        bid = self.some(which).bid
+    @precondition(lambda self: any(b.count(State.DEAD) for b in self.both.world.batches.values()))
+    @rule(which=SMALL, sent=st.sampled_from(["", "some", "all"]))
+    def retry(self, which: int, sent: str) -> None:
+        """Dead members are claimed; whoever does so may die before they are sent, or before that is noted."""
+        dying = [b.bid for b in self.both.world.batches.values() if b.count(State.DEAD)]
+        bid = dying[which % len(dying)]
         if claimed := self.both.claim_retries(bid):
             self.claimed.append((bid, claimed))
+            if sent:
+                self.both.confirm_retries(bid, claimed, done=sent == "all")
 
     @precondition(lambda self: self.claimed)
     @rule(which=SMALL, done=st.booleans())
-    def confirm_retries(self, which: int, done: bool) -> None:
+    def confirm_late(self, which: int, done: bool) -> None:
         bid, claimed = self.claimed[which % len(self.claimed)]
         if bid in self.both.world.batches:
             self.both.confirm_retries(bid, claimed, done=done)
 
     # -- time, and the sweeper ------------------------------------------------------------------
 
-    @rule()
-    def sweep(self) -> None:
+    @rule(late=st.booleans())
+    def sweep(self, late: bool) -> None:
+        if late:
+            self.both.let_time_come()
         self.both.sweep()
 
     @precondition(lambda self: self.has_batches)
-    @rule(which=SMALL)
-    def age(self, which: int) -> None:
-        self.both.age(self.some(which).bid, AGED_MS)
+    @rule(which=SMALL, what=st.sampled_from(["claim", "claim", "age", "redeliver", "forget"]), event=EVENTS)
+    def keep_house(self, which: int, what: str, event: str) -> None:
+        bid = self.some(which).bid
+        if what == "claim":
+            self.both.let_time_come()
+            self.both.claim_deliveries(bid)
+        elif what == "age":
+            self.both.age(bid, AGED_MS)
+        elif what == "redeliver":
+            self.both.redeliver(bid, event)
+        else:
+            self.around.store.client.script_flush()
 
     @precondition(lambda self: len(self.both.world.batches) > 1)
-    @rule(which=SMALL, deleted=st.booleans())
-    def remove(self, which: int, deleted: bool) -> None:
-        self.both.remove(self.some(which).bid, deleted=deleted)
-
-    @precondition(lambda self: self.both.gone)
-    @rule()
-    def come_too_late(self) -> None:
-        self.both.refuse(self.both.gone[-1])
-
-    @rule()
-    def forget_scripts(self) -> None:
-        self.around.store.client.script_flush()
+    @rule(which=SMALL, deleted=st.booleans(), really=SELDOM)
+    def remove(self, which: int, deleted: bool, really: bool) -> None:
+        if really:
+            self.both.remove(self.some(which).bid, deleted=deleted)
+            self.both.refuse(self.both.gone[-1])

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 from machine import Machine
 
-EXAMPLES, STEPS = 50, 60
+EXAMPLES, STEPS = 2000, 60
 
 
 @pytest.mark.timeout(1200)
