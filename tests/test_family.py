@@ -371,6 +371,16 @@ def test_what_cannot_be_sent_again_is_counted_with_the_reason(make_app: Callable
     assert made.batch.retry() == 1
 
 
+def test_what_is_kept_is_kept_however_often_a_member_dies(make_app: Callable[..., Celery]) -> None:
+    app = make_app(batches_retry_kept=1)
+    app.task(told, name="told", shared=False)
+    made = Made(app, 1)
+    die(made, 0)
+    die(made, 0, attempt=2)
+    assert made.batch.status().unsendable == {}
+    assert made.batch.retry() == 1
+
+
 def test_retry_of_a_parent_reaches_its_children_and_all_recover(app: Celery) -> None:
     top, middle, bottom = family(app)
     die(bottom, 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal
+from typing import Any, Literal
 
 from celery_batches_notify.errors import BatchSealed, NoSuchBatch
 from celery_batches_notify.model import (
@@ -24,7 +24,7 @@ from celery_batches_notify.store.lists import LiveBatch
 from celery_batches_notify.store.members import MemberStore
 from celery_batches_notify.store.retries import RetryStore
 from celery_batches_notify.store.runner import gone
-from celery_batches_notify.store.scripts import Argument
+from celery_batches_notify.store.scripts import Argument, Script
 from celery_batches_notify.store.stream import Stream
 from celery_batches_notify.store.sweep_lock import SweepLock
 
@@ -118,15 +118,14 @@ class Store(DeliveryStore, RetryStore, MemberStore):
             late_of,
             *reading.pack_successors(member, outcome.successors),
         )
-        answer = self._answer(self.scripts.record_outcome, member.bid, *args)
-        if answer[0] == "retired":
-            self.revive_batch(member.bid)
-            answer = self._answer(self.scripts.record_outcome, member.bid, *args)
+        answer = self._change(self.scripts.record_outcome, member.bid, *args)
         return Recorded(word=answer[0], due=answer[1:])
 
     def cancel_batch(self, bid: str, *, terminate: bool) -> Recorded:
         """Cancel the batch, and tell workers that it is; return the deliveries that this made due."""
-        answer = self._run(self.scripts.cancel_batch, bid)
+        answer = self._change(self.scripts.cancel_batch, bid)
+        if answer[0] == "gone":
+            raise gone(bid)
         with store_errors(self.settings):
             self.lists.add_cancelled(bid, terminate=terminate)
         return Recorded(word=answer[0], due=answer[1:])
@@ -143,7 +142,7 @@ class Store(DeliveryStore, RetryStore, MemberStore):
 
     def mark_death(self, bid: str) -> Recorded:
         """Note a death in a batch below this one; return the deliveries that this made due."""
-        answer = self._answer(self.scripts.mark_death, bid)
+        answer = self._change(self.scripts.mark_death, bid)
         return Recorded(word=answer[0], due=answer[1:])
 
     def renew_batch(self, bid: str) -> None:
@@ -261,8 +260,12 @@ class Store(DeliveryStore, RetryStore, MemberStore):
             with store_errors(self.settings):
                 self.lists.drop_live(batch)
 
-    def revive_batch(self, bid: str) -> None:
-        """Put a batch back on the sweeper's list, so that it can change again."""
-        with store_errors(self.settings):
-            self.lists.add_live(bid)
-        self._run(self.scripts.revive_batch, bid)
+    def _change(self, script: Script, bid: str, *args: Argument) -> list[Any]:
+        """Run a script that a retired batch refuses: it is put back on the sweeper's list first."""
+        answer = self._answer(script, bid, *args)
+        if answer[0] == "retired":
+            with store_errors(self.settings):
+                self.lists.add_live(bid)
+            self._answer(self.scripts.revive_batch, bid)
+            answer = self._answer(script, bid, *args)
+        return answer

@@ -6,8 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 from celery import Celery
+from compared import Surroundings
+from model_of_batches import FAILURES_KEPT, RETRIES_KEPT
 from servers import find_server, need
+from whole_store import Ear, WatchingClient
 
+from celery_batches_notify import Batches
 from celery_batches_notify.demo.valkey import embedded_server
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.store import Store
@@ -32,3 +36,25 @@ def store(any_server: str) -> Iterator[Store]:
     immortal = [key for key in store.client.scan_iter() if store.client.ttl(key) == -1]
     store.client.close()
     assert not immortal, f"keys without a time to live: {immortal}"
+
+
+def told(*_: object) -> None:
+    """Be called back."""
+
+
+@pytest.fixture(scope="module")
+def around(server_url: str) -> Iterator[Surroundings]:
+    """An app whose store keeps so little that its limits are met, and is watched."""
+    app = Celery("machine", broker="memory://", backend=None, set_as_current=False)
+    kept = {"batches_failures_kept": FAILURES_KEPT, "batches_retry_kept": RETRIES_KEPT}
+    app.conf.update(batches_backend_url=server_url, task_default_queue="machine", **kept)
+    Batches(app)
+    app.task(told, name="told", shared=False)
+    client = WatchingClient.from_url(server_url)
+    app._batches_engine.engine.store.__dict__["client"] = client
+    ear = Ear(client)
+    yield Surroundings(app=app, client=client, ear=ear)
+    ear.close()
+    app.close()
+    client.flushall()
+    client.close()

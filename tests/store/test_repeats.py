@@ -80,7 +80,7 @@ CALLS: dict[str, tuple[Call, Call]] = {
         lambda s: s.redeliver_event(BID, Event.DEATH),
     ),
     "retire_batch": (end, retire),
-    "revive_batch": (end, lambda s: s.revive_batch(BID)),
+    "revive_batch": (end, lambda s: s._run(s.scripts.revive_batch, BID)),
     "drop_live": (
         end,
         lambda s: s.lists.drop_live(next(iter(s.walk_live()))) if list(s.walk_live()) else None,

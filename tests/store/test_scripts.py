@@ -393,6 +393,20 @@ def test_a_dead_members_failure_evicts_a_failing_ones(store: Store) -> None:
     assert "no room" not in messages
 
 
+# -- another round --------------------------------------------------------------------------------
+
+
+def test_a_retry_claims_each_dead_member_once_and_nothing_where_none_is_left(store: Store) -> None:
+    one, two = open_batch(store, 2)
+    assert [r for chunk in store.claim_retries(BID) for r in chunk] == []
+    for member in (one, two):
+        store.record_outcome(member, dataclasses.replace(dead(), resend="{}"))
+    claimed = [(r.index, r.round) for chunk in store.claim_retries(BID) for r in chunk]
+    assert sorted(claimed) == [(0, 1), (1, 1)]
+    assert [r for chunk in store.claim_retries(BID) for r in chunk] == []
+    assert counts(store) == (2, 0, 2, 0)
+
+
 # -- deliveries -----------------------------------------------------------------------------------
 
 

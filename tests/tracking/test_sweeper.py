@@ -74,6 +74,24 @@ def test_a_batch_that_is_over_leaves_the_list_and_a_late_report_brings_it_back(
     assert batch.status().state == "success"
 
 
+@pytest.mark.parametrize("what", ["cancel", "death"])
+def test_what_is_still_to_be_told_of_a_retired_batch_brings_it_back(
+    app: Celery, redis: Redis, store: Store, sweeper: Sweeper, what: str
+) -> None:
+    batch = Batch(app=app).on(what, app.tasks["told"].s())
+    (result,) = batch.add(app.tasks["told"].s())
+    member = Membership(bid=batch.bid, index=0, task_id=result.id)
+    store.record_outcome(member, Outcome(state=State.DEAD, reason="cancelled"))
+    sweeper.sweep()
+    assert redis.zcard("batches:live") == 0
+    for _ in range(2):
+        store.cancel_batch(batch.bid, terminate=False) if what == "cancel" else store.mark_death(batch.bid)
+    redis.hset(f"batches:{{{batch.bid}}}:outbox", f"{what}:0", "due 0 1")  # and the process died here
+    redis.hset(f"batches:{{{batch.bid}}}", "next_due", 1)
+    sweeper.sweep()
+    assert batch.status().callbacks[0].state == "published"
+
+
 def test_a_running_batch_stays_on_the_list_and_one_that_is_gone_is_dropped(
     app: Celery, redis: Redis, sweeper: Sweeper
 ) -> None:

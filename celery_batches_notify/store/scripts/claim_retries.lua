@@ -19,7 +19,7 @@ for i = 2, #ARGV do
     for _, part in ipairs({tonumber(index), round, call}) do answer[#answer + 1] = part end
   end
 end
-if moved > 0 then
+if moved > 0 then -- Redis before 7.2 takes no `-0`
   redis.call('HINCRBY', BATCH, 'dead', -moved)
   redis.call('HINCRBY', BATCH, 'failing', moved)
   redis.call('HSET', BATCH, 'resend_at', now + LEASE_FOR_SENDING_MS, 'reported_at', now)

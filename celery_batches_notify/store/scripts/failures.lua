@@ -18,7 +18,8 @@ end
 
 -- Keep what a retry of a dead member needs, or count that it cannot be sent again, and why.
 local function keep_for_retry(index, call, unsendable, kept)
-  if call ~= '' and redis.call('HLEN', RESEND) >= kept then call, unsendable = '', 'too many dead' end
+  local room = redis.call('HEXISTS', RESEND, index) == 1 or redis.call('HLEN', RESEND) < kept
+  if call ~= '' and not room then call, unsendable = '', 'too many dead' end
   if call ~= '' then
     redis.call('HSET', RESEND, index, '0 ' .. call)
     share_life(RESEND)

@@ -1,6 +1,6 @@
 -- Take a batch that has ended, with nothing left to deliver, off the sweeper's list.
 -- KEYS: the batch. ARGV: channel. Answer: retired | live | gone | newer. Safe to repeat because it only sets a
--- flag; a report that would change a retired batch is refused until `revive_batch`, so nobody is missed.
+-- flag; what would change a retired batch is refused until `revive_batch`, so nobody is missed.
 local why = refusal()
 if why then return {why} end
 local b = redis.call('HMGET', BATCH, 'sealed_at', 'total', 'succeeded', 'dead', 'open')

@@ -1,0 +1,194 @@
+"""The store and the model side by side: each operation is done to both, and they must answer the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from compared import KINDS, Compared, new_bid, outcome_of
+from model_of_batches import PARENT, Adder, ModelBatch
+from model_of_families import Telling
+from model_of_members import Report
+
+from celery_batches_notify.delivery.parents import tell_parent
+from celery_batches_notify.errors import BatchCancelled, BatchSealed, NoSuchBatch
+from celery_batches_notify.model import BatchStatus, Membership, Outcome, State
+from celery_batches_notify.store.deliveries import Claim
+from celery_batches_notify.store.retries import Resend
+
+
+@dataclass(frozen=True, kw_only=True)
+class LateTelling:
+    """What a process read of a child, and has not told the parent yet."""
+
+    status: BatchStatus
+    parent: str
+    place: int
+    telling: Telling
+
+
+class Both(Compared):
+    """The batches of one example: each operation is done to the store and to the model."""
+
+    # -- a batch's life -------------------------------------------------------------------------
+
+    def open(
+        self, bid: str, kind: int = 1, *, keep_open: bool = False, parent: str | None = None, place: int = 0
+    ) -> str:
+        fields: dict[str, Any] = {**self.around.declare(kind), "keep_open": int(keep_open)}
+        if parent:
+            fields |= {"parent_bid": parent, "parent_index": place}
+        self.world.open(
+            ModelBatch(bid=bid, callbacks=KINDS[kind], keep_open=keep_open, parent=parent, place=place)
+        )
+        self.store.open_batch(self.touch(bid), fields)
+        return bid
+
+    def enrol(
+        self, bid: str, first: int, ids: Sequence[str], adder: Adder, *, children: bool = False
+    ) -> int | None:
+        place = self.world.batches[self.touch(bid)].enrol(first, ids, adder, are_batches=children)
+        by = Membership(bid=bid, index=adder[0], task_id=adder[1]) if isinstance(adder, tuple) else adder
+        try:
+            assert self.store.enrol_members(bid, first, ids, by, children=children) == place
+        except BatchSealed:
+            assert place is None
+        return place
+
+    def seal(self, bid: str) -> None:
+        word, due = self.world.batches[self.touch(bid)].seal()
+        self._same(self.store.seal_batch(bid), word, due)
+
+    def cancel(self, bid: str, *, terminate: bool) -> None:
+        word, due = self.world.cancel(self.touch(bid))
+        self._same(self.store.cancel_batch(bid, terminate=terminate), word, due)
+
+    def report(self, bid: str, report: Report) -> str:
+        word, due = self.world.report(self.touch(bid), report)
+        member = Membership(bid=bid, index=report.index, task_id=report.task_id, round=report.round)
+        self._same(self.store.record_outcome(member, outcome_of(report)), word, due)
+        return word
+
+    def mark_death(self, bid: str) -> None:
+        due = self.world.mark_death(self.touch(bid))
+        self._same(self.store.mark_death(bid), "marked" if bid in self.world.batches else "gone", due)
+
+    def remove(self, bid: str, *, deleted: bool) -> None:
+        """Delete it, or let it expire: then the lists still name it."""
+        if deleted:
+            assert self.store.delete_batch(bid)
+            self.world.delete(bid)
+        else:
+            self.store.client.unlink(*self.store.keys.of_batch(bid))
+            self.world.expire(bid)
+        self.gone.append(bid)
+        self.touch(bid)
+
+    def age(self, bid: str, milliseconds: int) -> None:
+        """Let most of its life go by."""
+        with self.store.client.pipeline(transaction=False) as pipe:
+            for key in self.store.keys.of_batch(self.touch(bid)):
+                pipe.pexpire(key, milliseconds)
+            pipe.execute()
+        self.world.batches[bid].low = True
+
+    # -- deliveries and rounds ------------------------------------------------------------------
+
+    def claim_deliveries(self, bid: str) -> None:
+        claims = self.world.batches[self.touch(bid)].claim_deliveries()
+        assert [(c.entry, c.attempts) for c in self.store.claim_deliveries(bid)] == claims
+
+    def settle(self, bid: str, entry: str, happened: str, attempt: int) -> None:
+        word = self.world.batches[self.touch(bid)].settle(entry, happened, attempt)
+        assert self.store.settle_delivery(bid, entry, happened, attempt, delay_seconds=100) == word
+
+    def redeliver(self, bid: str, event: str) -> None:
+        due = self.world.redeliver(self.touch(bid), event)
+        assert [claim.entry for claim in self.store.redeliver_event(bid, event)] == due
+
+    def claim_retries(self, bid: str) -> list[tuple[int, int]]:
+        claimed = self.world.claim_retries(self.touch(bid))
+        try:
+            got = {(r.index, r.round) for chunk in self.store.claim_retries(bid) for r in chunk}
+        except BatchCancelled:
+            assert claimed is None
+            return []
+        assert got == claimed
+        return sorted(got)
+
+    def confirm_retries(self, bid: str, sent: Sequence[tuple[int, int]], *, done: bool) -> None:
+        self.world.batches[self.touch(bid)].confirm_retries(sent, done=done)
+        self.store.confirm_retries(bid, [Resend(index=i, round=r, call="") for i, r in sent], done=done)
+
+    def let_time_come(self) -> None:
+        """Let every lease end and every wait be over."""
+        with self.store.client.pipeline(transaction=False) as pipe:
+            for bid, batch in self.world.batches.items():
+                key = self.store.keys.batch(bid)
+                due = {entry: d for entry, d in batch.outbox.items() if d.state == "due"}
+                for entry, delivery in due.items():
+                    pipe.hset(f"{key}:outbox", entry, f"due {delivery.attempts} 1")
+                    delivery.when = "now"
+                if due:
+                    pipe.hset(key, "next_due", 1)
+                if batch.sending:
+                    pipe.hset(key, "resend_at", 1)
+                    batch.sending = "now"
+            pipe.execute()
+
+    def publish(self, bid: str, entries: Sequence[str]) -> None:
+        """Let the publisher have deliveries, as the process that made them due does."""
+        claims = [(entry, 0) for entry in entries]
+        self.world.publish(self.touch(bid), claims)
+        self.around.publisher.publish_due(bid, [Claim(entry=e, attempts=n) for e, n in claims])
+
+    def read_telling(self, bid: str) -> LateTelling:
+        """Read a child, as one who is about to tell its parent, and then is slow."""
+        batch = self.world.batches[bid]
+        assert batch.parent
+        return LateTelling(
+            status=self.store.read_status(bid),
+            parent=batch.parent,
+            place=batch.place,
+            telling=self.world.telling_of(bid),
+        )
+
+    def tell_late(self, late: LateTelling) -> None:
+        """Tell a parent what a child was some time ago."""
+        _, attempt, died = late.telling
+        due = self.world.tell(late.status.bid, self.touch(late.parent), late.place, late.telling)
+        told = tell_parent(self.store, late.status, late.place, attempt, died=died)
+        assert [list(recorded.due) for recorded in told] == due
+        if late.status.bid in self.world.batches:
+            self.settle(late.status.bid, PARENT, "delivered", attempt)
+
+    def sweep(self) -> None:
+        """Let a worker's sweeper look after everything once."""
+        batches = list(self.store.walk_live())
+        self.world.sweep([batch.bid for batch in batches])
+        for batch in batches:
+            self.around.sweeper._look_after(batch)
+
+    def refuse(self, bid: str) -> None:
+        """Do everything to a batch that is gone."""
+        store, member = self.store, Membership(bid=bid, index=0, task_id=new_bid())
+        assert store.record_outcome(member, Outcome(state=State.SUCCEEDED)).word == "gone"
+        assert store.mark_death(bid).word == "gone"
+        assert store.settle_delivery(bid, "complete:0", "delivered", 1) == "gone"
+        store.renew_batch(bid)
+        self.around.publisher.publish_due(bid, [Claim(entry=PARENT, attempts=0)])
+        for call in (
+            lambda: store.enrol_members(bid, 0, [new_bid()], "owner"),
+            lambda: store.seal_batch(bid),
+            lambda: store.cancel_batch(bid, terminate=False),
+            lambda: store.claim_deliveries(bid),
+            lambda: store.check_watches(bid),
+            lambda: store.read_status(bid),
+        ):
+            with pytest.raises(NoSuchBatch):
+                call()
+
+    def _same(self, recorded: Any, word: str, due: Sequence[str]) -> None:
+        assert (recorded.word, list(recorded.due)) == (word, list(due))

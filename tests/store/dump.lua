@@ -1,0 +1,57 @@
+-- Read everything that some batches hold, as lines of name, tab, value.
+-- KEYS: none. ARGV: the channel of the mark; how many parts a batch has, and their names; bids.
+-- Answer: one text per bid. The mark is published last, so no token of an earlier script comes after it.
+local function hex(text) return (string.gsub(text or '', '.', function(c) return string.format('%02x', c:byte()) end)) end
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local parts, answer = tonumber(ARGV[2]), {}
+
+local function pairs_of(key, value_of)
+  local flat, out = redis.call('HGETALL', key), {}
+  for i = 1, #flat, 2 do out[#out + 1] = flat[i] .. '=' .. value_of(flat[i + 1]) end
+  table.sort(out)
+  return table.concat(out, ' ')
+end
+
+local function when(entry)
+  local state, attempts, due = string.match(entry, '^(%S+) (%S+) (%d+)$')
+  if not state then return entry end
+  due = state ~= 'due' and '-' or tonumber(due) <= now and 'now' or tonumber(due) <= now + 10000 and 'lease' or 'later'
+  return state .. ',' .. attempts .. ',' .. due
+end
+
+for i = 3 + parts, #ARGV do
+  local key = 'batches:{' .. ARGV[i] .. '}'
+  local out = {}
+  local function say(name, value) out[#out + 1] = name .. '\t' .. value end
+  local flat = redis.call('HGETALL', key)
+  for k = 1, #flat, 2 do
+    if flat[k] ~= 'callbacks' and flat[k] ~= 'tags' then say(flat[k], flat[k + 1]) end
+  end
+  local resend_at = tonumber(redis.call('HGET', key, 'resend_at') or '')
+  if resend_at then say('sending', resend_at <= now and 'now' or 'lease') end
+  local total, states, stamps = tonumber(redis.call('HGET', key, 'total') or 0), {}, {}
+  for m = 0, total - 1 do states[m + 1] = redis.call('BITFIELD', key .. ':states', 'GET', 'u2', '#' .. m)[1] end
+  local packed = redis.call('GET', key .. ':attempts') or ''
+  for m = 0, total - 1 do
+    stamps[m + 1] = (packed:byte(2 * m + 1) or 0) * 256 + (packed:byte(2 * m + 2) or 0)
+  end
+  say('states', table.concat(states))
+  say('stamps', table.concat(stamps, ' '))
+  say('members', hex(redis.call('GET', key .. ':members')))
+  say('outbox', pairs_of(key .. ':outbox', when))
+  say('failures', pairs_of(key .. ':failures', function() return '' end))
+  say('resend', pairs_of(key .. ':resend', function(kept) return string.match(kept, '^%d+') end))
+  say('children', redis.call('HLEN', key .. ':children'))
+  local keys, ttls = {key}, {}
+  for p = 3, 2 + parts do keys[#keys + 1] = key .. ':' .. ARGV[p] end
+  for _, name in ipairs(keys) do
+    if redis.call('EXISTS', name) == 1 then ttls[#ttls + 1] = redis.call('PTTL', name) end
+  end
+  say('ttls', table.concat(ttls, ' '))
+  say('live', redis.call('ZSCORE', 'batches:live', ARGV[i]) and 1 or 0)
+  say('listed', redis.call('ZSCORE', 'batches:index', ARGV[i]) and 1 or 0)
+  answer[#answer + 1] = table.concat(out, '\n')
+end
+redis.call('PUBLISH', ARGV[1], '')
+return answer

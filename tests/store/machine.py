@@ -1,0 +1,309 @@
+"""Everything that can be done to batches, in any order, on a real server and on the model.
+
+Each step is one script, or what one process does with several; a process that dies between two of them is a
+step that was not followed by the next. After each step everything that the store holds is compared with the
+model, and the invariants are checked (`invariants.py`).
+"""
+
+from __future__ import annotations
+
+from both import Both, LateTelling
+from compared import Surroundings, new_bid
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from model_of_batches import PARENT, ModelBatch
+from model_of_members import Member, Report
+from whole_store import AGED_MS
+
+from celery_batches_notify.model import State
+
+BATCHES_AT_MOST, MEMBERS_AT_MOST = 4, 8
+SMALL = st.integers(0, 11)
+SELDOM = st.integers(0, 3).map(lambda n: n == 1)
+KINDS = st.integers(0, 2)
+HAPPENED = st.sampled_from(["published", "delivered", "due", "postponed", "given_up", "skipped"])
+EVENTS = st.sampled_from(["cancel", "progress", "death", "complete", "finish", "success"])
+ENDS = st.sampled_from([State.SUCCEEDED, State.FAILING, State.DEAD, State.DEAD])
+REASONS = st.sampled_from(["failed", "failed", "failed", "revoked", "cancelled"])
+ADDERS = st.sampled_from(["owner", "owner", "other"])
+
+
+class Machine(RuleBasedStateMachine):
+    """One example: at most four batches, and what happens to them."""
+
+    around: Surroundings
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.both = Both(self.around)
+        self.enrolled: list[tuple[str, int, list[str]]] = []
+        self.reported: list[tuple[str, Report]] = []
+        self.read: list[LateTelling] = []
+        self.claimed: list[tuple[str, list[tuple[int, int]]]] = []
+        self.ids = 0
+
+    def teardown(self) -> None:
+        self.around.store.client.flushall()
+
+    @invariant()
+    def the_store_holds_what_the_model_says(self) -> None:
+        self.both.compare()
+
+    # -- choosing -------------------------------------------------------------------------------
+
+    def some(self, which: int) -> ModelBatch:
+        batches = list(self.both.world.batches.values())
+        return batches[which % len(batches)]
+
+    def members(self) -> list[tuple[ModelBatch, int, Member]]:
+        """Those that are tasks."""
+        batches = self.both.world.batches.values()
+        return [(b, i, m) for b in batches for i, m in enumerate(b.members) if not m.is_batch]
+
+    def unfinished(self) -> list[tuple[ModelBatch, int, Member]]:
+        return [place for place in self.members() if place[2].state is not State.SUCCEEDED]
+
+    def new_ids(self, count: int, *, uuids: bool = True) -> list[str]:
+        self.ids += count
+        numbers = range(self.ids - count, self.ids)
+        return [f"{n:08x}-0000-4000-8000-000000000000" if uuids else f"task {n} ☃" for n in numbers]
+
+    @property
+    def has_batches(self) -> bool:
+        return bool(self.both.world.batches)
+
+    def say(self, batch: ModelBatch, index: int, state: State, **more: object) -> None:
+        """Report what became of one run of a member. Every third one's arguments are not JSON."""
+        task_id = batch.members[index].task_id
+        report = Report(index=index, task_id=task_id, state=state, sendable=index % 3 < 2, **more)
+        self.both.report(batch.bid, report)
+        self.reported.append((batch.bid, report))
+
+    # -- batches and members --------------------------------------------------------------------
+
+    @initialize(kind=KINDS, keep_open=st.booleans(), members=st.integers(0, 3), generations=st.integers(0, 2))
+    def begin(self, kind: int, keep_open: bool, members: int, generations: int) -> None:
+        """One batch, or also its child and grandchild; the youngest has members."""
+        bid = self.both.open(new_bid(), kind, keep_open=keep_open)
+        for _ in range(generations):
+            bid = self.open_child(bid, kind)
+        if members:
+            self.both.enrol(bid, 0, self.new_ids(members), "owner")
+
+    def open_child(
+        self, parent: str, kind: int, members: int = 0, *, born: bool = True, keep_open: bool = False
+    ) -> str:
+        """A child is a member before it exists; its producer may die in between."""
+        bid = new_bid()
+        place = self.both.enrol(parent, 0, [bid], "owner", children=True)
+        if place is not None and born:
+            assert self.both.enrol(parent, 0, [bid], "owner", children=True) == place
+            self.both.open(bid, kind, keep_open=keep_open, parent=parent, place=place)
+            if members:
+                self.both.enrol(bid, 0, self.new_ids(members), "owner")
+        return bid
+
+    @precondition(lambda self: len(self.both.world.batches) < BATCHES_AT_MOST)
+    @rule(which=SMALL, kind=KINDS, members=st.integers(0, 2), keep_open=st.booleans(), unborn=SELDOM)
+    def open(self, which: int, kind: int, members: int, keep_open: bool, unborn: bool) -> None:
+        open_batches = [b.bid for b in self.both.world.batches.values() if not b.sealed]
+        if open_batches:
+            parent = open_batches[which % len(open_batches)]
+            self.open_child(parent, kind, members, born=not unborn, keep_open=keep_open)
+        else:
+            self.both.open(new_bid(), kind, keep_open=keep_open)
+
+    @precondition(lambda self: self.has_batches)
+    @rule(which=SMALL, count=st.integers(1, 3), behind=st.booleans(), uuids=st.booleans(), adder=ADDERS)
+    def enrol(self, which: int, count: int, behind: bool, uuids: bool, adder: str) -> None:
+        """Whoever is behind does not know of those that others added meanwhile."""
+        unsealed = [b for b in self.both.world.batches.values() if not b.sealed]
+        batch = unsealed[which % len(unsealed)] if unsealed else self.some(which)
+        if len(batch.members) + count <= MEMBERS_AT_MOST:
+            ids = self.new_ids(count, uuids=uuids)
+            first = self.both.enrol(batch.bid, 0 if behind else len(batch.members), ids, adder)
+            if first is not None:
+                self.enrolled.append((batch.bid, first, ids))
+
+    @precondition(lambda self: self.enrolled)
+    @rule(which=SMALL, adder=ADDERS)
+    def enrol_again(self, which: int, adder: str) -> None:
+        bid, first, ids = self.enrolled[which % len(self.enrolled)]
+        if bid in self.both.world.batches:
+            self.both.enrol(bid, first, ids, adder)
+
+    @precondition(lambda self: self.members())
+    @rule(which=SMALL, forged=SELDOM)
+    def a_member_enrols(self, which: int, forged: bool) -> None:
+        places = self.unfinished() or self.members()
+        batch, index, member = places[which % len(places)]
+        if len(batch.members) < MEMBERS_AT_MOST:
+            (new,) = self.new_ids(1)
+            self.both.enrol(batch.bid, len(batch.members), [new], (index, new if forged else member.task_id))
+
+    @precondition(lambda self: self.has_batches)
+    @rule(which=SMALL)
+    def seal(self, which: int) -> None:
+        self.both.seal(self.some(which).bid)
+
+    @precondition(lambda self: self.has_batches)
+    @rule()
+    def seal_all(self) -> None:
+        for bid in list(self.both.world.batches):
+            self.both.seal(bid)
+
+    @precondition(lambda self: self.has_batches)
+    @rule(which=SMALL, terminate=st.booleans(), really=SELDOM)
+    def cancel(self, which: int, terminate: bool, really: bool) -> None:
+        if really:
+            self.both.cancel(self.some(which).bid, terminate=terminate)
+
+    # -- reports --------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.unfinished())
+    @rule(which=SMALL, state=ENDS, reason=REASONS, step=st.sampled_from([1, 1, 0]))
+    def end_next(self, which: int, state: State, reason: str, step: int) -> None:
+        """The next attempt of the present round ends, or the present one again."""
+        places = self.unfinished()
+        batch, index, member = places[which % len(places)]
+        round_, attempt = member.stamp
+        self.say(batch, index, state, round=round_, attempt=attempt + step or 1, reason=reason)
+
+    @precondition(lambda self: self.members())
+    @rule(which=SMALL, state=ENDS, round_=st.integers(0, 2), attempt=st.integers(1, 3))
+    def end_any(self, which: int, state: State, round_: int, attempt: int) -> None:
+        """Some attempt of some round ends, early or late."""
+        batch, index, _ = self.members()[which % len(self.members())]
+        self.say(batch, index, state, round=round_, attempt=attempt)
+
+    @precondition(lambda self: self.unfinished())
+    @rule(which=SMALL, state=ENDS, reason=REASONS)
+    def end_all(self, which: int, state: State, reason: str) -> None:
+        """All that has not ended in a batch ends: else hardly a batch would."""
+        batch = self.unfinished()[which % len(self.unfinished())][0]
+        for index, member in enumerate(batch.members):
+            if not member.is_batch and not member.ended:
+                round_, attempt = member.stamp
+                self.say(batch, index, state, round=round_, attempt=attempt + 1, reason=reason)
+
+    @precondition(lambda self: self.unfinished())
+    @rule(really=SELDOM)
+    def all_succeed(self, really: bool) -> None:
+        for batch, index, _ in self.unfinished() if really else ():
+            self.say(batch, index, State.SUCCEEDED)
+
+    @precondition(lambda self: self.reported)
+    @rule(which=st.integers(0, 99))
+    def report_again(self, which: int) -> None:
+        self.both.report(*self.reported[-1 - which % len(self.reported)])
+
+    @precondition(lambda self: self.members())
+    @rule(which=SMALL, shift=st.integers(0, 3), state=ENDS, stolen=st.booleans())
+    def forge(self, which: int, shift: int, state: State, stolen: bool) -> None:
+        """Say a member's place and another's id, a member's id and another place, or one that nobody has."""
+        batch, index, member = self.members()[which % len(self.members())]
+        task_id, index = (member.task_id, index + shift) if stolen else (self.new_ids(1)[0], index)
+        if index >= len(batch.members) or batch.members[index].task_id != task_id:
+            assert (
+                self.both.report(batch.bid, Report(index=index, task_id=task_id, state=state)) == "stranger"
+            )
+
+    # -- deliveries -----------------------------------------------------------------------------
+
+    @precondition(lambda self: any(b.outbox for b in self.both.world.batches.values()))
+    @rule(which=SMALL, happened=HAPPENED, step=st.integers(-1, 1))
+    def settle(self, which: int, happened: str, step: int) -> None:
+        """An attempt ends: the present one, the next, one of before; or whichever is the present one."""
+        entries = [(b, e) for b in self.both.world.batches.values() for e in b.outbox if e != PARENT]
+        if entries:
+            batch, entry = entries[which % len(entries)]
+            attempt = max(batch.outbox[entry].attempts + step, int(happened == "postponed"))
+            self.both.settle(batch.bid, entry, happened, attempt)
+
+    @precondition(lambda self: any(b.open_deliveries for b in self.both.world.batches.values()))
+    @rule(which=SMALL, arrive=st.booleans())
+    def publish(self, which: int, arrive: bool) -> None:
+        """Publish what a batch has due, parents told; and perhaps all of it arrives."""
+        batches = [b for b in self.both.world.batches.values() if b.open_deliveries]
+        batch = batches[which % len(batches)]
+        self.both.publish(batch.bid, [e for e, d in batch.outbox.items() if d.state == "due"])
+        for entry, delivery in batch.outbox.items():
+            if arrive and entry != PARENT and delivery.open:
+                self.both.settle(batch.bid, entry, "delivered", 0)
+
+    # -- families -------------------------------------------------------------------------------
+
+    def children(self) -> list[ModelBatch]:
+        return [b for b in self.both.world.batches.values() if b.parent and b.tellings]
+
+    @precondition(lambda self: self.children())
+    @rule(which=SMALL)
+    def tell(self, which: int) -> None:
+        child = self.children()[which % len(self.children())]
+        self.both.publish(child.bid, [PARENT])
+
+    @precondition(lambda self: self.children())
+    @rule(which=SMALL)
+    def read_child(self, which: int) -> None:
+        self.read.append(self.both.read_telling(self.children()[which % len(self.children())].bid))
+
+    @precondition(lambda self: self.read)
+    @rule(which=SMALL)
+    def tell_late(self, which: int) -> None:
+        self.both.tell_late(self.read[which % len(self.read)])
+
+    @precondition(lambda self: any(c.died for c in self.children()))
+    @rule()
+    def tell_half(self) -> None:
+        """A process dies between the two scripts that tell a parent of a death."""
+        child = next(c for c in self.children() if c.died)
+        self.both.mark_death(child.parent or "")
+
+    # -- another round --------------------------------------------------------------------------
+
+    @precondition(lambda self: any(b.count(State.DEAD) for b in self.both.world.batches.values()))
+    @rule(which=SMALL, sent=st.sampled_from(["", "some", "all"]))
+    def retry(self, which: int, sent: str) -> None:
+        """Dead members are claimed; whoever does so may die before they are sent, or before that is noted."""
+        dying = [b.bid for b in self.both.world.batches.values() if b.count(State.DEAD)]
+        bid = dying[which % len(dying)]
+        if claimed := self.both.claim_retries(bid):
+            self.claimed.append((bid, claimed))
+            if sent:
+                self.both.confirm_retries(bid, claimed, done=sent == "all")
+
+    @precondition(lambda self: self.claimed)
+    @rule(which=SMALL, done=st.booleans())
+    def confirm_late(self, which: int, done: bool) -> None:
+        bid, claimed = self.claimed[which % len(self.claimed)]
+        if bid in self.both.world.batches:
+            self.both.confirm_retries(bid, claimed, done=done)
+
+    # -- time, and the sweeper ------------------------------------------------------------------
+
+    @rule(late=st.booleans())
+    def sweep(self, late: bool) -> None:
+        if late:
+            self.both.let_time_come()
+        self.both.sweep()
+
+    @precondition(lambda self: self.has_batches)
+    @rule(which=SMALL, what=st.sampled_from(["claim", "claim", "age", "redeliver", "forget"]), event=EVENTS)
+    def keep_house(self, which: int, what: str, event: str) -> None:
+        bid = self.some(which).bid
+        if what == "claim":
+            self.both.let_time_come()
+            self.both.claim_deliveries(bid)
+        elif what == "age":
+            self.both.age(bid, AGED_MS)
+        elif what == "redeliver":
+            self.both.redeliver(bid, event)
+        else:
+            self.around.store.client.script_flush()
+
+    @precondition(lambda self: len(self.both.world.batches) > 1)
+    @rule(which=SMALL, deleted=st.booleans(), really=SELDOM)
+    def remove(self, which: int, deleted: bool, really: bool) -> None:
+        if really:
+            self.both.remove(self.some(which).bid, deleted=deleted)
+            self.both.refuse(self.both.gone[-1])

@@ -1,0 +1,111 @@
+"""All batches of a store, in plain Python: what one of them does to another, and what the sweeper does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from model_of_batches import PARENT, ModelBatch, Report
+
+from celery_batches_notify.model import State
+
+Telling = tuple[State, int, bool]
+
+
+class World:
+    """Batches by their ids, and the two lists of them."""
+
+    def __init__(self) -> None:
+        self.batches: dict[str, ModelBatch] = {}
+        self.live: set[str] = set()
+        self.listed: set[str] = set()
+
+    def open(self, batch: ModelBatch) -> None:
+        self.batches[batch.bid] = batch
+        self.live.add(batch.bid)
+        self.listed.add(batch.bid)
+
+    def expire(self, bid: str) -> None:
+        del self.batches[bid]
+
+    def delete(self, bid: str) -> None:
+        self.expire(bid)
+        self.live.discard(bid)
+        self.listed.discard(bid)
+
+    # -- what brings a batch back to the sweeper ------------------------------------------------
+
+    def report(self, bid: str, report: Report) -> tuple[str, list[str]]:
+        word, due = self.batches[bid].report(report) if bid in self.batches else ("gone", [])
+        return self._kept(bid, word), due
+
+    def cancel(self, bid: str) -> tuple[str, list[str]]:
+        word, due = self.batches[bid].cancel()
+        return self._kept(bid, word), due
+
+    def mark_death(self, bid: str) -> list[str]:
+        due = self.batches[bid].mark_death() if bid in self.batches else []
+        self._kept(bid, "marked")
+        return due
+
+    def claim_retries(self, bid: str) -> set[tuple[int, int]] | None:
+        self.live.add(bid)
+        return self.batches[bid].claim_retries() if bid in self.batches else set()
+
+    def redeliver(self, bid: str, event: str) -> list[str]:
+        self.live.add(bid)
+        return self.batches[bid].redeliver(event) if bid in self.batches else []
+
+    def _kept(self, bid: str, word: str) -> str:
+        """What is not retired is on the sweeper's list."""
+        if bid in self.batches and not self.batches[bid].retired:
+            self.live.add(bid)
+        return word
+
+    # -- families -------------------------------------------------------------------------------
+
+    def telling_of(self, bid: str) -> Telling:
+        """What one who reads a child now will tell its parent."""
+        child = self.batches[bid]
+        return child.as_member, child.tellings, child.died
+
+    def tell(self, bid: str, parent: str, place: int, telling: Telling) -> list[list[str]]:
+        """Report a child to its parent: a death below is one here, but for members that were discarded."""
+        state, attempt, died = telling
+        due = [self.mark_death(parent)] if died else []
+        if state is not State.WAITING:
+            reason = "child" if died else "cancelled"
+            report = Report(
+                index=place, task_id=bid, state=state, attempt=attempt, reason=reason, sendable=False
+            )
+            due.append(self.report(parent, report)[1])
+        return due
+
+    def publish(self, bid: str, claims: Iterable[tuple[str, int]]) -> None:
+        """Hand deliveries to the broker, and to the parent what it must know, and so on upwards."""
+        for entry, attempts in claims:
+            batch = self.batches[bid]
+            if entry != PARENT:
+                batch.settle(entry, "published", attempts + 1)
+            elif batch.parent:
+                telling = self.telling_of(bid)
+                told = self.tell(bid, batch.parent, batch.place, telling)
+                batch.settle(PARENT, "delivered", telling[1])
+                for due in told:
+                    self.publish(batch.parent, [(e, 0) for e in due])
+
+    def sweep(self, order: Sequence[str]) -> None:
+        """Look after the live batches in this order, as they are when the list is read."""
+        self.live &= self.batches.keys()
+        seen = [(b, b.over, b.has_due, b.sending == "now") for bid in order if (b := self.batches.get(bid))]
+        for batch, over, has_due, unsent in seen:
+            if batch.parent in self.batches:
+                self.batches[batch.parent].move()
+            if unsent:
+                if left := batch.unsent_retries():
+                    batch.confirm_retries(left, done=False)
+                batch.confirm_retries([], done=True)
+            if over and batch.over:
+                batch.retired = True
+                self.live.discard(batch.bid)
+            elif not over and has_due and (claims := batch.claim_deliveries()):
+                self.publish(batch.bid, claims)

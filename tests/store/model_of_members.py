@@ -1,0 +1,46 @@
+"""One member and what is said of it, in plain Python: a part of the model that the scripts are compared with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from celery_batches_notify.model import State
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What somebody says of one execution of one member."""
+
+    index: int
+    task_id: str
+    state: State
+    attempt: int = 1
+    round: int = 0
+    reason: str = "failed"
+    sendable: bool = True
+
+    @property
+    def stamp(self) -> tuple[int, int]:
+        return self.round, self.attempt
+
+
+@dataclass(slots=True)
+class Member:
+    """One member. `kept` is the round in which its call is to be sent again: 0 while nobody claimed it."""
+
+    task_id: str
+    is_batch: bool = False
+    state: State = State.WAITING
+    stamp: tuple[int, int] = (0, 0)
+    kept: int | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.state in (State.DEAD, State.SUCCEEDED)
+
+    def learns_from(self, report: Report) -> bool:
+        """Success always wins and stays; a failure counts once per attempt, but failing may turn into dead."""
+        if self.state is State.SUCCEEDED or report.state is State.SUCCEEDED:
+            return self.state is not State.SUCCEEDED
+        ends_now = self.state is State.FAILING and report.state is State.DEAD
+        return report.stamp > self.stamp or (report.stamp == self.stamp and ends_now)

@@ -1,0 +1,26 @@
+"""Everything that can be done to batches, in any order: the store does what the model does, and keeps its word."""
+
+from __future__ import annotations
+
+import pytest
+from compared import Surroundings
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import run_state_machine_as_test
+from machine import Machine
+
+EXAMPLES, STEPS = 2000, 60
+
+
+@pytest.mark.timeout(1200)
+def test_whatever_is_done_to_batches_the_store_does_what_the_model_does(around: Surroundings) -> None:
+    machine = type("Machine", (Machine,), {"around": around})
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=EXAMPLES,
+            stateful_step_count=STEPS,
+            deadline=None,
+            print_blob=True,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

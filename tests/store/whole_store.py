@@ -1,0 +1,190 @@
+"""Everything that the store holds of some batches in one round trip, and what a model says it should hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from model_of_batches import FIRING_ORDER, ModelBatch
+from redis import Redis
+from redis.connection import Connection
+from redis.exceptions import NoScriptError
+
+from celery_batches_notify.model import State
+from celery_batches_notify.store.keys import PARTS
+from celery_batches_notify.store.reading import Snapshot, pack_id, parse_time
+
+LIVES = {"running": 60_000, "success": 30_000, "dead": 90_000}
+AGED_MS = 9_000
+MARK = "machine-mark"
+DUMP = Path(__file__).with_name("dump.lua")
+
+Held = dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What some batches hold, and one of them as the store's own readers get it."""
+
+    held: dict[str, Held]
+    snapshot: Snapshot | None
+
+
+class WatchingClient(Redis):
+    """A client that reads the whole store behind every script, in the same round trip.
+
+    A round trip is what a step costs on a busy machine; and so one sees what each single script leaves.
+    """
+
+    bids: Sequence[str] = ()
+    chosen: str = ""
+    marks: int = 0
+    _dump_sha = ""
+    _reading: Reading | None = None
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        self._reading = None
+        if args[0] != "EVALSHA":
+            return super().execute_command(*args, **options)
+        pipe = super().pipeline(transaction=False)
+        pipe.execute_command(*args, **options)
+        answer = self._read_behind(pipe)[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def pipeline(self, *args: Any, **options: Any) -> Any:
+        self._reading = None
+        return super().pipeline(*args, **options)
+
+    def read(self) -> Reading:
+        """What there is now."""
+        while self._reading is None:
+            self._dump_sha = super().execute_command("SCRIPT LOAD", DUMP.read_bytes())
+            self._read_behind(super().pipeline(transaction=False))
+        return self._reading
+
+    def _read_behind(self, pipe: Any) -> list[Any]:
+        bids, key = self.bids, f"batches:{{{self.chosen}}}"
+        pipe.evalsha(self._dump_sha, 0, MARK, len(PARTS), *PARTS, *bids)
+        pipe.time()
+        pipe.pttl(key)
+        for part in ("", ":outbox", ":failures"):
+            pipe.hgetall(key + part)
+        pipe.hlen(f"{key}:children")
+        *answers, dump, clock, ttl, batch, outbox, failures, children = pipe.execute(raise_on_error=False)
+        if not isinstance(dump, Exception):
+            held = {bid: _parse(text) for bid, text in zip(bids, dump, strict=True)}
+            snapshot = Snapshot(
+                bid=self.chosen,
+                batch=batch,
+                outbox=outbox,
+                failures=failures,
+                children=children,
+                now=parse_time(clock),
+                ttl=timedelta(milliseconds=ttl),
+            )
+            self._reading = Reading(held, snapshot if batch else None)
+            self.marks += 1
+        elif not isinstance(dump, NoScriptError):
+            raise dump
+        return answers
+
+
+class Ear:
+    """Hears the tokens of all batches."""
+
+    def __init__(self, client: WatchingClient) -> None:
+        options = {k: client.connection_pool.connection_kwargs[k] for k in ("host", "port", "db")}
+        self._client, self._heard_marks = client, client.marks
+        self._connection = Connection(**options, protocol=2)
+        self._connection.connect()
+        self._connection.send_command("PSUBSCRIBE", "batch-*", MARK)
+        for _ in range(2):
+            self._connection.read_response()
+
+    def close(self) -> None:
+        self._connection.disconnect()
+
+    def hear(self) -> dict[str, str]:
+        """The tokens since the last time, by bid: those of all scripts that were read behind."""
+        heard: dict[str, str] = {}
+        while self._heard_marks < self._client.marks:
+            _, pattern, channel, token = self._connection.read_response()
+            if pattern == MARK.encode():
+                self._heard_marks += 1
+            else:
+                bid = channel.decode().removeprefix("batch-")
+                heard[bid] = heard.get(bid, "") + token.decode()
+        return heard
+
+
+@lru_cache(maxsize=2000)
+def _parse(text: bytes) -> Held:
+    return dict(line.split("\t", 1) for line in text.decode().split("\n"))
+
+
+@lru_cache(maxsize=1000)
+def _packed(task_id: str) -> str:
+    return pack_id(task_id).hex()
+
+
+def expected(batch: ModelBatch, *, live: bool, listed: bool) -> Held:
+    """What the store should hold of a batch; times are left out."""
+    members = batch.members
+    counts = {s.name.lower(): str(batch.count(s)) for s in State if s is not State.WAITING}
+    entries = {
+        entry: f"{d.state},{d.attempts},{d.when if d.state == 'due' else '-'}"
+        for entry, d in batch.outbox.items()
+    }
+    kept = {str(i): m.kept for i, m in enumerate(members) if m.kept is not None}
+    told, died = batch.told
+    held = counts | {
+        "total": str(len(members)),
+        "states": "".join(str(int(m.state)) for m in members),
+        "stamps": " ".join(str(m.stamp[0] * 4096 + m.stamp[1]) for m in members),
+        "members": "".join(_packed(m.task_id) for m in members),
+        "outbox": " ".join(sorted(f"{entry}={value}" for entry, value in entries.items())),
+        "resend": " ".join(sorted(f"{index}={round_}" for index, round_ in kept.items())),
+        "children": str(sum(m.is_batch for m in members)),
+        "open": str(batch.open_deliveries),
+        "life": batch.life,
+        "sending": batch.sending,
+        "died": "1" if batch.died else "",
+        "told": f"{int(told)}{':died' if died else ''}" if batch.tellings else "",
+        "tellings": str(batch.tellings or ""),
+        "retired": "1" if batch.retired else "",
+        "live": str(int(live)),
+        "listed": str(int(listed)),
+    }
+    return held | {f"unsendable:{why}": str(n) for why, n in batch.unsendable.items()}
+
+
+def differences(batch: ModelBatch, held: Held, **lists: bool) -> dict[str, tuple[str, str]]:
+    """Where a store and a model differ: what is held, and what should be."""
+    wrong = {}
+    for name, value in expected(batch, **lists).items():
+        has = held.get(name, "0" if name == "open" else "")
+        if has != value:
+            wrong[name] = (has, value)
+    fired = {e for e in FIRING_ORDER if ("cancelled_at" if e == "cancel" else f"{e}_at") in held}
+    if fired != set(batch.fired):
+        wrong["fired"] = (str(fired), str(batch.fired))
+    if ("sealed_at" in held) != batch.sealed:
+        wrong["sealed"] = (held.get("sealed_at", ""), str(batch.sealed))
+    unsendable = {name for name in held if name.startswith("unsendable:")}
+    if unsendable != {f"unsendable:{why}" for why in batch.unsendable}:
+        wrong["unsendable"] = (str(unsendable), str(batch.unsendable))
+    records = frozenset(int(pair.rstrip("=")) for pair in held["failures"].split())
+    if records not in batch.failures:
+        wrong["failures"] = (str(records), str(batch.failures))
+    batch.failures = {records}
+    ttls = [int(ttl) for ttl in held["ttls"].split()]
+    longest = AGED_MS if batch.low else LIVES[batch.life]
+    if not all(longest - 20_000 < ttl <= longest for ttl in ttls) or max(ttls) - min(ttls) > 1000:
+        wrong["ttls"] = (held["ttls"], f"up to {longest}")
+    return wrong
