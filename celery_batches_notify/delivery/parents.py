@@ -21,17 +21,18 @@ def tell_parent(store: Store, status: BatchStatus, index: int, telling: int, *, 
     if status.parent_bid is None:
         return []
     recorded = [store.mark_death(status.parent_bid)] if died else []
-    outcome = outcome_of(status, telling)
+    outcome = outcome_of(status, telling, died=died)
     if outcome is not None:
         member = Membership(bid=status.parent_bid, index=index, task_id=status.bid)
         recorded.append(store.record_outcome(member, outcome))
     return recorded
 
 
-def outcome_of(status: BatchStatus, telling: int) -> Outcome | None:
+def outcome_of(status: BatchStatus, telling: int, *, died: bool) -> Outcome | None:
     """What a batch is as a member of its parent; None while it waits.
 
     Failing once it is complete but neither finished nor successful, dead when it finished without success.
+    That is no death where there was none in it: then its dead members were discarded, and so was it.
     """
     if status.success_at:
         return Outcome(state=State.SUCCEEDED)
@@ -47,4 +48,5 @@ def outcome_of(status: BatchStatus, telling: int) -> Outcome | None:
         retries=telling - 1,
     )
     state = State.DEAD if ended else State.FAILING
-    return Outcome(state=state, attempt=telling, reason="child", failure=failure, unsendable="")
+    reason = "child" if died else "cancelled"
+    return Outcome(state=state, attempt=telling, reason=reason, failure=failure, unsendable="")
