@@ -127,6 +127,19 @@ def test_a_child_that_recovers_unmarks_its_ancestors(app: Celery) -> None:
     assert top.batch.status().failure_info == ()
 
 
+def test_a_complete_child_that_grows_is_told_to_nobody(app: Celery, store: Store, redis: Redis) -> None:
+    top = Made(app, 0, keep_open=True)
+    child = Made(app, 1, parent=top.batch)
+    child.report(0, failed(State.FAILING))
+    with store.subscribe(top.batch.bid) as heard:
+        store.enrol_members(child.batch.bid, 1, ["new"], Membership(bid="", index=0, task_id=child.ids[0]))
+        child.ids.append("new")
+        child.report(1, SUCCEEDED)
+        assert redis.hget(f"batches:{{{child.batch.bid}}}", "tellings") == b"1"
+        child.report(0, SUCCEEDED)
+        assert heard.wait(5) == "+"
+
+
 def test_an_empty_child_succeeds_for_its_parent(app: Celery) -> None:
     top = Made(app, 0, keep_open=True)
     child = Batch(app=app, parent=top.batch)
@@ -252,6 +265,16 @@ def test_a_discarded_member_is_dead_without_a_death_but_a_failed_one_dies(app: C
     assert made.counts == (0, 0, 3)
     with pytest.raises(BatchCancelled, match="was cancelled"):
         made.batch.retry()
+
+
+def test_a_cancelled_family_has_no_death(app: Celery) -> None:
+    top, middle, bottom = family(app)
+    top.batch.cancel()
+    for index in (0, 1):
+        bottom.report(index, discarded("cancelled"))
+    for made in (bottom, middle, top):
+        assert made.fired == ["complete", "finish"]
+    assert (top.counts, middle.counts) == ((0, 0, 1), (0, 0, 1))
 
 
 def discarded(reason: str) -> Outcome:

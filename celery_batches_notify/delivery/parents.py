@@ -23,8 +23,9 @@ def tell_parent(store: Store, status: BatchStatus, index: int, telling: int, *, 
     recorded = [store.mark_death(status.parent_bid)] if died else []
     state = state_of(status)
     if state is not State.WAITING:
+        # Where nobody died in it, its dead members were discarded with it, and so is it: that is no death.
         words = f"{status.failures} of {status.total} members failed, {status.dead} of them for good"
-        outcome = outcome_of(status, state, telling, words)
+        outcome = outcome_of(status, state, telling, "child" if died else "cancelled", words)
         member = Membership(bid=status.parent_bid, index=index, task_id=status.bid)
         recorded.append(store.record_outcome(member, outcome))
     return recorded
@@ -42,7 +43,7 @@ def state_of(status: BatchStatus) -> State:
     return State.FAILING if status.complete_at else State.WAITING
 
 
-def outcome_of(status: BatchStatus, state: State, telling: int, words: str) -> Outcome:
+def outcome_of(status: BatchStatus, state: State, telling: int, reason: str, words: str) -> Outcome:
     """How a batch is reported to its parent; `words` say what failed."""
     if state is State.SUCCEEDED:
         return Outcome(state=state)
@@ -54,4 +55,4 @@ def outcome_of(status: BatchStatus, state: State, telling: int, words: str) -> O
         backtrace=None,
         retries=telling - 1,
     )
-    return Outcome(state=state, attempt=telling, reason="child", failure=failure, unsendable="")
+    return Outcome(state=state, attempt=telling, reason=reason, failure=failure, unsendable="")

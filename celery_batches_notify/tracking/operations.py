@@ -59,7 +59,7 @@ def delete_batch(engine: Engine, bid: str) -> bool:
     if status.parent_bid and not status.success_at:
         telling = int(snapshot.batch.get(b"tellings", b"0")) + 1
         member = Membership(bid=status.parent_bid, index=int(snapshot.batch[b"parent_index"]), task_id=bid)
-        outcome = outcome_of(status, State.DEAD, telling, "the batch was deleted")
+        outcome = outcome_of(status, State.DEAD, telling, "deleted", "the batch was deleted")
         publish_recorded(engine, status.parent_bid, engine.store.record_outcome(member, outcome))
     return engine.store.delete_batch(bid)
 

@@ -171,6 +171,15 @@ class Both(Compared):
         for batch in batches:
             self.around.sweeper._look_after(batch)
 
+    def read_broker(self) -> None:
+        """I-11: what was sent carries the ids that it always would, in the order in which it was sent."""
+        with self.around.app.connection_for_read() as connection:
+            channel, queue = connection.default_channel, self.around.app.conf.task_default_queue
+            sent = []
+            while self.world.sent and (message := channel.basic_get(queue, no_ack=True)):
+                sent.append(message.headers["id"])
+        assert sent == self.world.sent
+
     def refuse(self, bid: str) -> None:
         """Do everything to a batch that is gone."""
         store, member = self.store, Membership(bid=bid, index=0, task_id=new_bid())

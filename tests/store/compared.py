@@ -28,7 +28,7 @@ FAILURE = Failure(task_id="x", task="t", error_class="E", error_message="no", ba
 # What batches are declared with: callbacks by event, each with its threshold.
 KINDS: tuple[dict[str, tuple[float, ...]], ...] = (
     {},
-    {event: (0,) for event in ("cancel", "death", "complete", "finish", "success")},
+    dict.fromkeys(("cancel", "death", "complete", "finish", "success"), (0,)),
     {"progress": (0.5, 1), "finish": (0, 0)},
 )
 

@@ -1,11 +1,10 @@
 """The invariants of a batch, one function each: what must hold of any store, whatever a model says.
 
 Each gets what the store held before a step (None at a batch's first sight), what it holds after it, and all
-tokens heard so far. These of I-1 to I-21 cannot be seen in the store: I-5 (what is no execution: the receivers'
-tests), I-11 (callback ids: the machine reads them at the broker), I-13 (a denied channel: test_scripts),
-I-15 (a forged member: the machine's strangers, which the model says change nothing), I-19 (one channel's failure
-harms no other: the delivery's tests). I-20 (each prefix of the scripts) is why all of them are checked after
-every single script, crashes between two scripts included.
+tokens heard so far. Some of I-1 to I-21 are seen elsewhere: I-5 (what is no execution) by the tests of the
+receivers; I-11 (fixed ids) and I-14 (nothing is left of a batch that is gone) by the machine itself; I-13 (a
+denied channel) in test_scripts; I-19 (one channel's failure harms no other) by the tests of deliveries. I-20
+(every prefix of the scripts) is why a step is a single script wherever a process can die between two.
 """
 
 from __future__ import annotations

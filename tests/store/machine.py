@@ -43,7 +43,11 @@ class Machine(RuleBasedStateMachine):
         self.ids = 0
 
     def teardown(self) -> None:
-        self.around.store.client.flushall()
+        try:
+            self.both.read_broker()
+        finally:
+            self.around.client.flushall()
+            self.around.app.control.purge()
 
     @invariant()
     def the_store_holds_what_the_model_says(self) -> None:

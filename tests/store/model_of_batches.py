@@ -170,7 +170,7 @@ class ModelBatch:
                 self.unsendable[why] = self.unsendable.get(why, 0) + 1
 
     def _with_failure(self, kept: frozenset[int], report: Report) -> list[frozenset[int]]:
-        """Every way to keep one more: where there is no room, a dead one's record evicts any failing one's."""
+        """Every way to keep one more: without room, a dead one's record evicts any failing one's."""
         if report.index in kept or len(kept) < FAILURES_KEPT:
             return [kept | {report.index}]
         failing = [i for i in kept if self.members[i].state is State.FAILING]

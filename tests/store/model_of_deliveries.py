@@ -1,4 +1,4 @@
-"""One delivery, in plain Python and without a store: a part of the model that the scripts are compared with."""
+"""One delivery, in plain Python and without a store: a part of the model of batches."""
 
 from __future__ import annotations
 

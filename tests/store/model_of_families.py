@@ -18,6 +18,7 @@ class World:
         self.batches: dict[str, ModelBatch] = {}
         self.live: set[str] = set()
         self.listed: set[str] = set()
+        self.sent: list[str] = []
 
     def open(self, batch: ModelBatch) -> None:
         self.batches[batch.bid] = batch
@@ -85,6 +86,7 @@ class World:
         for entry, attempts in claims:
             batch = self.batches[bid]
             if entry != PARENT:
+                self.sent.append(f"cb_{bid}_{entry.replace(':', '_')}")
                 batch.settle(entry, "published", attempts + 1)
             elif batch.parent:
                 telling = self.telling_of(bid)
@@ -102,6 +104,7 @@ class World:
                 self.batches[batch.parent].move()
             if unsent:
                 if left := batch.unsent_retries():
+                    self.sent += [batch.members[index].task_id for index, _ in left]
                     batch.confirm_retries(left, done=False)
                 batch.confirm_retries([], done=True)
             if over and batch.over:

@@ -1,4 +1,4 @@
-"""One member and what is said of it, in plain Python: a part of the model that the scripts are compared with."""
+"""One member and what is said of it, in plain Python: a part of the model of batches."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Member:
         return self.state in (State.DEAD, State.SUCCEEDED)
 
     def learns_from(self, report: Report) -> bool:
-        """Success always wins and stays; a failure counts once per attempt, but failing may turn into dead."""
+        """Success wins and stays; a failure counts once per attempt, but failing may turn into dead."""
         if self.state is State.SUCCEEDED or report.state is State.SUCCEEDED:
             return self.state is not State.SUCCEEDED
         ends_now = self.state is State.FAILING and report.state is State.DEAD

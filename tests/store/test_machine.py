@@ -1,4 +1,4 @@
-"""Everything that can be done to batches, in any order: the store does what the model does, and keeps its word."""
+"""Everything that can be done to batches, in any order: the store does what the model does."""
 
 from __future__ import annotations
 

@@ -71,6 +71,7 @@ local function fire_each(event, holds)
 end
 
 -- A child is a member of its parent: whenever what it is there has changed, the parent must be told (`parent:0`).
+-- It does not wait again, though members that its own running ones add do.
 local function tell_parent(state, died)
   local word = state .. (died and ':died' or '')
   if word == (redis.call('HGET', BATCH, 'told') or '0') then return end
@@ -107,7 +108,10 @@ local function conclude(answer)
   if complete then fire('complete', '!') end
   if ended then fire('finish') end
   if success then fire('success', '$') end
-  if b[7] then tell_parent(success and SUCCEEDED or ended and DEAD or complete and FAILING or WAITING, died) end
+  if b[7] then
+    local has_run = redis.call('HEXISTS', BATCH, 'complete_at') == 1
+    tell_parent(success and SUCCEEDED or ended and DEAD or has_run and FAILING or WAITING, died)
+  end
   if #fired > 0 then -- also what `redeliver_event` made due
     survey_outbox()
     share_life(OUTBOX)
