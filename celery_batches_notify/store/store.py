@@ -125,7 +125,7 @@ class Store:
             reading.pack_failure(outcome.failure),
             self.settings.failures_kept,
             late_of,
-            *reading.pack_successors(member, outcome.successors),
+            *reading.pack_successors(member, outcome),
         )
         answer = self._answer(self.scripts.record_outcome, member.bid, *args)
         if answer[0] == "retired":

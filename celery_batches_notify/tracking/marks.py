@@ -7,7 +7,7 @@ from typing import Any
 
 from celery_batches_notify.delivery.publisher import HEADER
 from celery_batches_notify.model import Membership
-from celery_batches_notify.tracking.headers import Headers, mark_of
+from celery_batches_notify.tracking.headers import Headers, mark_of, read_header
 
 CHORD_UNLOCK = "celery.chord_unlock"
 _CONTAINERS = frozenset({"chain", "group", "chord"})
@@ -58,6 +58,17 @@ def is_marked(signature: Any, task_id: str) -> bool:
         return True
     parts = [part for key in _IN_KWARGS for part in _listed((signature.get("kwargs") or {}).get(key))]
     return signature.get("subtask_type") in _CONTAINERS and any(is_marked(part, task_id) for part in parts)
+
+
+def first_of_body(body: Any, task_id: str) -> Membership | None:
+    """Return the member that a chord's body begins with, if the task's message says under which id."""
+    if isinstance(body, Mapping) and body.get("subtask_type") == "chain":
+        body = next(iter(body["kwargs"]["tasks"]), None)
+    if not isinstance(body, Mapping) or body.get("subtask_type"):
+        return None
+    options = body.get("options") or {}
+    claim = read_header(read_mark(options.get("headers"), task_id), options.get("task_id"))
+    return claim if isinstance(claim, Membership) else None
 
 
 class _Marking:

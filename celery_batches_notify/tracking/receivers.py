@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable
 from typing import Any
@@ -142,8 +141,7 @@ class Receivers:
             seconds = self._seconds_for(request)
             for unsent, why in successors.unsent(request):  # first, or the batch could finish without them
                 self._reporter().report(unsent, why, seconds=seconds)
-            outcome = dataclasses.replace(outcome, successors=successors.sent(request))
-            self._reporter().report(claim, outcome, seconds=seconds)
+            self._reporter().report(claim, successors.add_to(outcome, request), seconds=seconds)
         elif isinstance(claim, DeliveryRef):
             task = request.get("task") if isinstance(request, dict) else getattr(request, "task", None)
             self._settle(claim, task, outcome, lost=lost)

@@ -355,7 +355,7 @@ def test_a_channel_that_is_denied_changes_no_count(store: Store) -> None:
     with store.client.client() as client:
         client.execute_command("AUTH", "mute", "secret")
         script = store.scripts.record_outcome
-        args = [f"batch-{BID}", 0, UUID(member.task_id).bytes, 3, 0, "", "", 10, "", ""]
+        args = [f"batch-{BID}", 0, UUID(member.task_id).bytes, 3, 0, "", "", 10, "", "", ""]
         muted = type(store.scripts)(client).record_outcome(store.keys.of_batch(BID), args)
     assert muted[0] == "counted"
     assert script is not None
