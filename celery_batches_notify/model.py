@@ -94,8 +94,8 @@ class Outcome:
     """How one execution of a member ended. `attempt` counts from 1.
 
     `successors` are the late members that this execution published: its report enrols them. Of a part of a
-    chord's header, `body` is the member that follows once all of the header has succeeded, and `breaks_chord`
-    says that Celery does not count this part, so that none will.
+    chord's header, `body` are the members that follow once all of the header has succeeded, and
+    `breaks_chord` says that Celery does not count this part, so that none will.
     """
 
     state: State
@@ -103,7 +103,7 @@ class Outcome:
     reason: str | None = None
     failure: Failure | None = None
     successors: tuple[Membership, ...] = ()
-    body: Membership | None = None
+    body: tuple[Membership, ...] = ()
     breaks_chord: bool = False
 
 

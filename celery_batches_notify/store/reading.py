@@ -69,12 +69,11 @@ def pack_member(member: Membership) -> tuple[int, bytes, bytes]:
 
 def pack_successors(member: Membership, outcome: Outcome) -> list[bytes | str]:
     """What a report tells of successors: 16 bytes each; a chord's body; ids that 16 bytes do not hold."""
-    late = [*outcome.successors, *filter(None, [outcome.body])]
-    late += [member] if member.index is None else []
+    late = [*outcome.successors, *outcome.body, *([member] if member.index is None else [])]
     names = [(pack_id(m.identity), m.task_id) for m in late if not is_uuid(m.identity)]
     return [
         b"".join(pack_id(m.identity) for m in outcome.successors),
-        pack_id(outcome.body.identity) if outcome.body else "broken" if outcome.breaks_chord else "",
+        "broken" if outcome.breaks_chord else b"".join(pack_id(m.identity) for m in outcome.body),
         *(part for pair in names for part in pair),
     ]
 

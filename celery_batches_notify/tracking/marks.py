@@ -60,15 +60,22 @@ def is_marked(signature: Any, task_id: str) -> bool:
     return signature.get("subtask_type") in _CONTAINERS and any(is_marked(part, task_id) for part in parts)
 
 
-def first_of_body(body: Any, task_id: str) -> Membership | None:
-    """Return the member that a chord's body begins with, if the task's message says under which id."""
-    if isinstance(body, Mapping) and body.get("subtask_type") == "chain":
-        body = next(iter(body["kwargs"]["tasks"]), None)
-    if not isinstance(body, Mapping) or body.get("subtask_type"):
+def first_of_body(body: Any, task_id: str) -> tuple[Membership, ...]:
+    """Return the members that a chord's body begins with, where this task's message says under which ids."""
+    if isinstance(body, Mapping) and body.get("subtask_type") in ("chain", "group"):
+        parts = _listed(body["kwargs"].get("tasks"))
+        first = parts[:1] if body["subtask_type"] == "chain" else parts
+    else:
+        first = [body]
+    claims = [_claim_of(signature, task_id) for signature in first]
+    return tuple(claim for claim in claims if isinstance(claim, Membership))
+
+
+def _claim_of(signature: Any, task_id: str) -> object:
+    if not isinstance(signature, Mapping) or signature.get("subtask_type") in _CONTAINERS:
         return None
-    options = body.get("options") or {}
-    claim = read_header(read_mark(options.get("headers"), task_id), options.get("task_id"))
-    return claim if isinstance(claim, Membership) else None
+    options = signature.get("options") or {}
+    return read_header(read_mark(options.get("headers"), task_id), options.get("task_id"))
 
 
 class _Marking:

@@ -16,15 +16,13 @@ local function awaited_bodies()
   return unknown_of(from_hex(redis.call('HGET', BATCH, 'awaited') or ''))
 end
 
--- Note the body (16 bytes) of a chord a part of whose header has succeeded, or that Celery will not call it.
+-- Note what the body of a chord begins with (16 bytes each) when a part of its header has succeeded; or that Celery
+-- will not call it.
 local function await_body(body)
   if body == BROKEN then return redis.call('HSET', BATCH, 'awaited', BROKEN) end
-  if late_index(body) or redis.call('HGET', BATCH, 'awaited') == BROKEN then return end
-  local bodies = awaited_bodies()
-  for _, known in ipairs(bodies) do
-    if known == body then return end
-  end
-  redis.call('HSET', BATCH, 'awaited', to_hex(table.concat(bodies) .. body))
+  if #unknown_of(body) == 0 or redis.call('HGET', BATCH, 'awaited') == BROKEN then return end
+  local awaited = unknown_of(table.concat(awaited_bodies()) .. body)
+  redis.call('HSET', BATCH, 'awaited', to_hex(table.concat(awaited)))
 end
 
 -- All members have succeeded, so all of every header: each body is on its way, unless a death kept one back.

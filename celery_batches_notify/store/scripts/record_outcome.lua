@@ -2,7 +2,7 @@
 -- KEYS: the batch. ARGV: channel; index (a late member's: of the one in `late_of`); id (16 bytes); state after it
 -- (1 failing, 2 dead, 3 succeeded); stamp (round * 4096 + attempt); reason; the failure as JSON or ''; how many
 -- failures are kept; late_of ('' where the index is the member's own, else whose canvas it goes on with); the
--- successors (16 bytes each); the body of its chord (16 bytes, `broken` where Celery will not call it, or '');
+-- successors (16 bytes each); what the body of its chord begins with (16 bytes each), or `broken`;
 -- then 16 bytes, id … for late members whose ids are not UUIDs.
 -- Answer: counted, then the deliveries now due | repeated | stranger | corrupt | retired | gone | newer.
 -- Safe to repeat because a member has one state, success is final, an attempt is counted by its stamp, and a late
