@@ -305,3 +305,16 @@ def _used_again(p: Any) -> Callable[[], object]:
 
 def _named(p: Any) -> Signature:
     return chain(p.t.s(), *(p.t.s().set(task_id=f"no uuid {n} {p.unique()}") for n in range(2)))
+
+
+def docs_table() -> str:
+    """The table that `docs/explanation/canvas.md` shows."""
+    rows = [
+        "| canvas | members | of these dead | one more for each of its chords, elsewhere than on Redis |",
+        "|---|---|---|---|",
+    ]
+    rows += [
+        f"| {s.name} | {s.total} | {s.dead or ''} | {s.chords and not s.redis_only and s.chords or ''} |"
+        for s in SHAPES
+    ]
+    return "\n".join(rows)
