@@ -314,7 +314,7 @@ def docs_table() -> str:
         "|---|---|---|---|",
     ]
     rows += [
-        f"| {s.name} | {s.total} | {s.dead or ''} | {s.chords and not s.redis_only and s.chords or ''} |"
+        f"| {s.name} | {s.total} | {s.dead or ''} | {(s.chords and not s.redis_only and s.chords) or ''} |"
         for s in SHAPES
     ]
     return "\n".join(rows)
