@@ -99,7 +99,9 @@ class Outcome:
     """How one execution of a member ended. `attempt` counts from 1.
 
     Of a dead one, `resend` is what a retry needs as JSON, or "" and `unsendable` says why.
-    `successors` are the late members that this execution published: its report enrols them.
+    `successors` are the late members that this execution published: its report enrols them. Of a part of a
+    chord's header, `body` are the members that follow once all of the header has succeeded, and
+    `breaks_chord` says that Celery does not count this part, so that none will.
     """
 
     state: State
@@ -109,6 +111,8 @@ class Outcome:
     resend: str = ""
     unsendable: str = "not kept"
     successors: tuple[Membership, ...] = ()
+    body: tuple[Membership, ...] = ()
+    breaks_chord: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,8 @@ import os
 
 from canvas_tasks import declare_tasks, kill_who_sends, send_twice
 from celery import Celery
-from celery.signals import after_task_publish
+from celery.signals import after_task_publish, task_prerun
+from redis import Redis
 
 from celery_batches_notify import Batches
 
@@ -33,6 +34,13 @@ if "sentry" in WORLD:
 
         def capture_envelope(self, envelope: object) -> None:
             pass
+
+    @task_prerun.connect
+    def note_inner_headers(task: object, **_: object) -> None:
+        """Write down what `request.headers` holds, which is the inner headers alone where there are any."""
+        with Redis.from_url(URL) as redis:
+            redis.sadd(f"inner headers {app.conf.task_default_queue}", *(task.request.headers or {"none": 1}))
+            redis.expire(f"inner headers {app.conf.task_default_queue}", 600)
 
     sentry_sdk.init(dsn="http://key@127.0.0.1:1/1", traces_sample_rate=1.0, transport=Nowhere)
 if "twice" in WORLD:

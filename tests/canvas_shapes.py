@@ -8,6 +8,12 @@ from typing import Any
 
 from celery import Signature, chain, chord, group
 
+# Celery gives links, chunks, parts of a replacing canvas and what a task's code calls new ids at each run.
+CALLED_ANEW = (
+    *("link=", "link of", "two links", "link on", "has a link", "chunks last", "chunks in", "replace with c"),
+    *("replace with g", "replace with a", "send_task by name", "used again", "adds to", "add_to_chord"),
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
@@ -25,6 +31,11 @@ class Shape:
     chords: int = 0
     prefork_only: bool = False
     redis_only: bool = False
+
+    @property
+    def fixed_ids(self) -> bool:
+        """Whether a member that runs again calls its successors again under the ids that they had."""
+        return not any(word in self.name for word in CALLED_ANEW)
 
 
 def _shape(name: str, build: Callable[[Any], Any], total: int, **more: Any) -> Shape:
@@ -294,3 +305,16 @@ def _used_again(p: Any) -> Callable[[], object]:
 
 def _named(p: Any) -> Signature:
     return chain(p.t.s(), *(p.t.s().set(task_id=f"no uuid {n} {p.unique()}") for n in range(2)))
+
+
+def docs_table() -> str:
+    """The table that `docs/explanation/canvas.md` shows."""
+    rows = [
+        "| canvas | members | of these dead | one more for each of its chords, elsewhere than on Redis |",
+        "|---|---|---|---|",
+    ]
+    rows += [
+        f"| {s.name} | {s.total} | {s.dead or ''} | {(s.chords and not s.redis_only and s.chords) or ''} |"
+        for s in SHAPES
+    ]
+    return "\n".join(rows)

@@ -6,11 +6,12 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
-from canvas_shapes import SHAPES, Shape
+from canvas_shapes import SHAPES, Shape, docs_table
 from canvas_tasks import declare_tasks
 from celery import Celery, Signature, current_app
 from servers import running_worker, wait_until
@@ -151,3 +152,8 @@ def test_a_shape_counts_all_its_parts_and_ends_when_they_have(
     if not setting.runs(shape):
         pytest.skip("Celery has it on other pools or result backends only")
     check(runs[shape.name, way], total=setting.total(shape), dead=shape.dead)
+
+
+def test_the_docs_show_the_shapes_as_they_are_tested() -> None:
+    page = Path(__file__).parents[1] / "docs" / "explanation" / "canvas.md"
+    assert docs_table() in page.read_text("utf-8")

@@ -17,6 +17,7 @@ from celery_batches_notify.model import (
     DeliveryAttempt,
     Failure,
     Membership,
+    Outcome,
     Progress,
     State,
 )
@@ -79,11 +80,15 @@ def pack_member(member: Membership) -> tuple[int, bytes, bytes]:
     return index, packed, pack_id(first_id) if first_id else b"unknown"
 
 
-def pack_successors(member: Membership, successors: Sequence[Membership]) -> list[bytes | str]:
-    """Successors as the script takes them: their 16 bytes each, then who cannot be told from those."""
-    late = [*successors, member] if member.index is None else successors
+def pack_successors(member: Membership, outcome: Outcome) -> list[bytes | str]:
+    """What a report tells of successors: 16 bytes each; a chord's body; ids that 16 bytes do not hold."""
+    late = [*outcome.successors, *outcome.body, *([member] if member.index is None else [])]
     names = [(pack_id(m.identity), m.task_id) for m in late if not is_uuid(m.identity)]
-    return [b"".join(pack_id(m.identity) for m in successors), *(part for pair in names for part in pair)]
+    return [
+        b"".join(pack_id(m.identity) for m in outcome.successors),
+        "broken" if outcome.breaks_chord else b"".join(pack_id(m.identity) for m in outcome.body),
+        *(part for pair in names for part in pair),
+    ]
 
 
 def pack_stamp(member: Membership, attempt: int) -> int:

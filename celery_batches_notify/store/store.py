@@ -116,7 +116,7 @@ class Store(DeliveryStore, RetryStore, MemberStore):
             outcome.unsendable,
             self.settings.retry_kept,
             late_of,
-            *reading.pack_successors(member, outcome.successors),
+            *reading.pack_successors(member, outcome),
         )
         answer = self._change(self.scripts.record_outcome, member.bid, *args)
         return Recorded(word=answer[0], due=answer[1:])

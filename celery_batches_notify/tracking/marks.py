@@ -7,7 +7,7 @@ from typing import Any
 
 from celery_batches_notify.delivery.publisher import HEADER
 from celery_batches_notify.model import Membership
-from celery_batches_notify.tracking.headers import Headers, mark_of
+from celery_batches_notify.tracking.headers import Headers, mark_of, read_header
 
 CHORD_UNLOCK = "celery.chord_unlock"
 _CONTAINERS = frozenset({"chain", "group", "chord"})
@@ -58,6 +58,24 @@ def is_marked(signature: Any, task_id: str) -> bool:
         return True
     parts = [part for key in _IN_KWARGS for part in _listed((signature.get("kwargs") or {}).get(key))]
     return signature.get("subtask_type") in _CONTAINERS and any(is_marked(part, task_id) for part in parts)
+
+
+def first_of_body(body: Any, task_id: str) -> tuple[Membership, ...]:
+    """Return the members that a chord's body begins with, where this task's message says under which ids."""
+    if isinstance(body, Mapping) and body.get("subtask_type") in ("chain", "group"):
+        parts = _listed(body["kwargs"].get("tasks"))
+        first = parts[:1] if body["subtask_type"] == "chain" else parts
+    else:
+        first = [body]
+    claims = [_claim_of(signature, task_id) for signature in first]
+    return tuple(claim for claim in claims if isinstance(claim, Membership))
+
+
+def _claim_of(signature: Any, task_id: str) -> object:
+    if not isinstance(signature, Mapping) or signature.get("subtask_type") in _CONTAINERS:
+        return None
+    options = signature.get("options") or {}
+    return read_header(read_mark(options.get("headers"), task_id), options.get("task_id"))
 
 
 class _Marking:

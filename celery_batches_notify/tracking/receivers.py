@@ -154,8 +154,7 @@ class Receivers:
             if outcome.state == outcome.state.DEAD:
                 resend, unsendable = keep_call(request, outcome.failure.task if outcome.failure else "")
                 outcome = dataclasses.replace(outcome, resend=resend, unsendable=unsendable)
-            outcome = dataclasses.replace(outcome, successors=successors.sent(request))
-            self._reporter().report(claim, outcome, seconds=seconds)
+            self._reporter().report(claim, successors.add_to(outcome, request), seconds=seconds)
         elif isinstance(claim, DeliveryRef):
             task = request.get("task") if isinstance(request, dict) else getattr(request, "task", None)
             self._settle(claim, task, outcome, lost=lost)

@@ -6,6 +6,7 @@ parts of a canvas that replaces it. They are noted with the request, and the mem
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Any
 from celery_batches_notify.model import Membership, Outcome
 from celery_batches_notify.tracking import outcomes
 from celery_batches_notify.tracking.headers import read_header
-from celery_batches_notify.tracking.marks import is_marked, read_mark, unlocked_body
+from celery_batches_notify.tracking.marks import first_of_body, is_marked, read_mark, unlocked_body
 
 CHUNKS = "celery.chunks"
 
@@ -58,16 +59,29 @@ def noting(request: Any, name: str, successor: Successor) -> Iterator[None]:
     try:
         yield
     except Exception as exc:
-        if successor.by_celery:
+        if successor.by_celery:  # else the task's own code has it raised
             message = {"id": successor.member.task_id, "retries": 0}
             noted[successor.member] = outcomes.dead(message, name, "not sent", exc)
         raise
     noted[successor.member] = None
+    if successor.replaced is not None:
+        request.batches_replaced = True
 
 
-def sent(request: Any) -> tuple[Membership, ...]:
-    """The successors that this execution has published."""
-    return tuple(member for member, lost in _noted(request).items() if lost is None)
+def add_to(outcome: Outcome, request: Any) -> Outcome:
+    """Add to an outcome what its report tells of successors.
+
+    A part of a chord's header that succeeds names the body, whoever publishes that: of two deliveries of the
+    last part that run at once, Celery lets only one publish it, and the other's report may come first.
+    """
+    sent = tuple(member for member, lost in _noted(request).items() if lost is None)
+    outcome = dataclasses.replace(outcome, successors=sent)
+    chord = getattr(request, "chord", None)
+    if not chord or outcome.state != outcome.state.SUCCEEDED or getattr(request, "batches_replaced", False):
+        return outcome
+    if getattr(request, "batches_reported", False):
+        return dataclasses.replace(outcome, body=first_of_body(chord, request.id))
+    return dataclasses.replace(outcome, breaks_chord=True)
 
 
 def unsent(request: Any) -> list[tuple[Membership, Outcome]]:

@@ -232,3 +232,66 @@ def test_a_late_report_brings_a_retired_batch_back(store: Store) -> None:
     assert [batch.bid for batch in store.walk_live()] == []
     assert store.record_outcome(successor(one), SUCCEEDED).word == "counted"
     assert [batch.bid for batch in store.walk_live()] == [BID]
+
+
+# -- chord bodies ---------------------------------------------------------------------------------
+
+
+def part_of_header(*body: Membership, publishes: bool = False) -> Outcome:
+    return Outcome(state=State.SUCCEEDED, body=body, successors=body if publishes else ())
+
+
+def test_a_body_that_is_announced_with_the_last_part_of_its_header_is_one_member(store: Store) -> None:
+    one, two = sealed(store, 2)
+    body = successor(one)
+    assert store.record_outcome(one, part_of_header(body)).due == []
+    assert counts(store) == (2, 1, 0, 0), "it is enrolled no sooner, or a header that fails would leave it"
+    assert store.record_outcome(two, part_of_header(body, publishes=True)).due == []
+    assert counts(store) == (3, 2, 0, 0)
+    assert store.record_outcome(body, SUCCEEDED).due == ["complete:0", "finish:0", "success:0"]
+
+
+def test_a_body_published_by_another_delivery_of_the_last_part_holds_the_batch(store: Store) -> None:
+    one, two = sealed(store, 2)
+    bodies = [successor(one), successor(one, "no uuid")]
+    store.record_outcome(one, part_of_header(*bodies))
+    for _ in range(2):
+        assert store.record_outcome(two, part_of_header(*bodies)).due == []
+        assert counts(store) == (4, 2, 0, 0)
+    assert store.record_outcome(two, part_of_header(*bodies, publishes=True)).word == "repeated"
+    assert [bool(store.record_outcome(body, SUCCEEDED).due) for body in bodies] == [False, True]
+    assert counts(store) == (4, 4, 0, 0)
+
+
+def test_a_body_is_awaited_also_when_a_member_outside_the_chord_succeeds_last(store: Store) -> None:
+    part, other = sealed(store, 2)
+    bodies = [successor(part) for _ in range(3)]
+    for body in bodies:
+        store.record_outcome(part, part_of_header(body))
+    store.record_outcome(part, part_of_header(bodies[0]))
+    assert store.record_outcome(other, SUCCEEDED).due == []
+    total, *_ = counts(store)
+    assert total == 3, "of one member only its first success says what it awaits"
+
+
+def test_a_header_that_failed_once_awaits_no_body(store: Store) -> None:
+    """Celery fails the body with the first part of the header that dies; no later success brings it back."""
+    one, two = sealed(store, 2)
+    body = successor(one)
+    store.record_outcome(one, part_of_header(body))
+    store.record_outcome(two, dead())
+    assert store.record_outcome(two, part_of_header(body)).due == ["success:0"]
+    assert counts(store) == (2, 2, 0, 0)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations([0, 1])), ids=str)
+def test_a_part_of_a_header_that_celery_does_not_count_awaits_no_body(
+    store: Store, order: tuple[int, ...]
+) -> None:
+    one, two = sealed(store, 2)
+    reports = [
+        (one, part_of_header(successor(one))),
+        (two, Outcome(state=State.SUCCEEDED, breaks_chord=True)),
+    ]
+    due = [event for which in order for event in store.record_outcome(*reports[which]).due]
+    assert due == ["complete:0", "finish:0", "success:0"]

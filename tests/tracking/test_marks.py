@@ -11,7 +11,13 @@ from kombu.utils import json
 
 from celery_batches_notify.model import Membership
 from celery_batches_notify.tracking.headers import read_header
-from celery_batches_notify.tracking.marks import is_marked, mark_message, read_mark, unlocked_body
+from celery_batches_notify.tracking.marks import (
+    first_of_body,
+    is_marked,
+    mark_message,
+    read_mark,
+    unlocked_body,
+)
 
 BID = "0123456789abcdefABCD-_"
 FIRST = Membership(bid=BID, index=7, task_id="first")
@@ -154,3 +160,19 @@ def test_a_mark_counts_only_for_what_its_own_task_publishes(t: Any) -> None:
     assert not is_marked(embed["chord"], "second")
     assert not is_marked(body, "first")
     assert not is_marked(None, "first")
+
+
+def test_a_chords_body_begins_with_the_ids_that_its_message_fixes(t: Any) -> None:
+    def first(body: Any) -> list[str]:
+        _, _, embed = marked(chord=body)
+        return [member.task_id for member in first_of_body(embed["chord"], "first")]
+
+    def named(task_id: str) -> Any:
+        return t.s().set(task_id=task_id)
+
+    assert first(named("a")) == ["a"]
+    assert first(chain(named("a"), named("b"), app=t.app)) == ["a"]
+    assert first(group(named("a"), named("b"))) == ["a", "b"]
+    assert first(chord([named("a")], named("b"))) == [], "Celery gives it new ids as it calls it"
+    assert first(t.s()) == []
+    assert first_of_body(named("a"), "first") == (), "a body that is not ours"

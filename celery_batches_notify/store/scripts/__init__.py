@@ -28,7 +28,7 @@ class Scripts:
         self.open_batch = self._load("open_batch")
         self.enrol_members = self._load("late", "enrol_members")
         self.seal_batch = self._load("seal_batch")
-        self.record_outcome = self._load("failures", "late", "record_outcome")
+        self.record_outcome = self._load("failures", "late", "chords", "record_outcome")
         self.claim_deliveries = self._load("claim_deliveries")
         self.settle_delivery = self._load("settle_delivery")
         self.retire_batch = self._load("retire_batch")

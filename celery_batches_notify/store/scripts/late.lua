@@ -31,14 +31,17 @@ local function unknown_of(ids)
   return unknown
 end
 
--- Enrol ids behind the last member. From ARGV[names] on: 16 bytes, id … for those that are not UUIDs.
-local function enrol_late(ids, names)
+-- Enrol ids behind the last member. From ARGV[15] on: 16 bytes, id … for those that are not UUIDs.
+local function enrol_late(ids)
   local total = tonumber(redis.call('HGET', BATCH, 'total'))
   for i, id in ipairs(ids) do redis.call('HSET', LATE, id, total + i - 1) end
   redis.call('SETRANGE', MEMBERS, total * ID_BYTES, table.concat(ids))
   redis.call('BITFIELD', STATES, 'SET', 'u2', '#' .. (total + #ids - 1), WAITING)
   redis.call('HSET', BATCH, 'total', total + #ids, 'late', redis.call('HLEN', LATE), 'reported_at', now)
-  for i = names, #ARGV, 2 do redis.call('HSET', NAMES, late_index(ARGV[i]), ARGV[i + 1]) end
+  for i = 15, #ARGV, 2 do
+    local index = late_index(ARGV[i])
+    if index then redis.call('HSET', NAMES, index, ARGV[i + 1]) end
+  end
   share_life(LATE)
   share_life(NAMES)
 end
@@ -56,7 +59,7 @@ local function admit(index, id, late_of, successors)
   if grows then
     if redis.call('HLEN', LATE) < tonumber(redis.call('HGET', BATCH, 'late') or 0) then return nil, 'corrupt' end
     if redis.call('HEXISTS', BATCH, 'retired') == 1 then return nil, 'retired' end
-    enrol_late(arrivals, 14)
+    enrol_late(arrivals)
   end
   if late then index = late_index(id) end
   if not index then return nil, 'stranger' end

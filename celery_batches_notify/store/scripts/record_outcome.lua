@@ -3,13 +3,15 @@
 -- (1 failing, 2 dead, 3 succeeded); stamp (round * 4096 + attempt); reason; the failure as JSON or ''; how many
 -- failures are kept; for a dead member what a retry needs as JSON, or '' and why there is none ('' where nobody asks);
 -- how many of these are kept; late_of ('' where the index is the member's own, else whose canvas it goes on with); the
--- successors (16 bytes each); then 16 bytes, id … for late members whose ids are not UUIDs.
+-- successors (16 bytes each); what the body of its chord begins with (16 bytes each), or `broken`;
+-- then 16 bytes, id … for late members whose ids are not UUIDs.
 -- Answer: counted, then the deliveries now due | repeated | stranger | corrupt | retired | gone | newer.
 -- Safe to repeat because a member has one state, success is final, an attempt is counted by its stamp, and a late
 -- member is enrolled once, whoever tells of it first.
 local index, id, state, stamp = tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local reason, failure, failures_kept = ARGV[6], ARGV[7], tonumber(ARGV[8])
-local resend, unsendable, resend_kept, late_of, successors = ARGV[9], ARGV[10], tonumber(ARGV[11]), ARGV[12], ARGV[13]
+local resend, unsendable, resend_kept = ARGV[9], ARGV[10], tonumber(ARGV[11])
+local late_of, successors, body = ARGV[12], ARGV[13], ARGV[14]
 local COUNTER = {[FAILING] = 'failing', [DEAD] = 'dead', [SUCCEEDED] = 'succeeded'}
 
 local why = refusal()
@@ -39,6 +41,8 @@ if state == SUCCEEDED then
   redis.call('HDEL', FAILURES, index)
   redis.call('HDEL', RESEND, index)
   tokens[1] = '+'
+  if body ~= '' then await_body(body) end
+  enrol_awaited()
 else
   if fresh then
     redis.call('SETRANGE', ATTEMPTS, index * 2, string.char(math.floor(stamp / 256), stamp % 256))

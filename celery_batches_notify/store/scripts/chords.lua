@@ -1,0 +1,35 @@
+-- Put after `late.lua`: chord bodies that follow once all of their header has succeeded.
+-- Whoever publishes a body announces it. But of two deliveries of the header's last part that run at once Celery lets
+-- only one publish it, and the other's success may be counted first: so each part of a header names the body.
+-- The batch holds in `awaited` the bodies that are not enrolled (hexadecimal), or `broken`: one will not follow.
+local BROKEN = 'broken'
+
+local function to_hex(ids)
+  return (string.gsub(ids, '.', function(byte) return string.format('%02x', string.byte(byte)) end))
+end
+
+local function from_hex(hex)
+  return (string.gsub(hex, '%x%x', function(byte) return string.char(tonumber(byte, 16)) end))
+end
+
+local function awaited_bodies()
+  return unknown_of(from_hex(redis.call('HGET', BATCH, 'awaited') or ''))
+end
+
+-- Note what the body of a chord begins with (16 bytes each) when a part of its header has succeeded; or that Celery
+-- will not call it.
+local function await_body(body)
+  if body == BROKEN then return redis.call('HSET', BATCH, 'awaited', BROKEN) end
+  if #unknown_of(body) == 0 or redis.call('HGET', BATCH, 'awaited') == BROKEN then return end
+  local awaited = unknown_of(table.concat(awaited_bodies()) .. body)
+  redis.call('HSET', BATCH, 'awaited', to_hex(table.concat(awaited)))
+end
+
+-- All members have succeeded, so all of every header: each body is on its way, unless a death kept one back.
+local function enrol_awaited()
+  local b = redis.call('HMGET', BATCH, 'awaited', 'died')
+  if not b[1] or b[1] == BROKEN or b[2] or may_grow() then return end
+  local bodies = awaited_bodies()
+  if #bodies > 0 then enrol_late(bodies) end
+  redis.call('HDEL', BATCH, 'awaited')
+end
