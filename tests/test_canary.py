@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import json
-import logging
 import re
-import socket
-import threading
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from importlib.util import find_spec
-from io import StringIO
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -22,6 +17,7 @@ from apps import open_app
 from canary import CANARY, SIGNING_KEY, WEIRD
 from celery import Celery
 from command_line import celery, install
+from eavesdropping import Eavesdropper, listening, save
 from http_server import Handler, Received, answer, serving
 from redis import Redis
 from servers import running_worker, wait_until
@@ -46,48 +42,12 @@ WHERE = (
     "errors",
     "celery report",
     "celery inspect conf",
-    "celery inspect report",
     "celery inspect stats",
     "test-notify webhook:good",
     "test-notify slack:refusing",
     "test-notify email:wrong",
     "test-notify careless:dead",
 )
-
-
-class Eavesdropper:
-    """Hears every command that the store is given."""
-
-    def __init__(self, port: int, password: str) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port))
-        self._heard: list[bytes] = []
-        secret = password.encode()
-        self._socket.sendall(b"*2\r\n$4\r\nAUTH\r\n$%d\r\n%b\r\n" % (len(secret), secret))
-        self._socket.sendall(b"*1\r\n$7\r\nMONITOR\r\n")
-        self._thread = threading.Thread(target=self._listen)
-        self._thread.start()
-        wait_until(lambda: b"".join(self._heard).count(b"+OK") == 2, what="MONITOR")
-
-    def _listen(self) -> None:
-        while data := self._socket.recv(65536):
-            self._heard.append(data)
-
-    def close(self) -> str:
-        """Return what was heard, but the lines that log in."""
-        with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._thread.join()
-        self._socket.close()
-        lines = b"".join(self._heard).decode("utf-8", "replace").splitlines()
-        return "\n".join(line for line in lines if not re.search(r'\] "(auth|hello)"', line, re.IGNORECASE))
-
-
-def save(client: Redis) -> str:
-    """Return all that is in the store: its dump, in which nothing is packed."""
-    client.save()
-    path = Path(client.config_get("dir")["dir"]) / "dump.rdb"
-    keys = b"\n".join(sorted(client.scan_iter(count=1000)))
-    return (keys + path.read_bytes()).decode("latin-1")
 
 
 def tell(status: int) -> Callable[[Handler], None]:
@@ -109,21 +69,6 @@ def body_of(request: Received) -> str:
     headers = {name: value for name, value in request.headers.items() if name not in MAY_CARRY}
     body = re.sub(r"auth_token=[^&]*", "", request.body.decode())
     return f"{headers} {body}"
-
-
-@contextmanager
-def listening() -> Iterator[StringIO]:
-    """Write down what this process logs."""
-    heard, root = StringIO(), logging.getLogger()
-    handler, level = logging.StreamHandler(heard), root.level
-    handler.addFilter(lambda record: not record.name.startswith("mail."))  # the receiving server's own
-    root.addHandler(handler)
-    root.setLevel(logging.DEBUG)
-    try:
-        yield heard
-    finally:
-        root.removeHandler(handler)
-        root.setLevel(level)
 
 
 def settled(status: BatchStatus) -> bool:

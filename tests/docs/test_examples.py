@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -42,6 +43,8 @@ WITH_A_TEST_OF_THEIR_OWN = (
     "# proj/",
     "# conftest.py",
     "# test_imports.py",
+    "import unittest",
+    "(batches_sandbox",
     "from flask import",
     "from fastapi import",
     "channels.listen()",
@@ -94,6 +97,7 @@ def app(server_url: str) -> Iterator[Celery]:
         broker_transport_options={"polling_interval": 0.01},
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
+        result_backend="cache+memory://",
         batches_backend_url=server_url,
         batches_notifications={
             "email": {"to": "ops@example.com", "from": "celery@example.com", "via": "test"},
@@ -138,7 +142,11 @@ def run_block(block: Block, names: dict[str, Any], server_url: str) -> dict[str,
     wanted = names_read(block.code)
     if "batch" in wanted:
         names["batch"] = Batch("Import rows")
-        if block.page in ("how-to/follow-progress.md", "how-to/cancel-and-retry.md"):
+        if block.page in (
+            "how-to/follow-progress.md",
+            "how-to/cancel-and-retry.md",
+            "how-to/read-results.md",
+        ):
             names["batch"].add(*(names["import_row"].s(row) for row in names["rows"]))
         if "deliveries()" in block.code or "redeliver(" in block.code:
             names["batch"].on("success", "email").seal()
@@ -165,8 +173,6 @@ def test_a_block_runs(block: Block, app: Celery, names: dict[str, Any], server_u
             batch = Batch("Import rows")
             batch.add(names["import_row"].s("a"))
             asyncio.run(watch(batch.bid))
-    if test := names.get("test_an_import_on_a_worker"):
-        test()
     if names["app"] is not app:
         close_app(names["app"])
     assert find_unknown_settings(names["app"]) == []
@@ -236,26 +242,24 @@ def test_the_channel_is_heard_in_another_process(
             listener.kill()
 
 
-# -- the eager mode, run as its page says ---------------------------------------------------------
+# -- the page on tests ----------------------------------------------------------------------------
 
 TASKS_OF_PROJ = """
 from celery import Celery
+from celery_batches_notify import Batches
 
-app = Celery("proj", broker="{broker}")
-{configure}
+app = Celery("proj", broker="memory://")
+app.conf.update(
+    batches_backend_url="redis://nowhere.invalid/0",
+    batches_notifications={"email": {"to": "ops@example.com", "via": "test"}},
+)
+Batches(app)
 
 @app.task
 def import_row(row):
-    if " " in str(row):
+    if " " in row:
         raise ValueError(row)
 """
-
-
-def write_project(directory: Path, *, configure: str = "", broker: str = "memory://") -> None:
-    (directory / "proj").mkdir()
-    (directory / "proj" / "__init__.py").touch()
-    tasks = TASKS_OF_PROJ.format(configure=configure, broker=broker)
-    (directory / "proj" / "tasks.py").write_text(tasks)
 
 
 def run_python(directory: Path, *arguments: str, **environment: str) -> str:
@@ -266,15 +270,28 @@ def run_python(directory: Path, *arguments: str, **environment: str) -> str:
         command, cwd=directory, env=env, capture_output=True, text=True, check=False, timeout=100
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return done.stdout + done.stderr
+
+
+def write_project(directory: Path, files: dict[str, str]) -> None:
+    (directory / "proj").mkdir()
+    (directory / "proj" / "__init__.py").touch()
+    for name, code in files.items():
+        (directory / name).write_text(code)
 
 
 def test_the_tests_of_the_page_on_tests_pass(tmp_path: Path) -> None:
     page = "how-to/test-your-code.md"
-    write_project(tmp_path)
-    for name in ("conftest.py", "test_imports.py", "proj/imports.py"):
-        (tmp_path / name).write_text(block_with(page, f"# {name}"))
-    assert "1 passed" in run_python(tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+    files = {
+        name: block_with(page, f"# {name}") for name in ("conftest.py", "test_imports.py", "proj/imports.py")
+    }
+    files["test_imports.py"] += block_with(page, "def test_an_import_on_a_worker")
+    files["unit_tests.py"] = block_with(page, "import unittest")
+    write_project(tmp_path, {**files, "proj/tasks.py": TASKS_OF_PROJ})
+    installed = {entry.name for entry in entry_points(group="pytest11")}
+    plugin = () if "celery_batches_notify" in installed else ("-p", "celery_batches_notify.testing.plugin")
+    assert "2 passed" in run_python(tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", *plugin)
+    assert "Ran 1 test" in run_python(tmp_path, "-m", "unittest", "unit_tests")
 
 
 # -- frameworks -----------------------------------------------------------------------------------
@@ -321,15 +338,12 @@ SECRET_KEY = "x"
 
 def test_the_project_in_django_makes_its_batch_after_the_transaction(tmp_path: Path, server_url: str) -> None:
     pytest.importorskip("django")
-    write_project(tmp_path)
     page = "how-to/install-and-configure.md"
-    for name in ("settings", "celery", "imports"):
-        code = block_with(page, f"# proj/{name}.py")
-        for url in LOCALHOST:
-            code = code.replace(url, server_url)
-        (tmp_path / "proj" / f"{name}.py").write_text(
-            code + (SETTINGS_OF_DJANGO if name == "settings" else "")
-        )
+    files = {f"proj/{name}.py": block_with(page, f"# proj/{name}.py") for name in ("celery", "imports")}
+    files["proj/settings.py"] = block_with(page, "# proj/settings.py") + SETTINGS_OF_DJANGO
+    for url in LOCALHOST:
+        files = {name: code.replace(url, server_url) for name, code in files.items()}
+    write_project(tmp_path, files)
     told = run_python(tmp_path, "-c", DRIVE_DJANGO, DJANGO_SETTINGS_MODULE="proj.settings")
     assert told == "2 7 batches_backend_url\n"
 

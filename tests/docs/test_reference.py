@@ -16,7 +16,7 @@ from pages import DOCS, ROOT, all_pages, first_codes, read_page, read_tables
 from redis import Redis
 
 import celery_batches_notify
-from celery_batches_notify import Batch, BatchesError, BatchStatus, errors
+from celery_batches_notify import Batch, BatchesError, BatchStatus, errors, testing
 from celery_batches_notify.delivery.attempt import DELAYS_SECONDS
 from celery_batches_notify.delivery.callbacks import BYTES_AT_MOST, CALLBACKS_AT_MOST
 from celery_batches_notify.delivery.rules import RULES
@@ -24,6 +24,7 @@ from celery_batches_notify.model import Event, Failure, Membership, Notification
 from celery_batches_notify.settings import LINGER_AT_LEAST, Settings
 from celery_batches_notify.store.keys import PARTS
 from celery_batches_notify.store.stream import TOKENS
+from celery_batches_notify.testing import plugin
 from celery_batches_notify.tracking import outcomes
 
 SUCCEEDED = Outcome(state=State.SUCCEEDED)
@@ -76,7 +77,8 @@ def test_the_least_linger_is_the_one_on_the_page() -> None:
 
 
 def test_no_page_names_a_setting_that_is_none() -> None:
-    known = {*defaults(), "batches_backend_url"}
+    fixtures = {name for name in vars(plugin) if name.startswith("batches_")}
+    known = {*defaults(), "batches_backend_url", *fixtures}
     for page in all_pages():
         found = re.findall(r"\b(?:CELERY_BATCHES|batches)_[A-Za-z_]+\b", read_page(page))
         named = {name.removeprefix("CELERY_").lower() for name in found}
@@ -152,6 +154,7 @@ def test_the_public_names_are_on_the_page_on_the_api() -> None:
     listed = re.search(r"autoclass:: Batch\n   :members: ([\w, ]+)", page)
     assert listed
     assert set(listed[1].split(", ")) == public
+    assert all(f".. autofunction:: {name}\n" in page for name in testing.__all__ if name[0].islower())
 
 
 # -- wire -----------------------------------------------------------------------------------------

@@ -1,0 +1,222 @@
+"""Notifications from a batch to their receivers, through real workers, and all that fails in between."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from apps import open_app
+from celery import Celery
+from http_server import Handler, Server, answer, hang, serving
+from redis import Redis
+from servers import running_worker, wait_until
+
+from celery_batches_notify import Batch
+from celery_batches_notify.demo.valkey import embedded_server
+
+Start = Callable[..., Batch]
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with embedded_server() as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def client(url: str) -> Iterator[Redis]:
+    client = Redis.from_url(url)
+    yield client
+    immortal = [key for key in client.scan_iter("batches*") if client.ttl(key) == -1]
+    client.close()
+    assert not immortal
+
+
+@pytest.fixture(scope="module")
+def app(url: str) -> Iterator[Celery]:
+    with open_app(url) as app:
+        yield app
+
+
+@pytest.fixture(scope="module")
+def worker(url: str) -> Iterator[subprocess.Popen[bytes]]:
+    patch = pytest.MonkeyPatch()
+    patch.setenv("NO_PROXY", "127.0.0.1")
+    with patch.context(), running_worker(url, "prefork", NO_PROXY="127.0.0.1") as worker:
+        yield worker
+
+
+@pytest.fixture
+def start(app: Celery, worker: object) -> Iterator[Start]:
+    """Make batches that POST somewhere; those that are not done when the test is are deleted."""
+    made = []
+
+    def make(*urls: str, event: str = "complete", queue: str | None = None, **options: Any) -> Batch:
+        batch = Batch("rows", callback_queue=queue, app=app)
+        for url in urls:
+            batch.on(event, "webhook", url=url, **options)
+        batch.seal()
+        made.append(batch)
+        return batch
+
+    yield make
+    for batch in made:
+        batch.delete()
+
+
+def states(batch: Batch) -> list[str]:
+    return [callback.state for callback in batch.status().callbacks]
+
+
+def ids(server: Server) -> Counter[str]:
+    return Counter(request.headers["webhook-id"] for request in server.received)
+
+
+def attempts(batch: Batch) -> list[tuple[int, str, int | None]]:
+    return [(line.attempt, line.outcome, line.status_code) for line in batch.deliveries()]
+
+
+def test_a_dead_host_delays_nobody_elses_and_is_asked_a_few_times_only(start: Start) -> None:
+    """Fifty notifications wait for a host that accepts and never answers; 200 others do not wait for them."""
+    with serving(hang) as dead, serving() as healthy:
+        waiting = [start(f"{dead.url}/{n}", timeout=1) for n in range(50)]
+        for n in range(200):
+            start(f"{healthy.url}/{n}")
+        wait_until(lambda: len(healthy.received) == 200, seconds=60, what="the healthy ones")
+        asked = dead.connections
+        open_still = [batch for batch in waiting if states(batch) != ["delivered"]]
+        tried = sum(batch.status().callbacks[0].attempts for batch in waiting)
+    assert set(ids(healthy).values()) == {1}
+    assert len(open_still) == 50
+    assert 1 <= asked <= 6
+    assert tried <= 6 + 50, "a postponed notification counts no attempt"
+
+
+# -- killed ---------------------------------------------------------------------------------------
+
+
+def children_of(pid: int) -> list[int]:
+    """The children of a process, and theirs, nearest first."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        found = list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+        return found + [child for own in found for child in children_of(own)]
+    return []
+
+
+def kill_pool(worker: subprocess.Popen[bytes]) -> None:
+    """Kill the processes of a worker's pool: the children of its main process, which a shell holds."""
+    for pid in {child for own in children_of(worker.pid) for child in children_of(own)}:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_a_notification_whose_sender_was_killed_comes_again_under_the_same_id(
+    start: Start, worker: subprocess.Popen[bytes]
+) -> None:
+    """Twenty times the receiver has it, and the process is gone before it could write that down."""
+    lock, seen = threading.Lock(), set()
+
+    def kill_the_first_time(handler: Handler) -> None:
+        with lock:
+            if handler.headers["webhook-id"] not in seen:
+                seen.add(handler.headers["webhook-id"])
+                kill_pool(worker)
+        answer(200)(handler)
+
+    with serving(kill_the_first_time) as server:
+        batches = [start(f"{server.url}/{n}") for n in range(20)]
+        wait_until(
+            lambda: all(states(batch) == ["delivered"] for batch in batches), seconds=90, what="delivery"
+        )
+        received = ids(server)
+    assert received.keys() == {f"cb_{batch.bid}_complete_0" for batch in batches}
+    assert min(received.values()) >= 2
+    assert worker.poll() is None
+
+
+# -- answers --------------------------------------------------------------------------------------
+
+
+def test_a_receiver_that_is_busy_gets_it_at_the_second_attempt(start: Start) -> None:
+    def busy_first(handler: Handler) -> None:
+        answer(503 if len(handler.server.received) == 1 else 200)(handler)
+
+    with serving(busy_first) as server:
+        batch = start(server.url)
+        wait_until(lambda: states(batch) == ["delivered"], what="the second attempt")
+        assert len(server.received) == 2
+    assert set(ids(server).values()) == {2}
+    assert attempts(batch) == [(1, "failed", 503), (2, "delivered", None)]
+    first, second = (line.at for line in batch.deliveries())
+    assert (second - first).total_seconds() >= 5
+
+
+def test_a_receiver_that_is_gone_is_given_up_and_everybody_can_see_it(start: Start) -> None:
+    with serving(answer(410)) as server:
+        batch = start(f"{server.url}/hook")
+        wait_until(lambda: states(batch) == ["given_up"], what="giving up")
+        assert len(server.received) == 1
+    (callback,) = batch.status().as_dict()["callbacks"]
+    assert callback == {"event": "complete", "n": 0, "target": "webhook", "state": "given_up", "attempts": 1}
+    (line,) = batch.deliveries()
+    assert (line.outcome, line.status_code) == ("given_up", 410)
+    assert line.detail == f"{server.url}: answered 410 Gone"
+
+
+def test_what_was_given_up_is_sent_again_on_request_under_the_same_id(start: Start) -> None:
+    with serving(answer(404)) as server:
+        batch = start(server.url)
+        wait_until(lambda: states(batch) == ["given_up"], what="giving up")
+        server.behaviour = answer(200)
+        assert batch.redeliver("complete") == 1
+        wait_until(lambda: states(batch) == ["delivered"], what="the redelivery")
+        assert batch.redeliver("complete") == 1, "what was delivered can be sent again, too"
+        wait_until(lambda: len(server.received) == 3, what="the second redelivery")
+    assert set(ids(server).values()) == {3}
+
+
+def test_a_rule_that_does_not_hold_skips_the_notification(start: Start, app: Celery) -> None:
+    with serving() as server:
+        batch = Batch(app=app)
+        batch.on("finish", "webhook", url=f"{server.url}/many", only_if={"failures": 2})
+        batch.on("finish", "webhook", url=f"{server.url}/some", only_if={"failures": 1, "total": 2})
+        batch.add(app.signature("proj.ok"), app.signature("proj.fail"))
+        wait_until(lambda: states(batch) == ["skipped", "delivered"], what="delivery")
+        assert [request.path for request in server.received] == ["/some"]
+
+
+def test_events_arrive_in_the_order_in_which_they_became_true(worker: object, app: Celery, url: str) -> None:
+    with serving() as server, running_worker(url, "solo", "-Q", "ordered", NO_PROXY="127.0.0.1"):
+        batches = [Batch(app=app, callback_queue="ordered") for _ in range(2)]
+        for batch, task in zip(batches, ("ok", "fail"), strict=True):
+            for event in ("success", "finish", "complete", "death"):
+                batch.on(event, "webhook", url=server.url)
+            batch.add(app.signature("proj.ok"), app.signature(f"proj.{task}"))
+        wait_until(lambda: len(server.received) == 6, what="delivery")
+    told: dict[str, list[str]] = {batch.bid: [] for batch in batches}
+    for request in server.received:
+        told[request.json["bid"]].append(request.json["event"])
+    assert list(told.values()) == [["complete", "finish", "success"], ["death", "complete", "finish"]]
+
+
+def test_of_a_deleted_batch_nobody_is_told(start: Start, app: Celery, client: Redis, url: str) -> None:
+    with serving() as server:
+        deleted = start(f"{server.url}/deleted", queue="later")
+        assert states(deleted) == ["published"]
+        deleted.delete()
+        kept = start(f"{server.url}/kept", queue="later")
+        assert client.llen("later") == 2
+        app.control.add_consumer("later", reply=True)
+        wait_until(lambda: states(kept) == ["delivered"], what="delivery")
+        wait_until(lambda: not client.llen("later"), what="the end of the queue")
+        wait_until(lambda: not client.hlen("unacked"), what="the last acknowledgement")
+        assert [request.path for request in server.received] == ["/kept"]
+    assert client.keys(f"*{deleted.bid}*") == []
