@@ -55,7 +55,9 @@ class Batches:
         app.amqp.send_task_message = self._sender  # type: ignore[misc]
         watch_results(app)
         register_deliver_task(app, lambda: self.parts.attempts)
-        Receivers(app, lambda: self.parts.reporter).connect()
+        self.receivers = Receivers(app, lambda: self.parts.reporter)
+        self.receivers.connect()
+        self._sender.held = self.receivers.held
         app.steps["worker"].add(BatchesStep)
         if getattr(app, "configured", False):
             self.parts  # noqa: B018 - a wrong setting is told here, not at the first batch
@@ -111,7 +113,9 @@ class BatchesStep(bootsteps.StartStopStep):
 
     def __init__(self, parent: Any, **kwargs: Any) -> None:
         super().__init__(parent, **kwargs)
-        self.parts: Parts = getattr(parent.app, ENGINE).parts
+        extension: Batches = getattr(parent.app, ENGINE)
+        extension.receivers.worker_limits = (parent.time_limit, parent.soft_time_limit)
+        self.parts: Parts = extension.parts
         uid = f"celery_batches_notify.flush.{id(parent.app)}"
         signals.worker_process_shutdown.connect(self.on_worker_process_shutdown, weak=False, dispatch_uid=uid)
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -50,12 +51,13 @@ def find_server(name: str) -> str | None:
 
 @contextmanager
 def running_worker(
-    url: str, pool: str, *options: str, python: str = sys.executable, **environment: str
+    url: str, pool: str, *options: str, app: str = "proj", python: str = sys.executable, **environment: str
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a real worker of `tests/proj.py` in a process of its own."""
+    """Run a real worker of `tests/proj.py`, or of another app there, in a process of its own."""
     env = {**os.environ, "BATCHES_TEST_URL": url, "PYTHONPATH": f"{TESTS.parent}:{TESTS}", **environment}
-    log = Path(os.environ.get("BATCHES_TEST_LOGS", "/tmp")) / f"batches-worker-{os.getpid()}-{pool}.log"
-    command = [python, "-m", "celery", "-A", "proj", "worker", "-P", pool, "-c", "2", "-l", "INFO", *options]
+    name = f"batches-worker-{os.getpid()}-{pool}-{uuid4().hex[:8]}.log"
+    log = Path(os.environ.get("BATCHES_TEST_LOGS", "/tmp")) / name
+    command = [python, "-m", "celery", "-A", app, "worker", "-P", pool, "-c", "2", "-l", "INFO", *options]
     with log.open("wb") as out, run_until_we_end(command, env=env, stdout=out, stderr=out) as process:
         wait_until(lambda: b" ready." in log.read_bytes() or process.poll() is not None, what="the worker")
         assert process.poll() is None, log.read_text()[-3000:]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -76,6 +76,7 @@ class Sender:
 
     def __init__(self, app: Celery) -> None:
         self._app = app
+        self.held: Mapping[str, Any] = {}  # the members whose messages this process received, by id
 
     def __call__(self, producer: Any, name: str, message: Any, **options: Any) -> Any:
         """Send a message, or give it to the block that collects."""
@@ -86,6 +87,8 @@ class Sender:
             # A retry or replacement of the running task is that task still: it keeps its mark and leaves.
             if member := current_member(self._app):
                 write_header(message.headers, member)
+            return self.send(producer, name, message, **options)
+        if running is None and task_id in self.held:  # the main process sends a lost member again
             return self.send(producer, name, message, **options)
         _strip(message.headers)
         if block := open_block(self._app):
