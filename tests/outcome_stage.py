@@ -16,7 +16,7 @@ from uuid import uuid4
 import celery
 from celery import Celery
 from conftest import close_store
-from outcome_table import Expect, NotHere, Row
+from outcome_expect import Expect, NotHere, Row
 from redis import Redis
 from servers import running_worker, wait_until
 

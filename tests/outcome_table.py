@@ -1,373 +1,279 @@
 """The outcome table: what counts as what, for every way in which a task can end, in every pool.
 
-`test_outcomes.py` runs each row in each pool and checks it; `python tests/outcome_table.py --write` puts the
+`test_outcomes.py` plays each row in each pool and checks it; `python tests/outcome_table.py --write` puts the
 same rows into the documentation.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from pathlib import Path
+import sys
 
-PAGE = Path(__file__).parent.parent / "docs" / "reference" / "outcomes.md"
-BEGIN = "<!-- begin of the outcome table: written by tests/outcome_table.py --write -->"
-END = "<!-- end of the outcome table -->"
-POOLS = ("prefork", "threads", "solo", "gevent")
-NEWEST = (5, 7)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Expect:
-    """What a batch of one such member comes to.
-
-    `tokens` is all that its channel carries; `runs` how often the task began; `errors` the class of the
-    failure that is kept, where Celery leaves a choice one of these; `died` whether the batch fires `death`;
-    `says` what the documentation says of the state, where the state alone does not.
-    """
-
-    state: str
-    tokens: str
-    runs: int = 1
-    errors: tuple[str, ...] = ("",)
-    died: bool = False
-    says: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NotHere:
-    """Such an end cannot happen in this pool, and why."""
-
-    why: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One way to end.
-
-    `scene` is where it runs: in the worker of all rows (`shared`), in one whose tasks kill their process
-    (`lost`), or in a worker of its own that gets this signal. `act` is what is done to it meanwhile.
-    `needs` is the Celery line that brought it; `pools` and `older` say where it ends otherwise: in some
-    pools, and in some before Celery 5.7.
-    """
-
-    name: str
-    what: str
-    task: str
-    expect: Expect
-    args: tuple[object, ...] = ()
-    options: dict[str, object] = field(default_factory=dict)
-    scene: str = "shared"
-    act: str = ""
-    needs: tuple[int, int] = (5, 5)
-    pools: dict[str, Expect | NotHere] = field(default_factory=dict)
-    older: dict[str, Expect] = field(default_factory=dict)
-
-    def expected(self, pool: str, line: tuple[int, ...] = NEWEST) -> Expect | NotHere:
-        """What is expected in this pool, with this Celery."""
-        of_pool = self.pools.get(pool, self.expect)
-        return self.older.get(pool, of_pool) if line < NEWEST else of_pool
-
-
-def dead(*errors: str, tokens: str = "-!", runs: int = 1, says: str = "") -> Expect:
-    return Expect(state="dead", tokens=tokens, runs=runs, errors=errors, died=True, says=says)
-
-
-SUCCEEDED = Expect(state="succeeded", tokens="+!$")
-AGAIN = Expect(state="succeeded", tokens="+!$", runs=2, says="unchanged: it runs again")
-HELD = Expect(
-    state="succeeded", tokens="+!$", runs=2, says="unchanged: it runs again when this worker has gone"
+from outcome_expect import (
+    AFTER_RETRY,
+    AGAIN,
+    AS_IT_ENDS,
+    GONE,
+    HELD,
+    KILLED_GREENLET,
+    LOST,
+    NEVER_RAN,
+    NO_CHILD,
+    NO_SOFT,
+    NO_TERMINATE,
+    NOBODY,
+    RAISED_IN_HANDLER,
+    REJECTED,
+    REVOKED,
+    SUCCEEDED,
+    UNREADABLE,
+    Expect,
+    dead,
+    row,
+    succeeded,
 )
-GONE = Expect(state="waiting", tokens="", says="unchanged: no signal tells, the sweeper finds it")
-UNREADABLE = Expect(state="waiting", tokens="", runs=0, says="unchanged: no signal tells, the batch stalls")
-AFTER_RETRY = Expect(state="succeeded", tokens="-!+$", runs=2, says="failing; then as the next attempt ends")
-NO_LIMITS = Expect(state="succeeded", tokens="+!$", says="succeeded: Celery enforces no limits in this pool")
-NO_SOFT = Expect(
-    state="succeeded", tokens="+!$", says="succeeded: Celery enforces no soft limit in this pool"
-)
-NO_TERMINATE = Expect(state="succeeded", tokens="+!$", says="succeeded: Celery cannot terminate in this pool")
-NO_CHILD = NotHere(why="there is no child: see “whole worker killed”")
-LOST = dead("billiard.exceptions.WorkerLostError")
-RAISED_IN_HANDLER = dead("NotImplementedError", says="dead: Celery's own signal handler raises in the task")
-AS_IT_ENDS = Expect(state="succeeded", tokens="+!$", says="as it ends: Celery waits for its threads")
-REVOKED = dead("celery.exceptions.TaskRevokedError")
-KILLED_GREENLET = dead("greenlet.GreenletExit", "celery.exceptions.TaskRevokedError")
-REJECTED = dead("celery.exceptions.Reject")
-NEVER_RAN = dead("celery.exceptions.TaskRevokedError", runs=0)
-NOBODY = dict.fromkeys(("threads", "solo"), NO_LIMITS)
 
-ROWS = (
-    # -- it returned
-    Row(name="returned", what="returned", task="returns", expect=SUCCEEDED),
-    Row(name="returned-late", what="returned, late ack", task="returns.late", expect=SUCCEEDED),
-    Row(name="returned-stored", what="returned, result stored", task="returns.stored", expect=SUCCEEDED),
-    Row(
-        name="returned-backend-down",
-        what="returned, but the result backend was down",
-        task="returns.down",
-        expect=SUCCEEDED,
+IT_RETURNED = (
+    row("returned", "returned", "returns", SUCCEEDED),
+    row("returned-late", "returned, late ack", "returns.late", SUCCEEDED),
+    row("returned-stored", "returned, result stored", "returns.stored", SUCCEEDED),
+    row("returned-backend-down", "returned, but the result backend was down", "returns.down", SUCCEEDED),
+    row(
+        "unserialisable",
+        "returned what the result backend cannot store",
+        "returns_object.stored",
+        dead("kombu.exceptions.EncodeError"),
     ),
-    Row(
-        name="unserialisable",
-        what="returned what the result backend cannot store",
-        task="returns_object.stored",
-        expect=dead("kombu.exceptions.EncodeError"),
+    row("unserialisable-no-backend", "the same, without a result backend", "returns_object", SUCCEEDED),
+)
+
+IT_RAISED = (
+    row("raised", "raised", "raises", dead("ValueError")),
+    row("raised-late", "raised, late ack", "raises.late", dead("ValueError")),
+    row(
+        "raised-backend-down",
+        "raised, and the result backend was down",
+        "raises.down",
+        dead("ConnectionError"),
     ),
-    Row(
-        name="unserialisable-no-backend",
-        what="the same without a result backend",
-        task="returns_object",
-        expect=SUCCEEDED,
+    row(
+        "unpicklable",
+        "raised an exception that cannot be pickled",
+        "raises_unpicklable",
+        dead("proj_outcomes.Unpicklable"),
     ),
-    # -- it raised
-    Row(name="raised", what="raised", task="raises", expect=dead("ValueError")),
-    Row(name="raised-late", what="raised, late ack", task="raises.late", expect=dead("ValueError")),
-    Row(
-        name="raised-backend-down",
-        what="raised, and the result backend was down",
-        task="raises.down",
-        expect=dead("ConnectionError"),
+    row(
+        "unpicklable-subclass",
+        "the same, and a base class of it can be pickled",
+        "raises_unpicklable_value",
+        dead("proj_outcomes.UnpicklableValue"),
     ),
-    Row(
-        name="unpicklable",
-        what="raised an exception that cannot be pickled",
-        task="raises_unpicklable",
-        expect=dead("proj_outcomes.Unpicklable"),
+    row(
+        "unpicklable-stored",
+        "the same with a result backend",
+        "raises_unpicklable.stored",
+        dead("proj_outcomes.Unpicklable"),
     ),
-    Row(
-        name="unpicklable-subclass",
-        what="the same, and a base class of it can be pickled",
-        task="raises_unpicklable_value",
-        expect=dead("proj_outcomes.UnpicklableValue"),
+    row("retried", "raised, a retry is coming", "retries_once", AFTER_RETRY),
+    row("retried-late", "the same, late ack", "retries_once.late", AFTER_RETRY),
+    row(
+        "retried-backend-down", "the same while the result backend is down", "retries_once.down", AFTER_RETRY
     ),
-    Row(
-        name="unpicklable-stored",
-        what="the same with a result backend",
-        task="raises_unpicklable.stored",
-        expect=dead("proj_outcomes.Unpicklable"),
+    row(
+        "retrying",
+        "raised, and its retry is an hour away",
+        "retries_much_later",
+        Expect(state="failing", tokens="-!", errors=("ValueError",)),
     ),
-    Row(name="retried", what="raised, a retry is coming", task="retries_once", expect=AFTER_RETRY),
-    Row(name="retried-late", what="the same, late ack", task="retries_once.late", expect=AFTER_RETRY),
-    Row(
-        name="retried-backend-down",
-        what="the same while the result backend is down",
-        task="retries_once.down",
-        expect=AFTER_RETRY,
+    row(
+        "retries-exhausted",
+        "retries exhausted",
+        "runs_out_of_retries",
+        dead("KeyError", tokens="-!-", runs=2),
     ),
-    Row(
-        name="retrying",
-        what="raised, and its retry is an hour away",
-        task="retries_much_later",
-        expect=Expect(state="failing", tokens="-!", errors=("ValueError",)),
-    ),
-    Row(
-        name="retries-exhausted",
-        what="retries exhausted",
-        task="runs_out_of_retries",
-        expect=dead("KeyError", tokens="-!-", runs=2),
-    ),
-    # -- time limits
-    Row(
-        name="soft-limit",
-        what="soft time limit",
-        task="naps",
+)
+
+TIME_LIMITS = (
+    row(
+        "soft-limit",
+        "soft time limit",
+        "naps",
+        dead("billiard.exceptions.SoftTimeLimitExceeded"),
         args=(3,),
         options={"soft_time_limit": 1},
-        expect=dead("billiard.exceptions.SoftTimeLimitExceeded"),
         pools={**NOBODY, "gevent": NO_SOFT},
     ),
-    Row(
-        name="soft-limit-caught",
-        what="soft time limit, caught by the task, which returned",
-        task="catches_soft_limit",
+    row(
+        "soft-limit-caught",
+        "soft time limit, caught by the task, which returned",
+        "catches_soft_limit",
+        SUCCEEDED,
         args=(3,),
         options={"soft_time_limit": 1},
-        expect=SUCCEEDED,
         pools={**NOBODY, "gevent": NO_SOFT},
     ),
-    Row(
-        name="soft-limit-reporting",
-        what="returned, and the soft time limit hits while that is being counted",
-        task="reports_slowly",
+    row(
+        "soft-limit-reporting",
+        "returned, and the soft time limit hits while that is being counted",
+        "reports_slowly",
+        SUCCEEDED,
         options={"soft_time_limit": 1},
-        expect=SUCCEEDED,
         pools={**NOBODY, "gevent": NO_SOFT},
     ),
-    Row(
-        name="hard-limit",
-        what="hard time limit",
-        task="naps",
+    row(
+        "hard-limit",
+        "hard time limit",
+        "naps",
+        dead("billiard.exceptions.TimeLimitExceeded"),
         args=(4,),
         options={"time_limit": 1},
-        expect=dead("billiard.exceptions.TimeLimitExceeded"),
         pools=dict(NOBODY),
     ),
-    Row(
-        name="hard-limit-late",
-        what="hard time limit, late ack",
-        task="naps.late",
+    row(
+        "hard-limit-late",
+        "hard time limit, late ack",
+        "naps.late",
+        dead("billiard.exceptions.TimeLimitExceeded"),
         args=(4,),
         options={"time_limit": 1},
-        expect=dead("billiard.exceptions.TimeLimitExceeded"),
         pools=dict(NOBODY),
     ),
-    Row(
-        name="hard-limit-requeued",
-        what="hard time limit, late ack and `acks_on_failure_or_timeout=False`",
-        task="naps.requeued",
+    row(
+        "hard-limit-requeued",
+        "hard time limit, late ack and `acks_on_failure_or_timeout=False`",
+        "naps.requeued",
+        AGAIN,
         args=(4,),
         options={"time_limit": 1},
         scene="lost",
-        expect=AGAIN,
         pools=dict(NOBODY),
     ),
-    # -- revoked, expired
-    Row(
-        name="revoked",
-        what="revoked before it ran",
-        task="returns",
-        act="revoke",
-        expect=NEVER_RAN,
-    ),
-    Row(
-        name="revoked-running",
-        what="revoked while it ran, without `terminate`",
-        task="naps",
+)
+
+REVOKED_OR_EXPIRED = (
+    row("revoked", "revoked before it ran", "returns", NEVER_RAN, act="revoke"),
+    row(
+        "revoked-running",
+        "revoked while it ran, without `terminate`",
+        "naps",
+        succeeded(says="as it ends: Celery lets it run on"),
         args=(2,),
         act="revoke_running",
-        expect=Expect(state="succeeded", tokens="+!$", says="as it ends: Celery lets it run on"),
     ),
-    Row(
-        name="terminated",
-        what="revoked while it ran, with `terminate`",
-        task="naps",
+    row(
+        "terminated",
+        "revoked while it ran, with `terminate`",
+        "naps",
+        REVOKED,
         args=(4,),
         act="terminate",
-        expect=REVOKED,
         pools={**dict.fromkeys(("threads", "solo"), NO_TERMINATE), "gevent": KILLED_GREENLET},
     ),
-    Row(
-        name="terminated-late",
-        what="the same, late ack",
-        task="naps.late",
+    row(
+        "terminated-late",
+        "the same, late ack",
+        "naps.late",
+        REVOKED,
         args=(4,),
         act="terminate",
-        expect=REVOKED,
         pools={**dict.fromkeys(("threads", "solo"), NO_TERMINATE), "gevent": KILLED_GREENLET},
     ),
-    Row(name="expired", what="expired", task="returns", options={"expires": -1}, expect=NEVER_RAN),
-    # -- refused
-    Row(name="rejected", what="`Reject(requeue=False)`", task="rejects", args=(False,), expect=REJECTED),
-    Row(
-        name="rejected-late",
-        what="`Reject(requeue=False)`, late ack",
-        task="rejects.late",
-        args=(False,),
-        expect=REJECTED,
-    ),
-    Row(
-        name="requeued-early",
-        what="`Reject(requeue=True)` after an early ack: the message is gone",
-        task="rejects",
+    row("expired", "expired", "returns", NEVER_RAN, options={"expires": -1}),
+)
+
+REFUSED = (
+    row("rejected", "`Reject(requeue=False)`", "rejects", REJECTED, args=(False,)),
+    row("rejected-late", "`Reject(requeue=False)`, late ack", "rejects.late", REJECTED, args=(False,)),
+    row(
+        "requeued-early",
+        "`Reject(requeue=True)` after an early ack: the message is gone",
+        "rejects",
+        REJECTED,
         args=(True,),
-        expect=REJECTED,
     ),
-    Row(
-        name="requeued",
-        what="`Reject(requeue=True)`, late ack",
-        task="rejects.late",
-        args=(True,),
-        expect=AGAIN,
+    row("requeued", "`Reject(requeue=True)`, late ack", "rejects.late", AGAIN, args=(True,)),
+    row(
+        "unknown",
+        "task not registered on the worker",
+        "nobody_knows_this",
+        dead("celery.exceptions.NotRegistered", runs=0),
     ),
-    Row(
-        name="unknown",
-        what="task not registered on the worker",
-        task="nobody_knows_this",
-        expect=dead("celery.exceptions.NotRegistered", runs=0),
-    ),
-    Row(
-        name="content-type",
-        what="message in a serialisation that the worker does not accept",
-        task="returns",
+    row(
+        "content-type",
+        "message in a serialisation that the worker does not accept",
+        "returns",
+        dead("kombu.exceptions.ContentDisallowed", runs=0),
         act="other_content_type",
-        expect=dead("kombu.exceptions.ContentDisallowed", runs=0),
     ),
-    Row(
-        name="no-task-name",
-        what="message without a task name",
-        task="returns",
+    row(
+        "no-task-name",
+        "message without a task name",
+        "returns",
+        dead("ValueError", runs=0),
         act="no_task_name",
-        expect=dead("ValueError", runs=0),
     ),
-    Row(
-        name="bad-eta",
-        what="message with a time that cannot be read",
-        task="returns",
+    row(
+        "bad-eta",
+        "message with a time that cannot be read",
+        "returns",
+        dead("celery.exceptions.InvalidTaskError", runs=0),
         act="bad_eta",
-        expect=dead("celery.exceptions.InvalidTaskError", runs=0),
     ),
-    Row(
-        name="undecodable",
-        what="message whose body cannot be decoded",
-        task="returns",
-        act="garbled",
-        expect=UNREADABLE,
-    ),
-    # -- ignored, replaced
-    Row(name="ignored", what="`Ignore`", task="ignores", expect=SUCCEEDED),
-    Row(name="ignored-late", what="`Ignore`, late ack", task="ignores.late", expect=SUCCEEDED),
-    Row(
-        name="ignored-failed",
-        what="`Ignore` after the task stored `FAILURE` itself",
-        task="ignores_after_failing",
+    row("undecodable", "message whose body cannot be decoded", "returns", UNREADABLE, act="garbled"),
+)
+
+IGNORED_OR_REPLACED = (
+    row("ignored", "`Ignore`", "ignores", SUCCEEDED),
+    row("ignored-late", "`Ignore`, late ack", "ignores.late", SUCCEEDED),
+    row(
+        "ignored-failed",
+        "`Ignore` after the task stored `FAILURE` itself",
+        "ignores_after_failing",
+        dead("ValueError"),
         args=("FAILURE",),
-        expect=dead("ValueError"),
     ),
-    Row(
-        name="ignored-failed-stored",
-        what="the same with a result backend",
-        task="ignores_after_failing.stored",
+    row(
+        "ignored-failed-stored",
+        "the same with a result backend",
+        "ignores_after_failing.stored",
+        dead("ValueError"),
         args=("FAILURE",),
-        expect=dead("ValueError"),
     ),
-    Row(
-        name="ignored-custom",
-        what="`Ignore` after the task stored a state of its own",
-        task="ignores_after_failing",
+    row(
+        "ignored-custom",
+        "`Ignore` after the task stored a state of its own",
+        "ignores_after_failing",
+        SUCCEEDED,
         args=("HALFWAY",),
-        expect=SUCCEEDED,
     ),
-    Row(
-        name="ignored-marked",
-        what="`Ignore` after `backend.mark_as_failure`",
-        task="ignores_after_marking",
-        expect=dead("ValueError"),
+    row(
+        "ignored-marked",
+        "`Ignore` after `backend.mark_as_failure`",
+        "ignores_after_marking",
+        dead("ValueError"),
     ),
-    Row(
-        name="ignored-marked-stored",
-        what="the same with a result backend",
-        task="ignores_after_marking.stored",
-        expect=dead("ValueError"),
+    row(
+        "ignored-marked-stored",
+        "the same with a result backend",
+        "ignores_after_marking.stored",
+        dead("ValueError"),
     ),
-    Row(
-        name="replaced",
-        what="`self.replace(signature)`",
-        task="replaces",
-        expect=Expect(
-            state="succeeded",
-            tokens="+!$",
-            runs=2,
-            says="unchanged: the replacement carries the membership on",
-        ),
+    row(
+        "replaced",
+        "`self.replace(signature)`",
+        "replaces",
+        succeeded(runs=2, says="unchanged: the replacement carries the membership on"),
     ),
-    # -- the process is lost
+)
+
+ITS_PROCESS_WAS_LOST = (
     *(
-        Row(
-            name=f"{how}-{variant}".lower().strip("-"),
-            what=f"raised `{how}`{words}",
-            task=f"exits.{variant}".strip("."),
+        row(
+            f"{how}-{variant}".lower().strip("-"),
+            f"raised `{how}`{words}",
+            f"exits.{variant}".strip("."),
+            dead(error, "billiard.exceptions.WorkerLostError"),
             args=(how,),
             scene="lost",
-            expect=dead(error, "billiard.exceptions.WorkerLostError"),
             pools=pools,
         )
         for how, error in (
@@ -381,23 +287,23 @@ ROWS = (
             ("late", ", late ack", dict.fromkeys(("threads", "solo", "gevent"), HELD)),
         )
     ),
-    Row(
-        name="systemexit-requeued",
-        what="raised `SystemExit`, late ack and `reject_on_worker_lost`",
-        task="exits.requeued",
+    row(
+        "systemexit-requeued",
+        "raised `SystemExit`, late ack and `reject_on_worker_lost`",
+        "exits.requeued",
+        AGAIN,
         args=("SystemExit",),
         scene="lost",
-        expect=AGAIN,
         pools=dict.fromkeys(("threads", "solo", "gevent"), HELD),
         older={"prefork": dead("SystemExit")},
     ),
     *(
-        Row(
-            name=f"killed-{variant or 'early'}",
-            what=f"pool child killed{words}",
-            task=f"kills_its_process.{variant}".strip("."),
+        row(
+            f"killed-{variant or 'early'}",
+            f"pool child killed{words}",
+            f"kills_its_process.{variant}".strip("."),
+            expect,
             scene="lost",
-            expect=expect,
             needs=(5, 7) if variant == "retried" else (5, 5),
             pools=dict.fromkeys(("threads", "solo", "gevent"), NO_CHILD),
         )
@@ -408,87 +314,94 @@ ROWS = (
             ("retried", " and `retry_on_worker_lost`", AFTER_RETRY),
         )
     ),
-    Row(
-        name="worker-killed",
-        what="whole worker killed, early ack",
-        task="naps",
+    row(
+        "worker-killed",
+        "whole worker killed, early ack",
+        "naps",
+        GONE,
         args=(8,),
         scene="SIGKILL",
-        expect=GONE,
         pools={"solo": AGAIN},
     ),
-    Row(
-        name="worker-killed-late",
-        what="whole worker killed, late ack",
-        task="naps.late",
-        args=(8,),
-        scene="SIGKILL",
-        expect=AGAIN,
+    row(
+        "worker-killed-late", "whole worker killed, late ack", "naps.late", AGAIN, args=(8,), scene="SIGKILL"
     ),
-    Row(
-        name="cold-shutdown",
-        what="cold shutdown while it ran, early ack",
-        task="naps",
+    row(
+        "cold-shutdown",
+        "cold shutdown while it ran, early ack",
+        "naps",
+        GONE,
         args=(8,),
         scene="SIGQUIT",
-        expect=GONE,
         pools={"threads": AS_IT_ENDS, "solo": RAISED_IN_HANDLER, "gevent": KILLED_GREENLET},
     ),
-    Row(
-        name="cold-shutdown-late",
-        what="cold shutdown while it ran, late ack",
-        task="naps.late",
+    row(
+        "cold-shutdown-late",
+        "cold shutdown while it ran, late ack",
+        "naps.late",
+        AGAIN,
         args=(8,),
         scene="SIGQUIT",
-        expect=AGAIN,
         pools={"threads": AS_IT_ENDS, "solo": RAISED_IN_HANDLER, "gevent": KILLED_GREENLET},
     ),
-    Row(
-        name="warm-shutdown",
-        what="warm shutdown while it ran",
-        task="naps",
-        args=(2,),
-        scene="SIGTERM",
-        expect=SUCCEEDED,
-    ),
-    # -- twice
-    Row(
-        name="twice",
-        what="delivered twice, returned twice",
-        task="returns",
+    row("warm-shutdown", "warm shutdown while it ran", "naps", SUCCEEDED, args=(2,), scene="SIGTERM"),
+)
+
+DELIVERED_TWICE = (
+    row(
+        "twice",
+        "delivered twice, returned twice",
+        "returns",
+        succeeded(runs=2, says="succeeded, once"),
         act="twice",
-        expect=Expect(state="succeeded", tokens="+!$", runs=2, says="succeeded, once"),
     ),
-    Row(
-        name="twice-dead",
-        what="delivered twice, raised twice",
-        task="raises",
+    row(
+        "twice-dead",
+        "delivered twice, raised twice",
+        "raises",
+        dead("ValueError", runs=2, says="dead, once"),
         act="twice",
-        expect=dead("ValueError", runs=2, says="dead, once"),
     ),
-    Row(
-        name="twice-raised-returned",
-        what="delivered twice, raised and then returned",
-        task="raises_once",
+    row(
+        "twice-raised-returned",
+        "delivered twice, raised and then returned",
+        "raises_once",
+        Expect(state="succeeded", tokens="-!+$", runs=2, died=True, says="dead, then succeeded"),
         act="twice",
-        expect=Expect(state="succeeded", tokens="-!+$", runs=2, died=True, says="dead, then succeeded"),
     ),
-    Row(
-        name="twice-returned-raised",
-        what="delivered twice, returned and then raised",
-        task="returns_once",
+    row(
+        "twice-returned-raised",
+        "delivered twice, returned and then raised",
+        "returns_once",
+        succeeded(runs=2, says="succeeded: a later failure changes nothing"),
         act="twice",
-        expect=Expect(
-            state="succeeded", tokens="+!$", runs=2, says="succeeded: a later failure changes nothing"
-        ),
     ),
-    Row(
-        name="overtaken",
-        what="raised, and the retry's success overtakes the report of it",
-        task="overtaken",
-        expect=Expect(
-            state="succeeded", tokens="+!$", runs=2, says="succeeded: the late report changes nothing"
-        ),
+    row(
+        "overtaken",
+        "raised, and the retry's success overtakes the report of it",
+        "overtaken",
+        succeeded(runs=2, says="succeeded: the late report changes nothing"),
         pools={"solo": AFTER_RETRY},
     ),
 )
+
+GROUPS = {
+    "It returned": IT_RETURNED,
+    "It raised": IT_RAISED,
+    "Time limits": TIME_LIMITS,
+    "Revoked or expired": REVOKED_OR_EXPIRED,
+    "Refused": REFUSED,
+    "Ignored or replaced": IGNORED_OR_REPLACED,
+    "Its process was lost": ITS_PROCESS_WAS_LOST,
+    "Delivered twice, or out of order": DELIVERED_TWICE,
+}
+
+ROWS = tuple(row for rows in GROUPS.values() for row in rows)
+
+if __name__ == "__main__":
+    from outcome_page import render, write_page
+
+    if "--write" in sys.argv:
+        write_page(render(GROUPS))
+    else:
+        print(render(GROUPS))

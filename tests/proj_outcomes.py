@@ -211,6 +211,10 @@ def kills_its_process(self: Noted) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def tells_limits(self: Noted) -> None:
+    ask("SET", f"limits:{self.request.id}", str(list(self.request.batches_limits)))
+
+
 EARLY: dict[str, object] = {"acks_late": False}
 LATE: dict[str, object] = {"acks_late": True}
 REQUEUED = {**LATE, "reject_on_worker_lost": True}
@@ -239,6 +243,7 @@ TASKS = {
     ignores_after_marking: {"": EARLY, "stored": WITH_RESULTS},
     replaces: {"": EARLY},
     exits: {"": EARLY, "stored": WITH_RESULTS, "late": LATE, "requeued": REQUEUED},
+    tells_limits: {"": EARLY},
     kills_its_process: {"": EARLY, "late": LATE, "requeued": REQUEUED, "retried": RETRIED},
 }
 

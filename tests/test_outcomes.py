@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import celery
 import pytest
+from outcome_expect import POOLS, NotHere, Row
+from outcome_page import read_page, render
 from outcome_stage import Seen, rows_for, stage
-from outcome_table import POOLS, ROWS, NotHere, Row
+from outcome_table import GROUPS, ROWS
+from redis import Redis
+from servers import running_worker
+
+from celery_batches_notify import Batch
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -41,3 +47,21 @@ def test_the_outcome_table(played: tuple[str, dict[str, Seen]], row: Row) -> Non
         "failures": expect.state in ("failing", "dead"),
         "dead": expect.state == "dead",
     }
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_the_limits_of_the_worker_are_known_where_its_tasks_run(
+    pool: str, make_app: Callable[..., celery.Celery], server_url: str, redis: Redis
+) -> None:
+    app = make_app(broker=server_url)
+    limits = ("--time-limit", "70", "--soft-time-limit", "60", "-Q", "limits")
+    with running_worker(server_url, pool, *limits, app="proj_outcomes", BATCHES_TEST_BROKER=server_url):
+        batch = Batch(app=app)
+        (result,) = batch.add(app.signature("tells_limits", queue="limits"))
+        assert batch.join(timeout=30).state == "success"
+    assert redis.get(f"outcomes:limits:{result.id}") == b"[70.0, 60.0]"
+
+
+def test_the_documentation_shows_this_table() -> None:
+    """`python tests/outcome_table.py --write` mends it."""
+    assert read_page() == render(GROUPS)
