@@ -61,6 +61,7 @@ class Batches:
         register_deliver_task(app, lambda: self.parts.attempts)
         self.receivers = Receivers(app, lambda: self.parts.reporter, lambda: self.parts.cancellation)
         self.receivers.connect()
+        self._sender.held = self.receivers.held
         app.steps["worker"].add(BatchesStep)
         if getattr(app, "configured", False):
             self.parts  # noqa: B018 - a wrong setting is told here, not at the first batch
@@ -139,6 +140,7 @@ class BatchesStep(bootsteps.StartStopStep):
     def __init__(self, parent: Any, **kwargs: Any) -> None:
         super().__init__(parent, **kwargs)
         extension: Batches = getattr(parent.app, ENGINE)
+        extension.receivers.worker_limits = (parent.time_limit, parent.soft_time_limit)
         self.parts, self.held = extension.parts, extension.receivers.held
         uid = f"celery_batches_notify.flush.{id(parent.app)}"
         signals.worker_process_shutdown.connect(self.on_worker_process_shutdown, weak=False, dispatch_uid=uid)

@@ -53,9 +53,10 @@ def find_server(name: str) -> str | None:
 def running_worker(
     url: str, pool: str, *options: str, app: str = "proj", python: str = sys.executable, **environment: str
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a real worker of `tests/proj.py`, or another app there, in a process of its own."""
+    """Run a real worker of `tests/proj.py`, or of another app there, in a process of its own."""
     env = {**os.environ, "BATCHES_TEST_URL": url, "PYTHONPATH": f"{TESTS.parent}:{TESTS}", **environment}
-    log = Path(os.environ.get("BATCHES_TEST_LOGS", "/tmp")) / f"batches-worker-{os.getpid()}-{pool}.log"
+    name = f"batches-worker-{os.getpid()}-{pool}-{uuid4().hex[:8]}.log"
+    log = Path(os.environ.get("BATCHES_TEST_LOGS", "/tmp")) / name
     command = [python, "-m", "celery", "-A", app, "worker", "-P", pool, "-c", "2", "-l", "INFO"]
     command += ["-n", f"{pool}-{uuid4().hex}@tests", *options]
     with log.open("wb") as out, run_until_we_end(command, env=env, stdout=out, stderr=out) as process:

@@ -62,11 +62,12 @@ def _failed(
 
 
 def _class_of(exc: object) -> str:
-    wrapped = getattr(exc, "exc_cls_name", None)  # Celery's stand-in for an exception it cannot pickle
-    if isinstance(wrapped, str):
-        return wrapped
-    kind = type(exc)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    name = getattr(exc, "exc_cls_name", None)  # Celery's stand-in for an exception it cannot pickle
+    if isinstance(name, str):
+        module = getattr(exc, "exc_module", None)
+    else:
+        module, name = type(exc).__module__, type(exc).__qualname__
+    return name if module in ("builtins", None) else f"{module}.{name}"
 
 
 def _message_of(exc: object) -> str:

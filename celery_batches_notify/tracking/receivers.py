@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 from weakref import WeakValueDictionary
 
 from celery import Celery, signals
-from celery.exceptions import Ignore, TaskRevokedError, WorkerLostError
-from celery.states import IGNORED, REJECTED, SUCCESS
+from celery.exceptions import Ignore, NotRegistered, SoftTimeLimitExceeded, TaskRevokedError, WorkerLostError
 
 from celery_batches_notify.delivery.publisher import DELIVER_TASK, HEADER
 from celery_batches_notify.model import Membership, Outcome
-from celery_batches_notify.tracking import outcomes, successors
+from celery_batches_notify.tracking import endings, outcomes, successors
 from celery_batches_notify.tracking.cancellation import Cancellation
 from celery_batches_notify.tracking.headers import DeliveryRef, mark_of, read_header, read_request
+from celery_batches_notify.tracking.patience import Limits, limits_of, patience_within
 from celery_batches_notify.tracking.reporter import Reporter
 from celery_batches_notify.tracking.resend import keep_call
 from celery_batches_notify.tracking.sender import collecting, open_block
+from celery_batches_notify.tracking.stored_states import watch_stored_states
 
 BRIEFLY_SECONDS = 1.0
 WORKER_LOST_DELAY_SECONDS = 5.0
@@ -49,17 +52,24 @@ class Receivers:
         self._cancellation = cancellation
         # The main process gets signals without a request: what this worker holds answers for them.
         self.held: WeakValueDictionary[str, Any] = WeakValueDictionary()
+        self._receives: int | None = None
+        self.worker_limits: Limits = (None, None)
 
     def connect(self) -> None:
         """Listen to Celery's signals."""
         for name in _SIGNALS:
             signal = getattr(signals, name)
             uid = f"celery_batches_notify.{name}.{id(self._app)}"
-            signal.connect(getattr(self, f"on_{name}"), weak=False, dispatch_uid=uid)
+            signal.connect(_finishing(getattr(self, f"on_{name}")), weak=False, dispatch_uid=uid)
 
     def on_task_received(self, sender: Any, request: Any, **_: Any) -> None:
         """Remember a member's request for signals that come without one."""
-        if sender.app is self._app and HEADER in request.request_dict:
+        if sender.app is not self._app:
+            return
+        self._receives = os.getpid()
+        if HEADER in request.request_dict:
+            if (earlier := self.held.get(request.id)) is not None:
+                earlier.batches_later = request  # or a second delivery's end takes the entry away
             self.held[request.id] = request
             self._cancellation().discard(request)
 
@@ -72,6 +82,8 @@ class Receivers:
             self._begin_eager(task)
         if getattr(request, HEADER, None):
             request.batches_began = time.monotonic()
+            request.batches_limits = limits_of(task, self.worker_limits)
+            watch_stored_states(task)
 
     def on_task_success(self, sender: Any, **_: Any) -> None:
         """It returned."""
@@ -84,10 +96,12 @@ class Receivers:
         if sender.app is not self._app:
             return
         request = sender.request if sender.request.id == task_id else self._request_of(task_id)
+        if endings.runs_again(sender, exception):
+            return
         lost = isinstance(exception, WorkerLostError)
         backtrace = getattr(einfo, "traceback", None)
-        outcome = outcomes.dead(request, sender.name, "lost" if lost else "failed", exception, backtrace)
-        self._end(request, outcome, lost=lost)
+        reason, own = "lost" if lost else "failed", endings.raised(exception)
+        self._end(request, outcomes.dead(request, sender.name, reason, own, backtrace), lost=lost)
 
     def on_task_retry(
         self, sender: Any, request: Any, reason: Any = None, einfo: Any = None, **_: Any
@@ -107,9 +121,9 @@ class Receivers:
                 reason = "cancelled"
             self._end(request, outcomes.dead(request, sender.name, reason, TaskRevokedError(reason)))
 
-    def on_task_unknown(self, sender: Any, message: Any, exc: Any, name: str, **_: Any) -> None:
+    def on_task_unknown(self, sender: Any, message: Any, name: str, **_: Any) -> None:
         """The worker has no such task."""
-        self._refused(sender, message, name, "not registered", exc)
+        self._refused(sender, message, name, "not registered", NotRegistered(name))
 
     def on_task_rejected(self, sender: Any, message: Any, exc: Any, **_: Any) -> None:
         """The worker cannot read the message."""
@@ -120,7 +134,7 @@ class Receivers:
         """Celery itself failed around the task; where the task had returned, that was counted before."""
         if sender.app is self._app:
             backtrace = getattr(einfo, "traceback", None)
-            self._end(request, outcomes.dead(request, sender.name, "internal error", exception, backtrace))
+            self._end(request, endings.internal_error(request, sender.name, exception, backtrace))
 
     def on_task_postrun(self, task: Any, state: Any, retval: Any, **_: Any) -> None:
         """It ended in a way that has no signal of its own."""
@@ -129,13 +143,10 @@ class Receivers:
         request = task.request
         if (block := getattr(request, "batches_block", None)) is not None:
             block.__exit__(None, None, None)
-        returned = state == SUCCESS and not getattr(request, "batches_reported", False)
         moved = isinstance(retval, Ignore) and str(retval) == REPLACED and successors.has_moved(request)
-        ignored = state == IGNORED and not moved
-        if returned or ignored:
-            self._end(request, outcomes.succeeded())
-        elif state == REJECTED and not (getattr(retval, "requeue", False) and task.acks_late):
-            self._end(request, outcomes.dead(request, task.name, "rejected", retval))
+        alone = request.is_eager or self._receives == os.getpid()
+        if outcome := endings.unsignalled(task, state, retval, moved=moved, alone=alone):
+            self._end(request, outcome)
 
     def _begin_eager(self, task: Any) -> None:
         """An eager call never becomes a message: it is enrolled as it starts, and what it calls is not."""
@@ -185,13 +196,24 @@ class Receivers:
         return held._context if held is not None else _Unknown(task_id)
 
     def _seconds_for(self, request: Any) -> float:
-        """How long reporting may take: never more than half of what the time limits leave."""
         began = getattr(request, "batches_began", None)
         if began is None:
             return BRIEFLY_SECONDS
-        limits = [limit for limit in (getattr(request, "timelimit", None) or ()) if limit]
-        left = min(limits) - (time.monotonic() - began) if limits else float("inf")
-        return min(self._reporter().patience_seconds, max(left / 2, 0.0))
+        at_most = self._reporter().patience_seconds
+        return patience_within(request.batches_limits, time.monotonic() - began, at_most=at_most)
+
+
+def _finishing(receiver: Callable[..., None]) -> Callable[..., None]:
+    """Let a receiver finish in which the soft time limit hit: it hits once, and reports may be repeated."""
+
+    @wraps(receiver)
+    def finish(*args: Any, **kwargs: Any) -> None:
+        try:
+            receiver(*args, **kwargs)
+        except SoftTimeLimitExceeded:
+            receiver(*args, **kwargs)
+
+    return finish
 
 
 class _Unknown:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -78,6 +78,7 @@ class Sender:
 
     def __init__(self, app: Celery) -> None:
         self._app = app
+        self.held: Mapping[str, Any] = {}  # the members whose messages this process received, by id
 
     def __call__(self, producer: Any, name: str, message: Any, **options: Any) -> Any:
         """Send a message, or give it to the block that collects."""
@@ -97,6 +98,8 @@ class Sender:
             message = mark_message(name, message, found.member, replaced=found.replaced)
             with successors.noting(running.request, name, found):
                 return self.send(producer, name, message, **options)
+        if running is None and task_id in self.held:  # the main process sends a lost member again
+            return self.send(producer, name, message, **options)
         _strip(message.headers)
         if block := open_block(self._app):
             block.collect(self._snapshot(task_id, name, message, options))

@@ -10,7 +10,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from canvas_shapes import SHAPES
 from celery import Celery
 from pages import DOCS, ROOT, all_pages, first_codes, read_page, read_tables
 from redis import Redis
@@ -258,17 +257,6 @@ def test_the_user_on_the_page_may_do_all_that_batches_need(
         assert child.delete()
     finally:
         redis.execute_command("ACL", "DELUSER", "batches")
-
-
-@pytest.mark.parametrize(
-    "row",
-    next(t for t in read_tables("reference/outcomes.md") if t[0][0] == "canvas")[1:],
-    ids=lambda r: r[0],
-)
-def test_a_canvas_makes_as_many_members_as_the_page_says(row: list[str]) -> None:
-    """What the shapes come to is seen in `test_canvas.py`."""
-    (shape,) = [shape for shape in SHAPES if shape.name == row[0]]
-    assert int(row[1].partition(":")[0]) == shape.total
 
 
 # -- the worked example ---------------------------------------------------------------------------
