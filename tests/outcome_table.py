@@ -1,6 +1,6 @@
 """The outcome table: what counts as what, for every way in which a task can end, in every pool.
 
-`test_outcomes.py` plays each row in each pool and checks it; `python tests/outcome_table.py --write` puts the
+`test_outcome_table.py` plays each row in each pool and checks it; `python tests/outcome_table.py --write` puts the
 same rows into the documentation.
 """
 
@@ -381,6 +381,7 @@ DELIVERED_TWICE = (
         "raised, and the retry's success overtakes the report of it",
         "overtaken",
         succeeded(runs=2, says="succeeded: the late report changes nothing"),
+        args=(0,),
         pools={"solo": AFTER_RETRY},
     ),
 )

@@ -162,9 +162,10 @@ def raises_unpicklable_value(self: Noted) -> None:
     raise UnpicklableValue("no")
 
 
-def retries_once(self: Noted) -> None:
+def retries_once(self: Noted, countdown: float = 1) -> None:
+    """By default late enough that no next attempt overtakes the report of this one."""
     if not self.request.retries:
-        raise self.retry(exc=ValueError("not yet"), countdown=0)
+        raise self.retry(exc=ValueError("not yet"), countdown=countdown)
 
 
 def retries_much_later(self: Noted) -> None:
@@ -219,7 +220,7 @@ EARLY: dict[str, object] = {"acks_late": False}
 LATE: dict[str, object] = {"acks_late": True}
 REQUEUED = {**LATE, "reject_on_worker_lost": True}
 TIMES_OUT_REQUEUED = {**LATE, "acks_on_failure_or_timeout": False}
-RETRIED = {"retry_on_worker_lost": True, "default_retry_delay": 0, "max_retries": 2}
+RETRIED = {"retry_on_worker_lost": True, "default_retry_delay": 1, "max_retries": 2}
 WITH_RESULTS = {"backend": RedisBackend(app=app, url=URL)}
 WITHOUT_RESULTS = {"backend": Down(app=app)}
 
@@ -236,7 +237,7 @@ TASKS = {
     raises_unpicklable_value: {"": EARLY},
     retries_once: {"": EARLY, "late": LATE, "down": WITHOUT_RESULTS},
     retries_much_later: {"": EARLY},
-    runs_out_of_retries: {"": {"autoretry_for": (KeyError,), "max_retries": 1, "default_retry_delay": 0}},
+    runs_out_of_retries: {"": {"autoretry_for": (KeyError,), "max_retries": 1, "default_retry_delay": 1}},
     rejects: {"": EARLY, "late": LATE},
     ignores: {"": EARLY, "late": LATE},
     ignores_after_failing: {"": EARLY, "stored": WITH_RESULTS},
