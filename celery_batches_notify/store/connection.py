@@ -16,9 +16,10 @@ from redis.retry import Retry
 from celery_batches_notify.errors import ConfigurationError, StoreUnavailable
 from celery_batches_notify.settings import Settings
 
-CONNECT_TIMEOUT_SECONDS = 5
-REPLY_TIMEOUT_SECONDS = 5
-RETRIES = 2
+# A task's time limit goes on while its outcome is reported: one call must not hold it for long.
+CONNECT_TIMEOUT_SECONDS = 2
+REPLY_TIMEOUT_SECONDS = 2
+RETRIES = 1
 
 
 def connect(settings: Settings) -> Redis:

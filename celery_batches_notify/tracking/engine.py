@@ -40,6 +40,9 @@ def find_engine(app: Celery | None) -> Engine:
     app = app or cast("Any", current_app)._get_current_object()
     extension = getattr(app, ENGINE, None)
     if extension is None:
-        raise ConfigurationError(f"{app!r} has no batches: call Batches(app) once, beside the app")
+        raise ConfigurationError(
+            f"{app!r} has no batches: call Batches(app) once, beside the app; where that is done, give "
+            "app=, or call app.set_default(): Celery's current app is another one in each thread"
+        )
     engine: Engine = extension.engine
     return engine
