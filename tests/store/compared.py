@@ -14,7 +14,7 @@ from kombu.utils import json
 from model_of_batches import ModelBatch
 from model_of_families import World
 from model_of_members import Report
-from whole_store import LIVES, Ear, Held, WatchingClient, differences
+from whole_store import LIVES, Ear, Held, WatchingClient, differences, snapshot_of
 
 from celery_batches_notify import Batch
 from celery_batches_notify.delivery.publisher import Publisher
@@ -87,34 +87,38 @@ class Compared:
         return self.around.store
 
     def touch(self, bid: str) -> str:
-        """Look at this one in particular from here on, and at all others too."""
-        client = self.around.client
-        client.chosen, client.bids = bid, [*self.world.batches, *self.gone[-3:]]
+        """Do something to this batch: from here on it is among those that are read."""
+        self.around.client.bids = [*self.world.batches, *self.gone[-3:]]
         return bid
 
     def compare(self) -> None:
         """Hold the store against the model and the invariants: keys, lists, tokens, one status."""
-        client = self.around.client
-        reading = client.read()
+        found = self.around.client.read()
         for bid, tokens in self.around.ear.hear().items():
             self.heard[bid] = self.heard.get(bid, "") + tokens
-        for bid, held in reading.held.items():
-            batch = self.world.batches.get(bid)
-            if batch is None:
+        assert found.keys() >= self.world.batches.keys()
+        for bid, held in found.items():
+            if bid in self.world.batches:
+                self._compare_batch(self.world.batches[bid], held)
+            else:
                 assert held["ttls"] == "", f"I-14: {bid} is gone, and has keys"
-                continue
-            lists = {"live": bid in self.world.live, "listed": bid in self.world.listed}
-            wrong = differences(batch, held, **lists)
-            assert not wrong, f"{bid}: the store holds, and should hold: {wrong}"
-            heard = self.heard.get(bid, "")
-            assert heard == batch.tokens, f"I-12: {bid}: {heard} was heard, not {batch.tokens}"
-            failed = broken(self.held.get(bid), held, heard)
-            assert not failed, f"{bid}: {failed} broken by {held}, before: {self.held.get(bid)}"
-        self.held = reading.held
-        assert self.held.keys() >= self.world.batches.keys()
-        if client.chosen in self.world.batches:
-            assert reading.snapshot
-            self._compare_status(self.world.batches[client.chosen], reading.snapshot)
+        self.held = found
+
+    def _compare_batch(self, batch: ModelBatch, held: Held) -> None:
+        bid, before = batch.bid, self.held.get(batch.bid)
+        wrong = differences(batch, held, live=bid in self.world.live, listed=bid in self.world.listed)
+        assert not wrong, f"{bid}: the store holds, and should hold: {wrong}"
+        heard = self.heard.get(bid, "")
+        assert heard == batch.tokens, f"I-12: {bid}: {heard} was heard, not {batch.tokens}"
+        if held != before:
+            failed = broken(before, held, heard)
+            assert not failed, f"{bid}: {failed} broken by {held}, before: {before}"
+            self._compare_status(batch, snapshot_of(bid, held))
+
+    def compare_readings(self) -> None:
+        """Hold what the store's own readers say against the model."""
+        for batch in self.world.batches.values():
+            self._compare_status(batch, self.store.read_snapshot(batch.bid))
 
     def _compare_status(self, batch: ModelBatch, snapshot: Snapshot) -> None:
         stall_after = self.store.settings.stall_after

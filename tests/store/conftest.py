@@ -6,15 +6,18 @@ from collections.abc import Iterator
 
 import pytest
 from celery import Celery
-from compared import Surroundings
-from model_of_batches import FAILURES_KEPT, RETRIES_KEPT
 from servers import find_server, need
-from whole_store import Ear, WatchingClient
 
 from celery_batches_notify import Batches
 from celery_batches_notify.demo.valkey import embedded_server
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.store import Store
+
+pytest.register_assert_rewrite("both", "compared")  # so that a failed comparison shows both sides
+
+from compared import Surroundings  # noqa: E402
+from model_of_batches import FAILURES_KEPT, RETRIES_KEPT  # noqa: E402
+from whole_store import Ear, WatchingClient  # noqa: E402
 
 
 @pytest.fixture(scope="session", params=["valkey", "redis-7", "redis-6.2"])

@@ -1,10 +1,10 @@
 -- Read everything that some batches hold, as lines of name, tab, value.
--- KEYS: none. ARGV: the channel of the mark; how many parts a batch has, and their names; bids.
+-- KEYS: none. ARGV: bids. MARK is a channel, PARTS are the names of a batch's other keys (`whole_store.py`).
 -- Answer: one text per bid. The mark is published last, so no token of an earlier script comes after it.
 local function hex(text) return (string.gsub(text or '', '.', function(c) return string.format('%02x', c:byte()) end)) end
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local parts, answer = tonumber(ARGV[2]), {}
+local answer = {}
 
 local function pairs_of(key, value_of)
   local flat, out = redis.call('HGETALL', key), {}
@@ -20,13 +20,13 @@ local function when(entry)
   return state .. ',' .. attempts .. ',' .. due
 end
 
-for i = 3 + parts, #ARGV do
-  local key = 'batches:{' .. ARGV[i] .. '}'
+for _, bid in ipairs(ARGV) do
+  local key = 'batches:{' .. bid .. '}'
   local out = {}
   local function say(name, value) out[#out + 1] = name .. '\t' .. value end
   local flat = redis.call('HGETALL', key)
   for k = 1, #flat, 2 do
-    if flat[k] ~= 'callbacks' and flat[k] ~= 'tags' then say(flat[k], flat[k + 1]) end
+    say(flat[k], flat[k + 1])
   end
   local resend_at = tonumber(redis.call('HGET', key, 'resend_at') or '')
   if resend_at then say('sending', resend_at <= now and 'now' or 'lease') end
@@ -44,14 +44,14 @@ for i = 3 + parts, #ARGV do
   say('resend', pairs_of(key .. ':resend', function(kept) return string.match(kept, '^%d+') end))
   say('children', redis.call('HLEN', key .. ':children'))
   local keys, ttls = {key}, {}
-  for p = 3, 2 + parts do keys[#keys + 1] = key .. ':' .. ARGV[p] end
+  for _, part in ipairs(PARTS) do keys[#keys + 1] = key .. ':' .. part end
   for _, name in ipairs(keys) do
     if redis.call('EXISTS', name) == 1 then ttls[#ttls + 1] = redis.call('PTTL', name) end
   end
   say('ttls', table.concat(ttls, ' '))
-  say('live', redis.call('ZSCORE', 'batches:live', ARGV[i]) and 1 or 0)
-  say('listed', redis.call('ZSCORE', 'batches:index', ARGV[i]) and 1 or 0)
+  say('live', redis.call('ZSCORE', 'batches:live', bid) and 1 or 0)
+  say('listed', redis.call('ZSCORE', 'batches:index', bid) and 1 or 0)
   answer[#answer + 1] = table.concat(out, '\n')
 end
-redis.call('PUBLISH', ARGV[1], '')
+redis.call('PUBLISH', MARK, '')
 return answer

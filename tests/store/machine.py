@@ -7,12 +7,12 @@ model, and the invariants are checked (`invariants.py`).
 
 from __future__ import annotations
 
-from both import Both, LateTelling
-from compared import Surroundings, new_bid
+from compared import new_bid
+from example import Example
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from model_of_batches import PARENT, ModelBatch
-from model_of_members import Member, Report
+from hypothesis.stateful import initialize, invariant, precondition, rule
+from model_of_batches import PARENT
+from model_of_members import Report
 from whole_store import AGED_MS
 
 from celery_batches_notify.model import State
@@ -28,60 +28,12 @@ REASONS = st.sampled_from(["failed", "failed", "failed", "revoked", "cancelled"]
 ADDERS = st.sampled_from(["owner", "owner", "other"])
 
 
-class Machine(RuleBasedStateMachine):
-    """One example: at most four batches, and what happens to them."""
-
-    around: Surroundings
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.both = Both(self.around)
-        self.enrolled: list[tuple[str, int, list[str]]] = []
-        self.reported: list[tuple[str, Report]] = []
-        self.read: list[LateTelling] = []
-        self.claimed: list[tuple[str, list[tuple[int, int]]]] = []
-        self.ids = 0
-
-    def teardown(self) -> None:
-        try:
-            self.both.read_broker()
-        finally:
-            self.around.client.flushall()
-            self.around.app.control.purge()
+class Machine(Example):
+    """The rules."""
 
     @invariant()
     def the_store_holds_what_the_model_says(self) -> None:
         self.both.compare()
-
-    # -- choosing -------------------------------------------------------------------------------
-
-    def some(self, which: int) -> ModelBatch:
-        batches = list(self.both.world.batches.values())
-        return batches[which % len(batches)]
-
-    def members(self) -> list[tuple[ModelBatch, int, Member]]:
-        """Those that are tasks."""
-        batches = self.both.world.batches.values()
-        return [(b, i, m) for b in batches for i, m in enumerate(b.members) if not m.is_batch]
-
-    def unfinished(self) -> list[tuple[ModelBatch, int, Member]]:
-        return [place for place in self.members() if place[2].state is not State.SUCCEEDED]
-
-    def new_ids(self, count: int, *, uuids: bool = True) -> list[str]:
-        self.ids += count
-        numbers = range(self.ids - count, self.ids)
-        return [f"{n:08x}-0000-4000-8000-000000000000" if uuids else f"task {n} ☃" for n in numbers]
-
-    @property
-    def has_batches(self) -> bool:
-        return bool(self.both.world.batches)
-
-    def say(self, batch: ModelBatch, index: int, state: State, **more: object) -> None:
-        """Report what became of one run of a member. Every third one's arguments are not JSON."""
-        task_id = batch.members[index].task_id
-        report = Report(index=index, task_id=task_id, state=state, sendable=index % 3 < 2, **more)
-        self.both.report(batch.bid, report)
-        self.reported.append((batch.bid, report))
 
     # -- batches and members --------------------------------------------------------------------
 
@@ -237,9 +189,6 @@ class Machine(RuleBasedStateMachine):
 
     # -- families -------------------------------------------------------------------------------
 
-    def children(self) -> list[ModelBatch]:
-        return [b for b in self.both.world.batches.values() if b.parent and b.tellings]
-
     @precondition(lambda self: self.children())
     @rule(which=SMALL)
     def tell(self, which: int) -> None:
@@ -285,8 +234,13 @@ class Machine(RuleBasedStateMachine):
 
     # -- time, and the sweeper ------------------------------------------------------------------
 
-    @rule(late=st.booleans())
-    def sweep(self, late: bool) -> None:
+    @rule(late=st.booleans(), arrived=st.booleans())
+    def sweep(self, late: bool, arrived: bool) -> None:
+        """Perhaps all leases are over by then, and all deliveries have arrived."""
+        for batch in self.both.world.batches.values() if arrived else ():
+            for entry, delivery in batch.outbox.items():
+                if entry != PARENT and delivery.open:
+                    self.both.settle(batch.bid, entry, "delivered", 0)
         if late:
             self.both.let_time_come()
         self.both.sweep()

@@ -58,6 +58,7 @@ def run(around: Surroundings, steps: list[Step]) -> Both:
         else:
             both.seal(bid)
         both.compare()
+    both.compare_readings()
     around.client.unlink(*both.store.keys.of_batch(bid))
     return both
 

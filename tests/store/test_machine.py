@@ -11,7 +11,7 @@ from machine import Machine
 EXAMPLES, STEPS = 2000, 60
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(3600)
 def test_whatever_is_done_to_batches_the_store_does_what_the_model_does(around: Surroundings) -> None:
     machine = type("Machine", (Machine,), {"around": around})
     run_state_machine_as_test(

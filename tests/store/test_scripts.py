@@ -458,6 +458,18 @@ def test_a_failed_attempt_is_due_again_whichever_comes_first(store: Store, order
     assert outbox(store)["complete:0"] == "published 2"
 
 
+@pytest.mark.parametrize("happened", ["due", "postponed"])
+def test_what_is_said_late_of_an_earlier_attempt_does_not_send_the_present_one_again(
+    store: Store, happened: str
+) -> None:
+    open_batch(store)
+    store.seal_batch(BID)
+    for word, attempt in (("published", 1), ("due", 1), ("published", 2)):
+        store.settle_delivery(BID, "complete:0", word, attempt, delay_seconds=100)
+    assert store.settle_delivery(BID, "complete:0", happened, 1, delay_seconds=100) == "repeated"
+    assert outbox(store)["complete:0"] == "published 2"
+
+
 def test_given_up_is_final_but_for_a_delivery_that_arrived(store: Store) -> None:
     open_batch(store)
     store.seal_batch(BID)

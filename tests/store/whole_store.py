@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,22 +15,17 @@ from redis.exceptions import NoScriptError
 
 from celery_batches_notify.model import State
 from celery_batches_notify.store.keys import PARTS
-from celery_batches_notify.store.reading import Snapshot, pack_id, parse_time
+from celery_batches_notify.store.reading import Snapshot, pack_id
 
 LIVES = {"running": 60_000, "success": 30_000, "dead": 90_000}
 AGED_MS = 9_000
 MARK = "machine-mark"
-DUMP = Path(__file__).with_name("dump.lua")
+DUMP = f"""
+local MARK, PARTS = '{MARK}', {{{", ".join(f"'{part}'" for part in PARTS)}}}
+{Path(__file__).with_name("dump.lua").read_text()}
+"""
 
 Held = dict[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What some batches hold, and one of them as the store's own readers get it."""
-
-    held: dict[str, Held]
-    snapshot: Snapshot | None
 
 
 class WatchingClient(Redis):
@@ -41,10 +35,9 @@ class WatchingClient(Redis):
     """
 
     bids: Sequence[str] = ()
-    chosen: str = ""
     marks: int = 0
     _dump_sha = ""
-    _reading: Reading | None = None
+    _reading: dict[str, Held] | None = None
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         self._reading = None
@@ -61,34 +54,19 @@ class WatchingClient(Redis):
         self._reading = None
         return super().pipeline(*args, **options)
 
-    def read(self) -> Reading:
-        """What there is now."""
+    def read(self) -> dict[str, Held]:
+        """What there is now, by bid."""
         while self._reading is None:
-            self._dump_sha = super().execute_command("SCRIPT LOAD", DUMP.read_bytes())
+            self._dump_sha = super().execute_command("SCRIPT LOAD", DUMP)
             self._read_behind(super().pipeline(transaction=False))
         return self._reading
 
     def _read_behind(self, pipe: Any) -> list[Any]:
-        bids, key = self.bids, f"batches:{{{self.chosen}}}"
-        pipe.evalsha(self._dump_sha, 0, MARK, len(PARTS), *PARTS, *bids)
-        pipe.time()
-        pipe.pttl(key)
-        for part in ("", ":outbox", ":failures"):
-            pipe.hgetall(key + part)
-        pipe.hlen(f"{key}:children")
-        *answers, dump, clock, ttl, batch, outbox, failures, children = pipe.execute(raise_on_error=False)
+        bids = self.bids
+        pipe.evalsha(self._dump_sha, 0, *bids)
+        *answers, dump = pipe.execute(raise_on_error=False)
         if not isinstance(dump, Exception):
-            held = {bid: _parse(text) for bid, text in zip(bids, dump, strict=True)}
-            snapshot = Snapshot(
-                bid=self.chosen,
-                batch=batch,
-                outbox=outbox,
-                failures=failures,
-                children=children,
-                now=parse_time(clock),
-                ttl=timedelta(milliseconds=ttl),
-            )
-            self._reading = Reading(held, snapshot if batch else None)
+            self._reading = {bid: _parse(text) for bid, text in zip(bids, dump, strict=True)}
             self.marks += 1
         elif not isinstance(dump, NoScriptError):
             raise dump
@@ -162,6 +140,23 @@ def expected(batch: ModelBatch, *, live: bool, listed: bool) -> Held:
         "listed": str(int(listed)),
     }
     return held | {f"unsendable:{why}": str(n) for why, n in batch.unsendable.items()}
+
+
+def snapshot_of(bid: str, held: Held) -> Snapshot:
+    """What the store's own readers would get."""
+    deliveries = [pair.partition("=") for pair in held["outbox"].split()]
+    return Snapshot(
+        bid=bid,
+        batch={name.encode(): value.encode() for name, value in held.items()},
+        outbox={
+            entry.encode(): value.rpartition(",")[0].replace(",", " ").encode()
+            for entry, _, value in deliveries
+        },
+        failures={},
+        children=int(held["children"]),
+        now=datetime.now(UTC),
+        ttl=timedelta(seconds=1),
+    )
 
 
 def differences(batch: ModelBatch, held: Held, **lists: bool) -> dict[str, tuple[str, str]]:

@@ -14,6 +14,7 @@ if not state then return {'unknown'} end
 if entry == 'parent:0' and attempt ~= attempts then return {'repeated'} end
 local open = state == 'due' or state == 'published'
 if state == happened and happened ~= 'due' or not open and happened ~= 'delivered' then return {'repeated'} end
+if (happened == 'due' or happened == 'postponed') and attempt > 0 and attempt < attempts then return {'repeated'} end
 if happened == 'published' and attempt <= attempts then return {'repeated'} end
 if happened == 'due' and state == 'due' and attempt <= attempts then return {'repeated'} end
 if happened == 'postponed' and state == 'due' then return {'repeated'} end
