@@ -76,12 +76,12 @@ class Both(Compared):
         self._same(self.store.mark_death(bid), "marked" if bid in self.world.batches else "gone", due)
 
     def remove(self, bid: str, *, deleted: bool) -> None:
-        """Delete it, or let it expire: then the lists still name it."""
+        """Delete it alone, or let it expire: then the lists still name it."""
+        assert self.store.client.unlink(*self.store.keys.of_batch(bid))
         if deleted:
-            assert self.store.delete_batch(bid)
+            self.store.lists.remove_batch(bid)
             self.world.delete(bid)
         else:
-            self.store.client.unlink(*self.store.keys.of_batch(bid))
             self.world.expire(bid)
         self.gone.append(bid)
         self.touch(bid)
@@ -169,7 +169,7 @@ class Both(Compared):
         batches = list(self.store.walk_live())
         self.world.sweep([batch.bid for batch in batches])
         for batch in batches:
-            self.around.sweeper._look_after(batch)
+            self.around.sweeper.look_after(batch)
 
     def read_broker(self) -> list[str]:
         """The ids of all that was sent, in the order in which it was."""
