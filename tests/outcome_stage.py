@@ -70,12 +70,17 @@ class Stage:
         self.pubsub.get_message(timeout=1)
         shared = [row for row in self.rows if row.scene == "shared"]
         others = [row for row in self.rows if row.scene != "shared"]
-        with self._worker("shared", "shared"), ThreadPoolExecutor() as threads:
+        shared.sort(key=lambda row: row.act != "revoke")  # a worker that is busy hears of it too late
+        queue = f"shared-{self.pool}"
+        with self._worker("shared", queue), ThreadPoolExecutor() as threads:
             harm = threads.submit(self._play_harmful, others)
             for row in shared:
-                self._launch(row, "shared", "shared")
+                self._launch(row, "shared", queue)
+                if row.act == "revoke":
+                    self._revoke(row, queue)
             for row in shared:
-                getattr(self, f"_{row.act}", self._nothing)(row, "shared")
+                if row.act not in ("", "revoke"):
+                    getattr(self, f"_{row.act}")(row, queue)
             self._wait_for(shared)
             harm.result()
             time.sleep(SETTLE_SECONDS)
@@ -148,9 +153,6 @@ class Stage:
         options = {**row.options, "queue": f"{PARKED}-{row.name}" if row.act in MEDDLING else queue}
         (result,) = batch.add(app.signature(row.task, row.args, **options))
         self.ids[row.name] = result.id
-
-    def _nothing(self, row: Row, queue: str) -> None:
-        """Let it run."""
 
     def _revoke(self, row: Row, queue: str) -> None:
         """Let the worker know of it before it gets the message."""
