@@ -68,6 +68,9 @@ class Example(RuleBasedStateMachine):
     def children(self) -> list[ModelBatch]:
         return [b for b in self.both.world.batches.values() if b.parent and b.tellings]
 
+    def parents(self) -> list[ModelBatch]:
+        return [b for b in self.both.world.batches.values() if any(m.is_batch for m in b.members)]
+
 
 def callbacks_of(ids: list[str]) -> list[str]:
     """Those of callbacks; members are sent again in any order."""

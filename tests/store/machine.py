@@ -22,7 +22,7 @@ SMALL = st.integers(0, 11)
 SELDOM = st.integers(0, 3).map(lambda n: n == 1)
 KINDS = st.integers(0, 2)
 HAPPENED = st.sampled_from(["published", "delivered", "due", "postponed", "given_up", "skipped"])
-EVENTS = st.sampled_from(["cancel", "progress", "death", "complete", "finish", "success"])
+HOUSEKEEPING = ["claim", "claim late", "age", "retire", "forget scripts"]
 ENDS = st.sampled_from([State.SUCCEEDED, State.FAILING, State.DEAD, State.DEAD])
 REASONS = st.sampled_from(["failed", "failed", "failed", "revoked", "cancelled"])
 ADDERS = st.sampled_from(["owner", "owner", "other"])
@@ -170,11 +170,11 @@ class Machine(Example):
     @rule(which=SMALL, happened=HAPPENED, step=st.integers(-1, 1))
     def settle(self, which: int, happened: str, step: int) -> None:
         """An attempt ends: the present one, the next, one of before; or whichever is the present one."""
-        entries = [(b, e) for b in self.both.world.batches.values() for e in b.outbox if e != PARENT]
-        if entries:
-            batch, entry = entries[which % len(entries)]
-            attempt = max(batch.outbox[entry].attempts + step, int(happened == "postponed"))
-            self.both.settle(batch.bid, entry, happened, attempt)
+        entries = [(b, e) for b in self.both.world.batches.values() for e in b.outbox]
+        batch, entry = entries[which % len(entries)]
+        happened = "delivered" if entry == PARENT else happened
+        attempt = max(batch.outbox[entry].attempts + step, int(happened == "postponed"))
+        self.both.settle(batch.bid, entry, happened, attempt)
 
     @precondition(lambda self: any(b.open_deliveries for b in self.both.world.batches.values()))
     @rule(which=SMALL, arrive=st.booleans())
@@ -186,6 +186,19 @@ class Machine(Example):
         for entry, delivery in batch.outbox.items():
             if arrive and entry != PARENT and delivery.open:
                 self.both.settle(batch.bid, entry, "delivered", 0)
+
+    @precondition(lambda self: any(b.outbox for b in self.both.world.batches.values()))
+    @rule(which=SMALL, published=st.booleans())
+    def redeliver(self, which: int, published: bool) -> None:
+        """Ask for an event once more, whether its callbacks have left, are waiting, or neither."""
+        batches = [b for b in self.both.world.batches.values() if b.outbox]
+        batch = batches[which % len(batches)]
+        event = list(batch.outbox)[which % len(batch.outbox)].partition(":")[0]
+        if published and event != "parent":
+            self.both.publish(
+                batch.bid, [e for e, d in batch.outbox.items() if d.state == "due" and e != PARENT]
+            )
+        self.both.redeliver(batch.bid, "stall" if event == "parent" else event)
 
     # -- families -------------------------------------------------------------------------------
 
@@ -205,12 +218,12 @@ class Machine(Example):
     def tell_late(self, which: int) -> None:
         self.both.tell_late(self.read[which % len(self.read)])
 
-    @precondition(lambda self: any(c.died for c in self.children()))
-    @rule()
-    def tell_half(self) -> None:
-        """A process dies between the two scripts that tell a parent of a death."""
-        child = next(c for c in self.children() if c.died)
-        self.both.mark_death(child.parent or "")
+    @precondition(lambda self: self.parents())
+    @rule(which=SMALL, really=SELDOM)
+    def tell_half(self, which: int, really: bool) -> None:
+        """A death somewhere below is told, and the process dies before it tells the rest."""
+        if really:
+            self.both.mark_death(self.parents()[which % len(self.parents())].bid)
 
     # -- another round --------------------------------------------------------------------------
 
@@ -246,16 +259,17 @@ class Machine(Example):
         self.both.sweep()
 
     @precondition(lambda self: self.has_batches)
-    @rule(which=SMALL, what=st.sampled_from(["claim", "claim", "age", "redeliver", "forget"]), event=EVENTS)
-    def keep_house(self, which: int, what: str, event: str) -> None:
+    @rule(which=SMALL, what=st.sampled_from(HOUSEKEEPING))
+    def keep_house(self, which: int, what: str) -> None:
         bid = self.some(which).bid
-        if what == "claim":
+        if what == "claim late":
             self.both.let_time_come()
+        if what.startswith("claim"):
             self.both.claim_deliveries(bid)
+        elif what == "retire":
+            self.both.retire(which)
         elif what == "age":
             self.both.age(bid, AGED_MS)
-        elif what == "redeliver":
-            self.both.redeliver(bid, event)
         else:
             self.around.store.client.script_flush()
 

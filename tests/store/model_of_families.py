@@ -95,6 +95,11 @@ class World:
                 for due in told:
                     self.publish(batch.parent, [(e, 0) for e in due])
 
+    def retire(self, bid: str) -> None:
+        if self.batches[bid].over:
+            self.batches[bid].retired = True
+            self.live.discard(bid)
+
     def sweep(self, order: Sequence[str]) -> None:
         """Look after the live batches in this order, as they are when the list is read."""
         self.live &= self.batches.keys()
@@ -107,8 +112,7 @@ class World:
                     self.sent += [batch.members[index].task_id for index, _ in left]
                     batch.confirm_retries(left, done=False)
                 batch.confirm_retries([], done=True)
-            if over and batch.over:
-                batch.retired = True
-                self.live.discard(batch.bid)
-            elif not over and has_due and (claims := batch.claim_deliveries()):
+            if over:
+                self.retire(batch.bid)
+            elif has_due and (claims := batch.claim_deliveries()):
                 self.publish(batch.bid, claims)
