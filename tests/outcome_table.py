@@ -146,6 +146,7 @@ TIME_LIMITS = (
         options={"time_limit": 1},
         scene="lost",
         pools=dict(NOBODY),
+        older={"gevent": HELD},
     ),
 )
 
