@@ -38,7 +38,7 @@ def unserialisable() -> object:
 
 def succeed_at(self, attempt: int) -> int:
     if self.request.retries + 1 < attempt:
-        raise self.retry(exc=RuntimeError(f"attempt {self.request.retries + 1}"), countdown=0.05)
+        raise self.retry(exc=RuntimeError(f"attempt {self.request.retries + 1}"), countdown=0.5)
     return attempt
 
 
@@ -93,7 +93,7 @@ def watch_cancel(seconds: float) -> None:
 
 OPTIONS = {
     "succeed_at": {"bind": True, "max_retries": 3},
-    "fail_twice": {"autoretry_for": (KeyError,), "max_retries": 1, "default_retry_delay": 0.05},
+    "fail_twice": {"autoretry_for": (KeyError,), "max_retries": 1, "default_retry_delay": 0.5},
     "unserialisable": {"ignore_result": False},
 }
 
