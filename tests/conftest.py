@@ -8,6 +8,7 @@ from uuid import uuid4
 import pytest
 from celery import Celery
 from redis import Redis
+from servers import close_store
 
 from celery_batches_notify import Batches
 from celery_batches_notify.demo.valkey import embedded_server
@@ -48,13 +49,6 @@ def make_app(redis: Redis, server_url: str) -> Iterator[Callable[..., Celery]]:
     for app in made:
         app.close()
         close_store(app)
-
-
-def close_store(app: Celery) -> None:
-    """Give the store's connections back, so that no test leaves a socket open."""
-    engine = app._batches_engine.engine
-    if "client" in engine.store.__dict__:
-        engine.store.client.close()
 
 
 @pytest.fixture

@@ -15,10 +15,9 @@ from uuid import uuid4
 
 import celery
 from celery import Celery
-from conftest import close_store
 from outcome_expect import HELD, Expect, NotHere, Row
 from redis import Redis
-from servers import running_worker, wait_until
+from servers import close_store, running_worker, wait_until
 
 from celery_batches_notify import Batch, Batches
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from celery import Celery
 
 from celery_batches_notify.demo.valkey import run_until_we_end
 
@@ -69,3 +70,10 @@ def running_worker(
 def rabbitmq_url() -> str | None:
     """The RabbitMQ that the machine offers for tests, or None."""
     return os.environ.get("BATCHES_TESTS_RABBITMQ_URL")
+
+
+def close_store(app: Celery) -> None:
+    """Give the store's connections back, so that no test leaves a socket open."""
+    engine = app._batches_engine.engine
+    if "client" in engine.store.__dict__:
+        engine.store.client.close()

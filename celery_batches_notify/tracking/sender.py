@@ -98,10 +98,11 @@ class Sender:
             message = mark_message(name, message, found.member, replaced=found.replaced)
             with successors.noting(running.request, name, found):
                 return self.send(producer, name, message, **options)
-        if running is None and task_id in self.held:  # the main process sends a lost member again
-            return self.send(producer, name, message, **options)
+        block = open_block(self._app)
+        if running is None and block is None and task_id in self.held:
+            return self.send(producer, name, message, **options)  # the main process sends a lost member again
         _strip(message.headers)
-        if block := open_block(self._app):
+        if block is not None:
             block.collect(self._snapshot(task_id, name, message, options))
             return None
         return self.send(producer, name, message, **options)
