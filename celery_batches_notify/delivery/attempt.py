@@ -18,7 +18,7 @@ from celery_batches_notify.notifiers.base import Notifier, hide_secrets
 from celery_batches_notify.notifiers.escaping import one_line
 from celery_batches_notify.notifiers.registry import Registry
 from celery_batches_notify.settings import Settings
-from celery_batches_notify.store.reading import Snapshot, parse_callbacks, parse_status
+from celery_batches_notify.store.reading import Snapshot, parse_deliverable, parse_status
 from celery_batches_notify.store.store import Store
 
 MINUTE, HOUR = 60, 60 * 60
@@ -56,7 +56,7 @@ class Attempts:
         state, attempts = _read_entry(snapshot, entry)
         if state not in ("due", "published"):
             return f"already {state}"
-        declared = {f"{d['event']}:{d['n']}": d for d in parse_callbacks(snapshot.batch)}[entry]
+        declared = parse_deliverable(snapshot.batch)[entry]
         notification = Notification(
             id=callback_id(bid, entry),
             event=declared["event"],

@@ -27,7 +27,7 @@ from celery_batches_notify.errors import NoSuchBatch
 from celery_batches_notify.model import BatchStatus
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.deliveries import Claim
-from celery_batches_notify.store.reading import Snapshot, parse_callbacks, parse_status
+from celery_batches_notify.store.reading import Snapshot, parse_deliverable, parse_status
 from celery_batches_notify.store.store import Store
 
 DELIVER_TASK = "celery_batches_notify.deliver"
@@ -69,7 +69,7 @@ class Publisher:
         except NoSuchBatch:
             return
         status = parse_status(snapshot, self._settings.stall_after)
-        declared = {f"{d['event']}:{d['n']}": d for d in parse_callbacks(snapshot.batch)}
+        declared = parse_deliverable(snapshot.batch)
         queue = snapshot.batch.get(b"callback_queue", b"").decode() or self._settings.callback_queue
         for claim in claims:
             if claim.entry == PARENT:
@@ -98,16 +98,15 @@ class Publisher:
 
     def _tell_parent(self, snapshot: Snapshot, status: BatchStatus) -> None:
         """Report a child to its parent, and publish what that makes due there, and so on upwards."""
-        telling = int(snapshot.batch.get(b"tellings", b"0"))
-        index = int(snapshot.batch.get(b"parent_index", b"0"))
         if status.parent_bid is None:
             return
+        telling = int(snapshot.batch.get(b"tellings", b"0"))
+        index = int(snapshot.batch.get(b"parent_index", b"0"))
         told = tell_parent(self._store, status, index, telling, died=b"died" in snapshot.batch)
         self._store.settle_delivery(status.bid, PARENT, "delivered", telling)
         for recorded in told:
             if recorded.due:
-                due = [Claim(entry=entry, attempts=0) for entry in recorded.due]
-                self.publish_due(status.parent_bid, due)
+                self.publish_due(status.parent_bid, recorded.claims)
 
     def _publish(self, entry: str, declared: Declared, status: BatchStatus, queue: str | None) -> str:
         options: dict[str, Any] = {"task_id": callback_id(status.bid, entry)}

@@ -190,6 +190,11 @@ def parse_attempts(stored: Sequence[Any]) -> list[DeliveryAttempt]:
     return [DeliveryAttempt(**json.loads(record), at=_from_ms(int(at))) for at, _, record in lines]
 
 
+def parse_deliverable(batch: Hash) -> dict[str, dict[str, Any]]:
+    """Read what was declared with `on()`, by its place in the outbox."""
+    return {f"{d['event']}:{d['n']}": d for d in parse_callbacks(batch)}
+
+
 def parse_time(clock: Sequence[int]) -> datetime:
     """Read the answer of Redis' TIME."""
     return datetime.fromtimestamp(clock[0], UTC) + timedelta(microseconds=clock[1])

@@ -18,7 +18,7 @@ from celery_batches_notify.model import (
 )
 from celery_batches_notify.store import reading
 from celery_batches_notify.store.connection import store_errors
-from celery_batches_notify.store.deliveries import DeliveryStore
+from celery_batches_notify.store.deliveries import Claim, DeliveryStore
 from celery_batches_notify.store.keys import channel
 from celery_batches_notify.store.lists import LiveBatch
 from celery_batches_notify.store.members import MemberStore
@@ -37,6 +37,11 @@ class Recorded:
 
     word: str
     due: Sequence[str] = ()
+
+    @property
+    def claims(self) -> list[Claim]:
+        """These deliveries, taken for their first publish: they are leased to whoever made them due."""
+        return [Claim(entry=entry, attempts=0) for entry in self.due]
 
 
 class Store(DeliveryStore, RetryStore, MemberStore):

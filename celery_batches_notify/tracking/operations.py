@@ -17,7 +17,7 @@ from celery_batches_notify.tracking.engine import Engine
 def publish_recorded(engine: Engine, bid: str, recorded: Recorded) -> None:
     """Publish what a script has made due."""
     if recorded.due:
-        engine.publisher.publish_due(bid, [Claim(entry=entry, attempts=0) for entry in recorded.due])
+        engine.publisher.publish_due(bid, recorded.claims)
 
 
 def cancel_batch(engine: Engine, bid: str, *, terminate: bool) -> None:

@@ -9,7 +9,6 @@ import time
 from celery_batches_notify.delivery.outgoing import Outgoing
 from celery_batches_notify.errors import SchemaTooNew, StoreUnavailable
 from celery_batches_notify.model import DeliveryAttempt, Membership, Outcome
-from celery_batches_notify.store.deliveries import Claim
 from celery_batches_notify.store.store import Recorded, Store
 from celery_batches_notify.tracking.headers import DeliveryRef
 
@@ -39,7 +38,7 @@ class Reporter:
         if recorded.word not in _EXPECTED:
             logger.warning("batch outcome changes nothing: %s", recorded.word, extra=fields)
         if recorded.due:
-            self._outgoing.submit(member.bid, [Claim(entry=entry, attempts=0) for entry in recorded.due])
+            self._outgoing.submit(member.bid, recorded.claims)
 
     def settle(
         self,

@@ -9,7 +9,6 @@ from celery_batches_notify.delivery.publisher import Publisher
 from celery_batches_notify.errors import BatchesError, StoreUnavailable
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.connection import store_errors
-from celery_batches_notify.store.deliveries import Claim
 from celery_batches_notify.store.lists import LiveBatch
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.tracking.resend import Resender, resend_left
@@ -60,8 +59,7 @@ class Sweeper:
         if batch.parent_bid:
             self._store.renew_batch(batch.parent_bid)
         if batch.watch_due:
-            due = self._store.check_watches(batch.bid).due
-            self._publisher.publish_due(batch.bid, [Claim(entry=entry, attempts=0) for entry in due])
+            self._publisher.publish_due(batch.bid, self._store.check_watches(batch.bid).claims)
         if batch.resend_due:
             resend_left(self._store, self._resender, batch.bid)
         if batch.ended:
