@@ -32,7 +32,7 @@ def send_sample(app: Celery, channel: str, options: Sequence[str]) -> str:
     engine = find_engine(app)
     notifier = engine.registry.build(channel, read_options(options), stored=False)
     notification = Notification(
-        id=f"cb_{BID}_complete_{int(time.time())}",
+        id=f"cb_{BID}_complete_{time.time_ns()}",
         event=Event.COMPLETE,
         status=sample_status(datetime.now(UTC)),
         url=engine.settings.page_of(BID),
