@@ -146,8 +146,8 @@ def test_nothing_that_batches_do_is_denied(server: str, make: Callable[..., Cele
         engine.engine.store.ask_host("example.com", 1)
         list(parent.follow()) if parent.seal() else None
         assert parent.delete()
-        denied = admin.execute_command("ACL", "LOG")
-    assert not denied
+        denied = {entry["object"] for entry in admin.acl_log()}
+    assert denied <= {"client"}, "redis-py tells its name, which Redis 6.2 counts among what is dangerous"
 
 
 def test_one_tenant_neither_reads_nor_changes_nor_sweeps_anothers_batches(

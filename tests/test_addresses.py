@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from celery import Celery
+from topologies import HAS_CLUSTER
 
 from celery_batches_notify import ConfigurationError
 from celery_batches_notify.addresses import show_address, split_addresses
@@ -72,13 +73,19 @@ def test_what_does_not_go_together_names_the_mend_and_no_secret(
     assert "hunter2" not in str(told.value)
 
 
+@pytest.mark.skipif(HAS_CLUSTER, reason="only an old redis-py lacks it")
+def test_a_cluster_with_an_old_redis_py_says_what_to_upgrade() -> None:
+    with pytest.raises(ConfigurationError, match="needs redis-py 6"):
+        Store(settings("redis://h", CLUSTER)).client.ping()
+
+
 @pytest.mark.parametrize(
     ("url", "options"),
     [
         ("redis://h", {"passwort": "hunter2"}),
         ("sentinel://h", MASTER | {"passwort": "hunter2"}),
         ("sentinel://h", MASTER | {"sentinel_kwargs": {"passwort": "hunter2"}}),
-        ("redis://127.0.0.1:1", CLUSTER | {"passwort": "hunter2"}),
+        *([("redis://127.0.0.1:1", CLUSTER | {"passwort": "hunter2"})] if HAS_CLUSTER else []),
     ],
 )
 def test_an_option_that_redis_py_does_not_know_is_named(url: str, options: dict[str, Any]) -> None:

@@ -17,12 +17,25 @@ from proj_tasks import declare_tasks
 from redis import Redis
 from redis.cluster import key_slot
 from servers import running_worker, wait_until
-from topologies import PASSWORD, Guarded, Node, cluster, migrating, owner_of, sentinel, tls, unix_socket
+from topologies import (
+    HAS_CLUSTER,
+    PASSWORD,
+    Guarded,
+    Node,
+    cluster,
+    migrating,
+    owner_of,
+    sentinel,
+    tls,
+    unix_socket,
+)
 
 from celery_batches_notify import Batch, Batches, NoSuchBatch, StoreUnavailable
 from celery_batches_notify.model import BatchStatus, Membership, Outcome, State
+from celery_batches_notify.store.checks import check_store
 
-FORMS = ("cluster", "sentinel", "tls", "socket")
+SCHEMES = {"cluster": "redis:", "sentinel": "sentinel:", "tls": "rediss:", "socket": "unix:"}
+FORMS = tuple(SCHEMES)
 
 
 @dataclass(kw_only=True)
@@ -302,12 +315,14 @@ def reads(batch: Batch) -> bool:
         return False
 
 
+@pytest.mark.skipif(not HAS_CLUSTER, reason="this redis-py has no Cluster that batches can use")
 def test_a_cluster_that_is_away_is_a_store_that_is_away(server_url: str) -> None:
     away = Form(url="redis://127.0.0.1:1;redis://127.0.0.1:2", options={"cluster": True})
     with app_in(away) as app, pytest.raises(StoreUnavailable, match="does not answer"):
         Batch.get("0123456789", app=app)
 
 
+@pytest.mark.skipif(not HAS_CLUSTER, reason="this redis-py has no Cluster that batches can use")
 def test_a_plain_server_asked_as_a_cluster_says_what_to_take_out(server_url: str) -> None:
     plain = Form(url=server_url, options={"cluster": True})
     with app_in(plain) as app, pytest.raises(StoreUnavailable, match='take "cluster" out'):
@@ -354,3 +369,14 @@ def test_the_password_may_stand_in_the_url_of_the_first_sentinel(sentinel_form: 
     url = sentinel_form.url.replace("://", f"://:{quote(PASSWORD, safe='')}@", 1)
     with app_in(Form(url=url, options={"master_name": "mymaster"})) as app:
         assert list(Batch.all(app=app)) is not None
+
+
+# -- what workers check at their start ---------------------------------------------------------------
+
+
+def test_the_start_up_checks_say_of_each_store_what_is_so(store_form: Form) -> None:
+    expected = {"sentinel": {"replicas"}, "socket": {"persistence"}, "tls": {"persistence"}}
+    with app_in(store_form) as app:
+        found = {finding.subject for finding in check_store(app._batches_engine.engine.store)}
+    (kind,) = [name for name in FORMS if store_form.url.startswith(SCHEMES[name])]
+    assert found == expected.get(kind, set())

@@ -230,6 +230,13 @@ def open_one(app: Celery) -> Batch:
     return Batch("parent", keep_open=True, app=app)
 
 
+def test_the_subjects_of_the_start_up_checks_are_those_of_the_page() -> None:
+    modules = (ROOT / "celery_batches_notify").glob("*/*checks.py")
+    code = "".join(path.read_text("utf-8") for path in modules)
+    subjects = set(re.findall(r'_(?:warning|error)\(\s*"([a-z ]+)"', code))
+    assert sorted(first_codes("how-to/run-in-production.md", "subject")) == sorted(subjects)
+
+
 # -- the worked example ---------------------------------------------------------------------------
 
 
