@@ -53,6 +53,10 @@ class StoreUnavailable(BatchesError):
     """The Redis that holds the batches cannot be used just now; the text says why. Try again."""
 
 
+class StoreRefused(StoreUnavailable):
+    """The store is there, but what it holds of this batch is damaged; delete the batch, or wait for its end."""
+
+
 class SchemaTooNew(BatchesError):
     """The batch was stored by a newer version of this package; upgrade this process."""
 
