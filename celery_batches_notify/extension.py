@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from celery import Celery, bootsteps, signals
-from kombu.utils.url import maybe_sanitize_url
 
+from celery_batches_notify.addresses import show_address
 from celery_batches_notify.delivery.attempt import Attempts, register_deliver_task
 from celery_batches_notify.delivery.outgoing import Outgoing
 from celery_batches_notify.delivery.publisher import Publisher
@@ -180,7 +180,7 @@ def warn_about_store(store: Store) -> None:
 
 
 def _tell_about(app: Celery, settings: Settings) -> None:
-    where, source = maybe_sanitize_url(settings.backend_url), settings.backend_source
+    where, source = show_address(settings.backend_url), settings.backend_source
     level = logging.WARNING if source == "broker_url" else logging.INFO
     logger.log(level, "batches live in %s (from %s)", where, source)
     for unknown in find_unknown_settings(app):

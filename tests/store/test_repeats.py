@@ -81,6 +81,7 @@ CALLS: dict[str, tuple[Call, Call]] = {
     ),
     "retire_batch": (end, retire),
     "revive_batch": (end, lambda s: s._run(s.scripts.revive_batch, BID)),
+    "put_on_list": (lambda _: None, lambda s: s.lists.add_live(BID)),
     "drop_live": (
         end,
         lambda s: s.lists.drop_live(next(iter(s.walk_live()))) if list(s.walk_live()) else None,
