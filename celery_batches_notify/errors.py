@@ -54,7 +54,7 @@ class StoreUnavailable(BatchesError):
 
 
 class StoreRefused(StoreUnavailable):
-    """The store is there, but what it holds of this batch is damaged; delete the batch, or wait for its end."""
+    """What the store holds of this batch is damaged, other batches are not; delete the batch."""
 
 
 class SchemaTooNew(BatchesError):

@@ -31,7 +31,7 @@ class Outgoing:
         self._waiting: queue.Queue[tuple[str, Sequence[Claim]] | None] = queue.Queue()
 
     def submit(self, bid: str, claims: Sequence[Claim]) -> None:
-        """Publish these deliveries soon; return at once. Where too many wait, they are left to the sweeper."""
+        """Publish these deliveries soon; return at once. If too many wait, they are left to the sweeper."""
         with self._lock:
             if self._waiting.qsize() >= WAITING_AT_MOST:
                 logger.info("batch callbacks left to the sweeper", extra={"bid": bid})

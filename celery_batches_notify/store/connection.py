@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
 from redis import Redis
 from redis import cluster as redis_cluster
-from redis.backoff import ExponentialBackoff
+from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
 from redis.connection import parse_url
 from redis.exceptions import (
@@ -17,6 +18,7 @@ from redis.exceptions import (
     NoPermissionError,
     RedisClusterException,
     RedisError,
+    ResponseError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -24,20 +26,24 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from celery_batches_notify.addresses import SENTINEL_OPTIONS, show_address, split_addresses
-from celery_batches_notify.errors import ConfigurationError, StoreUnavailable
+from celery_batches_notify.errors import ConfigurationError, StoreRefused, StoreUnavailable
 from celery_batches_notify.settings import Settings
 
 # A task's time limit goes on while its outcome is reported: one call must not hold it for long.
 CONNECT_TIMEOUT_SECONDS = 2
 REPLY_TIMEOUT_SECONDS = 2
 RETRIES = 1
+HURRIED_SECONDS = 0.5
 SENTINEL_PORT = 26379
+# What a script stumbles over in the keys of its batch. Whatever else is refused is refused to every batch.
+_DAMAGE = re.compile(r"WRONGTYPE|attempt to |bad argument|is not an? (integer|valid float)")
 
 
-def connect(settings: Settings) -> Redis:
+def connect(settings: Settings, *, hurried: bool = False) -> Redis:
     """Make the client for these settings; only that of a Cluster asks for its nodes at once.
 
-    Every script is safe to repeat, so a lost reply is asked for again at once. A Cluster's client takes the
+    Every script is safe to repeat, so a lost reply is asked for again at once; not where whoever asks is
+    `hurried`, who does not wait for long either. A Cluster's client takes the
     calls that a plain one takes, but for pipelines over several slots and of `TIME`.
 
     Raises:
@@ -45,6 +51,10 @@ def connect(settings: Settings) -> Redis:
         StoreUnavailable: None of a Cluster's nodes can be asked.
     """
     options = {**settings.backend_options, "decode_responses": False}
+    if hurried:
+        options["retry"] = Retry(NoBackoff(), 0)
+        for name in ("socket_connect_timeout", "socket_timeout"):
+            options[name] = min(options.get(name) or HURRIED_SECONDS, HURRIED_SECONDS)
     try:
         if options.pop("cluster", False):
             with store_errors(settings):
@@ -88,7 +98,7 @@ def _connect_cluster(urls: list[str], options: dict[str, Any]) -> Redis:
             "a Redis Cluster needs redis-py 6.4 or newer, which Celery 5.6 and newer allow"
         )
     hosts, own = _parse(urls, 6379)
-    patience = _patience(**own, **options)
+    patience = _patience(**{**own, **options})
     del patience["retry_on_error"]  # the cluster's client tries again itself, on the node that is right then
     Redis(**{k: v for k, v in patience.items() if k in own or k.startswith(("socket_", "ssl"))})
     nodes = [ClusterNode(host, port) for host, port in hosts]  # type: ignore[no-untyped-call]
@@ -123,12 +133,15 @@ def store_errors(settings: Settings) -> Iterator[None]:
 
     Raises:
         StoreUnavailable: The store cannot be reached or refused the command.
+        StoreRefused: It refused this one, for what it holds of the batch is damaged.
     """
     try:
         yield
     except (RedisError, RedisClusterException) as exc:
         where = f"the batches' store at {show_address(settings.backend_url)}"
-        raise StoreUnavailable(f"{where} {_explain(settings, exc)}") from exc
+        damaged = isinstance(exc, ResponseError) and _DAMAGE.search(str(exc))
+        kind = StoreRefused if damaged else StoreUnavailable
+        raise kind(f"{where} {_explain(settings, exc)}") from exc
 
 
 def _explain(settings: Settings, exc: Exception) -> str:

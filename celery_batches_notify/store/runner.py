@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from redis import Redis
+from redis.exceptions import ResponseError
 
 from celery_batches_notify.errors import NoSuchBatch, SchemaTooNew
 from celery_batches_notify.settings import Settings
@@ -22,15 +23,21 @@ T = TypeVar("T")
 class Runner:
     """What every part of the store stands on."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, hurried: bool = False) -> None:
         self.settings = settings
+        self._hurried = hurried
         self.keys = Keys(settings.prefix)
         os.register_at_fork(after_in_child=_unless_gone(weakref.WeakMethod(self._begin_anew)))
 
     @property
     def client(self) -> Redis:
         """The connections: made at first use, safe to share between threads and over a fork."""
-        return self._kept("client", lambda: connect(self.settings))
+        return self._kept("client", lambda: connect(self.settings, hurried=self._hurried))
+
+    @property
+    def hurried(self) -> Self:
+        """The same, over connections that ask once and do not wait for long."""
+        return self._kept("hurried", lambda: type(self)(self.settings, hurried=True))
 
     @property
     def scripts(self) -> Scripts:
@@ -46,10 +53,17 @@ class Runner:
         """Give the connections back; the next use opens others."""
         if "client" in self.__dict__:
             close(self.client)
+        if "hurried" in self.__dict__:
+            self.hurried.close()
 
     def _answer(self, script: Script, bid: str, *args: Argument) -> list[Any]:
         with store_errors(self.settings):
-            answer = script(self.keys.of_batch(bid), [channel(bid), *args])
+            try:
+                answer = script(self.keys.of_batch(bid), [channel(bid), *args])
+            except ResponseError as exc:
+                if "READONLY" in str(exc):  # it was the master once: whoever is now, answers a new connection
+                    close(self.client)
+                raise
         if answer[0] == "newer":
             raise SchemaTooNew(
                 f"batch {bid} was stored by a newer celery-batches-notify: upgrade this process"

@@ -1,4 +1,4 @@
-"""Reporting: an outcome is told to the store until it is counted, within a time limit, and else kept on disk."""
+"""Reporting: an outcome is told to the store until it is counted, within a time limit, or else spooled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The spool: lines on this host's disk that all processes append to and any worker takes, none of them lost."""
+"""The spool: lines on this host's disk, which all processes append to and any worker takes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
+from celery_batches_notify.addresses import split_addresses
 from celery_batches_notify.settings import Settings
 
 LINE_AT_MOST = 4 * 1024 * 1024
@@ -28,9 +29,9 @@ _WHICH = ("db", "host", "master_name", "path", "port", "service_name")
 
 def spool_of(settings: Settings) -> Spool:
     """The spool of one user for one store and prefix: no other store's outcomes may end up in it."""
-    url = urlsplit(settings.backend_url)
-    which = [url.scheme, url.hostname, url.port, url.path, settings.prefix]
-    which += [settings.backend_options.get(name) for name in _WHICH]
+    urls = [urlsplit(url) for url in split_addresses(settings.backend_url)]
+    which: list[object] = [(url.hostname, url.port, url.path, parse_qs(url.query).get("db")) for url in urls]
+    which += [settings.prefix, *(settings.backend_options.get(name) for name in _WHICH)]
     name = blake2b(repr(which).encode(), digest_size=8).hexdigest()
     place = Path(settings.spool_dir or tempfile.gettempdir())
     return Spool(place / f"batches-spool-{os.geteuid()}-{name}", settings.spool_size)
@@ -59,7 +60,9 @@ class Spool:
         except FileNotFoundError:
             place = next(parent for parent in self.path.parents if parent.exists())
         if not os.access(place, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, f"the spool {self.path} cannot be made: set batches_spool_dir")
+            raise PermissionError(
+                errno.EACCES, f"the spool {self.path} cannot be made: set batches_spool_dir"
+            )
 
     def append(self, line: bytes) -> None:
         """Put one line on the disk; it is there when this returns."""
@@ -106,9 +109,7 @@ class Spool:
                 if bytes_at_most is not None and used + len(lines) + 2 > bytes_at_most:
                     full = f"holds {used} of at most {bytes_at_most} bytes (batches_spool_size)"
                     raise OSError(errno.ENOSPC, f"the spool {self.path} {full}")
-                file = after.enter_context(
-                    _opened(directory, name, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-                )
+                file = after.enter_context(_opened(directory, name, os.O_WRONLY | os.O_APPEND | os.O_CREAT))
                 fresh = _write_whole(file, lines)
             os.fsync(file)  # others need not wait for the disk
             if fresh:
@@ -121,7 +122,9 @@ class Spool:
         try:
             directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         except NotADirectoryError:
-            raise NotADirectoryError(errno.ENOTDIR, f"the spool {self.path} is a link or no directory: remove it") from None
+            raise NotADirectoryError(
+                errno.ENOTDIR, f"the spool {self.path} is a link or no directory: remove it"
+            ) from None
         try:
             status = os.fstat(directory)
             if status.st_uid != os.geteuid():
@@ -227,7 +230,7 @@ def _open(directory: int, name: str, flags: int) -> int:
 def _write_whole(file: int, line: bytes) -> bool:
     """Write a line, or nothing; return whether it is the file's first.
 
-    It brings a line end of its own to begin with: what a process that died half-way left is a line of its own.
+    It begins with a line end: what a process that died half-way left is then a line of its own.
     """
     before = os.fstat(file).st_size
     rest = b"\n" + line + b"\n"

@@ -1,4 +1,4 @@
-"""What stands in the spool: a line of JSON per outcome or settlement, checked when it is read. Pure: no I/O."""
+"""What stands in the spool: JSON, one line per outcome or settlement, checked when it is read. Pure."""
 
 from __future__ import annotations
 
