@@ -39,7 +39,7 @@ class CutProxy:
         self._lock = threading.Lock()
         self._closed = False
         self.port = 0
-        self.struck = 0
+        self.accepted = self.struck = 0
         self._listen()
 
     def misbehave(self, mode: Mode, *, share: float = 1.0, seconds: float = 0.0) -> None:
@@ -78,6 +78,7 @@ class CutProxy:
         while listener.fileno() >= 0:
             try:
                 near, _ = listener.accept()
+                self.accepted += 1
             except TimeoutError:
                 continue
             except OSError:

@@ -61,7 +61,7 @@ def connect(settings: Settings, *, hurried: bool = False) -> Redis:
                 return _connect_cluster(split_addresses(settings.backend_url), options)
         if settings.backend_url.startswith("sentinel:"):
             return _connect_sentinel(split_addresses(settings.backend_url), options)
-        client = Redis.from_url(settings.backend_url, **_patience(), **options)
+        client = Redis.from_url(settings.backend_url, **_patience(**options))
         client.connection_pool.make_connection()
     except (TypeError, ValueError) as exc:
         raise ConfigurationError(f"batches_backend_url or batches_backend_options: {exc}") from None

@@ -59,13 +59,23 @@ class Reporter:
         self._follow_up(said, recorded)
 
     def _tell(self, said: Said, seconds: float) -> None:
+        how = self._absence.ask()
+        if how == "do not try":
+            self._keep(said, "the batches' store was away a moment ago")
+            return
         try:
-            recorded = self._insist(said, seconds)
+            recorded = self._insist(said, seconds if how == "insist" else 0)
         except StoreRefused as exc:
             logger.critical("batch outcome not counted: %s", exc, extra=said.fields)
-        except (StoreUnavailable, SchemaTooNew, SoftTimeLimitExceeded) as exc:
+        except SchemaTooNew as exc:
+            self._keep(said, exc)
+        except (StoreUnavailable, SoftTimeLimitExceeded) as exc:
+            if not self._absence.noted:
+                logger.warning("batches: outcomes are kept in %s for now: %r", self._spool.path, exc)
+            self._absence.begin()
             self._keep(said, exc)
         else:
+            self._absence.end()
             self._follow_up(said, recorded)
 
     def _follow_up(self, said: Said, recorded: Recorded) -> None:
@@ -75,40 +85,26 @@ class Reporter:
             self._outgoing.submit(said.member.bid, recorded.claims)
 
     def _insist(self, said: Said, seconds: float) -> Recorded:
-        how = self._absence.ask()
-        if how == "do not try":
-            raise StoreUnavailable("the batches' store was away a moment ago")
-        deadline = time.monotonic() + (seconds if how == "insist" else 0)
+        """Ask the store until it answers, or another outcome found that it does not."""
+        deadline = time.monotonic() + seconds
         pause = FIRST_PAUSE_SECONDS
         while True:
             left = deadline - time.monotonic()
             try:
-                recorded = _ask(self._store if left > LONGEST_CALL_SECONDS else self._store.hurried, said)
+                return _ask(self._store if left > LONGEST_CALL_SECONDS else self._store.hurried, said)
             except StoreRefused:
                 raise
-            except StoreUnavailable as exc:
-                if self._absence.noted or time.monotonic() + pause > deadline:
-                    self._note_absence(exc)
+            except StoreUnavailable:
+                if time.monotonic() + pause > deadline or self._absence.noted:
                     raise
-            except SoftTimeLimitExceeded as exc:  # there is no time for another try
-                self._note_absence(exc)
-                raise
-            else:
-                self._absence.end()
-                return recorded
             time.sleep(pause * (0.5 + random.random() / 2))  # noqa: S311 - jitter
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
-    def _note_absence(self, exc: Exception) -> None:
-        if not self._absence.noted:
-            logger.warning("batches: outcomes are kept in %s for now: %s", self._spool.path, exc)
-        self._absence.begin()
-
-    def _keep(self, said: Said, exc: Exception) -> None:
+    def _keep(self, said: Said, why: object) -> None:
         try:
             self._spool.append(pack_line(said))
         except OSError as failed:
-            logger.critical("batch outcome not counted: %s; nor kept: %s", exc, failed, extra=said.fields)
+            logger.critical("batch outcome not counted: %s; nor kept: %s", why, failed, extra=said.fields)
         else:
             logger.info("batch outcome kept for later", extra=said.fields)
 

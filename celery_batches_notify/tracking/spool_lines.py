@@ -7,7 +7,6 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from celery_batches_notify.errors import InvalidBid
 from celery_batches_notify.model import DeliveryAttempt, Failure, Membership, Outcome, State, check_bid
 
 VERSION = 1
@@ -71,7 +70,7 @@ def parse_line(line: bytes) -> Said:
                 return Report(member=_membership(member), outcome=_outcome(outcome))
             case {"v": 1, "settlement": dict(settlement)}:
                 return _settlement(settlement)
-    except (InvalidBid, KeyError, RecursionError, TypeError, ValueError) as exc:
+    except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as exc:
         raise UnreadableLine(f"{type(exc).__name__}: {exc}"[:200]) from None
     raise UnreadableLine("it is of no kind and version that this process knows")
 
