@@ -47,6 +47,7 @@ class CutProxy:
         before, self._mode, self._share, self._seconds = self._mode, mode, share, seconds
         if mode == "refuse":
             self._listener.close()
+            self._accepting.join()  # until then the port is not free
             self.cut_all()
         elif before == "refuse":
             self._listen()
@@ -72,7 +73,8 @@ class CutProxy:
         self._listener = socket.create_server(("127.0.0.1", self.port), backlog=256)
         self._listener.settimeout(WAITS_SECONDS)  # closing it does not wake an `accept`
         self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+        self._accepting = threading.Thread(target=self._accept, args=(self._listener,), daemon=True)
+        self._accepting.start()
 
     def _accept(self, listener: socket.socket) -> None:
         while listener.fileno() >= 0:

@@ -90,7 +90,6 @@ def test_what_the_store_did_not_take_is_told_once_it_is_back_and_its_callbacks_f
 
 def test_only_the_first_report_waits(app: Celery, parts: Parts, proxy: tuple[CutProxy, str]) -> None:
     _, members = members_of(app, 200)
-    proxy[0].misbehave("refuse")
     proxy[0].misbehave("blackhole")
     before = proxy[0].accepted
     for member in members:
