@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Self, TypeVar
 
 from redis import Redis
-from redis.exceptions import ResponseError
+from redis.exceptions import ReadOnlyError, ResponseError
 
 from celery_batches_notify.errors import NoSuchBatch, SchemaTooNew
 from celery_batches_notify.settings import Settings
@@ -61,7 +61,9 @@ class Runner:
             try:
                 answer = script(self.keys.of_batch(bid), [channel(bid), *args])
             except ResponseError as exc:
-                if "READONLY" in str(exc):  # it was the master once: whoever is now, answers a new connection
+                if isinstance(exc, ReadOnlyError) or "READONLY" in str(
+                    exc
+                ):  # it was the master once: whoever is now, answers a new connection
                     close(self.client)
                 raise
         if answer[0] == "newer":
