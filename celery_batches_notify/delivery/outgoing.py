@@ -9,6 +9,7 @@ import threading
 from collections.abc import Sequence
 
 from celery_batches_notify.delivery.publisher import Publisher
+from celery_batches_notify.errors import StoreUnavailable
 from celery_batches_notify.store.deliveries import Claim
 
 WAITING_AT_MOST = 1000
@@ -59,6 +60,8 @@ class Outgoing:
             bid, claims = item
             try:
                 self._publisher.publish_due(bid, claims)
+            except StoreUnavailable as exc:
+                logger.warning("batch callbacks not published yet: %s", exc, extra={"bid": bid})
             except Exception:
                 logger.exception("batch callbacks not published yet", extra={"bid": bid})
             finally:

@@ -19,6 +19,7 @@ from celery_batches_notify.tracking.spool_lines import Report, Said, Settlement,
 
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 2.0
+REPLAY_SECONDS = 5.0
 LONGEST_CALL_SECONDS = 8.0  # what connecting, asking and asking again may take if nothing answers
 _EXPECTED = frozenset({"counted", "repeated", "settled"})
 
@@ -53,8 +54,8 @@ class Reporter:
         self._tell(settlement, 0)
 
     def tell_now(self, said: Said) -> None:
-        """Tell the store once what the spool kept. Raises what the store raises."""
-        recorded = _ask(self._store, said)
+        """Tell the store what the spool kept; there is time. Raises what the store raises."""
+        recorded = self._insist(said, REPLAY_SECONDS, patient=True)
         self._absence.end()
         self._follow_up(said, recorded)
 
@@ -84,18 +85,18 @@ class Reporter:
         if recorded.due and isinstance(said, Report):
             self._outgoing.submit(said.member.bid, recorded.claims)
 
-    def _insist(self, said: Said, seconds: float) -> Recorded:
-        """Ask the store until it answers, or another outcome found that it does not."""
+    def _insist(self, said: Said, seconds: float, *, patient: bool = False) -> Recorded:
+        """Ask the store until it answers, or, unless `patient`, another outcome found that it does not."""
         deadline = time.monotonic() + seconds
         pause = FIRST_PAUSE_SECONDS
         while True:
-            left = deadline - time.monotonic()
+            unhurried = patient or deadline - time.monotonic() > LONGEST_CALL_SECONDS
             try:
-                return _ask(self._store if left > LONGEST_CALL_SECONDS else self._store.hurried, said)
+                return _ask(self._store if unhurried else self._store.hurried, said)
             except StoreRefused:
                 raise
             except StoreUnavailable:
-                if time.monotonic() + pause > deadline or self._absence.noted:
+                if time.monotonic() + pause > deadline or (self._absence.noted and not patient):
                     raise
             time.sleep(pause * (0.5 + random.random() / 2))  # noqa: S311 - jitter
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
