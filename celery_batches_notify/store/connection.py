@@ -88,7 +88,8 @@ def _connect_cluster(urls: list[str], options: dict[str, Any]) -> Redis:
             "a Redis Cluster needs redis-py 6.4 or newer, which Celery 5.6 and newer allow"
         )
     hosts, own = _parse(urls, 6379)
-    patience = _patience(**own, **options)
+    own.pop("db", None)  # it is 0
+    patience = _patience(**{**own, **options})
     del patience["retry_on_error"]  # the cluster's client tries again itself, on the node that is right then
     Redis(**{k: v for k, v in patience.items() if k in own or k.startswith(("socket_", "ssl"))})
     nodes = [ClusterNode(host, port) for host, port in hosts]  # type: ignore[no-untyped-call]

@@ -257,7 +257,7 @@ class Store(DeliveryStore, RetryStore, MemberStore):
 
     def sweep_lock(self, seconds: float) -> SweepLock:
         """Make the lock that one sweeper holds at a time, for so many seconds."""
-        return SweepLock(self.client, self.keys.sweeper, seconds)
+        return SweepLock(self.scripts, self.keys.sweeper, seconds)
 
     def walk_live(self) -> Iterator[LiveBatch]:
         """Read what the sweeper must know of every batch it looks after."""
