@@ -58,13 +58,15 @@ def _check_rights(store: Store) -> Iterator[Finding]:
     if needed := sorted(denied - {*CHANNELS, "INFO"}):
         yield _error(
             "rights",
-            f"the store's user may not use {', '.join(needed)} on keys of batches, so batches do not work: give "
+            f"the store's user may not use {', '.join(needed)} on keys of batches, so "
+            "batches do not work: give "
             f"it the rights on the page “Run in production”, with ~{store.settings.prefix}:*",
         )
     if channels := sorted(denied & set(CHANNELS)):
         yield _warning(
             "channels",
-            f"the store's user may not use {', '.join(channels)} on channels of batches: the counts are right, but "
+            f"the store's user may not use {', '.join(channels)} on channels of batches: "
+            "the counts are right, but "
             "whoever follows a batch learns of it only every 5 s: give the user &batch-*",
         )
     if "INFO" in denied:
@@ -81,7 +83,8 @@ def _check_clock(store: Store, clock: Callable[[], float]) -> Iterator[Finding]:
         word = "ahead of" if skew > 0 else "behind"
         yield _warning(
             "clock",
-            f"this host's clock is {abs(skew):.0f} s {word} the store's. Batches go by the store's alone, so no count "
+            f"this host's clock is {abs(skew):.0f} s {word} the store's. Batches go by the "
+            "store's alone, so no count "
             "and no due time is wrong; but log lines do not match the times of batches, and Celery's own eta "
             "and expires go by this host's: set both with NTP",
         )
@@ -117,8 +120,8 @@ def _check_memory(info: Info) -> Iterator[Finding]:
     if most and used > FULL * most:
         yield _warning(
             "memory",
-            f"the store has used {used / most:.0%} of its maxmemory; when it is full, no batch can be made and no "
-            "outcome counted: raise maxmemory, or keep batches for less long (batches_linger, batches_expires)",
+            f"the store has used {used / most:.0%} of its maxmemory; when it is full, no batch can be made "
+            "and no outcome counted: raise maxmemory, or keep batches for less long (batches_linger)",
         )
 
 
@@ -128,13 +131,14 @@ def _check_persistence(info: Info) -> Iterator[Finding]:
     if not info.get("aof_enabled", 1):
         yield _warning(
             "persistence",
-            "the store keeps no append-only file: a restart loses what came since its last snapshot, or every "
+            "the store keeps no append-only file: a restart loses what came since its last "
+            "snapshot, or every "
             "batch where it takes none, and those that ran never end: set appendonly yes",
         )
     if "err" in (info.get("aof_last_write_status"), info.get("rdb_last_bgsave_status")):
         yield _error(
             "persistence",
-            "the store could not write to its disk and may refuse every change: see its log, and free some space",
+            "the store could not write to its disk and may refuse every change: see its log, make room",
         )
 
 
@@ -150,7 +154,8 @@ def _check_replication(info: Info) -> Iterator[Finding]:
     if good is None and info.get("connected_slaves"):
         yield _warning(
             "replicas",
-            "the store has replicas and does not wait for them: an old master that is cut off goes on counting what "
+            "the store has replicas and does not wait for them: an old master that is cut "
+            "off goes on counting what "
             "is lost after the failover, and batches are late: set min-replicas-to-write 1",
         )
     if good == 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from redis import Redis
 from redis.exceptions import NoPermissionError, RedisError
@@ -52,14 +52,14 @@ CHANNELS = ("PUBLISH", "SUBSCRIBE", "UNSUBSCRIBE")
 def find_denied(client: Redis, keys: Keys) -> list[str]:
     """Name the commands that the user may not give, for keys and channels as batches have them.
 
-    Within MULTI the server checks each command as it comes and runs none; the connection is closed before EXEC.
+    Within MULTI the server checks each command as it comes and runs none; we close before EXEC.
     """
     key = keys.batch(NOBODY)
     node: Any = client
     if is_cluster(client):
         cluster: Any = client
         node = cluster.get_redis_connection(cluster.get_node_from_key(key))
-    with cast("Redis", node).client() as one:
+    with node.client() as one:
         connection: Any = one.connection
         if _is_denied(connection, "MULTI"):
             return ["MULTI"]

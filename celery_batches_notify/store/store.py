@@ -242,12 +242,6 @@ class Store(DeliveryStore, RetryStore, MemberStore):
                 except NoSuchBatch:
                     self.lists.remove_batch(bid)
 
-    def read_eviction_policy(self) -> str | None:
-        """What the server does when its memory is full, or None where it does not say."""
-        with store_errors(self.settings):
-            policy: str | None = self.client.info("memory").get("maxmemory_policy")
-        return policy
-
     def subscribe(self, bid: str) -> Stream:
         """Listen to a batch's tokens."""
         with store_errors(self.settings):

@@ -18,7 +18,8 @@ class SweepLock:
 
     def hold(self) -> bool:
         """Take the lock, or keep it; return whether it is ours."""
-        return self._scripts.hold_lock([self._key], ["", self._holder, self._milliseconds])[0] == "held"
+        answer = self._scripts.hold_lock([self._key], ["", self._holder, self._milliseconds])
+        return bool(answer[0] == "held")
 
     def release(self) -> None:
         """Let the next one have it."""

@@ -48,7 +48,8 @@ def _check_visibility(app: Celery, options: dict[str, Any]) -> Iterator[Finding]
     if limits and limits[name] >= visible:
         yield _warning(
             "visibility",
-            f"the broker hands a message out again after {visible:g} s (visibility_timeout), and {name} may run for "
+            f"the broker hands a message out again after {visible:g} s "
+            f"(visibility_timeout), and {name} may run for "
             f"{limits[name]:g} s: it then runs twice, though it is counted once: set visibility_timeout in "
             "broker_transport_options above the longest time limit",
         )
@@ -61,10 +62,15 @@ def _late_limit(app: Celery, task: Any) -> float:
 
 def _check_redis(app: Celery) -> Iterator[Finding]:
     connection = connect_for_callbacks(app)
-    away = (*connection.connection_errors, *connection.channel_errors, OperationalError, OSError)
+    away: tuple[type[BaseException], ...] = (
+        *connection.connection_errors,
+        *connection.channel_errors,
+        OperationalError,
+        OSError,
+    )
     try:
         with connection:
-            channel: Any = connection.default_channel
+            channel: Any = connection.channel()  # its default one would wait for the broker without end
             policy = channel.client.info("memory").get("maxmemory_policy", "noeviction")
     except away as exc:
         where = maybe_sanitize_url(app.conf.broker_url or "")
@@ -74,7 +80,8 @@ def _check_redis(app: Celery) -> Iterator[Finding]:
     if policy != "noeviction":
         yield _warning(
             "broker eviction",
-            f"the broker's maxmemory-policy is {policy}, so it drops messages when its memory is full and their "
+            f"the broker's maxmemory-policy is {policy}, so it drops messages when its "
+            "memory is full and their "
             "members wait for ever: set it to noeviction",
         )
 
