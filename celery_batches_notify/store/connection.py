@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import signature
 from typing import Any, cast
 
 from redis import Redis
@@ -31,6 +32,7 @@ from celery_batches_notify.settings import Settings
 CONNECT_TIMEOUT_SECONDS = 2
 REPLY_TIMEOUT_SECONDS = 2
 RETRIES = 1
+REDIS_PORT = 6379
 SENTINEL_PORT = 26379
 
 
@@ -51,7 +53,7 @@ def connect(settings: Settings) -> Redis:
                 return _connect_cluster(split_addresses(settings.backend_url), options)
         if settings.backend_url.startswith("sentinel:"):
             return _connect_sentinel(split_addresses(settings.backend_url), options)
-        client = Redis.from_url(settings.backend_url, **_patience(), **options)
+        client = Redis.from_url(settings.backend_url, **_patience(**options))
         client.connection_pool.make_connection()
     except (TypeError, ValueError) as exc:
         raise ConfigurationError(f"batches_backend_url or batches_backend_options: {exc}") from None
@@ -87,11 +89,13 @@ def _connect_cluster(urls: list[str], options: dict[str, Any]) -> Redis:
         raise ConfigurationError(
             "a Redis Cluster needs redis-py 6.4 or newer, which Celery 5.6 and newer allow"
         )
-    hosts, own = _parse(urls, 6379)
+    takes = {*signature(Redis).parameters, *signature(RedisCluster).parameters}
+    if unknown := sorted(options.keys() - takes):  # it would leave them out without a word
+        raise TypeError(f"a Cluster's client takes no argument {unknown[0]!r}")
+    hosts, own = _parse(urls, REDIS_PORT)
     own.pop("db", None)  # it is 0
     patience = _patience(**{**own, **options})
     del patience["retry_on_error"]  # the cluster's client tries again itself, on the node that is right then
-    Redis(**{k: v for k, v in patience.items() if k in own or k.startswith(("socket_", "ssl"))})
     nodes = [ClusterNode(host, port) for host, port in hosts]  # type: ignore[no-untyped-call]
     return cast("Redis", RedisCluster(startup_nodes=nodes, **patience))
 

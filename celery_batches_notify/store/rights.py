@@ -37,6 +37,7 @@ ON_KEYS: dict[str, tuple[str, ...]] = {
     "RPUSH": ("x",),
     "SET": ("x",),
     "SETRANGE": ("0", "x"),
+    "STRLEN": (),
     "UNLINK": (),
     "ZADD": ("0", "x"),
     "ZRANGE": ("0", "0"),
