@@ -173,9 +173,7 @@ def test_one_tenant_neither_reads_nor_changes_nor_sweeps_anothers_batches(
     assert Batch.get(batch.bid, app=ours).status().state == "success"
 
 
-def test_a_denied_channel_changes_no_count_and_no_callback(
-    server: str, make: Callable[..., Celery]
-) -> None:
+def test_a_denied_channel_changes_no_count_and_no_callback(server: str, make: Callable[..., Celery]) -> None:
     app = make()
     with Redis.from_url(server) as admin:
         admin.execute_command("ACL", "SETUSER", "batches", "resetchannels")

@@ -10,8 +10,10 @@ from typing import Any, TypeVar
 from redis import Redis
 
 from celery_batches_notify.errors import NoSuchBatch, SchemaTooNew
+from celery_batches_notify.model import SCHEMA_VERSION
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.connection import close, connect, store_errors
+from celery_batches_notify.store.corrupt import readable
 from celery_batches_notify.store.keys import Keys, channel
 from celery_batches_notify.store.lists import Lists
 from celery_batches_notify.store.scripts import Argument, Script, Scripts
@@ -48,12 +50,10 @@ class Runner:
             close(self.client)
 
     def _answer(self, script: Script, bid: str, *args: Argument) -> list[Any]:
-        with store_errors(self.settings):
+        with store_errors(self.settings), readable(bid):
             answer = script(self.keys.of_batch(bid), [channel(bid), *args])
         if answer[0] == "newer":
-            raise SchemaTooNew(
-                f"batch {bid} was stored by a newer celery-batches-notify: upgrade this process"
-            )
+            raise too_new(bid)
         return answer
 
     def _run(self, script: Script, bid: str, *args: Argument) -> list[Any]:
@@ -92,3 +92,17 @@ def _unless_gone(method: weakref.WeakMethod[Callable[[], None]]) -> Callable[[],
 def gone(bid: str) -> NoSuchBatch:
     """The error for a batch that is not there."""
     return NoSuchBatch(f"there is no batch {bid}: it never was, was deleted, or has expired")
+
+
+def too_new(bid: str) -> SchemaTooNew:
+    """The error for a batch whose keys may mean what we do not know."""
+    return SchemaTooNew(f"batch {bid} was stored by a newer celery-batches-notify: upgrade this process")
+
+
+def check_schema(bid: str, schema: bytes | str | None) -> None:
+    """Raise `NoSuchBatch` where there is no batch, and `SchemaTooNew` where it is not for us to read."""
+    if schema is None:
+        raise gone(bid)
+    with readable(bid):
+        if int(schema) > SCHEMA_VERSION:
+            raise too_new(bid)

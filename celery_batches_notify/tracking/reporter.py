@@ -7,7 +7,7 @@ import random
 import time
 
 from celery_batches_notify.delivery.outgoing import Outgoing
-from celery_batches_notify.errors import SchemaTooNew, StoreUnavailable
+from celery_batches_notify.errors import BatchesError, StoreUnavailable
 from celery_batches_notify.model import DeliveryAttempt, Membership, Outcome
 from celery_batches_notify.store.store import Recorded, Store
 from celery_batches_notify.tracking.headers import DeliveryRef
@@ -32,7 +32,7 @@ class Reporter:
         fields = {"bid": member.bid, "task_id": member.task_id, "state": outcome.state.name.lower()}
         try:
             recorded = self._insist(member, outcome, seconds)
-        except (StoreUnavailable, SchemaTooNew) as exc:
+        except BatchesError as exc:
             logger.critical("batch outcome not counted: %s", exc, extra=fields)
             return
         if recorded.word not in _EXPECTED:
@@ -51,7 +51,7 @@ class Reporter:
         """Note what became of a callback."""
         try:
             self._store.settle_delivery(ref.bid, ref.entry, happened, 0, delay_seconds=delay_seconds, log=log)
-        except (StoreUnavailable, SchemaTooNew) as exc:
+        except BatchesError as exc:
             fields = {"bid": ref.bid, "delivery": ref.entry}
             logger.error("batch delivery not settled: %s", exc, extra=fields)
 
