@@ -56,11 +56,12 @@ def delete_batch(engine: Engine, bid: str) -> bool:
         snapshot = engine.store.read_snapshot(bid)
         with readable(bid):
             status = parse_status(snapshot, engine.settings.stall_after)
+            telling = int(snapshot.batch.get(b"tellings", b"0")) + 1
+            index = int(snapshot.batch.get(b"parent_index", b"0"))
     except (NoSuchBatch, CorruptBatch):
         return engine.store.delete_batch(bid)
     if status.parent_bid and not status.success_at:
-        telling = int(snapshot.batch.get(b"tellings", b"0")) + 1
-        member = Membership(bid=status.parent_bid, index=int(snapshot.batch[b"parent_index"]), task_id=bid)
+        member = Membership(bid=status.parent_bid, index=index, task_id=bid)
         outcome = outcome_of(status, State.DEAD, telling, "deleted", "the batch was deleted")
         publish_recorded(engine, status.parent_bid, engine.store.record_outcome(member, outcome))
     return engine.store.delete_batch(bid)
