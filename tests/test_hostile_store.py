@@ -218,6 +218,7 @@ def test_hostile_entries_of_the_lists_are_left_out(app: Celery, redis: Redis) ->
     for name in ("index", "live", "cancelled"):
         redis.zadd(f"batches:{name}", dict.fromkeys(hostile, 1))
         redis.zadd(f"batches:{name}", dict.fromkeys(("y", b"\xfe"), 9000000000000000.0))
+        redis.expire(f"batches:{name}", 60)
     assert [batch.bid for batch in Batch.all(app=app)] == [well.bid]
     store_of(app).read_cancelled()
     check_others(app, redis, well)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 from celery_batches_notify.delivery.parents import ENTRY as PARENT
 from celery_batches_notify.delivery.parents import outcome_of
@@ -63,7 +64,8 @@ def delete_batch(engine: Engine, bid: str) -> bool:
     if status.parent_bid and not status.success_at:
         member = Membership(bid=status.parent_bid, index=index, task_id=bid)
         outcome = outcome_of(status, State.DEAD, telling, "deleted", "the batch was deleted")
-        publish_recorded(engine, status.parent_bid, engine.store.record_outcome(member, outcome))
+        with suppress(CorruptBatch):
+            publish_recorded(engine, status.parent_bid, engine.store.record_outcome(member, outcome))
     return engine.store.delete_batch(bid)
 
 
