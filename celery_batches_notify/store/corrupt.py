@@ -21,15 +21,30 @@ def is_of_data(exc: object) -> bool:
 
 
 @contextmanager
-def readable(bid: str) -> Iterator[None]:
-    """Raise `CorruptBatch` where what is read of a batch within the block makes no sense."""
+def type_errors(bid: str) -> Iterator[None]:
+    """Raise `CorruptBatch` where the server refuses because of what a key of this batch holds."""
     try:
         yield
-    except (*_UNREADABLE, ResponseError) as exc:
-        known = isinstance(exc, BatchesError) and not isinstance(exc, InvalidBid)
-        if known or (isinstance(exc, ResponseError) and not is_of_data(exc)):
+    except ResponseError as exc:
+        if not is_of_data(exc):
             raise
-        raise CorruptBatch(
-            f"what the store holds of batch {bid} cannot be read ({type(exc).__name__}: {str(exc)[:200]}): "
-            "something else wrote there, or dropped a part; it can only be deleted"
-        ) from exc
+        raise _corrupt(bid, exc) from exc
+
+
+@contextmanager
+def readable(bid: str) -> Iterator[None]:
+    """Raise `CorruptBatch` where what was read of this batch makes no sense."""
+    try:
+        with type_errors(bid):
+            yield
+    except _UNREADABLE as exc:
+        if isinstance(exc, BatchesError) and not isinstance(exc, InvalidBid):
+            raise
+        raise _corrupt(bid, exc) from exc
+
+
+def _corrupt(bid: str, exc: Exception) -> CorruptBatch:
+    return CorruptBatch(
+        f"what the store holds of batch {bid} cannot be read ({type(exc).__name__}: {str(exc)[:200]}): "
+        "something else wrote there, or dropped a part; it can only be deleted"
+    )

@@ -13,7 +13,7 @@ from celery_batches_notify.errors import NoSuchBatch, SchemaTooNew
 from celery_batches_notify.model import SCHEMA_VERSION
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.connection import close, connect, store_errors
-from celery_batches_notify.store.corrupt import readable
+from celery_batches_notify.store.corrupt import readable, type_errors
 from celery_batches_notify.store.keys import Keys, channel
 from celery_batches_notify.store.lists import Lists
 from celery_batches_notify.store.scripts import Argument, Script, Scripts
@@ -50,7 +50,7 @@ class Runner:
             close(self.client)
 
     def _answer(self, script: Script, bid: str, *args: Argument) -> list[Any]:
-        with store_errors(self.settings), readable(bid):
+        with store_errors(self.settings), type_errors(bid):
             answer = script(self.keys.of_batch(bid), [channel(bid), *args])
         if answer[0] == "newer":
             raise too_new(bid)

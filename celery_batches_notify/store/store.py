@@ -24,7 +24,7 @@ from celery_batches_notify.model import (
 from celery_batches_notify.store import reading
 from celery_batches_notify.store.at_once import read_at_once
 from celery_batches_notify.store.connection import store_errors
-from celery_batches_notify.store.corrupt import readable
+from celery_batches_notify.store.corrupt import readable, type_errors
 from celery_batches_notify.store.deliveries import Claim, DeliveryStore
 from celery_batches_notify.store.keys import channel
 from celery_batches_notify.store.lists import LiveBatch
@@ -151,7 +151,7 @@ class Store(DeliveryStore, RetryStore, MemberStore):
 
     def is_cancelled(self, bid: str) -> bool:
         """Whether a batch was cancelled; one that is gone was not."""
-        with store_errors(self.settings), readable(bid):
+        with store_errors(self.settings), type_errors(bid):
             return bool(self.client.hexists(self.keys.batch(bid), "cancelled_at"))
 
     def mark_death(self, bid: str) -> Recorded:
@@ -204,7 +204,7 @@ class Store(DeliveryStore, RetryStore, MemberStore):
                 pipe.hgetall(name)
             pipe.hlen(part(bid, "children"))
 
-        with store_errors(self.settings), readable(bid):
+        with store_errors(self.settings), type_errors(bid):
             clock, answers = read_at_once(self.client, queue)
         ttl, batch, outbox, failures, children = answers
         check_schema(bid, batch.get(b"schema"))
@@ -227,7 +227,7 @@ class Store(DeliveryStore, RetryStore, MemberStore):
     def read_progress(self, bid: str) -> Progress | None:
         """Read a batch's counters, or None where it is gone."""
         key = self.keys.batch(bid)
-        with store_errors(self.settings), readable(bid):
+        with store_errors(self.settings), type_errors(bid):
             clock, (batch,) = read_at_once(self.client, lambda pipe: pipe.hgetall(key))
         if not batch:
             return None
@@ -237,7 +237,7 @@ class Store(DeliveryStore, RetryStore, MemberStore):
 
     def has_fired(self, bid: str, event: Event) -> bool:
         """Whether an event of the batch has fired. Raises `NoSuchBatch`."""
-        with store_errors(self.settings), readable(bid):
+        with store_errors(self.settings), type_errors(bid):
             schema, at = self.client.hmget(self.keys.batch(bid), ["schema", f"{event}_at"])
         check_schema(bid, schema)
         return at is not None
