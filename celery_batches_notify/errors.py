@@ -53,12 +53,12 @@ class StoreUnavailable(BatchesError):
     """The Redis that holds the batches cannot be used just now; the text says why. Try again."""
 
 
-class StoreRefused(StoreUnavailable):
-    """What the store holds of this batch is damaged, other batches are not; delete the batch."""
-
-
 class SchemaTooNew(BatchesError):
     """The batch was stored by a newer version of this package; upgrade this process."""
+
+
+class CorruptBatch(BatchesError):
+    """The batch in the store cannot be read: something else wrote there, or evicted a part of it."""
 
 
 class EnqueueError(BatchesError):

@@ -1,4 +1,4 @@
-"""Stores in the forms that production has: Cluster, Sentinel, TLS, a socket; on free ports of this machine."""
+"""Stores in the forms that production has: Cluster, Sentinel, TLS, a socket; on free ports here."""
 
 from __future__ import annotations
 

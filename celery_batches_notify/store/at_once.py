@@ -19,7 +19,10 @@ def read_at_once(client: Redis, queue: Callable[[Pipeline], object]) -> tuple[Cl
 
 
 def read_together(client: Redis, queue: Callable[[Pipeline], object]) -> tuple[Clock, list[Any]]:
-    """Read keys of any batches in one round trip to each server; return the time (s, µs) and the answers."""
+    """Read keys of any batches in one round trip to each server; return the time (s, µs) and the answers.
+
+    One batch's error is its answer: it keeps nobody from reading the others.
+    """
     return _read(client, queue, transaction=False)
 
 
@@ -33,5 +36,5 @@ def _read(
         if clock is None:
             pipe.time()
         queue(pipe)
-        answers = pipe.execute()
+        answers = pipe.execute(raise_on_error=transaction)
     return (clock, answers) if clock is not None else (answers[0], answers[1:])

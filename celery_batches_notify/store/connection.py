@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import signature
 from typing import Any, cast
 
 from redis import Redis
@@ -18,7 +18,6 @@ from redis.exceptions import (
     NoPermissionError,
     RedisClusterException,
     RedisError,
-    ResponseError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -26,7 +25,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from celery_batches_notify.addresses import SENTINEL_OPTIONS, show_address, split_addresses
-from celery_batches_notify.errors import ConfigurationError, StoreRefused, StoreUnavailable
+from celery_batches_notify.errors import ConfigurationError, StoreUnavailable
 from celery_batches_notify.settings import Settings
 
 # A task's time limit goes on while its outcome is reported: one call must not hold it for long.
@@ -34,17 +33,16 @@ CONNECT_TIMEOUT_SECONDS = 2
 REPLY_TIMEOUT_SECONDS = 2
 RETRIES = 1
 HURRIED_SECONDS = 0.5
+REDIS_PORT = 6379
 SENTINEL_PORT = 26379
-# What a script stumbles over in the keys of its batch. Whatever else is refused is refused to every batch.
-_DAMAGE = re.compile(r"WRONGTYPE|attempt to |bad argument|is not an? (integer|valid float)")
 
 
 def connect(settings: Settings, *, hurried: bool = False) -> Redis:
     """Make the client for these settings; only that of a Cluster asks for its nodes at once.
 
     Every script is safe to repeat, so a lost reply is asked for again at once; not where whoever asks is
-    `hurried`, who does not wait for long either. A Cluster's client takes the
-    calls that a plain one takes, but for pipelines over several slots and of `TIME`.
+    `hurried`, who does not wait for long either. A Cluster's client takes the calls that a plain one takes,
+    but for pipelines over several slots and of `TIME`.
 
     Raises:
         ConfigurationError: redis-py does not take the URL or an option.
@@ -97,10 +95,13 @@ def _connect_cluster(urls: list[str], options: dict[str, Any]) -> Redis:
         raise ConfigurationError(
             "a Redis Cluster needs redis-py 6.4 or newer, which Celery 5.6 and newer allow"
         )
-    hosts, own = _parse(urls, 6379)
+    takes = {*signature(Redis).parameters, *signature(RedisCluster).parameters}
+    if unknown := sorted(options.keys() - takes):  # it would leave them out without a word
+        raise TypeError(f"a Cluster's client takes no argument {unknown[0]!r}")
+    hosts, own = _parse(urls, REDIS_PORT)
+    own.pop("db", None)  # it is 0
     patience = _patience(**{**own, **options})
     del patience["retry_on_error"]  # the cluster's client tries again itself, on the node that is right then
-    Redis(**{k: v for k, v in patience.items() if k in own or k.startswith(("socket_", "ssl"))})
     nodes = [ClusterNode(host, port) for host, port in hosts]  # type: ignore[no-untyped-call]
     return cast("Redis", RedisCluster(startup_nodes=nodes, **patience))
 
@@ -133,15 +134,12 @@ def store_errors(settings: Settings) -> Iterator[None]:
 
     Raises:
         StoreUnavailable: The store cannot be reached or refused the command.
-        StoreRefused: It refused this one, for what it holds of the batch is damaged.
     """
     try:
         yield
     except (RedisError, RedisClusterException) as exc:
         where = f"the batches' store at {show_address(settings.backend_url)}"
-        damaged = isinstance(exc, ResponseError) and _DAMAGE.search(str(exc))
-        kind = StoreRefused if damaged else StoreUnavailable
-        raise kind(f"{where} {_explain(settings, exc)}") from exc
+        raise StoreUnavailable(f"{where} {_explain(settings, exc)}") from exc
 
 
 def _explain(settings: Settings, exc: Exception) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from celery_batches_notify.model import DeliveryAttempt, Event
 from celery_batches_notify.store import reading
 from celery_batches_notify.store.connection import store_errors
+from celery_batches_notify.store.corrupt import readable
 from celery_batches_notify.store.runner import Runner
 
 
@@ -50,7 +51,7 @@ class DeliveryStore(Runner):
 
     def read_deliveries(self, bid: str) -> list[DeliveryAttempt]:
         """Read the delivery log, oldest first."""
-        with store_errors(self.settings):
+        with store_errors(self.settings), readable(bid):
             return reading.parse_attempts(self.client.lrange(self.keys.part(bid, "deliveries"), 0, -1))
 
     def ask_host(self, host: str, attempt_seconds: float) -> float:

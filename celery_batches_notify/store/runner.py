@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Self, TypeVar
 
 from redis import Redis
 from redis.exceptions import ReadOnlyError, ResponseError
 
 from celery_batches_notify.errors import NoSuchBatch, SchemaTooNew
+from celery_batches_notify.model import SCHEMA_VERSION
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.connection import close, connect, store_errors
+from celery_batches_notify.store.corrupt import readable, type_errors
 from celery_batches_notify.store.keys import Keys, channel
 from celery_batches_notify.store.lists import Lists
 from celery_batches_notify.store.scripts import Argument, Script, Scripts
@@ -57,19 +60,10 @@ class Runner:
             self.hurried.close()
 
     def _answer(self, script: Script, bid: str, *args: Argument) -> list[Any]:
-        with store_errors(self.settings):
-            try:
-                answer = script(self.keys.of_batch(bid), [channel(bid), *args])
-            except ResponseError as exc:
-                if isinstance(exc, ReadOnlyError) or "READONLY" in str(
-                    exc
-                ):  # it was the master once: whoever is now, answers a new connection
-                    close(self.client)
-                raise
+        with store_errors(self.settings), self._leaving_replicas(), type_errors(bid):
+            answer = script(self.keys.of_batch(bid), [channel(bid), *args])
         if answer[0] == "newer":
-            raise SchemaTooNew(
-                f"batch {bid} was stored by a newer celery-batches-notify: upgrade this process"
-            )
+            raise too_new(bid)
         return answer
 
     def _run(self, script: Script, bid: str, *args: Argument) -> list[Any]:
@@ -77,6 +71,16 @@ class Runner:
         if answer[0] == "gone":
             raise gone(bid)
         return answer
+
+    @contextmanager
+    def _leaving_replicas(self) -> Iterator[None]:
+        """Close the connections to what was the master once: who is now, answers new ones."""
+        try:
+            yield
+        except ResponseError as exc:
+            if isinstance(exc, ReadOnlyError) or "READONLY" in str(exc):
+                close(self.client)
+            raise
 
     def _kept(self, name: str, make: Callable[[], T]) -> T:
         # No lock: to make a Cluster's client takes a while, and a fork meanwhile would inherit it locked.
@@ -108,3 +112,17 @@ def _unless_gone(method: weakref.WeakMethod[Callable[[], None]]) -> Callable[[],
 def gone(bid: str) -> NoSuchBatch:
     """The error for a batch that is not there."""
     return NoSuchBatch(f"there is no batch {bid}: it never was, was deleted, or has expired")
+
+
+def too_new(bid: str) -> SchemaTooNew:
+    """The error for a batch whose keys may mean what we do not know."""
+    return SchemaTooNew(f"batch {bid} was stored by a newer celery-batches-notify: upgrade this process")
+
+
+def check_schema(bid: str, schema: bytes | str | None) -> None:
+    """Raise `NoSuchBatch` where there is no batch, and `SchemaTooNew` where it is not for us to read."""
+    if schema is None:
+        raise gone(bid)
+    with readable(bid):
+        if int(schema) > SCHEMA_VERSION:
+            raise too_new(bid)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
-from celery_batches_notify.errors import SchemaTooNew, StoreRefused, StoreUnavailable
+from celery_batches_notify.errors import CorruptBatch, SchemaTooNew, StoreUnavailable
 from celery_batches_notify.tracking.every import Every
 from celery_batches_notify.tracking.reporter import Reporter
 from celery_batches_notify.tracking.spool import Spool, Taken
@@ -83,7 +83,7 @@ class Replay:
             return False
         try:
             self._reporter.tell_now(said)
-        except StoreRefused as exc:
+        except CorruptBatch as exc:
             logger.critical("batch outcome not counted: %s", exc, extra=said.fields)
         except (SchemaTooNew, StoreUnavailable):
             raise

@@ -9,7 +9,7 @@ import time
 from celery.exceptions import SoftTimeLimitExceeded
 
 from celery_batches_notify.delivery.outgoing import Outgoing
-from celery_batches_notify.errors import SchemaTooNew, StoreRefused, StoreUnavailable
+from celery_batches_notify.errors import CorruptBatch, SchemaTooNew, StoreUnavailable
 from celery_batches_notify.model import DeliveryAttempt, Membership, Outcome
 from celery_batches_notify.store.store import Recorded, Store
 from celery_batches_notify.tracking.absence import Absence
@@ -66,7 +66,7 @@ class Reporter:
             return
         try:
             recorded = self._insist(said, seconds if how == "insist" else 0)
-        except StoreRefused as exc:
+        except CorruptBatch as exc:
             logger.critical("batch outcome not counted: %s", exc, extra=said.fields)
         except SchemaTooNew as exc:
             self._keep(said, exc)
@@ -93,8 +93,6 @@ class Reporter:
             unhurried = patient or deadline - time.monotonic() > LONGEST_CALL_SECONDS
             try:
                 return _ask(self._store if unhurried else self._store.hurried, said)
-            except StoreRefused:
-                raise
             except StoreUnavailable:
                 if time.monotonic() + pause > deadline or (self._absence.noted and not patient):
                     raise

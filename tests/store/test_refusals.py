@@ -16,7 +16,7 @@ from test_repeats import CALLS, prepare, settled
 from test_scripts import BID, SUCCEEDED, counts, dead, dump, open_batch
 
 from celery_batches_notify.demo.valkey import embedded_server
-from celery_batches_notify.errors import StoreRefused, StoreUnavailable
+from celery_batches_notify.errors import CorruptBatch, StoreUnavailable
 from celery_batches_notify.store.store import Store
 
 LITTLE = 1  # bytes; a server holds more than that before it holds anything
@@ -238,7 +238,7 @@ def test_a_damaged_batch_is_told_from_a_store_that_is_away(store: Store, part: s
     else:
         store.client.hset(key, "no", "string")
         store.client.expire(key, 60)
-    with pytest.raises(StoreRefused, match="WRONGTYPE"):
+    with pytest.raises(CorruptBatch):
         store.record_outcome(member, SUCCEEDED)
 
 

@@ -46,6 +46,8 @@ class Scripts:
         self.note_host = self._load("note_host")
         self.drop_live = self._load("drop_live")
         self.put_on_list = self._load("put_on_list")
+        self.hold_lock = self._load("hold_lock")
+        self.release_lock = self._load("release_lock")
 
     def _load(self, *names: str) -> Script:
         """Load a script, which comes last, with the parts that it shares with others before it."""
