@@ -18,9 +18,11 @@ from cut_proxy import CutProxy, cut_proxy
 from redis import Redis
 from servers import wait_until
 
-from celery_batches_notify import Batch
+from celery_batches_notify import Batch, StoreUnavailable
+from celery_batches_notify.delivery.publisher import DELIVER_TASK
 from celery_batches_notify.extension import Parts
 from celery_batches_notify.model import Membership, Outcome, State
+from celery_batches_notify.tracking import outcomes
 from celery_batches_notify.tracking.absence import AWAY_SECONDS, Absence
 from celery_batches_notify.tracking.headers import DeliveryRef
 from celery_batches_notify.tracking.receivers import _finishing
@@ -272,3 +274,16 @@ def test_a_spool_that_cannot_be_used_is_told_when_the_worker_starts(
     parts.replay.start()
     parts.replay.stop()
     assert [r for r in caplog.records if r.levelno == logging.ERROR and "chmod 700" in r.getMessage()]
+
+
+@pytest.mark.parametrize(("exc", "state"), [(StoreUnavailable("away"), "due"), (KeyError("bug"), "given_up")])
+def test_a_notification_that_could_not_note_its_attempt_is_made_again_and_a_broken_one_is_not(
+    app: Celery, parts: Parts, exc: Exception, state: str
+) -> None:
+    batch, (member,) = members_of(app, 1)
+    parts.reporter.report(member, SUCCEEDED, seconds=1)
+    wait_until(lambda: batch.status().callbacks[0].state == "published")
+    ref = DeliveryRef(bid=batch.bid, entry="success:0")
+    outcome = outcomes.dead({"id": "x"}, DELIVER_TASK, "failed", exc)
+    app._batches_engine.receivers._settle(ref, DELIVER_TASK, outcome, lost=False)
+    assert batch.status().callbacks[0].state == state
