@@ -9,7 +9,7 @@ import time
 from celery.exceptions import SoftTimeLimitExceeded
 
 from celery_batches_notify.delivery.outgoing import Outgoing
-from celery_batches_notify.errors import CorruptBatch, SchemaTooNew, StoreUnavailable
+from celery_batches_notify.errors import BatchesError, SchemaTooNew, StoreUnavailable
 from celery_batches_notify.model import DeliveryAttempt, Membership, Outcome
 from celery_batches_notify.store.store import Recorded, Store
 from celery_batches_notify.tracking.absence import Absence
@@ -66,8 +66,6 @@ class Reporter:
             return
         try:
             recorded = self._insist(said, seconds if how == "insist" else 0)
-        except CorruptBatch as exc:
-            logger.critical("batch outcome not counted: %s", exc, extra=said.fields)
         except SchemaTooNew as exc:
             self._keep(said, exc)
         except (StoreUnavailable, SoftTimeLimitExceeded) as exc:
@@ -75,6 +73,8 @@ class Reporter:
                 logger.warning("batches: outcomes are kept in %s for now: %r", self._spool.path, exc)
             self._absence.begin()
             self._keep(said, exc)
+        except BatchesError as exc:
+            logger.critical("batch outcome not counted: %s", exc, extra=said.fields)
         else:
             self._absence.end()
             self._follow_up(said, recorded)
