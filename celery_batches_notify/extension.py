@@ -22,10 +22,12 @@ from celery_batches_notify.tracking.broker_checks import check_broker
 from celery_batches_notify.tracking.cancellation import Cancellation
 from celery_batches_notify.tracking.engine import ENGINE, Engine
 from celery_batches_notify.tracking.receivers import Receivers
+from celery_batches_notify.tracking.replay import Replay
 from celery_batches_notify.tracking.reporter import Reporter
 from celery_batches_notify.tracking.resend import Resender
 from celery_batches_notify.tracking.results import watch_results
 from celery_batches_notify.tracking.sender import Sender
+from celery_batches_notify.tracking.spool import spool_of
 from celery_batches_notify.tracking.sweeper import Sweeper
 
 FLUSH_SECONDS = 5.0
@@ -101,6 +103,7 @@ class Parts:
     engine: Engine
     outgoing: Outgoing
     reporter: Reporter
+    replay: Replay
     attempts: Attempts
     sweeper: Sweeper
     cancellation: Cancellation
@@ -115,6 +118,8 @@ def build_parts(app: Celery, sender: Sender) -> Parts:
     publisher = Publisher(app, store, settings)
     outgoing = Outgoing(publisher)
     resender = Resender(app, sender)
+    spool = spool_of(settings)
+    reporter = Reporter(store, outgoing, spool, settings.report_timeout.total_seconds())
     return Parts(
         engine=Engine(
             app=app,
@@ -126,7 +131,8 @@ def build_parts(app: Celery, sender: Sender) -> Parts:
             resender=resender,
         ),
         outgoing=outgoing,
-        reporter=Reporter(store, outgoing, settings.report_timeout.total_seconds()),
+        reporter=reporter,
+        replay=Replay(spool, reporter),
         attempts=Attempts(store, settings, registry),
         sweeper=Sweeper(store, publisher, resender, settings),
         cancellation=Cancellation(store),
@@ -151,11 +157,13 @@ class BatchesStep(bootsteps.StartStopStep):
         warn_about_surroundings(parent.app, self.parts.engine.store)
         self.parts.cancellation.start(self.held, parent.pool)
         self.parts.sweeper.start()
+        self.parts.replay.start()
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's signature
         """Publish what is under way, and stop sweeping."""
         self.parts.outgoing.flush(FLUSH_SECONDS)
         self.parts.sweeper.stop()
+        self.parts.replay.stop()
         self.parts.cancellation.stop()
 
     terminate = stop

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -39,7 +40,9 @@ class Settings:
         dead_expires: How long it is kept after it ended with dead members.
         failures_kept: How many failures are kept per batch.
         retry_kept: How many dead members are kept so that they can be sent again; 0 keeps none.
-        report_timeout: How long a worker tries to report an outcome.
+        report_timeout: How long a worker tries to report an outcome before it keeps it on disk.
+        spool_dir: Where a host keeps outcomes while the store is away, or None: the system's temporary one.
+        spool_size: How many bytes these may take.
         sweep_interval: How often a worker looks for what was left behind.
         stall_after: A batch in which nothing moved for so long is `stalled`.
     """
@@ -59,6 +62,8 @@ class Settings:
     failures_kept: int = 100
     retry_kept: int = 1000
     report_timeout: timedelta = timedelta(seconds=15)
+    spool_dir: str | None = None
+    spool_size: int = 64 * 1024 * 1024
     sweep_interval: timedelta = timedelta(seconds=10)
     stall_after: timedelta = timedelta(hours=24)
 
@@ -162,6 +167,19 @@ def _count(name: str, value: object) -> int:
     raise ConfigurationError(f"{name}: give a whole number from 0 to 100000, not {value!r}")
 
 
+def _directory(name: str, value: object) -> str:
+    path = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if isinstance(path, str) and os.path.isabs(path):
+        return path
+    raise ConfigurationError(f"{name}: give the whole path of a directory, not {value!r}")
+
+
+def _bytes(name: str, value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    raise ConfigurationError(f"{name}: give a whole number of bytes, not {value!r}")
+
+
 def _mapping(name: str, value: object) -> dict[str, Any]:
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
         return dict(value)
@@ -193,6 +211,8 @@ _READERS = {
     "failures_kept": _count,
     "retry_kept": _count,
     "report_timeout": _duration,
+    "spool_dir": _directory,
+    "spool_size": _bytes,
     "sweep_interval": _duration,
     "stall_after": _duration,
 }

@@ -79,6 +79,4 @@ def rabbitmq_url() -> str | None:
 
 def close_store(app: Celery) -> None:
     """Give the store's connections back, so that no test leaves a socket open."""
-    engine = app._batches_engine.engine
-    if "client" in engine.store.__dict__:
-        engine.store.client.close()
+    app._batches_engine.engine.store.close()

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from redis import Redis
 from redis import cluster as redis_cluster
-from redis.backoff import ExponentialBackoff
+from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
 from redis.connection import parse_url
 from redis.exceptions import (
@@ -32,21 +32,27 @@ from celery_batches_notify.settings import Settings
 CONNECT_TIMEOUT_SECONDS = 2
 REPLY_TIMEOUT_SECONDS = 2
 RETRIES = 1
+HURRIED_SECONDS = 0.5
 REDIS_PORT = 6379
 SENTINEL_PORT = 26379
 
 
-def connect(settings: Settings) -> Redis:
+def connect(settings: Settings, *, hurried: bool = False) -> Redis:
     """Make the client for these settings; only that of a Cluster asks for its nodes at once.
 
-    Every script is safe to repeat, so a lost reply is asked for again at once. A Cluster's client takes the
-    calls that a plain one takes, but for pipelines over several slots and of `TIME`.
+    Every script is safe to repeat, so a lost reply is asked for again at once; not where whoever asks is
+    `hurried`, who does not wait for long either. A Cluster's client takes the calls that a plain one takes,
+    but for pipelines over several slots and of `TIME`.
 
     Raises:
         ConfigurationError: redis-py does not take the URL or an option.
         StoreUnavailable: None of a Cluster's nodes can be asked.
     """
     options = {**settings.backend_options, "decode_responses": False}
+    if hurried:
+        options["retry"] = Retry(NoBackoff(), 0)
+        for name in ("socket_connect_timeout", "socket_timeout"):
+            options[name] = min(options.get(name) or HURRIED_SECONDS, HURRIED_SECONDS)
     try:
         if options.pop("cluster", False):
             with store_errors(settings):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Self, TypeVar
 
 from redis import Redis
+from redis.exceptions import ReadOnlyError, ResponseError
 
 from celery_batches_notify.errors import NoSuchBatch, SchemaTooNew
 from celery_batches_notify.model import SCHEMA_VERSION
@@ -24,15 +26,21 @@ T = TypeVar("T")
 class Runner:
     """What every part of the store stands on."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, hurried: bool = False) -> None:
         self.settings = settings
+        self._hurried = hurried
         self.keys = Keys(settings.prefix)
         os.register_at_fork(after_in_child=_unless_gone(weakref.WeakMethod(self._begin_anew)))
 
     @property
     def client(self) -> Redis:
         """The connections: made at first use, safe to share between threads and over a fork."""
-        return self._kept("client", lambda: connect(self.settings))
+        return self._kept("client", lambda: connect(self.settings, hurried=self._hurried))
+
+    @property
+    def hurried(self) -> Self:
+        """The same, over connections that ask once and do not wait for long."""
+        return self._kept("hurried", lambda: type(self)(self.settings, hurried=True))
 
     @property
     def scripts(self) -> Scripts:
@@ -48,9 +56,11 @@ class Runner:
         """Give the connections back; the next use opens others."""
         if "client" in self.__dict__:
             close(self.client)
+        if "hurried" in self.__dict__:
+            self.hurried.close()
 
     def _answer(self, script: Script, bid: str, *args: Argument) -> list[Any]:
-        with store_errors(self.settings), type_errors(bid):
+        with store_errors(self.settings), self._leaving_replicas(), type_errors(bid):
             answer = script(self.keys.of_batch(bid), [channel(bid), *args])
         if answer[0] == "newer":
             raise too_new(bid)
@@ -61,6 +71,16 @@ class Runner:
         if answer[0] == "gone":
             raise gone(bid)
         return answer
+
+    @contextmanager
+    def _leaving_replicas(self) -> Iterator[None]:
+        """Close the connections to what was the master once: who is now, answers new ones."""
+        try:
+            yield
+        except ResponseError as exc:
+            if isinstance(exc, ReadOnlyError) or "READONLY" in str(exc):
+                close(self.client)
+            raise
 
     def _kept(self, name: str, make: Callable[[], T]) -> T:
         # No lock: to make a Cluster's client takes a while, and a fork meanwhile would inherit it locked.
