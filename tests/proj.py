@@ -6,6 +6,7 @@ import json
 import os
 
 from celery import Celery
+from failpoints import arm
 from proj_tasks import declare_tasks
 
 from celery_batches_notify import Batches
@@ -26,3 +27,4 @@ app.conf.update(
 )
 Batches(app)
 declare_tasks(app)
+arm()
