@@ -42,6 +42,7 @@ class Settings:
         report_timeout: How long a worker tries to report an outcome.
         sweep_interval: How often a worker looks for what was left behind.
         stall_after: A batch in which nothing moved for so long is `stalled`.
+        abandon_after: After how long without a sign the producer of a batch is taken for dead.
     """
 
     backend_url: str = field(repr=False)
@@ -61,6 +62,7 @@ class Settings:
     report_timeout: timedelta = timedelta(seconds=15)
     sweep_interval: timedelta = timedelta(seconds=10)
     stall_after: timedelta = timedelta(hours=24)
+    abandon_after: timedelta = timedelta(hours=1)
 
     @classmethod
     def from_app(cls, app: Celery) -> Settings:
@@ -208,4 +210,5 @@ _READERS = {
     "report_timeout": _duration,
     "sweep_interval": _duration,
     "stall_after": _duration,
+    "abandon_after": _duration,
 }

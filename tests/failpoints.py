@@ -73,20 +73,22 @@ def _is_published(call: Call) -> bool:
     return bool(call["args"][3] == "published")
 
 
+def _is_abandoned(call: Call) -> bool:
+    return bool(call["answer"].word == "abandoned")
+
+
 STORE = "celery_batches_notify.store.store:Store"
 REPORTER = "celery_batches_notify.tracking.reporter:Reporter"
 
 POINTS: dict[str, Point] = {
     # The producer: the batch is stored; a chunk is enrolled; nothing of it is published; one message has left
-    # (`P4#50`: 50 have); all have left and nothing is sealed; it is, and nothing that this made due has left.
+    # (`P4#50`: 50 have); a chunk has left and is not confirmed; all have left and nothing is sealed; it is,
+    # and nothing that this made due has left.
     "P1": Point(target=f"{STORE}.open_batch", when="after"),
     "P2": Point(target=f"{STORE}.enrol_members", when="after"),
-    "P3": Point(
-        target="celery_batches_notify.tracking.enrolment:Enrolment._publish",
-        when="before",
-        only=lambda call: bool(call["args"][1]),
-    ),
+    "P3": Point(target="celery_batches_notify.tracking.enrolment:Enrolment._publish", when="before"),
     "P4": Point(target="kombu.messaging:Producer.publish", when="after", only=_is_member),
+    "P5-unconfirmed": Point(target=f"{STORE}.confirm_members", when="before"),
     "P5": Point(target=f"{STORE}.seal_batch", when="before"),
     "P6": Point(target=f"{STORE}.seal_batch", when="after"),
     # The worker: nothing is reported; the script has run; the report is over, and the pool's child dies, or
@@ -100,6 +102,9 @@ POINTS: dict[str, Point] = {
     "R1": Point(target=f"{STORE}.claim_deliveries", when="after", only=lambda call: bool(call["answer"])),
     "R2": Point(target="celery_batches_notify.delivery.publisher:Publisher._publish", when="after"),
     "R3": Point(target=f"{STORE}.settle_delivery", when="after", only=_is_published),
+    # The sweeper has sealed a batch whose producer died; it has written a chunk off and not noted that.
+    "A1": Point(target=f"{STORE}.abandon_batch", when="after", only=_is_abandoned),
+    "A2": Point(target=f"{STORE}.write_off_chunk", when="before"),
     # A notification: not sent yet; the receiver has it, and nothing is recorded.
     "N1": Point(target="celery_batches_notify.delivery.attempt:Attempts._send", when="before"),
     "N2": Point(target="celery_batches_notify.delivery.attempt:Attempts._send", when="after"),
@@ -153,7 +158,8 @@ def arm(specs: str | None = None) -> list[Trigger]:
     specs = os.environ.get(POINTS_VARIABLE, "") if specs is None else specs
     triggers = [parse(spec) for spec in specs.split(",") if spec.strip()]
     for trigger in triggers:
-        _wrap(POINTS[trigger.name], trigger)
+        owner, name = find(POINTS[trigger.name].target)
+        setattr(owner, name, wrap(POINTS[trigger.name], trigger))
     return triggers
 
 
@@ -164,7 +170,8 @@ def find(target: str) -> tuple[Any, str]:
     return getattr(importlib.import_module(module), owner), name
 
 
-def _wrap(point: Point, trigger: Trigger) -> None:
+def wrap(point: Point, trigger: Trigger) -> Callable[..., Any]:
+    """The method that a point is at, with what may strike around it."""
     owner, name = find(point.target)
     method = getattr(owner, name)
 
@@ -182,7 +189,7 @@ def _wrap(point: Point, trigger: Trigger) -> None:
             hit({"args": args, "kwargs": kwargs, "answer": answer})
         return answer
 
-    setattr(owner, name, wrapped)
+    return wrapped
 
 
 def _log(name: str) -> None:

@@ -26,6 +26,8 @@ class LiveBatch:
     has_due: bool
     watch_due: bool = False
     resend_due: bool = False
+    abandon_at: int = 0
+    abandon_due: bool = False
     parent_bid: str | None = None
 
 
@@ -106,7 +108,7 @@ class Lists:
             for bid, _ in page:
                 key = self._keys.batch(bid.decode())
                 pipe.hmget(key, "total", "succeeded", "dead", "sealed_at", "open", "next_due", "expires")
-                pipe.hmget(key, "watch_at", "resend_at", "parent_bid")
+                pipe.hmget(key, "watch_at", "resend_at", "parent_bid", "abandon_at")
                 pipe.pttl(key)
             clock, *answers = pipe.execute()
         now = clock[0] * 1000 + clock[1] // 1000
@@ -115,12 +117,15 @@ class Lists:
             page, answers[::3], answers[1::3], answers[2::3], strict=True
         ):
             total, succeeded, dead, sealed_at, open_, due, expires = (int(f or 0) for f in fields)
+            abandon_at = int(more[3] or 0)
             live = LiveBatch(
                 bid=bid.decode(),
                 score=score,
                 ended=sealed_at > 0 and succeeded + dead == total and not open_,
                 watch_due=0 < int(more[0] or 0) <= now,
                 resend_due=0 < int(more[1] or 0) <= now,
+                abandon_at=abandon_at,
+                abandon_due=0 < abandon_at <= now,
                 parent_bid=more[2].decode() if more[2] else None,
                 has_due=0 < due <= now or (open_ > 0 and ttl * 2 < expires),
             )
