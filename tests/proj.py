@@ -18,6 +18,8 @@ app.conf.update(
     result_backend=os.environ.get("BATCHES_TEST_BACKEND"),
     batches_backend_url=URL,
     batches_sweep_interval=1,
+    batches_abandon_after=float(os.environ.get("BATCHES_TEST_ABANDON_AFTER", "3600")),
+    task_acks_late=bool(os.environ.get("BATCHES_TEST_ACKS_LATE")),
     batches_linger=int(os.environ.get("BATCHES_TEST_LINGER", "60")),
     batches_notifications=json.loads(os.environ.get("BATCHES_TEST_NOTIFICATIONS", "{}")),
     batches_web_url=os.environ.get("BATCHES_TEST_WEB"),

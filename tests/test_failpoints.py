@@ -6,11 +6,17 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from celery import Celery
 from failpoints import POINTS, Trigger, find, parse
-from servers import TESTS
+from proj_tasks import declare_tasks
+from redis import Redis
+from servers import TESTS, running_worker
+
+from celery_batches_notify import Batch
 
 
 def hits(trigger: Trigger, times: int) -> list[int]:
@@ -68,3 +74,58 @@ def test_a_strike_kills_at_once_and_is_logged_before(tmp_path: Path) -> None:
     died = subprocess.run([sys.executable, "-c", code], env={**os.environ, **environment}, check=False)
     assert died.returncode == -signal.SIGKILL
     assert log.read_text().split()[-1] == "P5"
+
+
+@pytest.fixture
+def app(make_app: Callable[..., Celery], server_url: str) -> Celery:
+    """A producer for `proj.py`'s workers, whose webhooks nobody takes."""
+    app = make_app(broker=server_url, task_default_queue="celery")
+    app.conf.batches_notifications = {"webhook": {"url": "http://127.0.0.1:9/hook"}}
+    declare_tasks(app)
+    return app
+
+
+def strike_in_worker(url: str, point: str, log: Path) -> None:
+    """Run a worker until it dies there."""
+    environment = {
+        "PYTHONPATH": f"{TESTS.parent}:{TESTS}",
+        "BATCHES_TEST_URL": url,
+        "BATCHES_TEST_ACKS_LATE": "1",
+        "BATCHES_TEST_NOTIFICATIONS": '{"webhook": {"url": "http://127.0.0.1:9/hook"}}',
+        "BATCHES_TEST_FAILPOINTS": point,
+        "BATCHES_TEST_FAILPOINTS_LOG": str(log),
+    }
+    command = [sys.executable, "-m", "celery", "-A", "proj", "worker", "-P", "solo", "--without-mingle"]
+    died = subprocess.run(
+        command, env={**os.environ, **environment}, capture_output=True, timeout=60, check=False
+    )
+    assert died.returncode == -signal.SIGKILL, died.stderr[-2000:]
+    assert log.read_text().split()[-1] == point
+
+
+@pytest.mark.parametrize("point", ["W1", "W2", "W3", "W3-main"])
+def test_a_worker_dies_where_the_point_says(
+    app: Celery, redis: Redis, server_url: str, tmp_path: Path, point: str
+) -> None:
+    batch = Batch(app=app)
+    batch.add(app.tasks["proj.ok"].s())
+    strike_in_worker(server_url, point, tmp_path / "strikes")
+    assert batch.status().succeeded == (0 if point == "W1" else 1)
+
+
+def test_a_lost_reply_kills_nobody_and_counts_once(app: Celery, redis: Redis, server_url: str) -> None:
+    batch = Batch(app=app)
+    batch.add(app.tasks["proj.ok"].s())
+    with running_worker(server_url, "solo", BATCHES_TEST_FAILPOINTS="W4:0.5@3"):
+        assert batch.join(30, "success").succeeded == 1
+
+
+def test_a_delivery_is_struck_at_every_step_of_its_way(
+    app: Celery, redis: Redis, server_url: str, tmp_path: Path
+) -> None:
+    batch = Batch(app=app).on("success", "webhook")
+    batch.add(app.tasks["proj.ok"].s())
+    for point in ("W2", "R1", "R2", "N1"):
+        strike_in_worker(server_url, point, tmp_path / point)
+    (callback,) = batch.status().callbacks
+    assert callback.state in ("due", "published"), "whoever had it died before it said more"
