@@ -45,6 +45,7 @@ class Settings:
         spool_size: How many bytes these may take.
         sweep_interval: How often a worker looks for what was left behind.
         stall_after: A batch in which nothing moved for so long is `stalled`.
+        abandon_after: After how long without a sign the producer of a batch is taken for dead.
     """
 
     backend_url: str = field(repr=False)
@@ -66,6 +67,7 @@ class Settings:
     spool_size: int = 64 * 1024 * 1024
     sweep_interval: timedelta = timedelta(seconds=10)
     stall_after: timedelta = timedelta(hours=24)
+    abandon_after: timedelta = timedelta(hours=1)
 
     @classmethod
     def from_app(cls, app: Celery) -> Settings:
@@ -215,4 +217,5 @@ _READERS = {
     "spool_size": _bytes,
     "sweep_interval": _duration,
     "stall_after": _duration,
+    "abandon_after": _duration,
 }
