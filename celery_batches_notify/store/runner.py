@@ -57,6 +57,16 @@ class Runner:
             raise gone(bid)
         return answer
 
+    def _change(self, script: Script, bid: str, *args: Argument) -> list[Any]:
+        """Run a script that a retired batch refuses: it is put back on the sweeper's list first."""
+        answer = self._answer(script, bid, *args)
+        if answer[0] == "retired":
+            with store_errors(self.settings):
+                self.lists.add_live(bid)
+            self._answer(self.scripts.revive_batch, bid)
+            answer = self._answer(script, bid, *args)
+        return answer
+
 
 def gone(bid: str) -> NoSuchBatch:
     """The error for a batch that is not there."""

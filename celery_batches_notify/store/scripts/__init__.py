@@ -43,6 +43,8 @@ class Scripts:
         self.ask_host = self._load("ask_host")
         self.note_host = self._load("note_host")
         self.drop_live = self._load("drop_live")
+        self.beat_worker = self._load("beat_worker")
+        self.resend_lost = self._load("failures", "late", "resend_lost")
 
     def _load(self, *names: str) -> Script:
         """Load a script, which comes last, with the parts that it shares with others before it."""
