@@ -1,10 +1,10 @@
 """Leases: a worker says that it lives, and what it is about to acknowledge, so that others know what it lost.
 
 A message that was acknowledged early is gone when its worker is killed. So the worker's main process marks
-each member right before its acknowledgement leaves, without waiting for a reply: the mark is on its way first,
-and the kernel delivers it though the process is gone. A member that has ended by then, as one that is
-acknowledged late has, needs no mark. A callback is marked as it arrives, since a broker may hand it out again
-only after an hour.
+each member right before its acknowledgement leaves, without waiting for a reply: the mark is on its way
+first, and the kernel delivers it though the process is gone. A member that has ended by then, as one that is
+acknowledged late has, needs no mark. A callback is marked as it arrives, since a broker may hand it out
+again only after an hour.
 """
 
 from __future__ import annotations
