@@ -1,4 +1,4 @@
-"""The app of workers that are killed or stopped: what runs for long the first time, and at once the second."""
+"""The app of workers that are killed: what runs for long the first time, and at once the second."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whole workers killed with `kill -9`: what they ran ends or runs again, and their callbacks are delivered."""
+"""Whole workers killed with `kill -9`: what they ran ends or runs again, and callbacks are delivered."""
 
 from __future__ import annotations
 

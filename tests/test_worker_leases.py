@@ -1,4 +1,4 @@
-"""Workers that live: stopped for a while, ended in good order, or cut off from the store like everybody else."""
+"""Workers that live: stopped for a while, ended in good order, or cut off from the store as all are."""
 
 from __future__ import annotations
 
