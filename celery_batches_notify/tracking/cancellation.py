@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from celery.concurrency.base import BasePool
 from celery.worker import state as worker_state
 
 from celery_batches_notify.delivery.publisher import HEADER
@@ -59,15 +60,17 @@ class Cancellation:
         for request in list(self._held.values()):
             if (bid := self._bid_of(request)) in fresh:
                 worker_state.revoked.add(request.id)
-                if bids[bid] and request in worker_state.active_requests:
+                if bids[bid] and request in worker_state.reserved_requests:
                     self._terminate(request)
 
     def _terminate(self, request: Any) -> None:
-        try:
-            request.terminate(self._pool)
-        except NotImplementedError:
+        """End a task that has not ended: at once or, where the pool has not begun it, as soon as it does."""
+        if getattr(self._pool.terminate_job, "__func__", None) is BasePool.terminate_job:
             logger.warning("this pool cannot terminate a running task", extra={"task_id": request.id})
+        else:
+            request.terminate(self._pool)
 
     def _bid_of(self, request: Any) -> str:
+        """The batch that a message is a member of; a callback is none, and runs though that is cancelled."""
         mark = request.request_dict.get(HEADER)
-        return str(mark.get("bid")) if isinstance(mark, dict) else ""
+        return str(mark.get("bid")) if isinstance(mark, dict) and "delivery" not in mark else ""
