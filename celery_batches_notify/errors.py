@@ -57,6 +57,10 @@ class SchemaTooNew(BatchesError):
     """The batch was stored by a newer version of this package; upgrade this process."""
 
 
+class CorruptBatch(BatchesError):
+    """The batch in the store cannot be read: something else wrote there, or evicted a part of it."""
+
+
 class EnqueueError(BatchesError):
     """The broker refused some of the calls; the batch is open and `batch.resume()` finishes it.
 

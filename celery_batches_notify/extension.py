@@ -8,25 +8,28 @@ from dataclasses import dataclass
 from typing import Any
 
 from celery import Celery, bootsteps, signals
-from kombu.utils.url import maybe_sanitize_url
 
+from celery_batches_notify.addresses import show_address
 from celery_batches_notify.delivery.attempt import Attempts, register_deliver_task
 from celery_batches_notify.delivery.outgoing import Outgoing
 from celery_batches_notify.delivery.publisher import Publisher
-from celery_batches_notify.errors import StoreUnavailable
 from celery_batches_notify.notifiers.registry import Registry
 from celery_batches_notify.reports import keep_secrets_out_of_reports
 from celery_batches_notify.settings import Settings, find_unknown_settings
+from celery_batches_notify.store.checks import check_store
 from celery_batches_notify.store.store import Store
+from celery_batches_notify.tracking.broker_checks import check_broker
 from celery_batches_notify.tracking.cancellation import Cancellation
 from celery_batches_notify.tracking.engine import ENGINE, Engine
 from celery_batches_notify.tracking.leases import Leases
 from celery_batches_notify.tracking.lost_workers import LostWorkers
 from celery_batches_notify.tracking.receivers import Receivers
+from celery_batches_notify.tracking.replay import Replay
 from celery_batches_notify.tracking.reporter import Reporter
 from celery_batches_notify.tracking.resend import Resender
 from celery_batches_notify.tracking.results import watch_results
 from celery_batches_notify.tracking.sender import Sender
+from celery_batches_notify.tracking.spool import spool_of
 from celery_batches_notify.tracking.sweeper import Sweeper
 
 FLUSH_SECONDS = 5.0
@@ -105,6 +108,7 @@ class Parts:
     engine: Engine
     outgoing: Outgoing
     reporter: Reporter
+    replay: Replay
     attempts: Attempts
     sweeper: Sweeper
     cancellation: Cancellation
@@ -122,6 +126,8 @@ def build_parts(app: Celery, sender: Sender) -> Parts:
     resender = Resender(app, sender)
     leases = Leases(store, settings)
     lost = LostWorkers(app, store, publisher, resender, leases, settings)
+    spool = spool_of(settings)
+    reporter = Reporter(store, outgoing, spool, settings.report_timeout.total_seconds())
     return Parts(
         engine=Engine(
             app=app,
@@ -133,7 +139,8 @@ def build_parts(app: Celery, sender: Sender) -> Parts:
             resender=resender,
         ),
         outgoing=outgoing,
-        reporter=Reporter(store, outgoing, settings.report_timeout.total_seconds()),
+        reporter=reporter,
+        replay=Replay(spool, reporter),
         attempts=Attempts(store, settings, registry),
         sweeper=Sweeper(store, publisher, resender, lost, settings),
         cancellation=Cancellation(store),
@@ -163,15 +170,17 @@ class BatchesStep(bootsteps.StartStopStep):
 
     def start(self, parent: Any) -> None:
         """Begin to sweep, and to watch for cancelled batches."""
-        warn_about_store(self.parts.engine.store)
+        warn_about_surroundings(parent.app, self.parts.engine.store)
         self.parts.cancellation.start(self.held, parent.pool)
         self.parts.leases.start()
         self.parts.sweeper.start()
+        self.parts.replay.start()
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's signature
         """Publish what is under way, and stop sweeping."""
         self.parts.outgoing.flush(FLUSH_SECONDS)
         self.parts.sweeper.stop()
+        self.parts.replay.stop()
         self.parts.cancellation.stop()
 
     def terminate(self, parent: Any) -> None:
@@ -188,23 +197,14 @@ class BatchesStep(bootsteps.StartStopStep):
         self.parts.outgoing.flush(FLUSH_SECONDS)
 
 
-def warn_about_store(store: Store) -> None:
-    """Warn where the store may drop keys of living batches by itself."""
-    try:
-        policy = store.read_eviction_policy()
-    except StoreUnavailable as exc:
-        logger.warning("batches: %s", exc)
-        return
-    if policy not in ("noeviction", None):
-        logger.warning(
-            "batches: the store's maxmemory-policy is %s, so it drops batches when its memory is full and "
-            "they never end: set it to noeviction, or give batches a Redis of their own",
-            policy,
-        )
+def warn_about_surroundings(app: Celery, store: Store) -> None:
+    """Warn where the store or the broker may lose what batches need."""
+    for finding in (*check_store(store), *check_broker(app)):
+        logger.warning("batches: %s", finding.words, extra={"subject": finding.subject})
 
 
 def _tell_about(app: Celery, settings: Settings) -> None:
-    where, source = maybe_sanitize_url(settings.backend_url), settings.backend_source
+    where, source = show_address(settings.backend_url), settings.backend_source
     level = logging.WARNING if source == "broker_url" else logging.INFO
     logger.log(level, "batches live in %s (from %s)", where, source)
     for unknown in find_unknown_settings(app):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -12,13 +13,13 @@ from urllib.parse import urlsplit
 
 from celery import Celery
 
+from celery_batches_notify.addresses import check_address
 from celery_batches_notify.errors import ConfigurationError
 
 PREFIX = "batches_"
 DAY = 24 * 60 * 60
 LINGER_AT_LEAST = 30
 AT_LEAST = {"batches_linger": LINGER_AT_LEAST, "batches_worker_lease": 5}
-_URL_SCHEMES = ("redis", "rediss", "unix")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +27,7 @@ class Settings:
     """What `batches_*` in the Celery configuration says. Durations are seconds or `timedelta` there.
 
     Attributes:
-        backend_url: The Redis that holds the batches.
+        backend_url: The Redis that holds the batches; of a Cluster or Sentinel several URLs joined by `;`.
         backend_source: Which setting named it.
         backend_options: Arguments for redis-py's client.
         prefix: What all keys start with.
@@ -40,7 +41,9 @@ class Settings:
         dead_expires: How long it is kept after it ended with dead members.
         failures_kept: How many failures are kept per batch.
         retry_kept: How many dead members are kept so that they can be sent again; 0 keeps none.
-        report_timeout: How long a worker tries to report an outcome.
+        report_timeout: How long a worker tries to report an outcome before it keeps it on disk.
+        spool_dir: Where a host keeps outcomes while the store is away, or None: the system's temporary one.
+        spool_size: How many bytes these may take.
         sweep_interval: How often a worker looks for what was left behind.
         worker_lease: A worker that was silent for so long is lost.
         lost_members: What becomes of members that a lost worker was running: `dead`, or `resend`.
@@ -62,6 +65,8 @@ class Settings:
     failures_kept: int = 100
     retry_kept: int = 1000
     report_timeout: timedelta = timedelta(seconds=15)
+    spool_dir: str | None = None
+    spool_size: int = 64 * 1024 * 1024
     sweep_interval: timedelta = timedelta(seconds=10)
     worker_lease: timedelta = timedelta(seconds=20)
     lost_members: Literal["dead", "resend"] = "dead"
@@ -120,32 +125,19 @@ def read_duration(name: str, value: object, *, at_least: float = 0) -> timedelta
 
 
 def _find_backend(app: Celery) -> tuple[str, Literal["batches_backend_url", "result_backend", "broker_url"]]:
+    options = _mapping("batches_backend_options", app.conf.get("batches_backend_options") or {})
     own = app.conf.get("batches_backend_url")
     if own is not None:
-        if not isinstance(own, str) or own.partition(":")[0] not in _URL_SCHEMES:
-            raise ConfigurationError("batches_backend_url: give a redis://, rediss:// or unix:// URL")
-        return _check_url("batches_backend_url", own), "batches_backend_url"
+        return check_address("batches_backend_url", own, options), "batches_backend_url"
     result, broker = app.conf.get("result_backend"), app.conf.get("broker_url")
     if _is_plain_redis(result):
-        return _check_url("result_backend", result), "result_backend"
+        return check_address("result_backend", result, options), "result_backend"
     if _is_plain_redis(broker):
-        return _check_url("broker_url", broker), "broker_url"
+        return check_address("broker_url", broker, options), "broker_url"
     raise ConfigurationError(
         "batches need a Redis or Valkey to live in, and neither the result backend nor the broker is a "
         'plain redis:// one: set batches_backend_url = "redis://localhost:6379/0"'
     )
-
-
-def _check_url(name: str, url: str) -> str:
-    """Return the URL if it can be taken apart; the error does not repeat it, for it may hold a password."""
-    try:
-        urlsplit(url).port  # noqa: B018 - reading it checks it
-    except ValueError:
-        raise ConfigurationError(
-            f"{name} is no URL that can be read: in the password write %2F for /, %23 for #, %3F for ?, "
-            "%40 for @, as urllib.parse.quote does"
-        ) from None
-    return url
 
 
 def _is_plain_redis(url: object) -> bool:
@@ -178,6 +170,19 @@ def _count(name: str, value: object) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 100_000:
         return value
     raise ConfigurationError(f"{name}: give a whole number from 0 to 100000, not {value!r}")
+
+
+def _directory(name: str, value: object) -> str:
+    path = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if isinstance(path, str) and os.path.isabs(path):
+        return path
+    raise ConfigurationError(f"{name}: give the whole path of a directory, not {value!r}")
+
+
+def _bytes(name: str, value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    raise ConfigurationError(f"{name}: give a whole number of bytes, not {value!r}")
 
 
 def _mapping(name: str, value: object) -> dict[str, Any]:
@@ -217,6 +222,8 @@ _READERS = {
     "failures_kept": _count,
     "retry_kept": _count,
     "report_timeout": _duration,
+    "spool_dir": _directory,
+    "spool_size": _bytes,
     "sweep_interval": _duration,
     "worker_lease": _duration,
     "lost_members": _lost_members,

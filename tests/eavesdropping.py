@@ -18,15 +18,16 @@ from servers import wait_until
 class Eavesdropper:
     """Hears every command that the store is given."""
 
-    def __init__(self, port: int, password: str) -> None:
+    def __init__(self, port: int, password: str | None = None) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port))
         self._heard: list[bytes] = []
-        secret = password.encode()
-        self._socket.sendall(b"*2\r\n$4\r\nAUTH\r\n$%d\r\n%b\r\n" % (len(secret), secret))
+        if password is not None:
+            secret = password.encode()
+            self._socket.sendall(b"*2\r\n$4\r\nAUTH\r\n$%d\r\n%b\r\n" % (len(secret), secret))
         self._socket.sendall(b"*1\r\n$7\r\nMONITOR\r\n")
         self._thread = threading.Thread(target=self._listen)
         self._thread.start()
-        wait_until(lambda: b"".join(self._heard).count(b"+OK") == 2, what="MONITOR")
+        wait_until(lambda: b"".join(self._heard).count(b"+OK") == 1 + (password is not None), what="MONITOR")
 
     def _listen(self) -> None:
         while data := self._socket.recv(65536):

@@ -18,6 +18,7 @@ from celery_batches_notify.notifiers.base import Notifier, hide_secrets
 from celery_batches_notify.notifiers.escaping import one_line
 from celery_batches_notify.notifiers.registry import Registry
 from celery_batches_notify.settings import Settings
+from celery_batches_notify.store.corrupt import readable
 from celery_batches_notify.store.reading import Snapshot, parse_deliverable, parse_status
 from celery_batches_notify.store.store import Store
 
@@ -53,14 +54,16 @@ class Attempts:
             snapshot = self._store.read_snapshot(bid)
         except NoSuchBatch:
             return "the batch is gone"
-        state, attempts = _read_entry(snapshot, entry)
-        if state not in ("due", "published"):
-            return f"already {state}"
-        declared = parse_deliverable(snapshot.batch)[entry]
+        with readable(bid):
+            state, attempts = _read_entry(snapshot, entry)
+            if state not in ("due", "published"):
+                return f"already {state}"
+            declared = parse_deliverable(snapshot.batch)[entry]
+            status = parse_status(snapshot, self._settings.stall_after)
         notification = Notification(
             id=callback_id(bid, entry),
             event=declared["event"],
-            status=parse_status(snapshot, self._settings.stall_after),
+            status=status,
             url=self._settings.page_of(bid),
             attempt=attempts + (state == "due"),
         )

@@ -9,7 +9,10 @@ import threading
 from collections.abc import Sequence
 
 from celery_batches_notify.delivery.publisher import Publisher
+from celery_batches_notify.errors import StoreUnavailable
 from celery_batches_notify.store.deliveries import Claim
+
+WAITING_AT_MOST = 1000
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +34,11 @@ class Outgoing:
         self._waiting: queue.Queue[tuple[str, Sequence[Claim]] | None] = queue.Queue()
 
     def submit(self, bid: str, claims: Sequence[Claim]) -> None:
-        """Publish these deliveries soon; return at once."""
+        """Publish these deliveries soon; return at once. If too many wait, they are left to the sweeper."""
         with self._lock:
+            if self._waiting.qsize() >= WAITING_AT_MOST:
+                logger.info("batch callbacks left to the sweeper", extra={"bid": bid})
+                return
             self._left += 1
             if not self._running:
                 self._running = True
@@ -57,6 +63,8 @@ class Outgoing:
             bid, claims = item
             try:
                 self._publisher.publish_due(bid, claims)
+            except StoreUnavailable as exc:
+                logger.warning("batch callbacks not published yet: %s", exc, extra={"bid": bid})
             except Exception:
                 logger.exception("batch callbacks not published yet", extra={"bid": bid})
             finally:

@@ -26,6 +26,7 @@ from celery_batches_notify.delivery.rules import rules_hold
 from celery_batches_notify.errors import NoSuchBatch
 from celery_batches_notify.model import BatchStatus
 from celery_batches_notify.settings import Settings
+from celery_batches_notify.store.corrupt import readable
 from celery_batches_notify.store.deliveries import Claim
 from celery_batches_notify.store.reading import Snapshot, parse_deliverable, parse_status
 from celery_batches_notify.store.store import Store
@@ -68,9 +69,13 @@ class Publisher:
             snapshot = self._store.read_snapshot(bid)
         except NoSuchBatch:
             return
-        status = parse_status(snapshot, self._settings.stall_after)
-        declared = parse_deliverable(snapshot.batch)
-        queue = snapshot.batch.get(b"callback_queue", b"").decode() or self._settings.callback_queue
+        with readable(bid):
+            status = parse_status(snapshot, self._settings.stall_after)
+            declared = parse_deliverable(snapshot.batch)
+        queue = (
+            snapshot.batch.get(b"callback_queue", b"").decode("utf-8", "replace")
+            or self._settings.callback_queue
+        )
         for claim in claims:
             if claim.entry == PARENT:
                 self._tell_parent(snapshot, status)
@@ -100,8 +105,9 @@ class Publisher:
         """Report a child to its parent, and publish what that makes due there, and so on upwards."""
         if status.parent_bid is None:
             return
-        telling = int(snapshot.batch.get(b"tellings", b"0"))
-        index = int(snapshot.batch.get(b"parent_index", b"0"))
+        with readable(status.bid):
+            telling = int(snapshot.batch.get(b"tellings", b"0"))
+            index = int(snapshot.batch.get(b"parent_index", b"0"))
         told = tell_parent(self._store, status, index, telling, died=b"died" in snapshot.batch)
         self._store.settle_delivery(status.bid, PARENT, "delivered", telling)
         for recorded in told:

@@ -8,6 +8,7 @@ from typing import Any
 from celery_batches_notify.model import DeliveryAttempt, Event
 from celery_batches_notify.store import reading
 from celery_batches_notify.store.connection import store_errors
+from celery_batches_notify.store.corrupt import readable
 from celery_batches_notify.store.runner import Runner
 
 
@@ -57,7 +58,7 @@ class DeliveryStore(Runner):
 
     def read_deliveries(self, bid: str) -> list[DeliveryAttempt]:
         """Read the delivery log, oldest first."""
-        with store_errors(self.settings):
+        with store_errors(self.settings), readable(bid):
             return reading.parse_attempts(self.client.lrange(self.keys.part(bid, "deliveries"), 0, -1))
 
     def ask_host(self, host: str, attempt_seconds: float) -> float:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from redis import Redis
+from redis.client import Pipeline
 
+from celery_batches_notify.errors import CorruptBatch, InvalidBid
+from celery_batches_notify.model import check_bid
 from celery_batches_notify.settings import Settings
+from celery_batches_notify.store.at_once import read_at_once, read_together
+from celery_batches_notify.store.corrupt import readable
 from celery_batches_notify.store.keys import Keys
 from celery_batches_notify.store.scripts import Scripts
 
 PAGE = 100
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,13 +60,10 @@ class Lists:
 
     def read_cancelled(self) -> dict[str, bool]:
         """Read the bids of cancelled batches, and whether their running members are to be ended."""
-        with self._client.pipeline(transaction=False) as pipe:
-            pipe.zrange(self._keys.cancelled, 0, -1)
-            pipe.time()
-            bids, clock = pipe.execute()
+        clock, (bids,) = read_at_once(self._client, lambda pipe: pipe.zrange(self._keys.cancelled, 0, -1))
         forget = (clock[0] - self._longest_life().total_seconds()) * 1000
         self._client.zremrangebyscore(self._keys.cancelled, "-inf", forget)
-        words = sorted(bid.decode().partition(":") for bid in bids)
+        words = sorted(bid.decode("utf-8", "replace").partition(":") for bid in bids)
         return {bid: how == "terminate" for bid, _, how in words}
 
     def remove_batch(self, bid: str) -> None:
@@ -75,14 +80,13 @@ class Lists:
             fresh = [(bid, score) for bid, score in page if bid not in seen]
             last = page[-1][1] if fresh else f"({page[-1][1]!r}"
             seen = {bid for bid, score in page if score == page[-1][1]}
-            yield from (bid.decode() for bid, _ in fresh)
+            yield from (bid for bid, _ in well_formed(fresh))
 
     def walk_live(self) -> Iterator[LiveBatch]:
         """Read what the sweeper must know, a page per two round trips; batches that are gone are dropped."""
         start = 0
         while page := self._live_page(start):
-            batches = self._look_at(page)
-            gone = len(page) - len(batches)
+            batches, gone = self._look_at(page)
             start += len(page) - gone
             yield from batches
 
@@ -100,49 +104,67 @@ class Lists:
         page: Any = self._client.zrange(self._keys.live, start, start + PAGE - 1, withscores=True)
         return [(bid, float(score)) for bid, score in page]
 
-    def _look_at(self, page: Sequence[tuple[bytes, float]]) -> list[LiveBatch]:
-        with self._client.pipeline(transaction=False) as pipe:
-            pipe.time()
-            for bid, _ in page:
-                key = self._keys.batch(bid.decode())
+    def _look_at(self, page: Sequence[tuple[bytes, float]]) -> tuple[list[LiveBatch], int]:
+        """Return those of the page that can be swept, and how many are gone and were dropped."""
+        whole = well_formed(page)
+
+        def queue(pipe: Pipeline) -> None:
+            for bid, _ in whole:
+                key = self._keys.batch(bid)
                 pipe.hmget(key, "total", "succeeded", "dead", "sealed_at", "open", "next_due", "expires")
                 pipe.hmget(key, "watch_at", "resend_at", "parent_bid")
                 pipe.pttl(key)
-            clock, *answers = pipe.execute()
+
+        clock, answers = read_together(self._client, queue)
         now = clock[0] * 1000 + clock[1] // 1000
-        found = []
-        for (bid, score), fields, more, ttl in zip(
-            page, answers[::3], answers[1::3], answers[2::3], strict=True
-        ):
-            total, succeeded, dead, sealed_at, open_, due, expires = (int(f or 0) for f in fields)
-            live = LiveBatch(
-                bid=bid.decode(),
-                score=score,
-                ended=sealed_at > 0 and succeeded + dead == total and not open_,
-                watch_due=0 < int(more[0] or 0) <= now,
-                resend_due=0 < int(more[1] or 0) <= now,
-                parent_bid=more[2].decode() if more[2] else None,
-                has_due=0 < due <= now or (open_ > 0 and ttl * 2 < expires),
-            )
-            if fields[0] is None:
+        found, gone = [], 0
+        for (bid, score), *of_one in zip(whole, answers[::3], answers[1::3], answers[2::3], strict=True):
+            try:
+                with readable(bid):
+                    live = _parse_live(bid, score, of_one, now)
+            except CorruptBatch as exc:
+                logger.warning("batch not swept: %s", exc, extra={"bid": bid})
+                continue
+            if of_one[0][0] is None:
                 self.drop_live(live)
+                gone += 1
             else:
                 found.append(live)
-        return found
+        return found, gone
 
     def _longest_life(self) -> timedelta:
         return max(self._settings.expires, self._settings.dead_expires)
 
     def _put(self, bid: str, *lists: str) -> None:
         """The lists live as long as the longest of their batches: their own life never shrinks."""
-        needed = self._longest_life().total_seconds() * 1000
-        with self._client.pipeline(transaction=False) as pipe:
-            pipe.time()
-            for key in lists:
-                pipe.pttl(key)
-            clock, *lives = pipe.execute()
-        with self._client.pipeline(transaction=True) as pipe:
-            for key, life in zip(lists, lives, strict=True):
-                pipe.zadd(key, {bid: clock[0] * 1000 + clock[1] // 1000})
-                pipe.pexpire(key, round(max(needed, life)))
-            pipe.execute()
+        life = round(self._longest_life().total_seconds() * 1000)
+        for key in lists:
+            self._scripts.put_on_list([key], ["", bid, life])
+
+
+def _parse_live(bid: str, score: float, answers: Sequence[Any], now: int) -> LiveBatch:
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
+    fields, more, ttl = answers
+    total, succeeded, dead, sealed_at, open_, due, expires = (int(f or 0) for f in fields)
+    return LiveBatch(
+        bid=bid,
+        score=score,
+        ended=sealed_at > 0 and succeeded + dead == total and not open_,
+        watch_due=0 < int(more[0] or 0) <= now,
+        resend_due=0 < int(more[1] or 0) <= now,
+        parent_bid=check_bid(more[2].decode()) if more[2] else None,
+        has_due=0 < due <= now or (open_ > 0 and ttl * 2 < expires),
+    )
+
+
+def well_formed(page: Sequence[tuple[bytes, float]]) -> list[tuple[str, float]]:
+    """Return the entries of a list whose bids are such: with others no key is built."""
+    found = []
+    for entry, score in page:
+        try:
+            found.append((check_bid(entry.decode("utf-8", "replace")), score))
+        except InvalidBid as exc:
+            logger.warning("entry of a list of batches left out: %s", exc)
+    return found

@@ -7,6 +7,7 @@ from typing import Any
 
 from celery_batches_notify.store import reading
 from celery_batches_notify.store.connection import store_errors
+from celery_batches_notify.store.corrupt import readable
 from celery_batches_notify.store.reading import ID_BYTES, Member
 from celery_batches_notify.store.runner import Runner, gone
 
@@ -23,7 +24,7 @@ class MemberStore(Runner):
             NoSuchBatch: The batch is gone.
         """
         for first in range(0, total, MEMBERS_CHUNK):
-            with store_errors(self.settings):
+            with store_errors(self.settings), readable(bid):
                 yield self._read_members(bid, first, min(total - first, MEMBERS_CHUNK))
 
     def _read_members(self, bid: str, first: int, count: int) -> list[Member]:

@@ -122,7 +122,8 @@ def pack_failure(failure: Failure | None) -> str:
     """The failure as JSON; the store adds the time."""
     if failure is None:
         return ""
-    return json.dumps({k: v for k, v in asdict(failure).items() if k != "failed_at"})
+    record = {k: v for k, v in asdict(failure).items() if k != "failed_at"}
+    return json.dumps(record, ensure_ascii=False)  # no six bytes for each character of some scripts
 
 
 def parse_members(

@@ -8,6 +8,7 @@ from itertools import chain
 
 from celery_batches_notify.errors import BatchCancelled
 from celery_batches_notify.store.connection import store_errors
+from celery_batches_notify.store.corrupt import readable
 from celery_batches_notify.store.runner import Runner
 
 RETRY_CHUNK = 100
@@ -45,7 +46,7 @@ class RetryStore(Runner):
     def read_unsent_retries(self, bid: str) -> list[Resend]:
         """Read the members that were claimed for another round and not sent yet."""
         left = []
-        with store_errors(self.settings):
+        with store_errors(self.settings), readable(bid):
             for index, value in self.client.hscan_iter(self.keys.part(bid, "resend")):
                 round_, _, call = value.decode().partition(" ")
                 if round_ != "0":
@@ -59,7 +60,7 @@ class RetryStore(Runner):
 
     def _walk_kept(self, bid: str) -> Iterator[list[int]]:
         chunk: list[int] = []
-        with store_errors(self.settings):
+        with store_errors(self.settings), readable(bid):
             for index, value in self.client.hscan_iter(self.keys.part(bid, "resend")):
                 if value.startswith(b"0 "):
                     chunk.append(int(index))

@@ -2,53 +2,68 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-from typing import Any
+import os
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Self, TypeVar
 
 from redis import Redis
+from redis.exceptions import ReadOnlyError, ResponseError
 
 from celery_batches_notify.errors import NoSuchBatch, SchemaTooNew
+from celery_batches_notify.model import SCHEMA_VERSION
 from celery_batches_notify.settings import Settings
-from celery_batches_notify.store.connection import connect, store_errors
+from celery_batches_notify.store.connection import close, connect, store_errors
+from celery_batches_notify.store.corrupt import readable, type_errors
 from celery_batches_notify.store.keys import Keys, channel
 from celery_batches_notify.store.lists import Lists
 from celery_batches_notify.store.scripts import Argument, Script, Scripts
+
+T = TypeVar("T")
 
 
 class Runner:
     """What every part of the store stands on."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, hurried: bool = False) -> None:
         self.settings = settings
+        self._hurried = hurried
         self.keys = Keys(settings.prefix)
+        os.register_at_fork(after_in_child=_unless_gone(weakref.WeakMethod(self._begin_anew)))
 
-    @cached_property
+    @property
     def client(self) -> Redis:
-        """The connection pool: made at first use, safe to share between threads and over a fork."""
-        return connect(self.settings)
+        """The connections: made at first use, safe to share between threads and over a fork."""
+        return self._kept("client", lambda: connect(self.settings, hurried=self._hurried))
 
-    @cached_property
+    @property
+    def hurried(self) -> Self:
+        """The same, over connections that ask once and do not wait for long."""
+        return self._kept("hurried", lambda: type(self)(self.settings, hurried=True))
+
+    @property
     def scripts(self) -> Scripts:
         """The scripts over this client."""
-        return Scripts(self.client)
+        return self._kept("scripts", lambda: Scripts(self.client))
 
-    @cached_property
+    @property
     def lists(self) -> Lists:
         """The lists of batches."""
-        return Lists(self.client, self.scripts, self.keys, self.settings)
+        return self._kept("lists", lambda: Lists(self.client, self.scripts, self.keys, self.settings))
 
     def close(self) -> None:
         """Give the connections back; the next use opens others."""
         if "client" in self.__dict__:
-            self.client.close()
+            close(self.client)
+        if "hurried" in self.__dict__:
+            self.hurried.close()
 
     def _answer(self, script: Script, bid: str, *args: Argument) -> list[Any]:
-        with store_errors(self.settings):
+        with store_errors(self.settings), self._leaving_replicas(), type_errors(bid):
             answer = script(self.keys.of_batch(bid), [channel(bid), *args])
         if answer[0] == "newer":
-            raise SchemaTooNew(
-                f"batch {bid} was stored by a newer celery-batches-notify: upgrade this process"
-            )
+            raise too_new(bid)
         return answer
 
     def _run(self, script: Script, bid: str, *args: Argument) -> list[Any]:
@@ -67,7 +82,57 @@ class Runner:
             answer = self._answer(script, bid, *args)
         return answer
 
+    @contextmanager
+    def _leaving_replicas(self) -> Iterator[None]:
+        """Close the connections to what was the master once: who is now, answers new ones."""
+        try:
+            yield
+        except ResponseError as exc:
+            if isinstance(exc, ReadOnlyError) or "READONLY" in str(exc):
+                close(self.client)
+            raise
+
+    def _kept(self, name: str, make: Callable[[], T]) -> T:
+        # No lock: to make a Cluster's client takes a while, and a fork meanwhile would inherit it locked.
+        if name not in self.__dict__:
+            self.__dict__[name] = make()
+        kept: T = self.__dict__[name]
+        return kept
+
+    def _begin_anew(self) -> None:
+        """After a fork: a Cluster's client has locks that another thread of the parent may have held.
+
+        The parent's client is kept, for to close it would take them.
+        """
+        self._inherited = self.__dict__.pop("client", None)
+        for name in ("scripts", "lists"):
+            self.__dict__.pop(name, None)
+
+
+def _unless_gone(method: weakref.WeakMethod[Callable[[], None]]) -> Callable[[], None]:
+    """Call a method as long as its object lives."""
+
+    def call() -> None:
+        if (bound := method()) is not None:
+            bound()
+
+    return call
+
 
 def gone(bid: str) -> NoSuchBatch:
     """The error for a batch that is not there."""
     return NoSuchBatch(f"there is no batch {bid}: it never was, was deleted, or has expired")
+
+
+def too_new(bid: str) -> SchemaTooNew:
+    """The error for a batch whose keys may mean what we do not know."""
+    return SchemaTooNew(f"batch {bid} was stored by a newer celery-batches-notify: upgrade this process")
+
+
+def check_schema(bid: str, schema: bytes | str | None) -> None:
+    """Raise `NoSuchBatch` where there is no batch, and `SchemaTooNew` where it is not for us to read."""
+    if schema is None:
+        raise gone(bid)
+    with readable(bid):
+        if int(schema) > SCHEMA_VERSION:
+            raise too_new(bid)

@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
-from celery_batches_notify.errors import BatchSealed, NoSuchBatch
+from redis.client import Pipeline
+
+from celery_batches_notify.errors import BatchSealed, CorruptBatch, NoSuchBatch, SchemaTooNew
 from celery_batches_notify.model import (
     BatchStatus,
     Event,
     Membership,
     Outcome,
     Progress,
+    check_bid,
 )
 from celery_batches_notify.store import reading
+from celery_batches_notify.store.at_once import read_at_once
 from celery_batches_notify.store.connection import store_errors
+from celery_batches_notify.store.corrupt import readable, type_errors
 from celery_batches_notify.store.deliveries import Claim, DeliveryStore
 from celery_batches_notify.store.keys import channel
 from celery_batches_notify.store.lists import LiveBatch
 from celery_batches_notify.store.members import MemberStore
 from celery_batches_notify.store.retries import RetryStore
-from celery_batches_notify.store.runner import gone
+from celery_batches_notify.store.runner import check_schema, gone
 from celery_batches_notify.store.scripts import Argument
 from celery_batches_notify.store.stream import Stream
 from celery_batches_notify.store.sweep_lock import SweepLock
 from celery_batches_notify.store.workers import WorkerStore
 
 CHILDREN_PAGE = 100
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +137,7 @@ class Store(DeliveryStore, RetryStore, MemberStore, WorkerStore):
 
     def is_cancelled(self, bid: str) -> bool:
         """Whether a batch was cancelled; one that is gone was not."""
-        with store_errors(self.settings):
+        with store_errors(self.settings), type_errors(bid):
             return bool(self.client.hexists(self.keys.batch(bid), "cancelled_at"))
 
     def mark_death(self, bid: str) -> Recorded:
@@ -147,9 +156,9 @@ class Store(DeliveryStore, RetryStore, MemberStore, WorkerStore):
 
     def walk_children(self, bid: str) -> Iterator[str]:
         """Read the bids of a batch's children."""
-        with store_errors(self.settings):
+        with store_errors(self.settings), readable(bid):
             for _, child in self.client.hscan_iter(self.keys.part(bid, "children"), count=CHILDREN_PAGE):
-                yield child.decode()
+                yield check_bid(child.decode())
 
     def delete_batch(self, bid: str) -> bool:
         """Remove the batch and all batches below it; return whether it was there.
@@ -157,8 +166,9 @@ class Store(DeliveryStore, RetryStore, MemberStore, WorkerStore):
         The children go first, so that a deletion that was cut short can be repeated. The keys are only
         unlinked: the server frees what they hold in the background, however much it is.
         """
-        for child in self.walk_children(bid):
-            self.delete_batch(child)
+        with suppress(CorruptBatch):
+            for child in self.walk_children(bid):
+                self.delete_batch(child)
         with store_errors(self.settings):
             removed = self.client.unlink(*self.keys.of_batch(bid))
             self.lists.remove_batch(bid)
@@ -173,15 +183,17 @@ class Store(DeliveryStore, RetryStore, MemberStore, WorkerStore):
             NoSuchBatch: It is gone.
         """
         key, part = self.keys.batch(bid), self.keys.part
-        with store_errors(self.settings), self.client.pipeline(transaction=True) as pipe:
-            pipe.time()
+
+        def queue(pipe: Pipeline) -> None:
             pipe.pttl(key)
             for name in (key, part(bid, "outbox"), part(bid, "failures")):
                 pipe.hgetall(name)
             pipe.hlen(part(bid, "children"))
-            clock, ttl, batch, outbox, failures, children = pipe.execute()
-        if not batch:
-            raise gone(bid)
+
+        with store_errors(self.settings), type_errors(bid):
+            clock, answers = read_at_once(self.client, queue)
+        ttl, batch, outbox, failures, children = answers
+        check_schema(bid, batch.get(b"schema"))
         return reading.Snapshot(
             bid=bid,
             batch=batch,
@@ -194,24 +206,26 @@ class Store(DeliveryStore, RetryStore, MemberStore, WorkerStore):
 
     def read_status(self, bid: str) -> BatchStatus:
         """Read a batch's status. Raises `NoSuchBatch`."""
-        return reading.parse_status(self.read_snapshot(bid), self.settings.stall_after)
+        snapshot = self.read_snapshot(bid)
+        with readable(bid):
+            return reading.parse_status(snapshot, self.settings.stall_after)
 
     def read_progress(self, bid: str) -> Progress | None:
         """Read a batch's counters, or None where it is gone."""
-        with store_errors(self.settings), self.client.pipeline(transaction=True) as pipe:
-            pipe.time()
-            pipe.hgetall(self.keys.batch(bid))
-            clock, batch = pipe.execute()
+        key = self.keys.batch(bid)
+        with store_errors(self.settings), type_errors(bid):
+            clock, (batch,) = read_at_once(self.client, lambda pipe: pipe.hgetall(key))
         if not batch:
             return None
-        return reading.parse_progress(bid, batch, reading.parse_time(clock), self.settings.stall_after)
+        check_schema(bid, batch.get(b"schema"))
+        with readable(bid):
+            return reading.parse_progress(bid, batch, reading.parse_time(clock), self.settings.stall_after)
 
     def has_fired(self, bid: str, event: Event) -> bool:
         """Whether an event of the batch has fired. Raises `NoSuchBatch`."""
-        with store_errors(self.settings):
+        with store_errors(self.settings), type_errors(bid):
             schema, at = self.client.hmget(self.keys.batch(bid), ["schema", f"{event}_at"])
-        if schema is None:
-            raise gone(bid)
+        check_schema(bid, schema)
         return at is not None
 
     def list_batches(self) -> Iterator[BatchStatus]:
@@ -222,12 +236,8 @@ class Store(DeliveryStore, RetryStore, MemberStore, WorkerStore):
                     yield self.read_status(bid)
                 except NoSuchBatch:
                     self.lists.remove_batch(bid)
-
-    def read_eviction_policy(self) -> str | None:
-        """What the server does when its memory is full, or None where it does not say."""
-        with store_errors(self.settings):
-            policy: str | None = self.client.info("memory").get("maxmemory_policy")
-        return policy
+                except (CorruptBatch, SchemaTooNew) as exc:
+                    logger.warning("batch left out: %s", exc, extra={"bid": bid})
 
     def subscribe(self, bid: str) -> Stream:
         """Listen to a batch's tokens."""
@@ -238,7 +248,7 @@ class Store(DeliveryStore, RetryStore, MemberStore, WorkerStore):
 
     def sweep_lock(self, seconds: float) -> SweepLock:
         """Make the lock that one sweeper holds at a time, for so many seconds."""
-        return SweepLock(self.client, self.keys.sweeper, seconds)
+        return SweepLock(self.scripts, self.keys.sweeper, seconds)
 
     def walk_live(self) -> Iterator[LiveBatch]:
         """Read what the sweeper must know of every batch it looks after."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 from celery_batches_notify.delivery.parents import ENTRY as PARENT
 from celery_batches_notify.delivery.parents import outcome_of
-from celery_batches_notify.errors import NoSuchBatch
+from celery_batches_notify.errors import CorruptBatch, NoSuchBatch
 from celery_batches_notify.model import Event, Membership, State
+from celery_batches_notify.store.corrupt import readable
 from celery_batches_notify.store.deliveries import Claim
 from celery_batches_notify.store.reading import parse_status
 from celery_batches_notify.store.store import Recorded
@@ -53,14 +55,17 @@ def delete_batch(engine: Engine, bid: str) -> bool:
     """
     try:
         snapshot = engine.store.read_snapshot(bid)
-    except NoSuchBatch:
+        with readable(bid):
+            status = parse_status(snapshot, engine.settings.stall_after)
+            telling = int(snapshot.batch.get(b"tellings", b"0")) + 1
+            index = int(snapshot.batch.get(b"parent_index", b"0"))
+    except (NoSuchBatch, CorruptBatch):
         return engine.store.delete_batch(bid)
-    status = parse_status(snapshot, engine.settings.stall_after)
     if status.parent_bid and not status.success_at:
-        telling = int(snapshot.batch.get(b"tellings", b"0")) + 1
-        member = Membership(bid=status.parent_bid, index=int(snapshot.batch[b"parent_index"]), task_id=bid)
+        member = Membership(bid=status.parent_bid, index=index, task_id=bid)
         outcome = outcome_of(status, State.DEAD, telling, "deleted", "the batch was deleted")
-        publish_recorded(engine, status.parent_bid, engine.store.record_outcome(member, outcome))
+        with suppress(CorruptBatch):
+            publish_recorded(engine, status.parent_bid, engine.store.record_outcome(member, outcome))
     return engine.store.delete_batch(bid)
 
 

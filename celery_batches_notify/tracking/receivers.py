@@ -14,6 +14,7 @@ from celery import Celery, signals
 from celery.exceptions import Ignore, NotRegistered, SoftTimeLimitExceeded, TaskRevokedError, WorkerLostError
 
 from celery_batches_notify.delivery.publisher import DELIVER_TASK, HEADER
+from celery_batches_notify.errors import StoreUnavailable
 from celery_batches_notify.model import Membership, Outcome
 from celery_batches_notify.tracking import endings, outcomes, successors
 from celery_batches_notify.tracking.cancellation import Cancellation
@@ -27,6 +28,7 @@ from celery_batches_notify.tracking.stored_states import watch_stored_states
 
 BRIEFLY_SECONDS = 1.0
 WORKER_LOST_DELAY_SECONDS = 5.0
+STORE_AWAY = f"{StoreUnavailable.__module__}.{StoreUnavailable.__qualname__}"
 REPLACED = "Replaced by new task"  # what Task.replace says when it raises Ignore
 _SIGNALS = (
     "task_received",
@@ -184,8 +186,12 @@ class Receivers:
     def _settle(self, ref: DeliveryRef, task: str | None, outcome: Outcome, *, lost: bool) -> None:
         if lost:
             self._reporter().settle(ref, "due", delay_seconds=WORKER_LOST_DELAY_SECONDS)
-        elif task == DELIVER_TASK or outcome.state == outcome.state.FAILING:
-            return  # a notification notes its own attempts, and a retry is Celery's
+        elif outcome.state == outcome.state.FAILING:
+            return  # a retry is Celery's
+        elif task == DELIVER_TASK and outcome.state == outcome.state.SUCCEEDED:
+            return  # a notification notes its own attempts
+        elif task == DELIVER_TASK and outcome.failure and outcome.failure.error_class == STORE_AWAY:
+            self._reporter().settle(ref, "due", delay_seconds=WORKER_LOST_DELAY_SECONDS)  # it could not
         else:
             happened = "delivered" if outcome.state == outcome.state.SUCCEEDED else "given_up"
             self._reporter().settle(ref, happened, log=outcomes.log_of(ref.entry, task, happened, outcome))

@@ -1,4 +1,4 @@
-"""Reporting: an outcome is told to the store again and again until it is counted, within a time limit."""
+"""Reporting: an outcome is told to the store until it is counted, within a time limit, or else spooled."""
 
 from __future__ import annotations
 
@@ -6,15 +6,22 @@ import logging
 import random
 import time
 
+from celery.exceptions import SoftTimeLimitExceeded
+
 from celery_batches_notify.delivery.outgoing import Outgoing
-from celery_batches_notify.errors import SchemaTooNew, StoreUnavailable
+from celery_batches_notify.errors import BatchesError, SchemaTooNew, StoreUnavailable
 from celery_batches_notify.model import DeliveryAttempt, Membership, Outcome
 from celery_batches_notify.store.store import Recorded, Store
+from celery_batches_notify.tracking.absence import Absence
 from celery_batches_notify.tracking.headers import DeliveryRef
+from celery_batches_notify.tracking.spool import Spool
+from celery_batches_notify.tracking.spool_lines import Report, Said, Settlement, pack_line
 
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 2.0
-_EXPECTED = frozenset({"counted", "repeated"})
+REPLAY_SECONDS = 5.0
+LONGEST_CALL_SECONDS = 8.0  # what connecting, asking and asking again may take if nothing answers
+_EXPECTED = frozenset({"counted", "repeated", "settled"})
 
 logger = logging.getLogger(__name__)
 
@@ -22,23 +29,16 @@ logger = logging.getLogger(__name__)
 class Reporter:
     """Tells the store what became of members and callbacks; never raises, for a user's task must not fail."""
 
-    def __init__(self, store: Store, outgoing: Outgoing, patience_seconds: float) -> None:
+    def __init__(self, store: Store, outgoing: Outgoing, spool: Spool, patience_seconds: float) -> None:
         self.patience_seconds = patience_seconds
         self._store = store
         self._outgoing = outgoing
+        self._spool = spool
+        self._absence = Absence()
 
     def report(self, member: Membership, outcome: Outcome, *, seconds: float) -> None:
         """Count an outcome, trying for so many seconds while the store is away."""
-        fields = {"bid": member.bid, "task_id": member.task_id, "state": outcome.state.name.lower()}
-        try:
-            recorded = self._insist(member, outcome, seconds)
-        except (StoreUnavailable, SchemaTooNew) as exc:
-            logger.critical("batch outcome not counted: %s", exc, extra=fields)
-            return
-        if recorded.word not in _EXPECTED:
-            logger.warning("batch outcome changes nothing: %s", recorded.word, extra=fields)
-        if recorded.due:
-            self._outgoing.submit(member.bid, recorded.claims)
+        self._tell(Report(member=member, outcome=outcome), seconds)
 
     def settle(
         self,
@@ -48,21 +48,70 @@ class Reporter:
         delay_seconds: float = 0,
         log: DeliveryAttempt | None = None,
     ) -> None:
-        """Note what became of a callback."""
-        try:
-            self._store.settle_delivery(ref.bid, ref.entry, happened, 0, delay_seconds=delay_seconds, log=log)
-        except (StoreUnavailable, SchemaTooNew) as exc:
-            fields = {"bid": ref.bid, "delivery": ref.entry}
-            logger.error("batch delivery not settled: %s", exc, extra=fields)
+        """Note what became of a callback, trying once."""
+        bid, entry = ref.bid, ref.entry
+        settlement = Settlement(bid=bid, entry=entry, happened=happened, delay_seconds=delay_seconds, log=log)
+        self._tell(settlement, 0)
 
-    def _insist(self, member: Membership, outcome: Outcome, seconds: float) -> Recorded:
+    def tell_now(self, said: Said) -> None:
+        """Tell the store what the spool kept; there is time. Raises what the store raises."""
+        recorded = self._insist(said, REPLAY_SECONDS, patient=True)
+        self._absence.end()
+        self._follow_up(said, recorded)
+
+    def _tell(self, said: Said, seconds: float) -> None:
+        how = self._absence.ask()
+        if how == "do not try":
+            self._keep(said, "the batches' store was away a moment ago")
+            return
+        try:
+            recorded = self._insist(said, seconds if how == "insist" else 0)
+        except SchemaTooNew as exc:
+            self._keep(said, exc)
+        except (StoreUnavailable, SoftTimeLimitExceeded) as exc:
+            if not self._absence.noted:
+                logger.warning("batches: outcomes are kept in %s for now: %r", self._spool.path, exc)
+            self._absence.begin()
+            self._keep(said, exc)
+        except BatchesError as exc:
+            logger.critical("batch outcome not counted: %s", exc, extra=said.fields)
+        else:
+            self._absence.end()
+            self._follow_up(said, recorded)
+
+    def _follow_up(self, said: Said, recorded: Recorded) -> None:
+        if recorded.word not in _EXPECTED:
+            logger.warning("batch outcome changes nothing: %s", recorded.word, extra=said.fields)
+        if recorded.due and isinstance(said, Report):
+            self._outgoing.submit(said.member.bid, recorded.claims)
+
+    def _insist(self, said: Said, seconds: float, *, patient: bool = False) -> Recorded:
+        """Ask the store until it answers, or, unless `patient`, another outcome found that it does not."""
         deadline = time.monotonic() + seconds
         pause = FIRST_PAUSE_SECONDS
         while True:
+            unhurried = patient or deadline - time.monotonic() > LONGEST_CALL_SECONDS
             try:
-                return self._store.record_outcome(member, outcome)
+                return _ask(self._store if unhurried else self._store.hurried, said)
             except StoreUnavailable:
-                if time.monotonic() + pause > deadline:
+                if time.monotonic() + pause > deadline or (self._absence.noted and not patient):
                     raise
-                time.sleep(pause * (0.5 + random.random() / 2))  # noqa: S311 - jitter
-                pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+            time.sleep(pause * (0.5 + random.random() / 2))  # noqa: S311 - jitter
+            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+
+    def _keep(self, said: Said, why: object) -> None:
+        try:
+            self._spool.append(pack_line(said))
+        except OSError as failed:
+            logger.critical("batch outcome not counted: %s; nor kept: %s", why, failed, extra=said.fields)
+        else:
+            logger.info("batch outcome kept for later", extra=said.fields)
+
+
+def _ask(store: Store, said: Said) -> Recorded:
+    if isinstance(said, Report):
+        return store.record_outcome(said.member, said.outcome)
+    word = store.settle_delivery(
+        said.bid, said.entry, said.happened, 0, delay_seconds=said.delay_seconds, log=said.log
+    )
+    return Recorded(word=word)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,9 @@ from celery import Celery
 from kombu.exceptions import EncodeError
 from kombu.utils import json
 
+from celery_batches_notify.errors import CorruptBatch
 from celery_batches_notify.model import Membership
+from celery_batches_notify.store.corrupt import readable
 from celery_batches_notify.store.retries import RETRY_CHUNK, Resend
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.tracking.headers import write_header
@@ -29,6 +32,8 @@ _OPTIONS = (
     "soft_time_limit",
     "time_limit",
 )
+logger = logging.getLogger(__name__)
+
 _ROUTING = ("queue", "exchange", "routing_key", "priority")
 
 
@@ -63,7 +68,12 @@ class Resender:
         """Publish these members once more. Raises what the broker raises."""
         with self.app.producer_or_acquire() as producer:
             for member in members:
-                call = self._message_of(json.loads(member.call))
+                try:
+                    with readable(bid):
+                        call = self._message_of(json.loads(member.call))
+                except CorruptBatch as exc:
+                    logger.error("batch member not sent again: %s", exc, extra={"bid": bid})
+                    continue
                 place = Membership(bid=bid, index=member.index, task_id=call.task_id, round=member.round)
                 write_header(call.message.headers, place)
                 self._sender.send(producer, call.name, call.message, **call.options)

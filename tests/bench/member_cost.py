@@ -113,7 +113,7 @@ def main() -> None:
                 least = [min(column) for column in zip(*rows, strict=True)]
                 print(
                     f"{milliseconds:4.0f} ms: CPU per task {plain:6.0f} us outside, {member:6.0f} us inside, "
-                    f"ratio {cpu:.2f}; at best {least[0]:.0f} and {least[2]:.0f}, ratio {least[2] / least[0]:.2f}; "
+                    f"ratio {cpu:.2f}; at best {least[0]:.0f} and {least[2]:.0f}, {least[2] / least[0]:.2f}; "
                     f"tasks per second {plain_rate:.0f} and {member_rate:.0f}, time ratio {wall:.2f}",
                     flush=True,
                 )

@@ -150,13 +150,13 @@ def test_a_store_that_goes_away_does_not_end_the_sweeper(app: Celery, redis: Red
     sweeper.start()
     try:
         wait_until(lambda: redis.get("batches:sweeper"))
-        redis.execute_command("ACL", "SETUSER", "default", "-set", "-evalsha")
+        redis.execute_command("ACL", "SETUSER", "batches", "-eval", "-evalsha")
         wait_until(lambda: redis.get("batches:sweeper") is None, what="the end of its lock")
-        redis.execute_command("ACL", "SETUSER", "default", "+@all")
+        redis.execute_command("ACL", "SETUSER", "batches", "+eval", "+evalsha")
         batch = fired_but_not_published(app, redis)
         wait_until(lambda: batch.status().callbacks[0].state == "published")
     finally:
-        redis.execute_command("ACL", "SETUSER", "default", "+@all")
+        redis.execute_command("ACL", "SETUSER", "batches", "+eval", "+evalsha")
         sweeper.stop()
     assert not [t for t in threading.enumerate() if t.name == "batches-sweeper"]
 

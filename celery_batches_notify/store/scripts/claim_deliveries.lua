@@ -15,7 +15,7 @@ local function claim(entry)
 end
 
 for _, event in ipairs(EVENT_ORDER) do
-  for n = 0, tonumber(redis.call('HGET', BATCH, 'callbacks:' .. event) or 0) - 1 do claim(event .. ':' .. n) end
+  for n = 0, callbacks_of(event) - 1 do claim(event .. ':' .. n) end
 end
 claim('parent:0')
 survey_outbox()

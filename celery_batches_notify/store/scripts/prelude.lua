@@ -3,7 +3,7 @@
 local BATCH, STATES, MEMBERS, ATTEMPTS, LATE, NAMES, FAILURES, RESEND, CHILDREN, OUTBOX, DELIVERIES = unpack(KEYS)
 local CHANNEL = ARGV[1]
 local WAITING, FAILING, DEAD, SUCCEEDED = 0, 1, 2, 3
-local SCHEMA, ID_BYTES, LEASE_MS = 1, 16, 10000
+local SCHEMA, ID_BYTES, LEASE_MS, CALLBACKS_AT_MOST = 1, 16, 10000, 32
 local EVENT_ORDER = {'cancel', 'deadline', 'stall', 'progress', 'death', 'complete', 'finish', 'success'}
 
 local clock = redis.call('TIME')
@@ -52,16 +52,20 @@ local function announce(entry, version)
   fired[#fired + 1] = entry
 end
 
+-- How many callbacks an event has. No more than `on()` takes, whatever stands there: it is looped over.
+local function callbacks_of(event)
+  return math.min(tonumber(redis.call('HGET', BATCH, 'callbacks:' .. event) or 0), CALLBACKS_AT_MOST)
+end
+
 local function fire(event, token)
   if redis.call('HSETNX', BATCH, event .. '_at', now) == 0 then return end
-  local callbacks = tonumber(redis.call('HGET', BATCH, 'callbacks:' .. event) or 0)
-  for n = 0, callbacks - 1 do announce(event .. ':' .. n) end
+  for n = 0, callbacks_of(event) - 1 do announce(event .. ':' .. n) end
   if token then tokens[#tokens + 1] = token end
 end
 
 -- Fire those callbacks of an event that have a threshold of their own, once each: holds(threshold) says which.
 local function fire_each(event, holds)
-  for n = 0, tonumber(redis.call('HGET', BATCH, 'callbacks:' .. event) or 0) - 1 do
+  for n = 0, callbacks_of(event) - 1 do
     local entry = event .. ':' .. n
     if redis.call('HEXISTS', OUTBOX, entry) == 0 and holds(tonumber(redis.call('HGET', BATCH, 'at:' .. entry))) then
       redis.call('HSETNX', BATCH, event .. '_at', now)

@@ -5,7 +5,7 @@ local event = ARGV[2]
 local why = refusal()
 if why then return {why} end
 redis.call('HDEL', BATCH, 'retired')
-for n = 0, tonumber(redis.call('HGET', BATCH, 'callbacks:' .. event) or 0) - 1 do
+for n = 0, callbacks_of(event) - 1 do
   local entry = event .. ':' .. n
   local state, _, due = read_entry(entry)
   if state and state ~= 'published' and (state ~= 'due' or due > now + LEASE_MS) then

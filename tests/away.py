@@ -1,0 +1,43 @@
+"""What tests of a store that is away look at: the disk, the tokens, and batches with one callback."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from celery import Celery
+from redis import Redis
+
+from celery_batches_notify import Batch
+
+
+def ears_of(store: Redis, bid: str) -> Callable[[], str]:
+    """Collect a batch's tokens."""
+    pubsub = store.pubsub(ignore_subscribe_messages=True)
+    pubsub.subscribe(f"batch-{bid}")
+    pubsub.get_message(timeout=1)
+    heard: list[str] = []
+
+    def listen() -> str:
+        while message := pubsub.get_message(timeout=0.2):
+            heard.append(message["data"].decode())
+        return "".join(heard)
+
+    return listen
+
+
+def spooled(spool: Path) -> int:
+    """How many outcomes the disk holds."""
+    lines = [path.read_bytes().splitlines() for path in spool.glob("*/*") if path.name != "lock"]
+    return sum(bool(line) for each in lines for line in each)
+
+
+def new_batch(app: Celery) -> Batch:
+    return Batch(app=app).on("success", app.signature("proj.silent", ("told",), immutable=True))
+
+
+def add_members(batch: Batch, count: int, task: str, *args: object) -> Batch:
+    with batch:
+        for _ in range(count):
+            batch.app.tasks[f"proj.{task}"].delay(*args)
+    return batch

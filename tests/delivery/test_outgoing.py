@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from servers import wait_until
+
+from celery_batches_notify.delivery.outgoing import WAITING_AT_MOST, Outgoing
+from celery_batches_notify.store.deliveries import Claim
+
+
+class SlowPublisher:
+    """Stands for one whose broker does not answer; the real one takes 5 s per batch."""
+
+    def __init__(self) -> None:
+        self.broker_is_back = threading.Event()
+        self.published: list[str] = []
+
+    def publish_due(self, bid: str, claims: Sequence[Claim]) -> None:
+        self.broker_is_back.wait()
+        self.published.append(bid)
+
+
+def test_what_waits_for_a_broker_that_is_away_does_not_grow_without_end() -> None:
+    publisher = SlowPublisher()
+    outgoing = Outgoing(publisher)  # type: ignore[arg-type]
+    for i in range(WAITING_AT_MOST + 500):
+        outgoing.submit(str(i), [])
+    publisher.broker_is_back.set()
+    assert outgoing.flush(10)
+    assert len(publisher.published) <= WAITING_AT_MOST + 1, "the sweeper has the rest"
+    assert publisher.published[0] == "0"
+    outgoing.submit("later", [])
+    wait_until(lambda: publisher.published[-1] == "later")
+    outgoing.close()

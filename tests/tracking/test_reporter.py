@@ -1,0 +1,289 @@
+"""Reports while the store is away: within their time, onto the disk, and counted once it is back."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from away import spooled
+from billiard.exceptions import SoftTimeLimitExceeded
+from celery import Celery
+from cut_proxy import CutProxy, cut_proxy
+from redis import Redis
+from servers import wait_until
+
+from celery_batches_notify import Batch, StoreUnavailable
+from celery_batches_notify.delivery.publisher import DELIVER_TASK
+from celery_batches_notify.extension import Parts
+from celery_batches_notify.model import Membership, Outcome, State
+from celery_batches_notify.tracking import outcomes
+from celery_batches_notify.tracking.absence import AWAY_SECONDS, Absence
+from celery_batches_notify.tracking.headers import DeliveryRef
+from celery_batches_notify.tracking.receivers import _finishing
+
+SUCCEEDED = Outcome(state=State.SUCCEEDED)
+
+
+@pytest.fixture
+def proxy(server_url: str) -> Iterator[tuple[CutProxy, str]]:
+    with cut_proxy(server_url) as (proxy, url):
+        yield proxy, url
+
+
+@pytest.fixture
+def app(make_app: Callable[..., Celery], proxy: tuple[CutProxy, str], tmp_path: Path) -> Celery:
+    app = make_app(batches_backend_url=proxy[1], batches_spool_dir=tmp_path, batches_report_timeout=1)
+    app.task(told, name="told", shared=False)
+    return app
+
+
+def told(*_: object) -> None:
+    """Be called back."""
+
+
+@pytest.fixture
+def parts(app: Celery) -> Parts:
+    return app._batches_engine.parts
+
+
+def members_of(app: Celery, count: int, **callbacks: object) -> tuple[Batch, list[Membership]]:
+    batch = Batch(app=app).on("success", app.tasks["told"].s())
+    results = batch.add(*(app.tasks["told"].s() for _ in range(count)))
+    return batch, [Membership(bid=batch.bid, index=i, task_id=r.id) for i, r in enumerate(results)]
+
+
+def test_a_store_that_comes_back_in_time_needs_no_spool(
+    app: Celery, parts: Parts, proxy: tuple[CutProxy, str], tmp_path: Path
+) -> None:
+    batch, (member,) = members_of(app, 1)
+    proxy[0].misbehave("refuse")
+    threading.Timer(0.5, proxy[0].behave).start()
+    parts.reporter.report(member, SUCCEEDED, seconds=10)
+    assert batch.status().state == "success"
+    assert not spooled(tmp_path)
+
+
+def test_what_the_store_did_not_take_is_told_once_it_is_back_and_its_callbacks_follow(
+    app: Celery, parts: Parts, proxy: tuple[CutProxy, str], tmp_path: Path
+) -> None:
+    batch, members = members_of(app, 3)
+    proxy[0].misbehave("refuse")
+    for member in members:
+        parts.reporter.report(member, SUCCEEDED, seconds=0.3)
+    parts.replay.replay()
+    assert spooled(tmp_path) == 3
+    proxy[0].behave()
+    parts.replay.replay()
+    assert batch.status().state == "success"
+    assert not spooled(tmp_path)
+    wait_until(lambda: batch.status().callbacks[0].state == "published")
+
+
+def test_only_the_first_report_waits(app: Celery, parts: Parts, proxy: tuple[CutProxy, str]) -> None:
+    _, members = members_of(app, 200)
+    proxy[0].misbehave("blackhole")
+    before = proxy[0].accepted
+    for member in members:
+        parts.reporter.report(member, SUCCEEDED, seconds=1)
+    assert 0 < proxy[0].accepted - before < 10
+
+
+def test_a_blackhole_holds_a_report_no_longer_than_it_may_wait(
+    app: Celery, parts: Parts, proxy: tuple[CutProxy, str]
+) -> None:
+    _, (member,) = members_of(app, 1)
+    proxy[0].misbehave("blackhole")
+    began = time.monotonic()
+    parts.reporter.report(member, SUCCEEDED, seconds=1)
+    assert time.monotonic() - began < 4, "one call without limits takes 4 s and more"
+
+
+def test_absence_is_tried_once_in_a_while() -> None:
+    now = [0.0]
+    absence = Absence(lambda: now[0])
+    assert absence.ask() == absence.ask() == "insist"
+    absence.begin()
+    assert absence.ask() == "do not try"
+    now[0] += AWAY_SECONDS
+    assert [absence.ask(), absence.ask()] == ["try once", "do not try"]
+    absence.end()
+    assert absence.ask() == "insist"
+
+
+def test_a_soft_limit_that_hits_while_reporting_sends_the_outcome_to_the_disk_at_once(
+    app: Celery, parts: Parts, proxy: tuple[CutProxy, str], tmp_path: Path
+) -> None:
+    batch, members = members_of(app, 2)
+    proxy[0].misbehave("refuse")
+
+    def soft_limit(*_: object) -> None:
+        raise SoftTimeLimitExceeded
+
+    before = signal.signal(signal.SIGUSR1, soft_limit)
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+    receiver = _finishing(
+        lambda: [parts.reporter.report(member, SUCCEEDED, seconds=30) for member in members]
+    )
+    try:
+        began = time.monotonic()
+        receiver()
+        assert time.monotonic() - began < 10
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert spooled(tmp_path) == 2
+    proxy[0].behave()
+    parts.replay.replay()
+    assert batch.status().state == "success"
+
+
+def test_what_became_of_a_callback_is_kept_too(
+    app: Celery, parts: Parts, proxy: tuple[CutProxy, str], tmp_path: Path
+) -> None:
+    batch, (member,) = members_of(app, 1)
+    parts.reporter.report(member, SUCCEEDED, seconds=1)
+    wait_until(lambda: batch.status().callbacks[0].state == "published")
+    proxy[0].misbehave("refuse")
+    parts.reporter.settle(DeliveryRef(bid=batch.bid, entry="success:0"), "delivered")
+    assert spooled(tmp_path) == 1
+    proxy[0].behave()
+    parts.replay.replay()
+    assert batch.status().callbacks[0].state == "delivered"
+
+
+def test_where_the_disk_fails_too_the_log_says_which_member_is_lost(
+    make_app: Callable[..., Celery],
+    proxy: tuple[CutProxy, str],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = make_app(batches_backend_url=proxy[1], batches_spool_dir=tmp_path, batches_spool_size=0)
+    app.task(told, name="told", shared=False)
+    _, (member,) = members_of(app, 1)
+    proxy[0].misbehave("refuse")
+    app._batches_engine.parts.reporter.report(member, SUCCEEDED, seconds=0)
+    (record,) = [r for r in caplog.records if r.levelno == logging.CRITICAL]
+    assert (record.bid, record.task_id, record.state) == (member.bid, member.task_id, "succeeded")
+    assert "batches_spool_size" in record.getMessage()
+
+
+def test_one_damaged_batch_keeps_no_other_from_being_counted(
+    app: Celery, parts: Parts, redis: Redis, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    damaged, (lost,) = members_of(app, 1)
+    redis.delete(f"batches:{{{damaged.bid}}}:states")
+    redis.hset(f"batches:{{{damaged.bid}}}:states", "no", "string")
+    redis.expire(f"batches:{{{damaged.bid}}}:states", 60)
+    well, (member,) = members_of(app, 1)
+    parts.reporter.report(lost, SUCCEEDED, seconds=30)
+    assert [r.bid for r in caplog.records if r.levelno == logging.CRITICAL] == [damaged.bid]
+    parts.reporter.report(member, SUCCEEDED, seconds=1)
+    assert well.status().state == "success"
+    assert not spooled(tmp_path)
+
+
+def test_in_the_spool_neither_a_damaged_batch_nor_an_unreadable_line_stops_the_rest(
+    app: Celery,
+    parts: Parts,
+    redis: Redis,
+    proxy: tuple[CutProxy, str],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    damaged, (lost,) = members_of(app, 1)
+    well, members = members_of(app, 2)
+    proxy[0].misbehave("refuse")
+    parts.reporter.report(members[0], SUCCEEDED, seconds=0)
+    parts.reporter.report(lost, SUCCEEDED, seconds=0)
+    (file,) = tmp_path.glob("*/appended")
+    with file.open("ab") as out:
+        out.write(b'\n{"v": 99}\n\xff\xfe\n{"v": 1, "report"')
+    parts.reporter.report(members[1], SUCCEEDED, seconds=0)
+    redis.delete(f"batches:{{{damaged.bid}}}:members")
+    redis.hset(f"batches:{{{damaged.bid}}}:members", "no", "string")
+    redis.expire(f"batches:{{{damaged.bid}}}:members", 60)
+    proxy[0].behave()
+    caplog.clear()
+    parts.replay.replay()
+    assert well.status().state == "success"
+    assert not spooled(tmp_path)
+    told = [r for r in caplog.records if r.name.endswith(".replay")]
+    levels = [r.levelname for r in told if r.levelno >= logging.ERROR]
+    assert sorted(levels) == ["CRITICAL", "ERROR", "ERROR", "ERROR"]
+
+
+def test_what_a_newer_version_stored_is_kept_until_somebody_can_read_it(
+    app: Celery, parts: Parts, redis: Redis, tmp_path: Path
+) -> None:
+    newer, (first,) = members_of(app, 1)
+    well, (second,) = members_of(app, 1)
+    redis.hset(f"batches:{{{newer.bid}}}", "schema", 99)
+    parts.reporter.report(first, SUCCEEDED, seconds=1)
+    parts.reporter.report(second, SUCCEEDED, seconds=1)
+    assert well.status().state == "success", "the store is not away"
+    for _ in range(2):
+        parts.replay.replay()
+    assert spooled(tmp_path) == 1
+    redis.hset(f"batches:{{{newer.bid}}}", "schema", 1)
+    parts.replay.start()  # as the upgraded worker does
+    wait_until(lambda: newer.status().state == "success")
+    parts.replay.stop()
+
+
+def test_a_replay_that_is_cut_short_goes_on_where_it_was(
+    app: Celery, parts: Parts, proxy: tuple[CutProxy, str], tmp_path: Path
+) -> None:
+    batch, members = members_of(app, 40)
+    proxy[0].misbehave("refuse")
+    for member in members:
+        parts.reporter.report(member, SUCCEEDED, seconds=0)
+    proxy[0].misbehave("cut_request", share=0.3)
+    wait_until(lambda: (parts.replay.replay(), spooled(tmp_path) == 0)[1])
+    proxy[0].behave()
+    status = batch.status()
+    assert (status.state, status.succeeded, status.total) == ("success", 40, 40)
+
+
+def test_two_workers_that_replay_side_by_side_count_exactly(
+    make_app: Callable[..., Celery], app: Celery, parts: Parts, proxy: tuple[CutProxy, str], tmp_path: Path
+) -> None:
+    other = make_app(batches_backend_url=proxy[1], batches_spool_dir=tmp_path)._batches_engine.parts
+    batch, members = members_of(app, 300)
+    proxy[0].misbehave("refuse")
+    for member in members:
+        parts.reporter.report(member, SUCCEEDED, seconds=0)
+    for worker in (parts, other):
+        worker.replay.start()
+    proxy[0].behave()
+    wait_until(lambda: not spooled(tmp_path))
+    for worker in (parts, other):
+        worker.replay.stop()
+    status = batch.status()
+    assert (status.state, status.succeeded) == ("success", 300)
+
+
+def test_a_spool_that_cannot_be_used_is_told_when_the_worker_starts(
+    app: Celery, parts: Parts, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    parts.reporter._spool.path.mkdir(mode=0o755)
+    parts.replay.start()
+    parts.replay.stop()
+    assert [r for r in caplog.records if r.levelno == logging.ERROR and "chmod 700" in r.getMessage()]
+
+
+@pytest.mark.parametrize(("exc", "state"), [(StoreUnavailable("away"), "due"), (KeyError("bug"), "given_up")])
+def test_a_notification_that_could_not_note_its_attempt_is_made_again_and_a_broken_one_is_not(
+    app: Celery, parts: Parts, exc: Exception, state: str
+) -> None:
+    batch, (member,) = members_of(app, 1)
+    parts.reporter.report(member, SUCCEEDED, seconds=1)
+    wait_until(lambda: batch.status().callbacks[0].state == "published")
+    ref = DeliveryRef(bid=batch.bid, entry="success:0")
+    outcome = outcomes.dead({"id": "x"}, DELIVER_TASK, "failed", exc)
+    app._batches_engine.receivers._settle(ref, DELIVER_TASK, outcome, lost=False)
+    assert batch.status().callbacks[0].state == state

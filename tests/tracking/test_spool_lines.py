@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from celery_batches_notify.model import DeliveryAttempt, Failure, Membership, Outcome, State
+from celery_batches_notify.tracking.spool_lines import (
+    NUMBER_AT_MOST,
+    Report,
+    Said,
+    Settlement,
+    UnreadableLine,
+    pack_line,
+    parse_line,
+)
+
+NUMBERS = st.integers(0, NUMBER_AT_MOST - 1)
+TEXTS = st.text(st.characters(), max_size=20)  # lone surrogates and line ends too
+BIDS = st.from_regex(r"[A-Za-z0-9_-]{10,64}", fullmatch=True)
+MEMBERS = st.builds(
+    Membership,
+    bid=BIDS,
+    index=st.none() | NUMBERS,
+    task_id=TEXTS,
+    round=NUMBERS,
+    of=st.none() | st.tuples(NUMBERS, TEXTS),
+    turn=NUMBERS,
+)
+FAILURES = st.builds(
+    Failure,
+    task_id=TEXTS,
+    task=TEXTS,
+    error_class=TEXTS,
+    error_message=TEXTS,
+    backtrace=st.none() | TEXTS,
+    retries=NUMBERS,
+    failed_at=st.none(),
+)
+MANY = st.lists(MEMBERS, max_size=3).map(tuple)
+OUTCOMES = st.builds(
+    Outcome,
+    state=st.sampled_from([State.FAILING, State.DEAD, State.SUCCEEDED]),
+    attempt=NUMBERS,
+    reason=st.none() | TEXTS,
+    failure=st.none() | FAILURES,
+    resend=TEXTS,
+    unsendable=TEXTS,
+    successors=MANY,
+    body=MANY,
+    breaks_chord=st.booleans(),
+)
+LOGS = st.builds(
+    DeliveryAttempt,
+    event=TEXTS,
+    n=NUMBERS,
+    channel=TEXTS,
+    attempt=NUMBERS,
+    outcome=TEXTS,
+    status_code=st.none() | NUMBERS,
+    detail=TEXTS,
+    at=st.none(),
+)
+SETTLEMENTS = st.builds(
+    Settlement,
+    bid=BIDS,
+    entry=st.from_regex(r"[a-z]{1,9}:[0-9]{1,4}", fullmatch=True),
+    happened=st.sampled_from(["due", "delivered", "given_up"]),
+    delay_seconds=NUMBERS,
+    log=st.none() | LOGS,
+)
+SAID: Report = Report(
+    member=Membership(bid="b" * 22, index=0, task_id="t", of=(0, "f")),
+    outcome=Outcome(
+        state=State.DEAD,
+        failure=Failure(task_id="t", task="n", error_class="E", error_message="m", backtrace=None, retries=0),
+        successors=(Membership(bid="b" * 22, index=None, task_id="s"),),
+    ),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.builds(Report, member=MEMBERS, outcome=OUTCOMES) | SETTLEMENTS)
+def test_a_line_gives_back_all_that_was_said(said: Said) -> None:
+    line = pack_line(said)
+    assert parse_line(line + b"\n") == said
+    assert b"\n" not in line
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"\x00\xff\xfe",
+        b"null",
+        b"[]",
+        b'{"v": 2, "report": {}}',
+        b'{"v": true, "report": {"member": {}, "outcome": {}}}',
+        b'{"v": 1}',
+        b'{"v": 1, "report": []}',
+        b'{"v": 1, "settlement": 7}',
+        b"[" * 100_000,
+        b'{"v": ' + b"9" * 10_000 + b"}",
+        pack_line(SAID)[:-1],
+        pack_line(SAID) * 2,
+    ],
+)
+def test_a_line_that_is_none_of_ours_is_refused(line: bytes) -> None:
+    with pytest.raises(UnreadableLine):
+        parse_line(line)
+
+
+PLACES = ("member", "outcome", "outcome.failure", "outcome.successors.0")
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("wrong", [None, True, -1, 1.5, 2**70, [], {}, [[]], {"a": 1}, "x"])
+def test_a_value_of_the_wrong_kind_is_refused_or_read_as_what_it_is(place: str, wrong: object) -> None:
+    whole = json.loads(pack_line(SAID))
+    target: Any = whole["report"]
+    for step in place.split("."):
+        target = target[int(step) if step.isdigit() else step]
+    for name, right in list(target.items()):
+        target[name] = wrong
+        try:
+            said = parse_line(json.dumps(whole).encode())
+        except UnreadableLine:
+            pass
+        else:
+            assert parse_line(pack_line(said)) == said, (name, "what was let through is of our kinds")
+        target[name] = right
+    assert parse_line(json.dumps(whole).encode()) == SAID
+
+
+@pytest.mark.parametrize("bid", ["../../etc/passwd", "short", "x" * 65, "a" * 21 + "\n", None, 5])
+def test_a_bid_is_checked_as_one_from_a_message(bid: object) -> None:
+    whole = json.loads(pack_line(SAID))
+    whole["report"]["member"]["bid"] = bid
+    with pytest.raises(UnreadableLine):
+        parse_line(json.dumps(whole).encode())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("entry", "x"), ("entry", "a:1:2"), ("happened", "published"), ("happened", [])]
+)
+def test_a_settlement_names_a_delivery_and_an_end(name: str, value: object) -> None:
+    whole = json.loads(pack_line(Settlement(bid="b" * 22, entry="death:0", happened="due")))
+    whole["settlement"][name] = value
+    with pytest.raises(UnreadableLine):
+        parse_line(json.dumps(whole).encode())
+
+
+def test_waiting_is_no_outcome() -> None:
+    whole = json.loads(pack_line(SAID))
+    whole["report"]["outcome"]["state"] = 0
+    with pytest.raises(UnreadableLine):
+        parse_line(json.dumps(whole).encode())
