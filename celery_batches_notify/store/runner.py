@@ -72,6 +72,16 @@ class Runner:
             raise gone(bid)
         return answer
 
+    def _change(self, script: Script, bid: str, *args: Argument) -> list[Any]:
+        """Run a script that a retired batch refuses: it is put back on the sweeper's list first."""
+        answer = self._answer(script, bid, *args)
+        if answer[0] == "retired":
+            with store_errors(self.settings):
+                self.lists.add_live(bid)
+            self._answer(self.scripts.revive_batch, bid)
+            answer = self._answer(script, bid, *args)
+        return answer
+
     @contextmanager
     def _leaving_replicas(self) -> Iterator[None]:
         """Close the connections to what was the master once: who is now, answers new ones."""

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 from redis.client import Pipeline
 
@@ -18,7 +17,6 @@ from celery_batches_notify.model import (
     Membership,
     Outcome,
     Progress,
-    State,
     check_bid,
 )
 from celery_batches_notify.store import reading
@@ -32,9 +30,9 @@ from celery_batches_notify.store.lists import LiveBatch
 from celery_batches_notify.store.members import MemberStore
 from celery_batches_notify.store.retries import RetryStore
 from celery_batches_notify.store.runner import check_schema, gone
-from celery_batches_notify.store.scripts import Argument, Script
 from celery_batches_notify.store.stream import Stream
 from celery_batches_notify.store.sweep_lock import SweepLock
+from celery_batches_notify.store.workers import WorkerStore
 
 CHILDREN_PAGE = 100
 
@@ -54,7 +52,7 @@ class Recorded:
         return [Claim(entry=entry, attempts=0) for entry in self.due]
 
 
-class Store(EnrolmentStore, DeliveryStore, RetryStore, MemberStore):
+class Store(EnrolmentStore, DeliveryStore, RetryStore, MemberStore, WorkerStore):
     """The batches of one app, in its Redis or Valkey.
 
     Every method raises `StoreUnavailable` when the store cannot be used.
@@ -94,21 +92,7 @@ class Store(EnrolmentStore, DeliveryStore, RetryStore, MemberStore):
 
     def record_outcome(self, member: Membership, outcome: Outcome) -> Recorded:
         """Count an outcome; return what became of it. A batch that is gone is no error here."""
-        index, packed_id, late_of = reading.pack_member(member)
-        args = (
-            index,
-            packed_id,
-            int(outcome.state),
-            reading.pack_stamp(member, outcome.attempt) if outcome.state != State.SUCCEEDED else 0,
-            outcome.reason or "",
-            reading.pack_failure(outcome.failure),
-            self.settings.failures_kept,
-            outcome.resend,
-            outcome.unsendable,
-            self.settings.retry_kept,
-            late_of,
-            *reading.pack_successors(member, outcome),
-        )
+        args = reading.pack_report(member, outcome, self.settings)
         answer = self._change(self.scripts.record_outcome, member.bid, *args)
         return Recorded(word=answer[0], due=answer[1:])
 
@@ -254,13 +238,3 @@ class Store(EnrolmentStore, DeliveryStore, RetryStore, MemberStore):
         if self._answer(self.scripts.retire_batch, batch.bid)[0] != "live":
             with store_errors(self.settings):
                 self.lists.drop_live(batch)
-
-    def _change(self, script: Script, bid: str, *args: Argument) -> list[Any]:
-        """Run a script that a retired batch refuses: it is put back on the sweeper's list first."""
-        answer = self._answer(script, bid, *args)
-        if answer[0] == "retired":
-            with store_errors(self.settings):
-                self.lists.add_live(bid)
-            self._answer(self.scripts.revive_batch, bid)
-            answer = self._answer(script, bid, *args)
-        return answer

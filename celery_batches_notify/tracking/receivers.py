@@ -19,6 +19,7 @@ from celery_batches_notify.model import Membership, Outcome
 from celery_batches_notify.tracking import endings, outcomes, successors
 from celery_batches_notify.tracking.cancellation import Cancellation
 from celery_batches_notify.tracking.headers import DeliveryRef, mark_of, read_header, read_request
+from celery_batches_notify.tracking.leases import Leases
 from celery_batches_notify.tracking.patience import Limits, limits_of, patience_within
 from celery_batches_notify.tracking.reporter import Reporter
 from celery_batches_notify.tracking.resend import keep_call
@@ -47,9 +48,14 @@ class Receivers:
     """What one app's tasks tell: in the worker's main process and its children, eager ones anywhere."""
 
     def __init__(
-        self, app: Celery, reporter: Callable[[], Reporter], cancellation: Callable[[], Cancellation]
+        self,
+        app: Celery,
+        reporter: Callable[[], Reporter],
+        cancellation: Callable[[], Cancellation],
+        leases: Callable[[], Leases],
     ) -> None:
         self._app = app
+        self._leases = leases
         self._reporter = reporter
         self._cancellation = cancellation
         # The main process gets signals without a request: what this worker holds answers for them.
@@ -74,6 +80,7 @@ class Receivers:
                 earlier.batches_later = request  # or a second delivery's end takes the entry away
             self.held[request.id] = request
             self._cancellation().discard(request)
+            self._leases().watch(request)
 
     def on_task_prerun(self, task: Any, **_: Any) -> None:
         """Enrol an eager call of an open block; note when a member began."""
@@ -108,11 +115,15 @@ class Receivers:
     def on_task_retry(
         self, sender: Any, request: Any, reason: Any = None, einfo: Any = None, **_: Any
     ) -> None:
-        """It raised and will be tried again; without a reason only the connection was lost."""
-        if sender.app is self._app and reason is not None:
+        """It raised and will be tried again; without a reason Celery only cancelled it."""
+        if sender.app is not self._app:
+            return
+        if reason is not None:
             exc = getattr(reason, "exc", None) or reason
             backtrace = getattr(einfo, "traceback", None)
             self._end(request, outcomes.failing(request, sender.name, exc, backtrace))
+        elif not sender.acks_late:
+            self._leases().lose(request)
 
     def on_task_revoked(self, sender: Any, request: Any, terminated: bool, expired: bool, **_: Any) -> None:
         """It was revoked or had expired before it ran, or was terminated while it ran."""

@@ -70,6 +70,8 @@ CALLS: dict[str, tuple[Call, Call]] = {
     "confirm_members": (lambda _: None, lambda s: s.confirm_members(BID, [0], "owner")),
     "abandon_batch": (late_and_open, lambda s: s.abandon_batch(BID)),
     "seal_batch": (lambda s: s.client.hdel(s.keys.batch(BID), "sealed_at"), lambda s: s.seal_batch(BID)),
+    "beat_worker": (lambda _: None, lambda s: s.beat_worker("a worker")),
+    "resend_lost": (lambda _: None, lambda s: s.resend_lost(member(3), kept())),
     "record_outcome": (lambda _: None, lambda s: s.record_outcome(member(3), kept())),
     "claim_deliveries": (due_now, lambda s: s.claim_deliveries(BID)),
     "settle_delivery": (
