@@ -212,7 +212,9 @@ def test_dead_members_run_again_and_succeed(prefork: None, app: Celery) -> None:
 
 
 def test_cancel_discards_what_waits_and_what_arrives(pool: str, app: Celery, redis: Redis) -> None:
-    batch = Batch(app=app).on("cancel", app.tasks["proj.callback"].s("cancel"))
+    batch = Batch(app=app)
+    for event in ("cancel", "complete", "finish"):
+        batch.on(event, app.tasks["proj.callback"].s(event))
     with batch:
         app.tasks["proj.watch_cancel"].delay(20)
         for _ in range(20):
@@ -225,13 +227,14 @@ def test_cancel_discards_what_waits_and_what_arrives(pool: str, app: Celery, red
     # A thread pool has taken what was prefetched; Celery itself cannot revoke that there either.
     assert status.dead >= (1 if pool == "threads" else 15)
     assert {f.error_message for f in status.failure_info} <= {"cancelled", "revoked"}
+    wait_until(lambda: {c.state for c in batch.status().callbacks} == {"delivered"}, what="every callback")
 
 
 @pytest.mark.parametrize("pool_name", ["prefork", "gevent"])
 def test_cancel_ends_running_members_where_the_pool_can(pool_name: str, app: Celery, server_url: str) -> None:
-    with running_worker(server_url, pool_name):
+    with running_worker(server_url, pool_name, "-Q", "alone"):
         batch = Batch(app=app)
-        batch.add(app.tasks["proj.slow"].s(60))
+        batch.add(app.tasks["proj.slow"].s(60).set(queue="alone"))
         wait_until(lambda: app.control.inspect(timeout=1).active())
         batch.cancel(terminate=True)
         status = batch.join(timeout=30)

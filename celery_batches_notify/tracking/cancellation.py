@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import threading
 from collections.abc import Mapping
 from typing import Any
 
+from celery.concurrency.base import BasePool
 from celery.worker import state as worker_state
 
 from celery_batches_notify.delivery.publisher import HEADER
 from celery_batches_notify.errors import BatchesError
 from celery_batches_notify.store.store import Store
+from celery_batches_notify.tracking.every import Every
 
 READ_SECONDS = 2.0
 
@@ -24,24 +26,20 @@ class Cancellation:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._bids: dict[str, bool] = {}
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._every = Every("cancellation", READ_SECONDS, self.read)
         self._held: Mapping[str, Any] = {}
         self._pool: Any = None
 
     def start(self, held: Mapping[str, Any], pool: Any) -> None:
         """Begin to read; `held` are the members that this worker has received and not finished."""
         self._held, self._pool = held, pool
-        self._stop.clear()
-        self.read()
-        self._thread = threading.Thread(target=self._run, name="batches-cancellation", daemon=True)
-        self._thread.start()
+        with contextlib.suppress(BatchesError):  # else the thread says so
+            self.read()
+        self._every.start()
 
     def stop(self) -> None:
         """End the thread."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join(timeout=READ_SECONDS)
+        self._every.stop()
 
     def discard(self, request: Any) -> None:
         """Hand an arriving member of a cancelled batch to Celery's own revoked set."""
@@ -54,11 +52,7 @@ class Cancellation:
 
     def read(self) -> None:
         """Read the cancelled batches, and revoke their members that this worker holds."""
-        try:
-            bids = self._store.read_cancelled()
-        except BatchesError as exc:
-            logger.warning("cancelled batches not read: %s", exc)
-            return
+        bids = self._store.read_cancelled()
         fresh = {bid for bid, terminate in bids.items() if self._bids.get(bid) != terminate}
         self._bids = bids
         if not fresh:
@@ -66,19 +60,17 @@ class Cancellation:
         for request in list(self._held.values()):
             if (bid := self._bid_of(request)) in fresh:
                 worker_state.revoked.add(request.id)
-                if bids[bid] and request in worker_state.active_requests:
+                if bids[bid] and request in worker_state.reserved_requests:
                     self._terminate(request)
 
-    def _run(self) -> None:
-        while not self._stop.wait(READ_SECONDS):
-            self.read()
-
     def _terminate(self, request: Any) -> None:
-        try:
-            request.terminate(self._pool)
-        except NotImplementedError:
+        """End a task that has not ended: at once or, where the pool has not begun it, as soon as it does."""
+        if getattr(self._pool.terminate_job, "__func__", None) is BasePool.terminate_job:
             logger.warning("this pool cannot terminate a running task", extra={"task_id": request.id})
+        else:
+            request.terminate(self._pool)
 
     def _bid_of(self, request: Any) -> str:
+        """The batch that a message is a member of; a callback is none, and runs though that is cancelled."""
         mark = request.request_dict.get(HEADER)
-        return str(mark.get("bid")) if isinstance(mark, dict) else ""
+        return str(mark.get("bid")) if isinstance(mark, dict) and "delivery" not in mark else ""

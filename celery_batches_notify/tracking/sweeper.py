@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import threading
+from functools import cached_property
 
 from celery_batches_notify.delivery.publisher import Publisher
 from celery_batches_notify.errors import BatchesError, StoreUnavailable
@@ -11,6 +11,8 @@ from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.connection import store_errors
 from celery_batches_notify.store.lists import LiveBatch
 from celery_batches_notify.store.store import Store
+from celery_batches_notify.store.sweep_lock import SweepLock
+from celery_batches_notify.tracking.every import Every
 from celery_batches_notify.tracking.resend import Resender, resend_left
 
 LOCK_INTERVALS = 1.5
@@ -26,26 +28,27 @@ class Sweeper:
         self._resender = resender
         self._publisher = publisher
         self._settings = settings
-        self._interval = settings.sweep_interval.total_seconds()
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        interval = settings.sweep_interval.total_seconds()
+        self._lock_seconds = interval * LOCK_INTERVALS
+        self._every = Every("sweeper", interval, self.turn)
+
+    @cached_property
+    def _lock(self) -> SweepLock:
+        return self._store.sweep_lock(self._lock_seconds)
 
     def start(self) -> None:
         """Start sweeping in the background."""
-        self._stop.clear()
-        self._thread = threading.Thread(target=self._run, name="batches-sweeper", daemon=True)
-        self._thread.start()
+        self._every.start()
 
     def stop(self) -> None:
-        """End the thread, after the batch it is at."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join(timeout=self._interval)
+        """End the thread, after the batch it is at, and let another process sweep."""
+        self._every.stop()
+        self._release()
 
     def sweep(self) -> None:
         """Look once at every live batch."""
         for batch in self._store.walk_live():
-            if self._stop.is_set():
+            if self._every.stopping:
                 return
             try:
                 self.look_after(batch)
@@ -68,22 +71,17 @@ class Sweeper:
             logger.info("batch callbacks left behind", extra={"bid": batch.bid, "count": len(claims)})
             self._publisher.publish_due(batch.bid, claims)
 
-    def _run(self) -> None:
-        lock = self._store.sweep_lock(self._interval * LOCK_INTERVALS)
-        while True:
-            try:
-                with store_errors(self._settings):
-                    held = lock.hold()
-                if held:
-                    self.sweep()
-            except BatchesError as exc:
-                logger.warning("batches not swept: %s", exc)
-            except Exception:
-                logger.exception("batches not swept")
-            if self._stop.wait(self._interval):
-                break
+    def turn(self) -> bool:
+        """Sweep, if no other process does; return whether this one did."""
+        with store_errors(self._settings):
+            held = self._lock.hold()
+        if held:
+            self.sweep()
+        return held
+
+    def _release(self) -> None:
         try:
             with store_errors(self._settings):
-                lock.release()
+                self._lock.release()
         except BatchesError as exc:
             logger.debug("sweeper's lock not released: %s", exc)

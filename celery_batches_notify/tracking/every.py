@@ -1,0 +1,56 @@
+"""Doing something at intervals, in a thread of the worker's main process."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from celery_batches_notify.errors import BatchesError
+
+logger = logging.getLogger(__name__)
+
+
+class Every:
+    """A daemon thread that does something at once and every so many seconds, whatever that raises.
+
+    Args:
+        name: Who does it, for the log and the thread's name.
+        seconds: How long it rests in between.
+        do: What it does.
+    """
+
+    def __init__(self, name: str, seconds: float, do: Callable[[], object]) -> None:
+        self._name = name
+        self._seconds = seconds
+        self._do = do
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def stopping(self) -> bool:
+        """Whether what takes long should break off."""
+        return self._stop.is_set()
+
+    def start(self) -> None:
+        """Begin."""
+        self._stop.clear()
+        self._thread = threading.Thread(target=self._run, name=f"batches-{self._name}", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End, and wait for what is under way as long as one interval; harmless where nothing runs."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=self._seconds)
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self._do()
+            except BatchesError as exc:
+                logger.warning("batches: %s failed and is tried again: %s", self._name, exc)
+            except Exception:
+                logger.exception("batches: %s failed and is tried again", self._name)
+            if self._stop.wait(self._seconds):
+                return
