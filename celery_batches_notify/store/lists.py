@@ -42,6 +42,14 @@ class Lists:
         """Put a new batch on both lists."""
         self._put(bid, self._keys.index, self._keys.live)
 
+    def restore(self, bid: str, created_at_ms: int, *, live: bool) -> int:
+        """Put a batch back on the lists that have lost it, the sweeper's only if it lives; return how many."""
+        wanted = (self._keys.index, self._keys.live) if live else (self._keys.index,)
+        lost = [key for key in wanted if self._client.zscore(key, bid) is None]
+        for key in lost:
+            self._put(bid, key, at_ms=created_at_ms if key == self._keys.index else None)
+        return len(lost)
+
     def add_live(self, bid: str) -> None:
         """Put a batch (back) on the sweeper's list."""
         self._put(bid, self._keys.live)
@@ -133,7 +141,7 @@ class Lists:
     def _longest_life(self) -> timedelta:
         return max(self._settings.expires, self._settings.dead_expires)
 
-    def _put(self, bid: str, *lists: str) -> None:
+    def _put(self, bid: str, *lists: str, at_ms: int | None = None) -> None:
         """The lists live as long as the longest of their batches: their own life never shrinks."""
         needed = self._longest_life().total_seconds() * 1000
         with self._client.pipeline(transaction=False) as pipe:
@@ -143,6 +151,6 @@ class Lists:
             clock, *lives = pipe.execute()
         with self._client.pipeline(transaction=True) as pipe:
             for key, life in zip(lists, lives, strict=True):
-                pipe.zadd(key, {bid: clock[0] * 1000 + clock[1] // 1000})
+                pipe.zadd(key, {bid: at_ms or clock[0] * 1000 + clock[1] // 1000})
                 pipe.pexpire(key, round(max(needed, life)))
             pipe.execute()

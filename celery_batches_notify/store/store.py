@@ -22,6 +22,7 @@ from celery_batches_notify.store.deliveries import Claim, DeliveryStore
 from celery_batches_notify.store.keys import channel
 from celery_batches_notify.store.lists import LiveBatch
 from celery_batches_notify.store.members import MemberStore
+from celery_batches_notify.store.repairs import RepairStore
 from celery_batches_notify.store.retries import RetryStore
 from celery_batches_notify.store.runner import gone
 from celery_batches_notify.store.scripts import Argument, Script
@@ -44,7 +45,7 @@ class Recorded:
         return [Claim(entry=entry, attempts=0) for entry in self.due]
 
 
-class Store(DeliveryStore, RetryStore, MemberStore):
+class Store(DeliveryStore, RetryStore, MemberStore, RepairStore):
     """The batches of one app, in its Redis or Valkey.
 
     Every method raises `StoreUnavailable` when the store cannot be used.

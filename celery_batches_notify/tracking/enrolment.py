@@ -11,7 +11,7 @@ from celery_batches_notify.errors import BatchesError, EnqueueError
 from celery_batches_notify.model import Membership
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.tracking.headers import write_header
-from celery_batches_notify.tracking.marks import mark_message
+from celery_batches_notify.tracking.marks import carries_more, mark_message
 from celery_batches_notify.tracking.sender import Call, Sender
 
 CHUNK = 1000
@@ -56,6 +56,7 @@ class Enrolment:
         self._collected: list[Call] = []
         self._leaving: list[Call] = []
         self._next = 0
+        self._is_canvas = False
         self._eager: dict[str, Membership] = {}
         self._eager_error: BatchesError | None = None
 
@@ -126,10 +127,17 @@ class Enrolment:
         for start in range(0, len(calls), CHUNK):
             chunk = calls[start : start + CHUNK]
             ids = [call.task_id for call in chunk]
+            self._note_canvas(chunk)
             first = self._store.enrol_members(self.bid, self._next, ids, self._adder)
             self._next = first + len(chunk)
             for index, call in enumerate(chunk, first):
                 call.index = index
+
+    def _note_canvas(self, calls: Sequence[Call]) -> None:
+        """Where more members come of some, `reconcile` must not take a result for the end of it all."""
+        if not self._is_canvas and any(carries_more(call.name, call.message) for call in calls):
+            self._store.note_canvas(self.bid)
+            self._is_canvas = True
 
     def _publish(self, calls: Sequence[Call]) -> None:
         """The narrow place where calls become messages."""

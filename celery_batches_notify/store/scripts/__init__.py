@@ -43,6 +43,8 @@ class Scripts:
         self.ask_host = self._load("ask_host")
         self.note_host = self._load("note_host")
         self.drop_live = self._load("drop_live")
+        self.note_canvas = self._load("note_canvas")
+        self.write_off_members = self._load("failures", "late", "write_off_members")
 
     def _load(self, *names: str) -> Script:
         """Load a script, which comes last, with the parts that it shares with others before it."""

@@ -1,0 +1,97 @@
+"""Which worker has which task: running, reserved, or waiting for its time, as the workers themselves say."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from celery import Celery
+
+from celery_batches_notify.delivery.publisher import connect_for_callbacks
+
+Held = Literal["running", "reserved", "scheduled"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """A task with a worker: since when it runs, or when its time comes."""
+
+    worker: str
+    held: Held
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkersReading:
+    """What the workers answered.
+
+    Attributes:
+        workers: Those that answered.
+        holders: What they have, by task id.
+        queues: How many of them read each queue.
+        silent: Workers that are known to live and did not answer: what they have nobody can tell.
+        why: Why nobody could be asked, or an empty text.
+    """
+
+    workers: tuple[str, ...] = ()
+    holders: Mapping[str, Holder] = field(default_factory=dict)
+    queues: Mapping[str, int] = field(default_factory=dict)
+    silent: tuple[str, ...] = ()
+    why: str = ""
+
+
+def ask_workers(app: Celery, timeout_seconds: float) -> WorkersReading:
+    """Ask all workers what they have; never raises for a broker that is away.
+
+    They are asked in the order in which a task moves, so that one that moves meanwhile is met all the same.
+    """
+    try:
+        with connect_for_callbacks(app) as connection, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # two workers of one name
+            connection.ensure_connection(max_retries=1)
+            inspect: Any = app.control.inspect(timeout=timeout_seconds, connection=connection)
+            queues = inspect.active_queues() or {}
+            inspect.limit = len(queues)  # nobody waits longer than for the last of them
+            if not queues:
+                return WorkersReading()
+            scheduled, reserved, active = (
+                ask() or {} for ask in (inspect.scheduled, inspect.reserved, inspect.active)
+            )
+    except Exception as exc:  # noqa: BLE001 - every transport has errors of its own
+        return WorkersReading(why=f"the workers cannot be asked ({type(exc).__name__})")
+    holders: dict[str, Holder] = {}
+    _note(holders, scheduled, "scheduled")
+    _note(holders, reserved, "reserved")
+    _note(holders, active, "running")
+    everyone = set(queues) | set(scheduled) | set(reserved) | set(active)
+    silent = everyone - (set(scheduled) & set(reserved) & set(active))
+    names = [str(queue.get("name")) for read in queues.values() for queue in read]
+    return WorkersReading(
+        workers=tuple(sorted(everyone)),
+        holders=holders,
+        queues={name: names.count(name) for name in set(names)},
+        silent=tuple(sorted(silent)),
+    )
+
+
+def _note(holders: dict[str, Holder], answers: Mapping[str, Any], held: Held) -> None:
+    for worker, tasks in answers.items():
+        for task in tasks if isinstance(tasks, list) else ():
+            request = task.get("request") or task
+            at = _read_eta(task.get("eta")) if held == "scheduled" else _read_start(request.get("time_start"))
+            holders[str(request.get("id"))] = Holder(worker=worker, held=held, at=at)
+
+
+def _read_eta(eta: object) -> datetime | None:
+    try:
+        at = datetime.fromisoformat(str(eta))
+    except ValueError:
+        return None
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+def _read_start(seconds: object) -> datetime | None:
+    return datetime.fromtimestamp(seconds, UTC) if isinstance(seconds, (int, float)) else None
