@@ -22,6 +22,6 @@ def extension_of(app: Celery) -> Batches:
     extension: Batches | None = getattr(app, ENGINE, None)
     if extension is None:
         raise ConfigurationError(
-            "this app has no batches: name yours, as in celery -A proj batch …, and call Batches(app) beside it"
+            "this app has no batches: name yours, as in celery -A proj batch, and call Batches(app) beside it"
         )
     return extension

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -43,11 +43,12 @@ class Lists:
         self._put(bid, self._keys.index, self._keys.live)
 
     def restore(self, bid: str, created_at_ms: int, *, live: bool) -> int:
-        """Put a batch back on the lists that have lost it, the sweeper's only if it lives; return how many."""
+        """Put a batch back on the lists that lost it, the sweeper's only if it lives; return how many."""
         wanted = (self._keys.index, self._keys.live) if live else (self._keys.index,)
         lost = [key for key in wanted if self._client.zscore(key, bid) is None]
-        for key in lost:
-            self._put(bid, key, at_ms=created_at_ms if key == self._keys.index else None)
+        self._put(bid, *lost)
+        if self._keys.index in lost:
+            self._client.zadd(self._keys.index, {bid: created_at_ms}, xx=True)
         return len(lost)
 
     def add_live(self, bid: str) -> None:
@@ -122,6 +123,9 @@ class Lists:
         for (bid, score), fields, more, ttl in zip(
             page, answers[::3], answers[1::3], answers[2::3], strict=True
         ):
+            if not _are_numbers((*fields, *more[:2])):  # somebody else wrote there: the doctor names it
+                found.append(LiveBatch(bid=bid.decode(), score=score, ended=False, has_due=False))
+                continue
             total, succeeded, dead, sealed_at, open_, due, expires = (int(f or 0) for f in fields)
             live = LiveBatch(
                 bid=bid.decode(),
@@ -141,7 +145,7 @@ class Lists:
     def _longest_life(self) -> timedelta:
         return max(self._settings.expires, self._settings.dead_expires)
 
-    def _put(self, bid: str, *lists: str, at_ms: int | None = None) -> None:
+    def _put(self, bid: str, *lists: str) -> None:
         """The lists live as long as the longest of their batches: their own life never shrinks."""
         needed = self._longest_life().total_seconds() * 1000
         with self._client.pipeline(transaction=False) as pipe:
@@ -151,6 +155,13 @@ class Lists:
             clock, *lives = pipe.execute()
         with self._client.pipeline(transaction=True) as pipe:
             for key, life in zip(lists, lives, strict=True):
-                pipe.zadd(key, {bid: at_ms or clock[0] * 1000 + clock[1] // 1000})
+                pipe.zadd(key, {bid: clock[0] * 1000 + clock[1] // 1000})
                 pipe.pexpire(key, round(max(needed, life)))
             pipe.execute()
+
+
+def _are_numbers(values: Iterable[bytes | None]) -> bool:
+    try:
+        return all(int(value or 0) >= 0 for value in values)
+    except ValueError:
+        return False

@@ -21,7 +21,6 @@ class Lost:
     """A member of which nothing is left, as it was when it was looked for."""
 
     member: Member
-    stamp: int
     failure: Failure
 
 
@@ -72,19 +71,12 @@ class RepairStore(Runner):
             for part in (
                 each.member.index,
                 reading.pack_id(each.member.id),
-                each.stamp,
+                each.member.stamp,
                 reading.pack_failure(each.failure),
             )
         ]
         answer = self._run(self.scripts.write_off_members, bid, self.settings.failures_kept, *args)
         return answer[1], [Claim(entry=entry, attempts=0) for entry in answer[2:]]
-
-    def read_stamps(self, bid: str, indices: Sequence[int]) -> list[int]:
-        """Read what was counted last of each member: its round and attempt, as `pack_stamp` has them."""
-        with store_errors(self.settings), self.client.pipeline(transaction=False) as pipe:
-            for index in indices:
-                pipe.getrange(self.keys.part(bid, "attempts"), index * 2, index * 2 + 1)
-            return [int.from_bytes(stamp, "big") if len(stamp) == 2 else 0 for stamp in pipe.execute()]
 
     def are_late(self, bid: str, task_ids: Sequence[str]) -> list[bool]:
         """Whether each of these tasks is known as a member that a report enrolled."""

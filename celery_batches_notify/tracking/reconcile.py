@@ -130,12 +130,11 @@ def _count_results(engine: Engine, bid: str, total: int) -> Repairs:
 
 
 def _count_chunk(engine: Engine, backend: Any, bid: str, members: Sequence[Member], canvas: bool) -> Repairs:
-    stamps = engine.store.read_stamps(bid, [member.index for member in members])
     metas = read_metas(backend, [ids_of(member)[-1] for member in members])
     counts: Counter[str] = Counter()
-    for member, stamp in zip(members, stamps, strict=True):
+    for member in members:
         meta = metas.get(ids_of(member)[-1], {})
-        outcome = judge(engine.app, member, stamp, meta)
+        outcome = judge(engine.app, member, meta)
         if outcome is None:
             continue
         success = outcome.state == State.SUCCEEDED
@@ -159,8 +158,6 @@ def _write_off_vanished(engine: Engine, bid: str, total: int) -> Repairs:
         return Repairs(notes=(why,))
     repairs, members = Repairs(), walk_open(engine, bid, total)
     while window := list(islice(members, LOOKED_AT)):
-        stamps = engine.store.read_stamps(bid, [member.index for member in window])
-        of_index = {member.index: stamp for member, stamp in zip(window, stamps, strict=True)}
         # What moves from a worker back to a queue could pass by one look, but not by two.
         suspects, why = _find_vanished(engine, window)
         if suspects:
@@ -169,7 +166,7 @@ def _write_off_vanished(engine: Engine, bid: str, total: int) -> Repairs:
         repairs += Repairs(notes=(why,) if why else ())
         for start in range(0, len(suspects), WRITTEN_OFF_CHUNK):
             chunk = suspects[start : start + WRITTEN_OFF_CHUNK]
-            lost = [_give_up(member, of_index[member.index]) for member in chunk]
+            lost = [_give_up(member) for member in chunk]
             written, due = engine.store.write_off_members(bid, lost)
             engine.publisher.publish_due(bid, due)
             repairs += Repairs(vanished=written)
@@ -198,13 +195,13 @@ def _find_vanished(engine: Engine, members: Sequence[Member]) -> tuple[list[Memb
     return gone, ""
 
 
-def _give_up(member: Member, stamp: int) -> Lost:
+def _give_up(member: Member) -> Lost:
     failure = Failure(
         task_id=member.id,
         task="batch" if member.is_batch else "unknown",
         error_class="Vanished",
         error_message="no queue, worker or result backend knows it any more",
         backtrace=None,
-        retries=stamp % ATTEMPTS_PER_ROUND,
+        retries=member.stamp % ATTEMPTS_PER_ROUND,
     )
-    return Lost(member=member, stamp=stamp, failure=failure)
+    return Lost(member=member, failure=failure)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from celery import Celery, states
-from celery.exceptions import TaskRevokedError, TimeLimitExceeded
+from celery.exceptions import Retry, TaskRevokedError, TimeLimitExceeded
 
 from celery_batches_notify.model import Outcome, State
 from celery_batches_notify.store.reading import ATTEMPTS_PER_ROUND, Member
@@ -16,10 +16,9 @@ from celery_batches_notify.tracking.endings import runs_again
 from celery_batches_notify.tracking.stored_results import Meta, read_metas
 
 CHILDREN_AT_MOST = 1000
-CANCELLED_BY_CELERY = "cancelled by Celery"  # what Celery writes of a task that it gave back to the broker
 
 
-def judge(app: Celery, member: Member, stamp: int, meta: Meta) -> Outcome | None:
+def judge(app: Celery, member: Member, meta: Meta) -> Outcome | None:
     """How the member ended according to its result; None where that says nothing that is certain.
 
     A failure may be that of a round before the last retry, and a member that hit its hard limit may be
@@ -28,23 +27,23 @@ def judge(app: Celery, member: Member, stamp: int, meta: Meta) -> Outcome | None
     Args:
         app: Whose tasks these are.
         member: The member.
-        stamp: What was counted last of it.
         meta: What the result backend holds.
     """
     state, told = meta.get("status"), meta.get("result")
     if state == states.SUCCESS:
         return outcomes.succeeded()
-    if member.state == State.DEAD or stamp >= ATTEMPTS_PER_ROUND:
+    if member.state == State.DEAD or member.stamp >= ATTEMPTS_PER_ROUND:
         return None
-    request = {"id": member.id, "retries": _retries(meta, stamp)}
+    request = {"id": member.id, "retries": _retries(meta, member.stamp)}
     task, backtrace = str(meta.get("name") or "unknown"), meta.get("traceback")
     if state == states.FAILURE and not _may_run_again(app, told):
         return outcomes.dead(request, task, "failed", told, backtrace)
     if state == states.REVOKED:
         return outcomes.dead(request, task, "revoked", TaskRevokedError("revoked"))
-    retries = state == states.RETRY and member.state == State.WAITING and isinstance(told, BaseException)
-    if retries and CANCELLED_BY_CELERY not in str(told):
-        return outcomes.failing(request, task, told, backtrace)  # type: ignore[arg-type]
+    # A stored `Retry` is no failure: Celery gave the task back to the broker, with the worker's end.
+    raised = told if isinstance(told, BaseException) and not isinstance(told, Retry) else None
+    if state == states.RETRY and member.state == State.WAITING and raised is not None:
+        return outcomes.failing(request, task, raised, backtrace)
     return None
 
 
