@@ -8,16 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from celery import Celery, bootsteps, signals
-from kombu.utils.url import maybe_sanitize_url
 
+from celery_batches_notify.addresses import show_address
 from celery_batches_notify.delivery.attempt import Attempts, register_deliver_task
 from celery_batches_notify.delivery.outgoing import Outgoing
 from celery_batches_notify.delivery.publisher import Publisher
-from celery_batches_notify.errors import StoreUnavailable
 from celery_batches_notify.notifiers.registry import Registry
 from celery_batches_notify.reports import keep_secrets_out_of_reports
 from celery_batches_notify.settings import Settings, find_unknown_settings
+from celery_batches_notify.store.checks import check_store
 from celery_batches_notify.store.store import Store
+from celery_batches_notify.tracking.broker_checks import check_broker
 from celery_batches_notify.tracking.cancellation import Cancellation
 from celery_batches_notify.tracking.engine import ENGINE, Engine
 from celery_batches_notify.tracking.receivers import Receivers
@@ -147,7 +148,7 @@ class BatchesStep(bootsteps.StartStopStep):
 
     def start(self, parent: Any) -> None:
         """Begin to sweep, and to watch for cancelled batches."""
-        warn_about_store(self.parts.engine.store)
+        warn_about_surroundings(parent.app, self.parts.engine.store)
         self.parts.cancellation.start(self.held, parent.pool)
         self.parts.sweeper.start()
 
@@ -164,23 +165,14 @@ class BatchesStep(bootsteps.StartStopStep):
         self.parts.outgoing.flush(FLUSH_SECONDS)
 
 
-def warn_about_store(store: Store) -> None:
-    """Warn where the store may drop keys of living batches by itself."""
-    try:
-        policy = store.read_eviction_policy()
-    except StoreUnavailable as exc:
-        logger.warning("batches: %s", exc)
-        return
-    if policy not in ("noeviction", None):
-        logger.warning(
-            "batches: the store's maxmemory-policy is %s, so it drops batches when its memory is full and "
-            "they never end: set it to noeviction, or give batches a Redis of their own",
-            policy,
-        )
+def warn_about_surroundings(app: Celery, store: Store) -> None:
+    """Warn where the store or the broker may lose what batches need."""
+    for finding in (*check_store(store), *check_broker(app)):
+        logger.warning("batches: %s", finding.words, extra={"subject": finding.subject})
 
 
 def _tell_about(app: Celery, settings: Settings) -> None:
-    where, source = maybe_sanitize_url(settings.backend_url), settings.backend_source
+    where, source = show_address(settings.backend_url), settings.backend_source
     level = logging.WARNING if source == "broker_url" else logging.INFO
     logger.log(level, "batches live in %s (from %s)", where, source)
     for unknown in find_unknown_settings(app):

@@ -11,7 +11,8 @@ from datetime import timedelta
 from typing import Any
 
 from celery import Celery
-from kombu.utils.url import maybe_sanitize_url
+
+from celery_batches_notify.addresses import show_address
 
 ENV = "env:"
 MASK = "********"  # Celery's own
@@ -52,7 +53,7 @@ def mask_setting(key: str, value: object) -> object:
     if name.endswith(MAY_HOLD_SECRETS):
         return _mask(value)
     if name.endswith(URL) and isinstance(value, str):
-        return maybe_sanitize_url(value)  # drops the query too, where redis-py takes a password
+        return show_address(value)
     return value
 
 

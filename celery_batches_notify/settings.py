@@ -12,12 +12,12 @@ from urllib.parse import urlsplit
 
 from celery import Celery
 
+from celery_batches_notify.addresses import check_address
 from celery_batches_notify.errors import ConfigurationError
 
 PREFIX = "batches_"
 DAY = 24 * 60 * 60
 LINGER_AT_LEAST = 30
-_URL_SCHEMES = ("redis", "rediss", "unix")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,7 @@ class Settings:
     """What `batches_*` in the Celery configuration says. Durations are seconds or `timedelta` there.
 
     Attributes:
-        backend_url: The Redis that holds the batches.
+        backend_url: The Redis that holds the batches; of a Cluster or Sentinel several URLs joined by `;`.
         backend_source: Which setting named it.
         backend_options: Arguments for redis-py's client.
         prefix: What all keys start with.
@@ -115,32 +115,19 @@ def read_duration(name: str, value: object, *, at_least: float = 0) -> timedelta
 
 
 def _find_backend(app: Celery) -> tuple[str, Literal["batches_backend_url", "result_backend", "broker_url"]]:
+    options = _mapping("batches_backend_options", app.conf.get("batches_backend_options") or {})
     own = app.conf.get("batches_backend_url")
     if own is not None:
-        if not isinstance(own, str) or own.partition(":")[0] not in _URL_SCHEMES:
-            raise ConfigurationError("batches_backend_url: give a redis://, rediss:// or unix:// URL")
-        return _check_url("batches_backend_url", own), "batches_backend_url"
+        return check_address("batches_backend_url", own, options), "batches_backend_url"
     result, broker = app.conf.get("result_backend"), app.conf.get("broker_url")
     if _is_plain_redis(result):
-        return _check_url("result_backend", result), "result_backend"
+        return check_address("result_backend", result, options), "result_backend"
     if _is_plain_redis(broker):
-        return _check_url("broker_url", broker), "broker_url"
+        return check_address("broker_url", broker, options), "broker_url"
     raise ConfigurationError(
         "batches need a Redis or Valkey to live in, and neither the result backend nor the broker is a "
         'plain redis:// one: set batches_backend_url = "redis://localhost:6379/0"'
     )
-
-
-def _check_url(name: str, url: str) -> str:
-    """Return the URL if it can be taken apart; the error does not repeat it, for it may hold a password."""
-    try:
-        urlsplit(url).port  # noqa: B018 - reading it checks it
-    except ValueError:
-        raise ConfigurationError(
-            f"{name} is no URL that can be read: in the password write %2F for /, %23 for #, %3F for ?, "
-            "%40 for @, as urllib.parse.quote does"
-        ) from None
-    return url
 
 
 def _is_plain_redis(url: object) -> bool:

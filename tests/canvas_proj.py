@@ -18,7 +18,7 @@ app = Celery("canvas", broker=URL)
 app.conf.update(
     result_backend=os.environ["BATCHES_TEST_BACKEND"],
     task_default_queue=os.environ["BATCHES_TEST_QUEUE"],
-    batches_backend_url=URL,
+    batches_backend_url=os.environ.get("BATCHES_TEST_STORE", URL),
     result_chord_retry_interval=0.2,
     broker_connection_retry_on_startup=True,
     worker_prefetch_multiplier=16,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from uuid import uuid4
 
 import pytest
+from acl import url_as
 from celery import Celery
 from redis import Redis
 from servers import close_store
@@ -34,13 +35,17 @@ def redis(server_url: str) -> Iterator[Redis]:
 
 @pytest.fixture
 def make_app(redis: Redis, server_url: str) -> Iterator[Callable[..., Celery]]:
-    """Make an app with batches in the embedded server, and any broker: in memory if not given."""
+    """Make an app with batches in the embedded server, and any broker: in memory if not given.
+
+    Its store's user has the rights that the documentation gives it, and no other.
+    """
     made: list[Celery] = []
 
     def make(**conf: object) -> Celery:
         app = Celery("tests", broker=conf.pop("broker", "memory://"), backend=None, set_as_current=False)
         queue = f"q{uuid4().hex}"  # the memory broker lives as long as the process
-        app.conf.update({"batches_backend_url": server_url, "task_default_queue": queue, **conf})
+        store = url_as(server_url, prefix=str(conf.get("batches_prefix", "batches")))
+        app.conf.update({"batches_backend_url": store, "task_default_queue": queue, **conf})
         Batches(app)
         made.append(app)
         return app

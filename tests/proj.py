@@ -15,7 +15,9 @@ URL = os.environ["BATCHES_TEST_URL"]
 app = Celery("proj", broker=os.environ.get("BATCHES_TEST_BROKER", URL))
 app.conf.update(
     result_backend=os.environ.get("BATCHES_TEST_BACKEND"),
-    batches_backend_url=URL,
+    batches_backend_url=os.environ.get("BATCHES_TEST_STORE", URL),
+    batches_backend_options=json.loads(os.environ.get("BATCHES_TEST_STORE_OPTIONS", "{}")),
+    batches_prefix=os.environ.get("BATCHES_TEST_PREFIX", "batches"),
     batches_sweep_interval=1,
     batches_linger=int(os.environ.get("BATCHES_TEST_LINGER", "60")),
     batches_notifications=json.loads(os.environ.get("BATCHES_TEST_NOTIFICATIONS", "{}")),

@@ -22,7 +22,7 @@ KEPT_SECONDS = 600
 
 app = Celery("outcomes", broker=os.environ["BATCHES_TEST_BROKER"])
 app.conf.update(
-    batches_backend_url=URL,
+    batches_backend_url=os.environ.get("BATCHES_TEST_STORE", URL),
     broker_connection_retry_on_startup=True,
     accept_content=["json"],
 )

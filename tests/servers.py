@@ -13,6 +13,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from acl import url_as
 from celery import Celery
 
 from celery_batches_notify.demo.valkey import run_until_we_end
@@ -54,8 +55,12 @@ def find_server(name: str) -> str | None:
 def running_worker(
     url: str, pool: str, *options: str, app: str = "proj", python: str = sys.executable, **environment: str
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a real worker of `tests/proj.py`, or of another app there, in a process of its own."""
-    env = {**os.environ, "BATCHES_TEST_URL": url, "PYTHONPATH": f"{TESTS.parent}:{TESTS}", **environment}
+    """Run a real worker of `tests/proj.py`, or of another app there, in a process of its own.
+
+    Its store's user has the rights that the documentation gives it, and no other.
+    """
+    env = {**os.environ, "BATCHES_TEST_URL": url, "PYTHONPATH": f"{TESTS.parent}:{TESTS}"}
+    env |= {"BATCHES_TEST_STORE": url_as(url), **environment}
     name = f"batches-worker-{os.getpid()}-{pool}-{uuid4().hex[:8]}.log"
     log = Path(os.environ.get("BATCHES_TEST_LOGS", "/tmp")) / name
     command = [python, "-m", "celery", "-A", app, "worker", "-P", pool, "-c", "2", "-l", "INFO"]

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
-from kombu.utils.url import maybe_sanitize_url
 from redis import Redis
+from redis import cluster as redis_cluster
 from redis.backoff import ExponentialBackoff
-from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
+from redis.cluster import ClusterNode, RedisCluster
+from redis.connection import parse_url
+from redis.exceptions import (
+    AuthenticationError,
+    MovedError,
+    NoPermissionError,
+    RedisClusterException,
+    RedisError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
+from redis.sentinel import Sentinel, SentinelConnectionPool
 
+from celery_batches_notify.addresses import SENTINEL_OPTIONS, show_address, split_addresses
 from celery_batches_notify.errors import ConfigurationError, StoreUnavailable
 from celery_batches_notify.settings import Settings
 
@@ -20,30 +31,91 @@ from celery_batches_notify.settings import Settings
 CONNECT_TIMEOUT_SECONDS = 2
 REPLY_TIMEOUT_SECONDS = 2
 RETRIES = 1
+SENTINEL_PORT = 26379
 
 
 def connect(settings: Settings) -> Redis:
-    """Make the client for these settings; nothing is sent before its first use.
+    """Make the client for these settings; only that of a Cluster asks for its nodes at once.
 
-    Every script is safe to repeat, so a lost reply is asked for again at once.
+    Every script is safe to repeat, so a lost reply is asked for again at once. A Cluster's client takes the
+    calls that a plain one takes, but for pipelines over several slots and of `TIME`.
 
     Raises:
         ConfigurationError: redis-py does not take the URL or an option.
+        StoreUnavailable: None of a Cluster's nodes can be asked.
     """
-    options = {
-        "socket_connect_timeout": CONNECT_TIMEOUT_SECONDS,
-        "socket_timeout": REPLY_TIMEOUT_SECONDS,
-        "retry": Retry(ExponentialBackoff(cap=0.5, base=0.05), RETRIES),
-        "retry_on_error": [RedisConnectionError, RedisTimeoutError],
-        **settings.backend_options,
-        "decode_responses": False,
-    }
+    options = {**settings.backend_options, "decode_responses": False}
     try:
-        client = Redis.from_url(settings.backend_url, **options)
+        if options.pop("cluster", False):
+            with store_errors(settings):
+                return _connect_cluster(split_addresses(settings.backend_url), options)
+        if settings.backend_url.startswith("sentinel:"):
+            return _connect_sentinel(split_addresses(settings.backend_url), options)
+        client = Redis.from_url(settings.backend_url, **_patience(), **options)
         client.connection_pool.make_connection()
     except (TypeError, ValueError) as exc:
         raise ConfigurationError(f"batches_backend_url or batches_backend_options: {exc}") from None
     return client
+
+
+def close(client: Redis) -> None:
+    """Give a client's connections back, those to sentinels too."""
+    client.close()
+    pool = getattr(client, "connection_pool", None)
+    for each in pool.sentinel_manager.sentinels if isinstance(pool, SentinelConnectionPool) else ():
+        each.close()
+
+
+def is_cluster(client: Redis) -> bool:
+    """Whether this is the client of a Cluster."""
+    return isinstance(client, RedisCluster)
+
+
+def _patience(**given: Any) -> dict[str, Any]:
+    """How long a client waits and how often it tries, unless it is given."""
+    return {
+        "socket_connect_timeout": CONNECT_TIMEOUT_SECONDS,
+        "socket_timeout": REPLY_TIMEOUT_SECONDS,
+        "retry": Retry(ExponentialBackoff(cap=0.5, base=0.05), RETRIES),
+        "retry_on_error": [RedisConnectionError, RedisTimeoutError],
+        **given,
+    }
+
+
+def _connect_cluster(urls: list[str], options: dict[str, Any]) -> Redis:
+    if not hasattr(redis_cluster, "TransactionStrategy"):
+        raise ConfigurationError(
+            "a Redis Cluster needs redis-py 6.4 or newer, which Celery 5.6 and newer allow"
+        )
+    hosts, own = _parse(urls, 6379)
+    own.pop("db", None)  # it is 0
+    patience = _patience(**{**own, **options})
+    del patience["retry_on_error"]  # the cluster's client tries again itself, on the node that is right then
+    Redis(**{k: v for k, v in patience.items() if k in own or k.startswith(("socket_", "ssl"))})
+    nodes = [ClusterNode(host, port) for host, port in hosts]  # type: ignore[no-untyped-call]
+    return cast("Redis", RedisCluster(startup_nodes=nodes, **patience))
+
+
+def _connect_sentinel(urls: list[str], options: dict[str, Any]) -> Redis:
+    hosts, own = _parse(urls, SENTINEL_PORT)
+    name, theirs, others = (options.pop(option, None) for option in SENTINEL_OPTIONS)
+    sentinel = Sentinel(  # type: ignore[no-untyped-call]
+        hosts, min_other_sentinels=others or 0, sentinel_kwargs=_patience(**(theirs or {}))
+    )
+    master: Any = sentinel.master_for(name, **_patience(**{**own, **options}))  # type: ignore[no-untyped-call]
+    client = cast("Redis", master)
+    client.connection_pool.make_connection()
+    return client
+
+
+def _parse(urls: list[str], port: int) -> tuple[list[tuple[str, int]], dict[str, Any]]:
+    """Return the hosts, and what the first URL says beside its own: user, password, database, TLS."""
+    parsed: list[Any] = [parse_url(url.replace("sentinel:", "redis:", 1)) for url in urls]  # type: ignore[no-untyped-call]
+    hosts = [(str(each.pop("host", "localhost")), int(each.pop("port", port))) for each in parsed]
+    own = dict(parsed[0])
+    if own.pop("connection_class", None):
+        own["ssl"] = True
+    return hosts, own
 
 
 @contextmanager
@@ -55,17 +127,22 @@ def store_errors(settings: Settings) -> Iterator[None]:
     """
     try:
         yield
-    except AuthenticationError as exc:
-        raise StoreUnavailable(f"{_where(settings)} refused the user or the password: {exc}") from exc
-    except NoPermissionError as exc:
-        raise StoreUnavailable(f"{_where(settings)} does not allow its user to do this: {exc}") from exc
-    except (RedisConnectionError, RedisTimeoutError) as exc:
-        raise StoreUnavailable(
-            f"{_where(settings)} does not answer: {exc}; is it running? ({settings.backend_source})"
-        ) from exc
-    except RedisError as exc:
-        raise StoreUnavailable(f"{_where(settings)} refused: {exc}") from exc
+    except (RedisError, RedisClusterException) as exc:
+        where = f"the batches' store at {show_address(settings.backend_url)}"
+        raise StoreUnavailable(f"{where} {_explain(settings, exc)}") from exc
 
 
-def _where(settings: Settings) -> str:
-    return f"the batches' store at {maybe_sanitize_url(settings.backend_url)}"
+def _explain(settings: Settings, exc: Exception) -> str:
+    cause = exc.__cause__ if isinstance(exc, RedisClusterException) else exc
+    match cause:
+        case AuthenticationError():
+            return f"refused the user or the password: {cause}"
+        case NoPermissionError():
+            return f"does not allow its user to do this: {cause}"
+        case RedisConnectionError() | RedisTimeoutError():
+            return f"does not answer: {cause}; is it running? ({settings.backend_source})"
+        case MovedError() if not settings.backend_options.get("cluster"):
+            return 'is a node of a Redis Cluster: add {"cluster": True} to batches_backend_options'
+    if "Cluster mode is not enabled" in str(exc) or "cluster support disabled" in str(exc):
+        return 'is no node of a Redis Cluster: take "cluster" out of batches_backend_options'
+    return f"refused: {exc}"

@@ -8,8 +8,10 @@ from datetime import timedelta
 from typing import Any
 
 from redis import Redis
+from redis.client import Pipeline
 
 from celery_batches_notify.settings import Settings
+from celery_batches_notify.store.at_once import read_together
 from celery_batches_notify.store.keys import Keys
 from celery_batches_notify.store.scripts import Scripts
 
@@ -61,10 +63,7 @@ class Lists:
 
     def read_cancelled(self) -> dict[str, bool]:
         """Read the bids of cancelled batches, and whether their running members are to be ended."""
-        with self._client.pipeline(transaction=False) as pipe:
-            pipe.zrange(self._keys.cancelled, 0, -1)
-            pipe.time()
-            bids, clock = pipe.execute()
+        clock, (bids,) = read_together(self._client, lambda pipe: pipe.zrange(self._keys.cancelled, 0, -1))
         forget = (clock[0] - self._longest_life().total_seconds()) * 1000
         self._client.zremrangebyscore(self._keys.cancelled, "-inf", forget)
         words = sorted(bid.decode().partition(":") for bid in bids)
@@ -110,14 +109,14 @@ class Lists:
         return [(bid, float(score)) for bid, score in page]
 
     def _look_at(self, page: Sequence[tuple[bytes, float]]) -> list[LiveBatch]:
-        with self._client.pipeline(transaction=False) as pipe:
-            pipe.time()
+        def queue(pipe: Pipeline) -> None:
             for bid, _ in page:
                 key = self._keys.batch(bid.decode())
                 pipe.hmget(key, "total", "succeeded", "dead", "sealed_at", "open", "next_due", "expires")
                 pipe.hmget(key, "watch_at", "resend_at", "parent_bid")
                 pipe.pttl(key)
-            clock, *answers = pipe.execute()
+
+        clock, answers = read_together(self._client, queue)
         now = clock[0] * 1000 + clock[1] // 1000
         found = []
         for (bid, score), fields, more, ttl in zip(
@@ -147,17 +146,9 @@ class Lists:
 
     def _put(self, bid: str, *lists: str) -> None:
         """The lists live as long as the longest of their batches: their own life never shrinks."""
-        needed = self._longest_life().total_seconds() * 1000
-        with self._client.pipeline(transaction=False) as pipe:
-            pipe.time()
-            for key in lists:
-                pipe.pttl(key)
-            clock, *lives = pipe.execute()
-        with self._client.pipeline(transaction=True) as pipe:
-            for key, life in zip(lists, lives, strict=True):
-                pipe.zadd(key, {bid: clock[0] * 1000 + clock[1] // 1000})
-                pipe.pexpire(key, round(max(needed, life)))
-            pipe.execute()
+        life = round(self._longest_life().total_seconds() * 1000)
+        for key in lists:
+            self._scripts.put_on_list([key], ["", bid, life])
 
 
 def _are_numbers(values: Iterable[bytes | None]) -> bool:

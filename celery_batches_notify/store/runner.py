@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-from typing import Any
+import os
+import weakref
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from redis import Redis
 
 from celery_batches_notify.errors import NoSuchBatch, SchemaTooNew
 from celery_batches_notify.settings import Settings
-from celery_batches_notify.store.connection import connect, store_errors
+from celery_batches_notify.store.connection import close, connect, store_errors
 from celery_batches_notify.store.keys import Keys, channel
 from celery_batches_notify.store.lists import Lists
 from celery_batches_notify.store.scripts import Argument, Script, Scripts
+
+T = TypeVar("T")
 
 
 class Runner:
@@ -21,26 +25,27 @@ class Runner:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.keys = Keys(settings.prefix)
+        os.register_at_fork(after_in_child=_unless_gone(weakref.WeakMethod(self._begin_anew)))
 
-    @cached_property
+    @property
     def client(self) -> Redis:
-        """The connection pool: made at first use, safe to share between threads and over a fork."""
-        return connect(self.settings)
+        """The connections: made at first use, safe to share between threads and over a fork."""
+        return self._kept("client", lambda: connect(self.settings))
 
-    @cached_property
+    @property
     def scripts(self) -> Scripts:
         """The scripts over this client."""
-        return Scripts(self.client)
+        return self._kept("scripts", lambda: Scripts(self.client))
 
-    @cached_property
+    @property
     def lists(self) -> Lists:
         """The lists of batches."""
-        return Lists(self.client, self.scripts, self.keys, self.settings)
+        return self._kept("lists", lambda: Lists(self.client, self.scripts, self.keys, self.settings))
 
     def close(self) -> None:
         """Give the connections back; the next use opens others."""
         if "client" in self.__dict__:
-            self.client.close()
+            close(self.client)
 
     def _answer(self, script: Script, bid: str, *args: Argument) -> list[Any]:
         with store_errors(self.settings):
@@ -56,6 +61,32 @@ class Runner:
         if answer[0] == "gone":
             raise gone(bid)
         return answer
+
+    def _kept(self, name: str, make: Callable[[], T]) -> T:
+        # No lock: to make a Cluster's client takes a while, and a fork meanwhile would inherit it locked.
+        if name not in self.__dict__:
+            self.__dict__[name] = make()
+        kept: T = self.__dict__[name]
+        return kept
+
+    def _begin_anew(self) -> None:
+        """After a fork: a Cluster's client has locks that another thread of the parent may have held.
+
+        The parent's client is kept, for to close it would take them.
+        """
+        self._inherited = self.__dict__.pop("client", None)
+        for name in ("scripts", "lists"):
+            self.__dict__.pop(name, None)
+
+
+def _unless_gone(method: weakref.WeakMethod[Callable[[], None]]) -> Callable[[], None]:
+    """Call a method as long as its object lives."""
+
+    def call() -> None:
+        if (bound := method()) is not None:
+            bound()
+
+    return call
 
 
 def gone(bid: str) -> NoSuchBatch:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
 
+from redis.client import Pipeline
+
 from celery_batches_notify.errors import BatchSealed, NoSuchBatch
 from celery_batches_notify.model import (
     BatchStatus,
@@ -17,6 +19,7 @@ from celery_batches_notify.model import (
     State,
 )
 from celery_batches_notify.store import reading
+from celery_batches_notify.store.at_once import read_at_once
 from celery_batches_notify.store.connection import store_errors
 from celery_batches_notify.store.deliveries import Claim, DeliveryStore
 from celery_batches_notify.store.keys import channel
@@ -188,13 +191,16 @@ class Store(DeliveryStore, RetryStore, MemberStore, RepairStore):
             NoSuchBatch: It is gone.
         """
         key, part = self.keys.batch(bid), self.keys.part
-        with store_errors(self.settings), self.client.pipeline(transaction=True) as pipe:
-            pipe.time()
+
+        def queue(pipe: Pipeline) -> None:
             pipe.pttl(key)
             for name in (key, part(bid, "outbox"), part(bid, "failures")):
                 pipe.hgetall(name)
             pipe.hlen(part(bid, "children"))
-            clock, ttl, batch, outbox, failures, children = pipe.execute()
+
+        with store_errors(self.settings):
+            clock, answers = read_at_once(self.client, queue)
+        ttl, batch, outbox, failures, children = answers
         if not batch:
             raise gone(bid)
         return reading.Snapshot(
@@ -213,10 +219,9 @@ class Store(DeliveryStore, RetryStore, MemberStore, RepairStore):
 
     def read_progress(self, bid: str) -> Progress | None:
         """Read a batch's counters, or None where it is gone."""
-        with store_errors(self.settings), self.client.pipeline(transaction=True) as pipe:
-            pipe.time()
-            pipe.hgetall(self.keys.batch(bid))
-            clock, batch = pipe.execute()
+        key = self.keys.batch(bid)
+        with store_errors(self.settings):
+            clock, (batch,) = read_at_once(self.client, lambda pipe: pipe.hgetall(key))
         if not batch:
             return None
         return reading.parse_progress(bid, batch, reading.parse_time(clock), self.settings.stall_after)
@@ -238,12 +243,6 @@ class Store(DeliveryStore, RetryStore, MemberStore, RepairStore):
                 except NoSuchBatch:
                     self.lists.remove_batch(bid)
 
-    def read_eviction_policy(self) -> str | None:
-        """What the server does when its memory is full, or None where it does not say."""
-        with store_errors(self.settings):
-            policy: str | None = self.client.info("memory").get("maxmemory_policy")
-        return policy
-
     def subscribe(self, bid: str) -> Stream:
         """Listen to a batch's tokens."""
         with store_errors(self.settings):
@@ -253,7 +252,7 @@ class Store(DeliveryStore, RetryStore, MemberStore, RepairStore):
 
     def sweep_lock(self, seconds: float) -> SweepLock:
         """Make the lock that one sweeper holds at a time, for so many seconds."""
-        return SweepLock(self.client, self.keys.sweeper, seconds)
+        return SweepLock(self.scripts, self.keys.sweeper, seconds)
 
     def walk_live(self) -> Iterator[LiveBatch]:
         """Read what the sweeper must know of every batch it looks after."""

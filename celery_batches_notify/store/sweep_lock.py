@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
+from uuid import uuid4
 
-from redis import Redis
-from redis.exceptions import LockError
-from redis.lock import Lock
+from celery_batches_notify.store.scripts import Scripts
 
 
 class SweepLock:
     """Held by one process, for a while; it must be held again before the while ends."""
 
-    def __init__(self, client: Redis, key: str, seconds: float) -> None:
-        self._lock = Lock(client, key, timeout=seconds, blocking=False, thread_local=False)
+    def __init__(self, scripts: Scripts, key: str, seconds: float) -> None:
+        self._scripts = scripts
+        self._key = key
+        self._milliseconds = round(seconds * 1000)
+        self._holder = uuid4().hex
 
     def hold(self) -> bool:
         """Take the lock, or keep it; return whether it is ours."""
-        with contextlib.suppress(LockError):
-            return bool(self._lock.reacquire())
-        return bool(self._lock.acquire())
+        answer = self._scripts.hold_lock([self._key], ["", self._holder, self._milliseconds])
+        return bool(answer[0] == "held")
 
     def release(self) -> None:
         """Let the next one have it."""
-        with contextlib.suppress(LockError):
-            self._lock.release()
+        self._scripts.release_lock([self._key], ["", self._holder])

@@ -230,35 +230,6 @@ def open_one(app: Celery) -> Batch:
     return Batch("parent", keep_open=True, app=app)
 
 
-def test_the_user_on_the_page_may_do_all_that_batches_need(
-    make_app: Callable[..., Celery], redis: Redis, server_url: str
-) -> None:
-    (line,) = re.findall(r"^(ACL SETUSER .*)$", read_page("how-to/install-and-configure.md"), re.MULTILINE)
-    redis.execute_command(*line.split())
-    try:
-        app = make_app(batches_backend_url=server_url.replace("redis://", "redis://batches:a-long-password@"))
-        app.task(told, name="told", shared=False)
-        engine = app._batches_engine
-        child = Batch(app=app, parent=open_one(app)).on("finish", app.tasks["told"].s())
-        (result,) = child.add(app.tasks["told"].s())
-        dead = Outcome(state=State.DEAD, reason="failed", resend="{}", unsendable="")
-        engine.engine.store.record_outcome(Membership(bid=child.bid, index=0, task_id=result.id), dead)
-        assert next(iter(child.follow())).state == "dead"
-        assert child.join(1).dead == 1
-        engine.parts.sweeper.start()
-        engine.parts.sweeper.stop()
-        engine.parts.sweeper.sweep()
-        assert engine.engine.store.read_eviction_policy() == "noeviction"
-        child.cancel()
-        assert engine.engine.store.read_cancelled() == {child.bid: False}
-        engine.engine.store.note_host("example.com", answered=False)
-        assert engine.engine.store.ask_host("example.com", 1) > 0
-        assert [batch.bid for batch in Batch.all(app=app)][:1] == [child.bid] or list(Batch.all(app=app))
-        assert child.delete()
-    finally:
-        redis.execute_command("ACL", "DELUSER", "batches")
-
-
 # -- the worked example ---------------------------------------------------------------------------
 
 

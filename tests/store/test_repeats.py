@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from importlib.resources import files
 
 import pytest
@@ -12,6 +13,7 @@ from celery_batches_notify.model import DeliveryAttempt, Event, Membership, Outc
 from celery_batches_notify.store.reading import Member
 from celery_batches_notify.store.repairs import Lost
 from celery_batches_notify.store.store import Store
+from celery_batches_notify.store.sweep_lock import SweepLock
 
 IDS = [f"00000000-0000-4000-8000-{n:012d}" for n in range(40)]
 LOG = DeliveryAttempt(event="complete", n=0, channel="c", attempt=1, outcome="delivered")
@@ -62,6 +64,11 @@ def end(store: Store) -> None:
             store.settle_delivery(BID, entry.decode(), "delivered", n)
 
 
+@cache
+def lock_of(store: Store) -> SweepLock:
+    return store.sweep_lock(60)
+
+
 # The script, what must have happened before, and the call.
 CALLS: dict[str, tuple[Call, Call]] = {
     "open_batch": (lambda _: None, lambda s: open_batch(s, bid="another-of-these")),
@@ -93,6 +100,9 @@ CALLS: dict[str, tuple[Call, Call]] = {
     ),
     "retire_batch": (end, retire),
     "revive_batch": (end, lambda s: s._run(s.scripts.revive_batch, BID)),
+    "put_on_list": (lambda _: None, lambda s: s.lists.add_live(BID)),
+    "hold_lock": (lambda _: None, lambda s: lock_of(s).hold()),
+    "release_lock": (lambda s: lock_of(s).hold(), lambda s: lock_of(s).release()),
     "drop_live": (
         end,
         lambda s: s.lists.drop_live(next(iter(s.walk_live()))) if list(s.walk_live()) else None,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from importlib.resources import files
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from redis import Redis
+from redis.exceptions import NoScriptError
 
 Argument = str | bytes | int | float
 
@@ -45,13 +47,20 @@ class Scripts:
         self.drop_live = self._load("drop_live")
         self.note_canvas = self._load("note_canvas")
         self.write_off_members = self._load("failures", "late", "write_off_members")
+        self.put_on_list = self._load("put_on_list")
+        self.hold_lock = self._load("hold_lock")
+        self.release_lock = self._load("release_lock")
 
     def _load(self, *names: str) -> Script:
         """Load a script, which comes last, with the parts that it shares with others before it."""
-        script = self._client.register_script("\n".join([self._prelude, *map(_read, names)]))
+        text = "\n".join([self._prelude, *map(_read, names)])
+        digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
         def run(keys: Sequence[str], args: Sequence[Argument]) -> list[Any]:
-            answer = cast("list[Any]", script(keys=keys, args=args))
+            try:
+                answer: Any = self._client.evalsha(digest, len(keys), *keys, *args)
+            except NoScriptError:  # only this server is asked, whichever others of a Cluster are away
+                answer = self._client.eval(text, len(keys), *keys, *args)
             return [part.decode() if isinstance(part, bytes) else part for part in answer]
 
         return run

@@ -1,0 +1,356 @@
+"""Batches in the stores that production has, with real workers: Cluster, Sentinel, TLS, and a socket."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from celery import Celery, chain, chord, group
+from proj_tasks import declare_tasks
+from redis import Redis
+from redis.cluster import key_slot
+from servers import running_worker, wait_until
+from topologies import PASSWORD, Guarded, Node, cluster, migrating, owner_of, sentinel, tls, unix_socket
+
+from celery_batches_notify import Batch, Batches, NoSuchBatch, StoreUnavailable
+from celery_batches_notify.model import BatchStatus, Membership, Outcome, State
+
+FORMS = ("cluster", "sentinel", "tls", "socket")
+
+
+@dataclass(kw_only=True)
+class Form:
+    """One kind of store, as an app's configuration names it, what it is made of, and a broker of its own."""
+
+    url: str
+    broker: str = "memory://"
+    options: dict[str, Any] = field(default_factory=dict)
+    servers: Any = None
+
+
+@pytest.fixture(scope="module")
+def cluster_form(server_url: str) -> Iterator[Form]:
+    with cluster() as made:
+        urls = ";".join(f"redis://127.0.0.1:{node.port}" for node in made[:2])
+        yield Form(url=urls, options={"cluster": True}, servers=made, broker=f"{server_url[:-1]}1")
+
+
+@pytest.fixture(scope="module")
+def sentinel_form(server_url: str) -> Iterator[Form]:
+    with sentinel() as guarded:
+        options = {"master_name": "mymaster", "password": PASSWORD}
+        yield Form(url=guarded.url, options=options, servers=guarded, broker=f"{server_url[:-1]}2")
+
+
+@pytest.fixture(scope="module")
+def tls_form(tmp_path_factory: pytest.TempPathFactory, server_url: str) -> Iterator[Form]:
+    with tls(tmp_path_factory.mktemp("tls")) as secured:
+        yield Form(url=secured.url, options=dict(secured.options), broker=f"{server_url[:-1]}3")
+
+
+@pytest.fixture(scope="module")
+def socket_form(server_url: str) -> Iterator[Form]:
+    with unix_socket() as url:
+        yield Form(url=url, broker=f"{server_url[:-1]}4")
+
+
+@pytest.fixture(scope="module", params=FORMS)
+def store_form(request: pytest.FixtureRequest) -> Form:
+    made: Form = request.getfixturevalue(f"{request.param}_form")
+    return made
+
+
+@contextmanager
+def app_in(store: Form, **conf: object) -> Iterator[Celery]:
+    """Make a producer whose batches lie there."""
+    app = Celery("producer", broker=store.broker, set_as_current=False)
+    app.conf.update(batches_backend_url=store.url, batches_backend_options=store.options, **conf)
+    Batches(app)
+    declare_tasks(app)
+    try:
+        yield app
+    finally:
+        app.close()
+        app._batches_engine.reset()
+
+
+@contextmanager
+def worker_in(store: Form, pool: str = "prefork") -> Iterator[Any]:
+    environment = {
+        "BATCHES_TEST_STORE": store.url,
+        "BATCHES_TEST_STORE_OPTIONS": json.dumps(store.options),
+        "BATCHES_TEST_BACKEND": store.broker,
+    }
+    with running_worker(store.broker, pool, **environment) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def busy(store_form: Form) -> Iterator[Celery]:
+    """A producer and a worker on one of the stores."""
+    with worker_in(store_form), app_in(store_form, result_backend=store_form.broker) as app:
+        yield app
+
+
+def ended(batch: Batch, seconds: float = 30) -> BatchStatus:
+    return batch.join(timeout=seconds)
+
+
+def notes(app: Celery) -> list[str]:
+    with Redis.from_url(app.conf.broker_url, decode_responses=True) as client:
+        return client.lrange("notes", 0, -1)
+
+
+# -- all that a batch can do ------------------------------------------------------------------------
+
+
+def test_members_are_counted_and_callbacks_called(busy: Celery) -> None:
+    task = busy.tasks
+    batch = Batch("rows", tags=["a"], app=busy).on("finish", task["proj.callback"].s("told"))
+    with batch:
+        for i in range(20):
+            task["proj.ok"].delay(i)
+        task["proj.succeed_at"].delay(2)
+        task["proj.fail"].delay()
+    status = ended(batch)
+    assert (status.total, status.succeeded, status.dead, status.state) == (22, 21, 1, "dead")
+    assert status.failure_info[0].error_class == "ValueError"
+    wait_until(lambda: f"callback {batch.bid} told dead 22 21" in notes(busy), what="the callback")
+    wait_until(lambda: batch.status().callbacks[0].state == "delivered", what="the delivery")
+
+
+def test_a_canvas_belongs_to_its_batch(busy: Celery) -> None:
+    ok = busy.tasks["proj.ok"]
+    with Batch(app=busy) as batch:
+        chain(ok.s(1), ok.s(), ok.s()).delay()
+        chord(group(ok.si(i) for i in range(3)), ok.s()).delay()
+    assert (ended(batch).total, ended(batch).state) == (7, "success")
+
+
+def test_batches_lie_in_batches(busy: Celery) -> None:
+    with Batch("parent", app=busy) as batch:
+        busy.tasks["proj.nest"].delay(2, 2)
+    status = ended(batch)
+    assert (status.total, status.children, status.state) == (3, 2, "success")
+
+
+def test_dead_members_are_sent_again(busy: Celery) -> None:
+    with Batch(app=busy) as batch:
+        busy.tasks["proj.fail_once"].delay(batch.bid)
+    assert ended(batch).state == "dead"
+    assert batch.retry() == 1
+    wait_until(lambda: batch.status().state == "success", what="the retry")
+
+
+def test_a_cancelled_batch_is_discarded(busy: Celery) -> None:
+    batch = Batch(app=busy, keep_open=True)
+    batch.add(*(busy.tasks["proj.slow"].s(3) for _ in range(2)))  # until the worker has read of the cancel
+    batch.cancel()
+    engine = busy._batches_engine.engine
+    assert engine.store.read_cancelled()[batch.bid] is False
+    with batch:
+        busy.tasks["proj.slow"].delay(30)
+    batch.seal()
+    assert ended(batch).state == "cancelled"
+
+
+def test_it_is_followed_listed_and_deleted(busy: Celery) -> None:
+    batch = Batch("followed", tags=["listed"], app=busy)
+    with batch:
+        for _ in range(4):
+            busy.tasks["proj.slow"].delay(0.2)
+    readings = list(batch.follow())
+    assert readings[-1].finished and readings[-1].succeeded == 4
+    assert [b.bid for b in Batch.all(tag="listed", app=busy)] == [batch.bid]
+    assert batch.delete()
+    with pytest.raises(NoSuchBatch):
+        batch.status()
+    assert not list(Batch.all(tag="listed", app=busy))
+
+
+def test_the_tokens_reach_whoever_subscribes(busy: Celery) -> None:
+    batch = Batch(app=busy, keep_open=True)
+    batch.add(*(busy.tasks["proj.ok"].s(i) for i in range(3)))
+    with busy._batches_engine.engine.store.subscribe(batch.bid) as stream:
+        batch.add(busy.tasks["proj.ok"].s(9))
+        batch.seal()
+        tokens = ""
+        while not tokens.endswith("!$"):
+            heard = stream.wait(10)
+            assert heard, tokens
+            tokens += heard
+
+
+def test_what_was_left_behind_is_swept(busy: Celery) -> None:
+    """The last report comes from somebody who publishes nothing: the worker's sweeper must."""
+    task, store = busy.tasks["proj.ok"], busy._batches_engine.engine.store
+    batch = Batch(app=busy, keep_open=True).on("success", busy.tasks["proj.callback"].s("swept"))
+    (result,) = batch.add(task.s().set(queue="nobody"))
+    store.seal_batch(batch.bid)
+    member = Membership(bid=batch.bid, index=0, task_id=result.id)
+    assert store.record_outcome(member, Outcome(state=State.SUCCEEDED)).due == ["success:0"]
+    wait_until(lambda: f"callback {batch.bid} swept success 1 1" in notes(busy), what="the sweep")
+
+
+def test_only_one_process_sweeps(busy: Celery) -> None:
+    store = busy._batches_engine.engine.store
+    assert not store.sweep_lock(10).hold(), "the worker holds it"
+
+
+def test_results_are_read(busy: Celery) -> None:
+    with Batch(app=busy) as batch:
+        for i in range(3):
+            busy.tasks["proj.ok"].delay(i)
+    ended(batch)
+    assert sorted(result.result for result in Batch.get(batch.bid, app=busy).status().results()) == [0, 1, 2]
+
+
+def test_every_key_there_has_a_time_to_live(busy: Celery, store_form: Form) -> None:
+    client = busy._batches_engine.engine.store.client
+    names = list(client.scan_iter("batches*"))
+    assert names and not [name for name in names if client.ttl(name) == -1]
+
+
+def test_threads_and_forks_share_a_client(busy: Celery) -> None:
+    """A fork's child does not use, nor close, what it inherits; and threads use it at once."""
+    store = busy._batches_engine.engine.store
+    batch = Batch(app=busy, keep_open=True)
+    batch.add(busy.tasks["proj.ok"].s().set(queue="nobody"))
+    stop = threading.Event()
+    told: list[str] = []
+
+    def read() -> None:
+        while not stop.is_set():
+            told.append(store.read_status(batch.bid).bid)
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    context = multiprocessing.get_context("fork")
+    children = []
+    for _ in range(4):
+        receiving, sending = context.Pipe(duplex=False)
+        child = context.Process(target=lambda to=sending: to.send(store.read_status(batch.bid).bid))
+        child.start()
+        children.append((child, receiving))
+    for child, receiving in children:
+        assert receiving.poll(20) and receiving.recv() == batch.bid
+        child.join(10)
+        assert child.exitcode == 0
+    stop.set()
+    for thread in threads:
+        thread.join(10)
+    assert set(told) == {batch.bid}
+
+
+# -- Cluster: slots move, nodes go -----------------------------------------------------------------
+
+
+def test_the_lists_and_batches_lie_on_several_nodes(cluster_form: Form) -> None:
+    with app_in(cluster_form) as app:
+        for _ in range(12):
+            Batch(app=app, keep_open=True).add(app.tasks["proj.ok"].s().set(queue="nobody"))
+        assert len(list(Batch.all(app=app))) >= 12
+        assert len(list(app._batches_engine.engine.store.walk_live())) >= 12
+    assert all(node.command("DBSIZE") for node in cluster_form.servers)
+
+
+def test_a_batch_ends_while_its_slot_moves(cluster_form: Form) -> None:
+    with app_in(cluster_form) as app, worker_in(cluster_form, "threads"):
+        batch = Batch(app=app).on("success", app.tasks["proj.callback"].s("moved"))
+        with batch:
+            for _ in range(30):
+                app.tasks["proj.slow"].delay(0.1)
+        slot = key_slot(batch.bid.encode())
+        with migrating(cluster_form.servers, slot) as (source, target):
+            wait_until(lambda: source.command("CLUSTER", "COUNTKEYSINSLOT", slot), what="keys")
+            engine = app._batches_engine.engine.store
+            with pytest.raises(StoreUnavailable):  # a script names keys that exist and keys that do not
+                for _ in range(3):
+                    engine.renew_batch(batch.bid)
+        assert owner_of(cluster_form.servers, slot) is target
+        assert ended(batch).succeeded == 30
+        wait_until(lambda: f"callback {batch.bid} moved success 30 30" in notes(app), what="the callback")
+
+
+def test_a_batch_ends_though_a_master_was_killed_and_started_again(cluster_form: Form) -> None:
+    with app_in(cluster_form) as app, worker_in(cluster_form, "prefork"):
+        batch = Batch(app=app)
+        with batch:
+            for _ in range(4):
+                app.tasks["proj.slow"].delay(2)
+        node: Node = owner_of(cluster_form.servers, key_slot(batch.bid.encode()))
+        node.kill()
+        with pytest.raises(StoreUnavailable, match=r"does not answer|refused"):
+            batch.status()
+        node.start()
+        wait_until(lambda: reads(batch), what="the node's return")
+        assert ended(batch).succeeded == 4
+
+
+def reads(batch: Batch) -> bool:
+    try:
+        return batch.status().total == 4
+    except StoreUnavailable:
+        return False
+
+
+def test_a_cluster_that_is_away_is_a_store_that_is_away(server_url: str) -> None:
+    away = Form(url="redis://127.0.0.1:1;redis://127.0.0.1:2", options={"cluster": True})
+    with app_in(away) as app, pytest.raises(StoreUnavailable, match="does not answer"):
+        Batch.get("0123456789", app=app)
+
+
+def test_a_plain_server_asked_as_a_cluster_says_what_to_take_out(server_url: str) -> None:
+    plain = Form(url=server_url, options={"cluster": True})
+    with app_in(plain) as app, pytest.raises(StoreUnavailable, match='take "cluster" out'):
+        Batch.get("0123456789", app=app)
+
+
+def test_a_clusters_node_asked_as_a_plain_server_says_what_to_add(cluster_form: Form) -> None:
+    plain = Form(url=cluster_form.url.partition(";")[0])
+    with app_in(plain) as app, pytest.raises(StoreUnavailable, match=r"add \{.cluster.: True\}"):
+        for bid in ("0123456789", "1123456789", "2123456789", "3123456789", "4123456789", "5123456789"):
+            Batch("x", app=app, keep_open=True).add(app.tasks["proj.ok"].s())
+            assert bid
+
+
+# -- Sentinel: the master goes ----------------------------------------------------------------------
+
+
+def test_a_batch_ends_on_the_replica_that_became_the_master(sentinel_form: Form) -> None:
+    guarded: Guarded = sentinel_form.servers
+    with app_in(sentinel_form) as app, worker_in(sentinel_form, "prefork"):
+        batch = Batch(app=app).on("success", app.tasks["proj.callback"].s("followed"))
+        with batch:
+            for _ in range(2):
+                app.tasks["proj.slow"].delay(3)
+        old = guarded.master()
+        assert old.command("WAIT", 1, 5000) == 1  # so that nothing acknowledged is lost
+        old.kill()
+        wait_until(lambda: guarded.master() is not old, what="the failover")
+        assert ended(batch).succeeded == 2
+        wait_until(lambda: f"callback {batch.bid} followed success 2 2" in notes(app), what="the callback")
+        old.start()
+        wait_until(lambda: old.info("replication")["role"] == "slave", what="the old master's return")
+
+
+def test_no_sentinel_and_no_such_master_are_a_store_that_is_away(sentinel_form: Form) -> None:
+    away = Form(url="sentinel://127.0.0.1:1;sentinel://127.0.0.1:2", options={"master_name": "mymaster"})
+    other = Form(url=sentinel_form.url, options={"master_name": "other", "password": PASSWORD})
+    for store in (away, other):
+        with app_in(store) as app, pytest.raises(StoreUnavailable, match="No master found"):
+            Batch.get("0123456789", app=app)
+
+
+def test_the_password_may_stand_in_the_url_of_the_first_sentinel(sentinel_form: Form) -> None:
+    url = sentinel_form.url.replace("://", f"://:{quote(PASSWORD, safe='')}@", 1)
+    with app_in(Form(url=url, options={"master_name": "mymaster"})) as app:
+        assert list(Batch.all(app=app)) is not None
