@@ -8,6 +8,7 @@ import click
 from celery.bin.base import CeleryCommand, handle_preload_options
 
 _CONTEXT = {"max_content_width": 100}
+_BID_CONTEXT = {**_CONTEXT, "ignore_unknown_options": True}  # a bid may begin with a dash
 
 
 @click.group()
@@ -18,7 +19,7 @@ def batch() -> None:
 @batch.command(
     "test-notify",
     cls=CeleryCommand,
-    context_settings={"ignore_unknown_options": True, **_CONTEXT},
+    context_settings={**_CONTEXT, "ignore_unknown_options": True},
 )
 @click.argument("channel")
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
@@ -49,7 +50,7 @@ def sweep(ctx: click.Context) -> None:
     _run(ctx, lambda echo: sweep_once(ctx.obj.app, echo))
 
 
-@batch.command("doctor", cls=CeleryCommand, context_settings=_CONTEXT)
+@batch.command("doctor", cls=CeleryCommand, context_settings=_BID_CONTEXT)
 @click.argument("bid", required=False)
 @click.option(
     "--limit", type=click.IntRange(0), default=20, show_default=True, help="Members listed one by one."
@@ -67,7 +68,7 @@ def doctor(ctx: click.Context, bid: str | None, limit: int) -> None:
     _run(ctx, lambda echo: examine(ctx.obj.app, bid, limit, echo))
 
 
-@batch.command("reconcile", cls=CeleryCommand, context_settings=_CONTEXT)
+@batch.command("reconcile", cls=CeleryCommand, context_settings=_BID_CONTEXT)
 @click.argument("bid", required=False)
 @click.option(
     "--vanished",

@@ -82,7 +82,8 @@ def test_each_member_is_found_where_it_is(
             "vanished": 1,
         }
         assert done.stdout.startswith(
-            f"batch {batch.bid} Where are they: running; of 9 members 0 succeeded, 0 are dead, 0 failing, 9 wait"
+            f"batch {batch.bid} Where are they: running; "
+            "of 9 members 0 succeeded, 0 are dead, 0 failing, 9 wait"
         )
         assert re.search(rf"^2 {scheduled.id}: scheduled prefork-.*@tests \(.* UTC\)$", done.stdout, re.M)
         assert f"4 {lost[0].id}: ended, not counted SUCCESS" in done.stdout
@@ -92,7 +93,7 @@ def test_each_member_is_found_where_it_is(
         worker.wait()
     short = batch_command("doctor", batch.bid, "--limit", "1", BATCHES_TEST_BACKEND=f"file://{tmp_path}")
     assert "workers: none answered" in short.stdout
-    # What the killed worker had begun was acknowledged early, so it is gone; the rest comes back to the queue.
+    # What the killed worker had begun was acknowledged early, so it is gone; the rest comes back.
     counts = kinds_of(short.stdout)
     assert counts["taken by a worker that is not there"] == 2
     assert counts["vanished"] == 3
@@ -179,6 +180,7 @@ def test_a_broker_that_is_away_hides_nothing_else(app: Celery, batch_command: Co
 def test_bad_input_is_one_line_and_exit_code_1(batch_command: Command, redis: Redis, command: str) -> None:
     for bid, words in (
         ("never-was-a-batch", "there is no batch never-was-a-batch"),
+        ("-Abegins-with-a-dash", "there is no batch -Abegins-with-a-dash"),
         ("../../etc/passwd", "is not a batch id"),
         ("x\x1b]0;title\x07y", "is not a batch id"),
     ):
