@@ -21,6 +21,8 @@ from celery_batches_notify.store.store import Store
 from celery_batches_notify.tracking.broker_checks import check_broker
 from celery_batches_notify.tracking.cancellation import Cancellation
 from celery_batches_notify.tracking.engine import ENGINE, Engine
+from celery_batches_notify.tracking.leases import Leases
+from celery_batches_notify.tracking.lost_workers import LostWorkers
 from celery_batches_notify.tracking.receivers import Receivers
 from celery_batches_notify.tracking.reporter import Reporter
 from celery_batches_notify.tracking.resend import Resender
@@ -60,9 +62,12 @@ class Batches:
         watch_results(app)
         keep_secrets_out_of_reports(app)
         register_deliver_task(app, lambda: self.parts.attempts)
-        self.receivers = Receivers(app, lambda: self.parts.reporter, lambda: self.parts.cancellation)
+        self.receivers = Receivers(
+            app, lambda: self.parts.reporter, lambda: self.parts.cancellation, lambda: self.parts.leases
+        )
         self.receivers.connect()
         self._sender.held = self.receivers.held
+        self._sender.leases = lambda: self.parts.leases
         app.steps["worker"].add(BatchesStep)
         if getattr(app, "configured", False):
             self.parts  # noqa: B018 - a wrong setting is told here, not at the first batch
@@ -104,6 +109,7 @@ class Parts:
     attempts: Attempts
     sweeper: Sweeper
     cancellation: Cancellation
+    leases: Leases
 
 
 def build_parts(app: Celery, sender: Sender) -> Parts:
@@ -115,6 +121,8 @@ def build_parts(app: Celery, sender: Sender) -> Parts:
     publisher = Publisher(app, store, settings)
     outgoing = Outgoing(publisher)
     resender = Resender(app, sender)
+    leases = Leases(store, settings)
+    lost = LostWorkers(app, store, publisher, resender, leases, settings)
     return Parts(
         engine=Engine(
             app=app,
@@ -128,8 +136,9 @@ def build_parts(app: Celery, sender: Sender) -> Parts:
         outgoing=outgoing,
         reporter=Reporter(store, outgoing, settings.report_timeout.total_seconds()),
         attempts=Attempts(store, settings, registry),
-        sweeper=Sweeper(store, publisher, resender, settings),
+        sweeper=Sweeper(store, publisher, resender, lost, settings),
         cancellation=Cancellation(store),
+        leases=leases,
     )
 
 
@@ -143,6 +152,13 @@ class BatchesStep(bootsteps.StartStopStep):
         extension: Batches = getattr(parent.app, ENGINE)
         extension.receivers.worker_limits = (parent.time_limit, parent.soft_time_limit)
         self.parts, self.held = extension.parts, extension.receivers.held
+        self.parts.leases.name(parent.hostname)  # before the pool forks
+        signals.worker_shutdown.connect(
+            self.on_worker_shutdown,
+            sender=parent,
+            weak=False,
+            dispatch_uid=f"celery_batches_notify.lease.{id(parent.app)}",
+        )
         uid = f"celery_batches_notify.flush.{id(parent.app)}"
         signals.worker_process_shutdown.connect(self.on_worker_process_shutdown, weak=False, dispatch_uid=uid)
 
@@ -150,6 +166,7 @@ class BatchesStep(bootsteps.StartStopStep):
         """Begin to sweep, and to watch for cancelled batches."""
         warn_about_surroundings(parent.app, self.parts.engine.store)
         self.parts.cancellation.start(self.held, parent.pool)
+        self.parts.leases.start()
         self.parts.sweeper.start()
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's signature
@@ -158,7 +175,14 @@ class BatchesStep(bootsteps.StartStopStep):
         self.parts.sweeper.stop()
         self.parts.cancellation.stop()
 
-    terminate = stop
+    def terminate(self, parent: Any) -> None:
+        """Stop at once; what is being run is lost when the lease ends."""
+        self.stop(parent)
+        self.parts.leases.stop()
+
+    def on_worker_shutdown(self, **_: Any) -> None:
+        """End the lease, once the pool has finished what it ran."""
+        self.parts.leases.stop()
 
     def on_worker_process_shutdown(self, **_: Any) -> None:
         """Publish what is under way before the pool's process goes."""

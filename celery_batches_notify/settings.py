@@ -18,6 +18,7 @@ from celery_batches_notify.errors import ConfigurationError
 PREFIX = "batches_"
 DAY = 24 * 60 * 60
 LINGER_AT_LEAST = 30
+AT_LEAST = {"batches_linger": LINGER_AT_LEAST, "batches_worker_lease": 5}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,8 @@ class Settings:
         retry_kept: How many dead members are kept so that they can be sent again; 0 keeps none.
         report_timeout: How long a worker tries to report an outcome.
         sweep_interval: How often a worker looks for what was left behind.
+        worker_lease: A worker that was silent for so long is lost.
+        lost_members: What becomes of members that a lost worker was running: `dead`, or `resend`.
         stall_after: A batch in which nothing moved for so long is `stalled`.
     """
 
@@ -60,6 +63,8 @@ class Settings:
     retry_kept: int = 1000
     report_timeout: timedelta = timedelta(seconds=15)
     sweep_interval: timedelta = timedelta(seconds=10)
+    worker_lease: timedelta = timedelta(seconds=20)
+    lost_members: Literal["dead", "resend"] = "dead"
     stall_after: timedelta = timedelta(hours=24)
 
     @classmethod
@@ -135,7 +140,7 @@ def _is_plain_redis(url: object) -> bool:
 
 
 def _duration(name: str, value: object) -> timedelta:
-    return read_duration(name, value, at_least=LINGER_AT_LEAST if name == "batches_linger" else 0)
+    return read_duration(name, value, at_least=AT_LEAST.get(name, 0))
 
 
 def _text(name: str, value: object) -> str:
@@ -179,6 +184,12 @@ def _names(name: str, value: object) -> frozenset[str]:
     raise ConfigurationError(f"{name}: give a list of task names, not {value!r}")
 
 
+def _lost_members(name: str, value: object) -> str:
+    if value in ("dead", "resend"):
+        return str(value)
+    raise ConfigurationError(f'{name}: give "dead" or "resend", not {value!r}')
+
+
 _READERS = {
     "backend_options": _mapping,
     "prefix": _key_prefix,
@@ -194,5 +205,7 @@ _READERS = {
     "retry_kept": _count,
     "report_timeout": _duration,
     "sweep_interval": _duration,
+    "worker_lease": _duration,
+    "lost_members": _lost_members,
     "stall_after": _duration,
 }

@@ -23,6 +23,8 @@ app.conf.update(
     batches_notifications=json.loads(os.environ.get("BATCHES_TEST_NOTIFICATIONS", "{}")),
     batches_web_url=os.environ.get("BATCHES_TEST_WEB"),
     batches_notifiers=json.loads(os.environ.get("BATCHES_TEST_NOTIFIERS", "{}")),
+    batches_worker_lease=float(os.environ.get("BATCHES_TEST_LEASE", "20")),
+    batches_lost_members=os.environ.get("BATCHES_TEST_LOST", "dead"),
     broker_connection_retry_on_startup=True,
     worker_prefetch_multiplier=16,
 )

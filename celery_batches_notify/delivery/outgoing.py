@@ -25,12 +25,15 @@ class Outgoing:
     def _begin(self) -> None:
         """Start anew: a child of a fork has no thread, and publishes only what it submits itself."""
         self._lock = threading.Lock()
+        self._done = threading.Condition(self._lock)  # gevent's queue has nothing of the kind to wait for
+        self._left = 0
         self._running = False
         self._waiting: queue.Queue[tuple[str, Sequence[Claim]] | None] = queue.Queue()
 
     def submit(self, bid: str, claims: Sequence[Claim]) -> None:
         """Publish these deliveries soon; return at once."""
         with self._lock:
+            self._left += 1
             if not self._running:
                 self._running = True
                 threading.Thread(target=self._run, name="batches-outgoing", daemon=True).start()
@@ -38,8 +41,8 @@ class Outgoing:
 
     def flush(self, seconds: float) -> bool:
         """Wait until all is published, at most so many seconds; return whether it was."""
-        with self._waiting.all_tasks_done:
-            return self._waiting.all_tasks_done.wait_for(lambda: not self._waiting.unfinished_tasks, seconds)
+        with self._done:
+            return self._done.wait_for(lambda: not self._left, seconds)
 
     def close(self) -> None:
         """End the thread once it has published what waits; the next `submit` starts another."""
@@ -57,4 +60,6 @@ class Outgoing:
             except Exception:
                 logger.exception("batch callbacks not published yet", extra={"bid": bid})
             finally:
-                waiting.task_done()
+                with self._done:
+                    self._left -= 1
+                    self._done.notify_all()

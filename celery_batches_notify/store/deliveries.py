@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from celery_batches_notify.model import DeliveryAttempt, Event
 from celery_batches_notify.store import reading
@@ -47,6 +48,12 @@ class DeliveryStore(Runner):
         with store_errors(self.settings):
             self.lists.add_live(bid)
         return [Claim(entry=e, attempts=0) for e in self._run(self.scripts.redeliver_event, bid, event)[1:]]
+
+    def read_attempts(self, bid: str, entry: str) -> int:
+        """Read how often a delivery was published."""
+        with store_errors(self.settings):
+            value: Any = self.client.hget(self.keys.part(bid, "outbox"), entry)
+        return int(value.split(b" ")[1]) if value else 0
 
     def read_deliveries(self, bid: str) -> list[DeliveryAttempt]:
         """Read the delivery log, oldest first."""

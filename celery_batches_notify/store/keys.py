@@ -44,6 +44,15 @@ class Keys:
         """The lock that one sweeper holds at a time."""
         return f"{self.prefix}:sweeper"
 
+    @property
+    def workers(self) -> str:
+        """The sorted set of workers by their last beat."""
+        return f"{self.prefix}:workers"
+
+    def worker(self, wid: str) -> str:
+        """What one worker holds."""
+        return f"{self.prefix}:worker:{wid}"
+
     def host(self, host: str) -> str:
         """How a receiver of notifications answered lately."""
         return f"{self.prefix}:host:{host}"

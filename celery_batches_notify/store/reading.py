@@ -21,6 +21,9 @@ from celery_batches_notify.model import (
     Progress,
     State,
 )
+from celery_batches_notify.settings import Settings
+
+Argument = str | bytes | int | float
 
 ATTEMPTS_PER_ROUND = 4096
 ROUNDS = 16
@@ -92,6 +95,25 @@ def pack_successors(member: Membership, outcome: Outcome) -> list[bytes | str]:
         b"".join(pack_id(m.identity) for m in outcome.successors),
         "broken" if outcome.breaks_chord else b"".join(pack_id(m.identity) for m in outcome.body),
         *(part for pair in names for part in pair),
+    ]
+
+
+def pack_report(member: Membership, outcome: Outcome, settings: Settings) -> list[Argument]:
+    """A report as `record_outcome` and `resend_lost` take it."""
+    index, packed_id, late_of = pack_member(member)
+    return [
+        index,
+        packed_id,
+        int(outcome.state),
+        pack_stamp(member, outcome.attempt) if outcome.state != State.SUCCEEDED else 0,
+        outcome.reason or "",
+        pack_failure(outcome.failure),
+        settings.failures_kept,
+        outcome.resend,
+        outcome.unsendable,
+        settings.retry_kept,
+        late_of,
+        *pack_successors(member, outcome),
     ]
 
 

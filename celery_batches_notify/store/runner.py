@@ -62,6 +62,16 @@ class Runner:
             raise gone(bid)
         return answer
 
+    def _change(self, script: Script, bid: str, *args: Argument) -> list[Any]:
+        """Run a script that a retired batch refuses: it is put back on the sweeper's list first."""
+        answer = self._answer(script, bid, *args)
+        if answer[0] == "retired":
+            with store_errors(self.settings):
+                self.lists.add_live(bid)
+            self._answer(self.scripts.revive_batch, bid)
+            answer = self._answer(script, bid, *args)
+        return answer
+
     def _kept(self, name: str, make: Callable[[], T]) -> T:
         # No lock: to make a Cluster's client takes a while, and a fork meanwhile would inherit it locked.
         if name not in self.__dict__:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Literal
 
 from redis.client import Pipeline
 
@@ -16,7 +16,6 @@ from celery_batches_notify.model import (
     Membership,
     Outcome,
     Progress,
-    State,
 )
 from celery_batches_notify.store import reading
 from celery_batches_notify.store.at_once import read_at_once
@@ -28,9 +27,10 @@ from celery_batches_notify.store.members import MemberStore
 from celery_batches_notify.store.repairs import RepairStore
 from celery_batches_notify.store.retries import RetryStore
 from celery_batches_notify.store.runner import gone
-from celery_batches_notify.store.scripts import Argument, Script
+from celery_batches_notify.store.scripts import Argument
 from celery_batches_notify.store.stream import Stream
 from celery_batches_notify.store.sweep_lock import SweepLock
+from celery_batches_notify.store.workers import WorkerStore
 
 CHILDREN_PAGE = 100
 
@@ -48,7 +48,7 @@ class Recorded:
         return [Claim(entry=entry, attempts=0) for entry in self.due]
 
 
-class Store(DeliveryStore, RetryStore, MemberStore, RepairStore):
+class Store(DeliveryStore, RetryStore, MemberStore, RepairStore, WorkerStore):
     """The batches of one app, in its Redis or Valkey.
 
     Every method raises `StoreUnavailable` when the store cannot be used.
@@ -112,21 +112,7 @@ class Store(DeliveryStore, RetryStore, MemberStore, RepairStore):
 
     def record_outcome(self, member: Membership, outcome: Outcome) -> Recorded:
         """Count an outcome; return what became of it. A batch that is gone is no error here."""
-        index, packed_id, late_of = reading.pack_member(member)
-        args = (
-            index,
-            packed_id,
-            int(outcome.state),
-            reading.pack_stamp(member, outcome.attempt) if outcome.state != State.SUCCEEDED else 0,
-            outcome.reason or "",
-            reading.pack_failure(outcome.failure),
-            self.settings.failures_kept,
-            outcome.resend,
-            outcome.unsendable,
-            self.settings.retry_kept,
-            late_of,
-            *reading.pack_successors(member, outcome),
-        )
+        args = reading.pack_report(member, outcome, self.settings)
         answer = self._change(self.scripts.record_outcome, member.bid, *args)
         return Recorded(word=answer[0], due=answer[1:])
 
@@ -264,13 +250,3 @@ class Store(DeliveryStore, RetryStore, MemberStore, RepairStore):
         if self._answer(self.scripts.retire_batch, batch.bid)[0] != "live":
             with store_errors(self.settings):
                 self.lists.drop_live(batch)
-
-    def _change(self, script: Script, bid: str, *args: Argument) -> list[Any]:
-        """Run a script that a retired batch refuses: it is put back on the sweeper's list first."""
-        answer = self._answer(script, bid, *args)
-        if answer[0] == "retired":
-            with store_errors(self.settings):
-                self.lists.add_live(bid)
-            self._answer(self.scripts.revive_batch, bid)
-            answer = self._answer(script, bid, *args)
-        return answer

@@ -18,6 +18,7 @@ from celery_batches_notify.model import Membership, Outcome
 from celery_batches_notify.tracking import endings, outcomes, successors
 from celery_batches_notify.tracking.cancellation import Cancellation
 from celery_batches_notify.tracking.headers import DeliveryRef, mark_of, read_header, read_request
+from celery_batches_notify.tracking.leases import Leases
 from celery_batches_notify.tracking.patience import Limits, limits_of, patience_within
 from celery_batches_notify.tracking.reporter import Reporter
 from celery_batches_notify.tracking.resend import keep_call
@@ -45,9 +46,14 @@ class Receivers:
     """What one app's tasks tell: in the worker's main process and its children, eager ones anywhere."""
 
     def __init__(
-        self, app: Celery, reporter: Callable[[], Reporter], cancellation: Callable[[], Cancellation]
+        self,
+        app: Celery,
+        reporter: Callable[[], Reporter],
+        cancellation: Callable[[], Cancellation],
+        leases: Callable[[], Leases],
     ) -> None:
         self._app = app
+        self._leases = leases
         self._reporter = reporter
         self._cancellation = cancellation
         # The main process gets signals without a request: what this worker holds answers for them.
@@ -72,6 +78,7 @@ class Receivers:
                 earlier.batches_later = request  # or a second delivery's end takes the entry away
             self.held[request.id] = request
             self._cancellation().discard(request)
+            self._leases().watch(request)
 
     def on_task_prerun(self, task: Any, **_: Any) -> None:
         """Enrol an eager call of an open block; note when a member began."""

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from celery import Celery
 from kombu import serialization
@@ -20,6 +20,9 @@ from celery_batches_notify.model import Membership
 from celery_batches_notify.tracking import successors
 from celery_batches_notify.tracking.headers import Headers, current_member, strip_header, write_header
 from celery_batches_notify.tracking.marks import mark_message
+
+if TYPE_CHECKING:
+    from celery_batches_notify.tracking.leases import Leases
 
 Send = Callable[..., Any]
 
@@ -78,6 +81,7 @@ class Sender:
 
     def __init__(self, app: Celery) -> None:
         self._app = app
+        self.leases: Callable[[], Leases] | None = None  # a worker's
         self.held: Mapping[str, Any] = {}  # the members whose messages this process received, by id
 
     def __call__(self, producer: Any, name: str, message: Any, **options: Any) -> Any:
@@ -92,12 +96,18 @@ class Sender:
                 write_header(message.headers, member)
                 successors.note_move(running.request, message)
                 message = mark_message(name, message, member)
-            return self.send(producer, name, message, **options)
+            result = self.send(producer, name, message, **options)
+            if member and self.leases:
+                self.leases().note_departure(running.request, member)
+            return result
         if running is not None and member and (found := successors.find(running, member, name, message)):
             write_header(message.headers, found.member)
             message = mark_message(name, message, found.member, replaced=found.replaced)
             with successors.noting(running.request, name, found):
-                return self.send(producer, name, message, **options)
+                result = self.send(producer, name, message, **options)
+            if self.leases:
+                self.leases().note_successors(running.request, member, successors.sent(running.request))
+            return result
         block = open_block(self._app)
         if running is None and block is None and task_id in self.held:
             return self.send(producer, name, message, **options)  # the main process sends a lost member again

@@ -72,14 +72,18 @@ def add_to(outcome: Outcome, request: Any) -> Outcome:
     A part of a chord's header that succeeds names the body, whoever publishes that: of two deliveries of the
     last part that run at once, Celery lets only one publish it, and the other's report may come first.
     """
-    sent = tuple(member for member, lost in _noted(request).items() if lost is None)
-    outcome = dataclasses.replace(outcome, successors=sent)
+    outcome = dataclasses.replace(outcome, successors=sent(request))
     chord = getattr(request, "chord", None)
     if not chord or outcome.state != outcome.state.SUCCEEDED or getattr(request, "batches_replaced", False):
         return outcome
     if getattr(request, "batches_reported", False):
         return dataclasses.replace(outcome, body=first_of_body(chord, request.id))
     return dataclasses.replace(outcome, breaks_chord=True)
+
+
+def sent(request: Any) -> tuple[Membership, ...]:
+    """The successors that have left."""
+    return tuple(member for member, lost in _noted(request).items() if lost is None)
 
 
 def unsent(request: Any) -> list[tuple[Membership, Outcome]]:

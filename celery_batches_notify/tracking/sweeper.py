@@ -14,6 +14,7 @@ from celery_batches_notify.store.lists import LiveBatch
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.store.sweep_lock import SweepLock
 from celery_batches_notify.tracking.every import Every
+from celery_batches_notify.tracking.lost_workers import LostWorkers
 from celery_batches_notify.tracking.resend import Resender, resend_left
 
 LOCK_INTERVALS = 1.5
@@ -24,8 +25,11 @@ logger = logging.getLogger(__name__)
 class Sweeper:
     """A thread in each worker's main process; one of them works at a time."""
 
-    def __init__(self, store: Store, publisher: Publisher, resender: Resender, settings: Settings) -> None:
+    def __init__(
+        self, store: Store, publisher: Publisher, resender: Resender, lost: LostWorkers, settings: Settings
+    ) -> None:
         self._store = store
+        self._lost = lost
         self._resender = resender
         self._publisher = publisher
         self._settings = settings
@@ -48,7 +52,8 @@ class Sweeper:
         self._release()
 
     def sweep(self) -> None:
-        """Look once at every live batch."""
+        """Look once for lost workers, and at every live batch."""
+        self._lost.look()
         for batch in self._store.walk_live():
             if self._every.stopping:
                 return

@@ -74,6 +74,8 @@ CALLS: dict[str, tuple[Call, Call]] = {
     "open_batch": (lambda _: None, lambda s: open_batch(s, bid="another-of-these")),
     "enrol_members": (lambda _: None, lambda s: s.enrol_members(BID, 4, IDS[4:], member(3))),
     "seal_batch": (lambda s: s.client.hdel(s.keys.batch(BID), "sealed_at"), lambda s: s.seal_batch(BID)),
+    "beat_worker": (lambda _: None, lambda s: s.beat_worker("a worker")),
+    "resend_lost": (lambda _: None, lambda s: s.resend_lost(member(3), kept())),
     "record_outcome": (lambda _: None, lambda s: s.record_outcome(member(3), kept())),
     "claim_deliveries": (due_now, lambda s: s.claim_deliveries(BID)),
     "settle_delivery": (

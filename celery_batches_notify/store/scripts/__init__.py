@@ -50,6 +50,8 @@ class Scripts:
         self.put_on_list = self._load("put_on_list")
         self.hold_lock = self._load("hold_lock")
         self.release_lock = self._load("release_lock")
+        self.beat_worker = self._load("beat_worker")
+        self.resend_lost = self._load("failures", "late", "resend_lost")
 
     def _load(self, *names: str) -> Script:
         """Load a script, which comes last, with the parts that it shares with others before it."""

@@ -1,5 +1,16 @@
 -- Put between the prelude and the scripts that keep what failed.
 
+-- The stamp (round * 4096 + attempt) of a member's last counted failure, or 0.
+local function last_stamp(index)
+  local high, low = string.byte(redis.call('GETRANGE', ATTEMPTS, index * 2, index * 2 + 1), 1, 2)
+  return (high or 0) * 256 + (low or 0)
+end
+
+local function note_stamp(index, stamp)
+  redis.call('SETRANGE', ATTEMPTS, index * 2, string.char(math.floor(stamp / 256), stamp % 256))
+  share_life(ATTEMPTS)
+end
+
 -- Keep a member's failure. Where there is no room, a dead member's takes the place of a failing one's.
 local function keep_failure(index, state, failure, kept)
   if redis.call('HEXISTS', FAILURES, index) == 0 and redis.call('HLEN', FAILURES) >= kept then

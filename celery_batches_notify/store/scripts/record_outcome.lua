@@ -22,12 +22,11 @@ if not index then return {admitted} end
 local before = state_of(index)
 local function repeated() return admitted and conclude('repeated') or {'repeated'} end
 if before == SUCCEEDED then return repeated() end
-local high, low = string.byte(redis.call('GETRANGE', ATTEMPTS, index * 2, index * 2 + 1), 1, 2)
-local last = (high or 0) * 256 + (low or 0)
+local last = last_stamp(index)
 local fresh = stamp > last
-if state ~= SUCCEEDED and not fresh and not (stamp == last and before == FAILING and state == DEAD) then
-  return repeated()
-end
+-- Of an attempt that was counted as failing, a lost worker says nothing new: the retry that it announced may have left.
+local worse = stamp == last and before == FAILING and state == DEAD and reason ~= 'lost'
+if state ~= SUCCEEDED and not fresh and not worse then return repeated() end
 local b = redis.call('HMGET', BATCH, 'retired', 'cancelled_at')
 if b[1] then return {'retired'} end
 
@@ -45,8 +44,7 @@ if state == SUCCEEDED then
   enrol_awaited()
 else
   if fresh then
-    redis.call('SETRANGE', ATTEMPTS, index * 2, string.char(math.floor(stamp / 256), stamp % 256))
-    share_life(ATTEMPTS)
+    note_stamp(index, stamp)
     tokens[1] = '-'
   end
   if failure ~= '' then keep_failure(index, state, failure, failures_kept) end

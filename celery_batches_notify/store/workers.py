@@ -1,0 +1,141 @@
+"""Workers in the store: their beats, and what each of them holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, TypeVar
+
+from celery_batches_notify.model import Membership, Outcome
+from celery_batches_notify.store import reading
+from celery_batches_notify.store.connection import store_errors
+from celery_batches_notify.store.mark_wire import MarkWire
+from celery_batches_notify.store.retries import Resend
+from celery_batches_notify.store.runner import Runner
+
+MARKS_CHUNK = 500
+
+Marks = dict[str, bytes]
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beat:
+    """When a worker was last heard of: in the store's milliseconds, and how many seconds ago that was."""
+
+    wid: str
+    at_ms: float
+    seconds_ago: float
+
+
+class WorkerStore(Runner):
+    """What is known of each worker."""
+
+    def beat_worker(self, wid: str) -> int:
+        """Say that a worker lives; return the store's time in milliseconds."""
+        with store_errors(self.settings):
+            answer = self.scripts.beat_worker([self.keys.workers], ["", wid, self._kept_ms])
+        return int(answer[1])
+
+    def mark_wire(self, wid: str) -> MarkWire:
+        """Make the connection over which a worker marks what it begins, without waiting for replies."""
+        return MarkWire(lambda: self.client, self.settings, self.keys.worker(wid), self._kept_ms)
+
+    def write_marks(self, wid: str, marks: Mapping[str, bytes]) -> None:
+        """Mark these, unless they are; wait for the replies."""
+        key = self.keys.worker(wid)
+        for chunk in _chunks(marks.items()):
+            with store_errors(self.settings), self.client.pipeline(transaction=False) as pipe:
+                for field, mark in chunk:
+                    pipe.hsetnx(key, field, mark)
+                pipe.pexpire(key, self._kept_ms)
+                pipe.execute()
+
+    def remove_marks(self, wid: str, fields: Iterable[str]) -> None:
+        """Remove what has ended."""
+        for chunk in _chunks(fields):
+            with store_errors(self.settings):
+                self.client.hdel(self.keys.worker(wid), *chunk)
+
+    def remove_worker(self, wid: str) -> None:
+        """Forget a worker that has ended."""
+        with store_errors(self.settings):
+            self.client.unlink(self.keys.worker(wid))
+            self.client.zrem(self.keys.workers, wid)
+
+    def drop_worker(self, beat: Beat) -> None:
+        """Take a lost worker off the list, unless it has been heard of since."""
+        with store_errors(self.settings):
+            self.scripts.drop_live([self.keys.workers], ["", beat.wid, beat.at_ms])
+
+    def read_beats(self) -> list[Beat]:
+        """Read when each worker was last heard of, the longest silent first."""
+        with store_errors(self.settings), self.client.pipeline(transaction=False) as pipe:
+            pipe.time()
+            pipe.zrange(self.keys.workers, 0, -1, withscores=True)
+            clock, beats = pipe.execute()
+        now = clock[0] * 1000 + clock[1] / 1000
+        return [Beat(wid=wid.decode(), at_ms=at, seconds_ago=(now - at) / 1000) for wid, at in beats]
+
+    def walk_marks(self, wid: str) -> Iterator[Marks]:
+        """Read what a worker holds, in chunks."""
+        chunk: Marks = {}
+        with store_errors(self.settings):
+            for field, mark in self.client.hscan_iter(self.keys.worker(wid), count=MARKS_CHUNK):
+                chunk[field.decode("utf-8", "replace")] = mark
+                if len(chunk) >= MARKS_CHUNK:
+                    yield chunk
+                    chunk = {}
+        if chunk:
+            yield chunk
+
+    def is_marked(self, wids: Sequence[str], field: str) -> bool:
+        """Whether one of these workers holds the same."""
+        with store_errors(self.settings), self.client.pipeline(transaction=False) as pipe:
+            for wid in wids:
+                pipe.hexists(self.keys.worker(wid), field)
+            return any(pipe.execute())
+
+    def read_workers(self) -> Iterator[tuple[str, float, dict[str, dict[str, Any]]]]:
+        """Read each worker: its id, how many seconds ago it was heard of, and what it holds by task id."""
+        for beat in self.read_beats():
+            marks = [item for chunk in self.walk_marks(beat.wid) for item in chunk.items()]
+            yield (
+                beat.wid,
+                beat.seconds_ago,
+                {f.rpartition(" ")[0]: parse_mark(m)[0] for f, m in marks},
+            )
+
+    def resend_lost(self, member: Membership, outcome: Outcome) -> tuple[str, Resend | None, list[str]]:
+        """Take a lost member for another round; return the word, what to send, and deliveries due."""
+        args = reading.pack_report(member, outcome, self.settings)
+        word, *rest = self._change(self.scripts.resend_lost, member.bid, *args)
+        if word != "claimed":
+            return word, None, rest
+        return word, Resend(index=rest[0], round=rest[1], call=outcome.resend), rest[2:]
+
+    @property
+    def _kept_ms(self) -> int:
+        return round(self.settings.expires.total_seconds() * 1000)
+
+
+def _chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
+    left = iter(items)
+    while chunk := list(islice(left, MARKS_CHUNK)):
+        yield chunk
+
+
+def pack_mark(head: Mapping[str, Any], body: bytes) -> bytes:
+    """What a worker holds: a line of JSON, then its message's body as it came."""
+    return json.dumps(head, separators=(",", ":")).encode() + b"\n" + body
+
+
+def parse_mark(mark: bytes) -> tuple[dict[str, Any], bytes]:
+    """Read what a worker holds. Raises `ValueError` or `TypeError` where it is no such mark."""
+    line, _, body = mark.partition(b"\n")
+    head = json.loads(line)
+    if not isinstance(head, dict):
+        raise TypeError("a mark's first line is a JSON object")
+    return head, body

@@ -1,0 +1,128 @@
+"""Lost workers: what one held that has been silent for longer than its lease is ended, or sent again."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+
+from billiard.exceptions import WorkerLostError
+from celery import Celery
+
+from celery_batches_notify.delivery.publisher import Publisher
+from celery_batches_notify.errors import BatchesError, StoreUnavailable
+from celery_batches_notify.model import DeliveryAttempt, Membership
+from celery_batches_notify.settings import Settings
+from celery_batches_notify.store.deliveries import Claim
+from celery_batches_notify.store.store import Store
+from celery_batches_notify.store.workers import Beat
+from celery_batches_notify.tracking import outcomes
+from celery_batches_notify.tracking.headers import DeliveryRef
+from celery_batches_notify.tracking.holding import Held, read_held
+from celery_batches_notify.tracking.leases import Leases
+from celery_batches_notify.tracking.resend import Resender
+
+logger = logging.getLogger(__name__)
+
+
+class LostWorkers:
+    """Part of the sweeper. All it does may be repeated, so what is cut short is done by the next sweep."""
+
+    def __init__(
+        self,
+        app: Celery,
+        store: Store,
+        publisher: Publisher,
+        resender: Resender,
+        leases: Leases,
+        settings: Settings,
+    ) -> None:
+        self._app = app
+        self._store = store
+        self._publisher = publisher
+        self._resender = resender
+        self._leases = leases
+        self._lease = settings.worker_lease.total_seconds()
+        self._resend = settings.lost_members == "resend"
+
+    def look(self) -> None:
+        """Look once for workers that were lost. Raises `StoreUnavailable`.
+
+        Where this worker itself was cut off from the store, so may the others have been: then it waits.
+        """
+        if not self._leases.steady:
+            return
+        beats = self._store.read_beats()
+        living = [beat.wid for beat in beats if beat.seconds_ago <= self._lease]
+        for beat in beats:
+            if beat.seconds_ago > self._lease:
+                self._bury(beat, living)
+
+    def _bury(self, lost: Beat, living: Sequence[str]) -> None:
+        kept = 0
+        for chunk in self._store.walk_marks(lost.wid):
+            done = [field for field, mark in chunk.items() if self._settle(lost.wid, field, mark, living)]
+            self._store.remove_marks(lost.wid, done)
+            kept += len(chunk) - len(done)
+        if not kept:
+            self._store.drop_worker(lost)
+
+    def _settle(self, wid: str, field: str, mark: bytes, living: Sequence[str]) -> bool:
+        """Do what is to be done for one task; return whether that is all."""
+        fields = {"task_id": field.rpartition(" ")[0], "worker": wid}
+        try:
+            held = read_held(self._app, field, mark)
+        except (ValueError, TypeError) as exc:
+            logger.warning("batches: a lost worker's mark cannot be read: %r", exc, extra=fields)
+            return True
+        if held is None or held.went_on or self._store.is_marked(living, field):
+            return True  # another worker has the same message, and will tell
+        try:
+            if isinstance(held.claim, DeliveryRef):
+                self._give_back(held.claim, held.task)
+            else:
+                self._end(held.claim, held)
+        except StoreUnavailable:
+            raise
+        except BatchesError as exc:
+            logger.warning("batches: left to another worker: %s", exc, extra=fields)
+            return False
+        except Exception:
+            logger.exception("batches: lost with its worker, and not settled yet", extra=fields)
+            return False
+        logger.warning("batches: a task was lost with its worker", extra=fields)
+        return True
+
+    def _give_back(self, ref: DeliveryRef, task: str) -> None:
+        """Let a callback be published again; one that was lost over and over is given up."""
+        event, _, n = ref.entry.partition(":")
+        log = DeliveryAttempt(
+            event=event,
+            n=int(n),
+            channel=task,
+            attempt=self._store.read_attempts(ref.bid, ref.entry),
+            outcome="failed",
+            detail="its worker was lost",
+        )
+        self._store.settle_delivery(ref.bid, ref.entry, "lost", 0, log=log)
+
+    def _end(self, member: Membership, held: Held) -> None:
+        error = WorkerLostError("the worker that ran it was killed or cut off from the store")
+        message = {"id": held.task_id, "retries": held.retries}
+        outcome = outcomes.dead(message, held.task, "lost", error)
+        call, unsendable = held.call
+        outcome = dataclasses.replace(outcome, resend=call, unsendable=unsendable, successors=held.successors)
+        if self._resend and call and not held.successors and not member.turn:
+            word, again, due = self._store.resend_lost(member, outcome)
+            self._publish(member.bid, due)
+            if again is not None:
+                self._resender.send(member.bid, [again])
+                self._store.confirm_retries(member.bid, [again], done=False)
+            if word not in ("cancelled", "exhausted"):
+                return
+        recorded = self._store.record_outcome(member, outcome)
+        self._publish(member.bid, recorded.due)
+
+    def _publish(self, bid: str, due: Sequence[str]) -> None:
+        if due:
+            self._publisher.publish_due(bid, [Claim(entry=entry, attempts=0) for entry in due])

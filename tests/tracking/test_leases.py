@@ -1,0 +1,447 @@
+"""What a worker marks and when, and what the sweeper makes of a lost worker's marks: without workers."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+
+import pytest
+from celery import Celery
+from celery.worker import state as worker_state
+from redis import Redis
+from servers import wait_until
+
+from celery_batches_notify import Batch
+from celery_batches_notify.demo.valkey import embedded_server
+from celery_batches_notify.errors import StoreUnavailable
+from celery_batches_notify.model import Membership, Outcome, State
+from celery_batches_notify.store.workers import pack_mark
+from celery_batches_notify.tracking.headers import mark_of
+from celery_batches_notify.tracking.leases import Leases
+
+LEASE_SECONDS = 5
+
+
+def told(*_: object) -> None:
+    """Be called back."""
+
+
+@pytest.fixture
+def app(make_app: Callable[..., Celery]) -> Celery:
+    app = make_app(batches_worker_lease=LEASE_SECONDS)
+    app.task(told, name="told", shared=False)
+    return app
+
+
+@pytest.fixture
+def leases(app: Celery) -> Iterator[Leases]:
+    leases = app._batches_engine.parts.leases
+    leases.name("here")
+    yield leases
+    leases.stop()
+
+
+class Message:
+    """A message that notes when it was acknowledged, and what the store held then."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self.held: list[bytes] | None = None
+
+    def ack(self, *, multiple: bool = False) -> None:
+        wait_until(lambda: marks(self._redis) or not self.expected, what="the mark")
+        self.held = marks(self._redis)
+
+    expected = True
+
+
+class Request:
+    """What Celery's worker knows of a message: as much of it as leases look at."""
+
+    time_start: float | None = None
+    content_type, content_encoding = "application/json", "utf-8"
+    body = b'[[1], {}, {"chain": null}]'
+
+    def __init__(self, redis: Redis, header: object, task_id: str = "id") -> None:
+        self.id = task_id
+        self.message = Message(redis)
+        self.request_dict = {"batches": header, "task": "told", "retries": 0, "id": task_id}
+
+
+def marks(redis: Redis) -> list[bytes]:
+    return [field for key in redis.keys("batches:worker:*") for field in redis.hkeys(key)]
+
+
+def member_header(index: int = 0) -> dict[str, object]:
+    return {"bid": "0123456789abcdefABCDEF", "index": index}
+
+
+# -- marking ----------------------------------------------------------------------------------------
+
+
+def test_a_running_member_is_marked_before_its_acknowledgement_leaves(leases: Leases, redis: Redis) -> None:
+    leases.beat()
+    request = Request(redis, member_header())
+    leases.watch(request)
+    assert marks(redis) == []
+    worker_state.reserved_requests.add(request)
+    request.time_start = 1.0
+    request.message.ack(multiple=False)
+    assert request.message.held == [b"id 0.0.0.0"]
+    worker_state.reserved_requests.discard(request)
+    leases.beat()
+    assert marks(redis) == []
+
+
+def test_a_member_that_has_ended_before_it_is_acknowledged_needs_no_mark(
+    leases: Leases, redis: Redis
+) -> None:
+    leases.beat()
+    request = Request(redis, member_header())
+    request.message.expected = False
+    leases.watch(request)
+    request.time_start = 1.0
+    request.message.ack(multiple=False)
+    leases.beat()
+    assert marks(redis) == []
+
+
+def test_a_callback_is_marked_as_it_arrives(leases: Leases, redis: Redis) -> None:
+    leases.beat()
+    request = Request(redis, {"bid": "0123456789abcdefABCDEF", "delivery": "success:0"})
+    leases.watch(request)
+    wait_until(lambda: marks(redis) == [b"id 0.0.0.0"])
+    leases.beat()
+    assert marks(redis) == [b"id 0.0.0.0"]
+    del request
+    leases.beat()
+    assert marks(redis) == []
+
+
+def test_a_mark_that_could_not_leave_is_made_good_by_the_next_beat(leases: Leases, redis: Redis) -> None:
+    request = Request(redis, {"bid": "0123456789abcdefABCDEF", "delivery": "success:0"})
+    leases.watch(request)  # before the first beat there is no connection
+    assert marks(redis) == []
+    leases.beat()
+    assert marks(redis) == [b"id 0.0.0.0"]
+    redis.flushall()
+    leases.beat()
+    assert marks(redis) == [b"id 0.0.0.0"]
+
+
+def test_a_mark_that_cannot_be_written_does_not_hold_the_acknowledgement_back(
+    leases: Leases, redis: Redis
+) -> None:
+    leases.beat()
+    request = Request(redis, {**member_header(), "index": {1, 2}})
+    request.message.expected = False
+    leases.watch(request)
+    worker_state.reserved_requests.add(request)
+    request.message.ack(multiple=False)
+    assert request.message.held == []
+    worker_state.reserved_requests.discard(request)
+
+
+def test_a_header_that_is_none_is_left_alone(leases: Leases, redis: Redis) -> None:
+    request = Request(redis, "forged")
+    ack = request.message.ack
+    leases.watch(request)
+    assert request.message.ack == ack
+
+
+def test_a_worker_that_ends_leaves_nothing_and_one_that_still_runs_something_its_lease(
+    app: Celery, redis: Redis
+) -> None:
+    leases = app._batches_engine.parts.leases
+    leases.name("here")
+    leases.start()
+    request = Request(redis, {"bid": "0123456789abcdefABCDEF", "delivery": "success:0"})
+    leases.watch(request)
+    leases.stop()
+    assert marks(redis)
+    assert redis.zcard("batches:workers") == 1
+    del request
+    leases.stop()
+    assert redis.keys("batches:worker*") == []
+
+
+def test_a_store_that_hangs_holds_nobody_up(make_app: Callable[..., Celery], redis: Redis) -> None:
+    with embedded_server() as url:
+        app = make_app(batches_backend_url=url)
+        leases = app._batches_engine.parts.leases
+        leases.name("here")
+        leases.beat()
+        with Redis.from_url(url) as client:
+            pid = client.info("server")["process_id"]
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            began = time.monotonic()
+            kept = [
+                Request(redis, {"bid": "0123456789abcdefABCDEF", "delivery": "success:0"}, "id" * 5000)
+                for _ in range(2000)
+            ]
+            for request in kept:  # more than the kernel's buffers take
+                leases.watch(request)
+            assert time.monotonic() - began < 5
+            with pytest.raises(StoreUnavailable):
+                leases.beat()
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        leases.beat()
+        leases._wire.close()
+
+
+# -- whether this worker may judge others ------------------------------------------------------------
+
+
+def test_a_worker_judges_others_only_after_a_lease_without_a_break(
+    leases: Leases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("celery_batches_notify.tracking.leases.time.monotonic", lambda: now)
+
+    def pass_time(seconds: float, *, clock: float | None = None) -> bool:
+        nonlocal now
+        now += seconds
+        leases._see(round((now if clock is None else clock) * 1000))
+        return leases.steady
+
+    assert not leases.steady
+    assert not pass_time(0)
+    assert [pass_time(1.25) for _ in range(4)] == [False, False, False, True]
+    now += 3
+    assert not leases.steady, "its last beat is long ago"
+    assert not pass_time(0), "it was stopped meanwhile"
+    assert [pass_time(1.25) for _ in range(4)] == [False, False, False, True]
+    assert not pass_time(1.25, clock=now + 3600), "the server's clock has jumped, and all look lost"
+
+
+# -- what the sweeper makes of marks -----------------------------------------------------------------
+
+
+@pytest.fixture
+def look(app: Celery, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Let a steady worker look for lost ones."""
+    parts = app._batches_engine.parts
+    monkeypatch.setattr(Leases, "steady", True)
+    return parts.sweeper._lost.look
+
+
+def leave(
+    app: Celery,
+    redis: Redis,
+    member: Membership | None = None,
+    *,
+    wid: str = "lost",
+    ago: float = 60,
+    field: str = "",
+    raw: bytes = b"",
+    **head: object,
+) -> None:
+    """Be a worker that was last heard of some time ago, and held this."""
+    store = app._batches_engine.engine.store
+    store.beat_worker(wid)
+    redis.zincrby("batches:workers", -ago * 1000, wid)
+    if member is not None:
+        field, raw = (
+            f"{member.task_id} 0.0.0.0",
+            pack_mark({"batches": mark_of(member), "task": "told", **head}, b""),
+        )
+    store.write_marks(wid, {field: raw})
+
+
+def one_member(app: Celery) -> tuple[Batch, Membership]:
+    batch = Batch(app=app)
+    (result,) = batch.add(app.tasks["told"].s())
+    return batch, Membership(bid=batch.bid, index=0, task_id=result.id)
+
+
+def test_what_a_lost_worker_ran_is_dead_and_nothing_of_the_worker_is_left(
+    app: Celery, redis: Redis, look: Callable[[], None]
+) -> None:
+    batch, member = one_member(app)
+    leave(app, redis, member)
+    look()
+    status = batch.status()
+    (failure,) = status.failure_info
+    assert (status.state, status.dead) == ("dead", 1)
+    assert failure.error_class == "billiard.exceptions.WorkerLostError"
+    assert redis.keys("batches:worker*") == []
+
+
+def test_a_worker_whose_lease_has_not_ended_lives(
+    app: Celery, redis: Redis, look: Callable[[], None]
+) -> None:
+    batch, member = one_member(app)
+    leave(app, redis, member, ago=LEASE_SECONDS - 1)
+    look()
+    assert batch.status().pending == 1
+    assert batch.status().dead == 0
+
+
+def test_a_worker_that_is_not_sure_of_itself_judges_nobody(app: Celery, redis: Redis) -> None:
+    batch, member = one_member(app)
+    leave(app, redis, member)
+    app._batches_engine.parts.sweeper.sweep()
+    assert batch.status().dead == 0
+
+
+@pytest.mark.parametrize("mark", [{"went_on": True}, {"batches": "forged"}, {"retries": "many"}])
+def test_a_mark_of_what_went_on_or_claims_nothing_changes_nothing(
+    app: Celery, redis: Redis, look: Callable[[], None], mark: dict[str, object]
+) -> None:
+    batch, member = one_member(app)
+    leave(app, redis, member, **mark)
+    look()
+    assert batch.status().dead == 0
+    assert redis.keys("batches:worker*") == []
+
+
+@pytest.mark.parametrize("raw", [b"", b"\xff\xfe", b"[]", b'{"batches": 1}', b'{"successors": 7}'])
+def test_a_mark_that_cannot_be_read_is_dropped(
+    app: Celery, redis: Redis, look: Callable[[], None], raw: bytes
+) -> None:
+    leave(app, redis, field="x 0.0.0.0", raw=raw)
+    look()
+    assert redis.keys("batches:worker*") == []
+
+
+def test_a_member_that_another_worker_runs_too_is_left_to_that_one(
+    app: Celery, redis: Redis, look: Callable[[], None]
+) -> None:
+    batch, member = one_member(app)
+    leave(app, redis, member, wid="alive", ago=0)
+    leave(app, redis, member)
+    look()
+    assert batch.status().dead == 0
+    assert redis.zrange("batches:workers", 0, -1) == [b"alive"]
+
+
+def test_a_success_that_was_counted_stands(app: Celery, redis: Redis, look: Callable[[], None]) -> None:
+    batch, member = one_member(app)
+    app._batches_engine.engine.store.record_outcome(member, Outcome(state=State.SUCCEEDED))
+    leave(app, redis, member)
+    look()
+    assert batch.status().state == "success"
+
+
+def test_a_batch_waits_for_a_successor_that_the_lost_member_had_published(
+    app: Celery, redis: Redis, look: Callable[[], None]
+) -> None:
+    batch, member = one_member(app)
+    late = Membership(bid=batch.bid, index=None, task_id="next", of=(0, member.task_id))
+    leave(app, redis, member, successors=[["next", mark_of(late)]])
+    look()
+    status = batch.status()
+    assert (status.total, status.dead, status.finish_at) == (2, 1, None)
+    app._batches_engine.engine.store.record_outcome(late, Outcome(state=State.SUCCEEDED))
+    assert batch.status().finish_at
+
+
+def test_a_lost_callback_is_published_again_in_the_same_sweep(
+    app: Celery, redis: Redis, look: Callable[[], None]
+) -> None:
+    batch = Batch(app=app).on("success", app.tasks["told"].s())
+    batch.seal()
+    assert [(c.state, c.attempts) for c in batch.status().callbacks] == [("published", 1)]
+    task_id = f"cb_{batch.bid}_success_0"
+    header = {"bid": batch.bid, "delivery": "success:0"}
+    leave(app, redis, field=f"{task_id} 0.0.0.0", raw=pack_mark({"batches": header, "task": "told"}, b""))
+    app._batches_engine.parts.sweeper.sweep()
+    assert [(c.state, c.attempts) for c in batch.status().callbacks] == [("published", 2)]
+    store = app._batches_engine.engine.store
+    assert [line.detail for line in store.read_deliveries(batch.bid)] == ["its worker was lost"]
+
+
+def test_what_cannot_be_settled_now_is_kept_for_the_next_sweep(
+    app: Celery, redis: Redis, look: Callable[[], None]
+) -> None:
+    batch, member = one_member(app)
+    redis.hset(f"batches:{{{batch.bid}}}", "schema", 99)
+    leave(app, redis, member)
+    look()
+    assert marks(redis)
+    redis.hset(f"batches:{{{batch.bid}}}", "schema", 1)
+    look()
+    assert batch.status().dead == 1
+    assert redis.keys("batches:worker*") == []
+
+
+# -- sending it again -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def resending(make_app: Callable[..., Celery]) -> Celery:
+    app = make_app(batches_worker_lease=LEASE_SECONDS, batches_lost_members="resend")
+    app.task(told, name="told", shared=False)
+    return app
+
+
+def leave_with_call(app: Celery, redis: Redis, member: Membership, body: bytes, **head: object) -> None:
+    store = app._batches_engine.engine.store
+    store.beat_worker("lost")
+    redis.zincrby("batches:workers", -60_000, "lost")
+    head = {
+        "batches": mark_of(member),
+        "task": "told",
+        "type": "application/json",
+        "encoding": "utf-8",
+        **head,
+    }
+    store.write_marks("lost", {f"{member.task_id} 0.0.0.0": pack_mark(head, body)})
+
+
+def sent_to(app: Celery) -> list[SimpleNamespace]:
+    """Take all messages from the app's queue."""
+    with app.connection_for_read() as connection:
+        queue = connection.SimpleQueue(app.conf.task_default_queue)
+        found = []
+        while queue.qsize():
+            message = queue.get()
+            found.append(SimpleNamespace(headers=message.headers, body=message.payload))
+            message.ack()
+        queue.close()
+    return found
+
+
+def test_a_lost_member_is_sent_again_under_its_id_in_a_new_round_with_its_canvas(
+    resending: Celery, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Leases, "steady", True)
+    app = resending
+    batch = Batch(app=app)
+    with batch:
+        (app.tasks["told"].si(1) | app.tasks["told"].si(2)).delay()
+    (message,) = sent_to(app)
+    member = Membership(bid=batch.bid, index=0, task_id=message.headers["id"])
+    import json
+
+    leave_with_call(app, redis, member, json.dumps(message.body).encode())
+    app._batches_engine.parts.sweeper.sweep()
+    (again,) = sent_to(app)
+    assert again.headers["id"] == member.task_id
+    assert again.headers["batches"] == {"bid": batch.bid, "index": 0, "round": 1}
+    assert again.body[0] == [1]
+    assert again.body[2]["chain"] == message.body[2]["chain"]
+    status = batch.status()
+    assert (status.failed, status.dead, status.finish_at) == (1, 0, None)
+    app._batches_engine.parts.sweeper.sweep()
+    assert sent_to(app) == []
+    round_1 = dataclasses.replace(member, round=1)
+    app._batches_engine.engine.store.record_outcome(round_1, Outcome(state=State.SUCCEEDED))
+    assert batch.status().state == "success"
+
+
+def test_what_cannot_be_sent_again_is_dead(
+    resending: Celery, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Leases, "steady", True)
+    app = resending
+    batch, member = one_member(app)
+    leave_with_call(app, redis, member, b"pickled", type="application/x-python-serialize", encoding="binary")
+    app._batches_engine.parts.sweeper.sweep()
+    assert batch.status().dead == 1
