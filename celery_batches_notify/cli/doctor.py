@@ -32,6 +32,7 @@ MENDS = {
     Kind.QUEUED: "workers take them in turn; start more if that is too slow",
     Kind.UNREAD: "start a worker with -Q for this queue, or correct the routing",
     Kind.UNACKNOWLEDGED: "they come back by the broker's visibility timeout, at the time given",
+    Kind.LOST: "their worker is gone: another worker's sweeper ends them, or sends them again",
     Kind.ENDED: "their report was lost: run batch reconcile",
     Kind.CHILD: "look at that batch in the same way",
     Kind.CHILD_GONE: "it was lost: run batch reconcile --vanished dead",
@@ -96,7 +97,7 @@ def _tell_sources(look: Whereabouts, echo: Echo) -> None:
     else:
         echo(f"workers: {', '.join(look.workers.workers) or 'none answered'}")
     for worker in look.workers.silent:
-        echo(f"{worker} did not answer all questions: nobody knows all that it has")
+        echo(f"{worker} lives and did not answer: nobody knows all that it has")
     if look.results_why:
         echo(f"results: {look.results_why}")
 

@@ -52,7 +52,7 @@ class RepairStore(Runner):
 
     def conclude_batch(self, bid: str) -> list[Claim]:
         """Fire the events that are true and have not fired; return the deliveries that this made due."""
-        due = self._run(self.scripts.renew_batch, bid)[1:]
+        due = self._run(self.scripts.renew_batch, bid, 0)[1:]
         if due:
             with store_errors(self.settings):
                 self.lists.add_live(bid)

@@ -11,7 +11,7 @@ from celery_batches_notify.errors import NoSuchBatch, StoreUnavailable
 from celery_batches_notify.model import SCHEMA_VERSION, BatchStatus
 from celery_batches_notify.store.reading import Snapshot, parse_status
 from celery_batches_notify.tracking.engine import Engine
-from celery_batches_notify.tracking.holders import WorkersReading, ask_workers
+from celery_batches_notify.tracking.holders import WorkersReading, add_leases, ask_workers
 from celery_batches_notify.tracking.queues import BrokerReading, read_broker
 from celery_batches_notify.tracking.whereabouts import INSPECT_SECONDS, ids_of, walk_open
 
@@ -33,7 +33,8 @@ class Complaint:
 def find_complaints(engine: Engine) -> Iterator[Complaint]:
     """Look at every live batch. Raises `StoreUnavailable`."""
     broker = read_broker(engine.app, (), lambda _: False)
-    workers = WorkersReading() if not broker.readable else ask_workers(engine.app, INSPECT_SECONDS)
+    workers = ask_workers(engine.app, INSPECT_SECONDS) if broker.readable else WorkersReading()
+    workers = add_leases(workers, engine.store, lambda _: True)
     for live in engine.store.walk_live():
         bid = live.bid
         try:

@@ -1,23 +1,24 @@
-"""Which worker has which task: running, reserved, or waiting for its time, as the workers themselves say."""
+"""Which worker has which task: as the workers say when they are asked, and as they noted in the store."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from celery import Celery
 
 from celery_batches_notify.delivery.publisher import connect_for_callbacks
+from celery_batches_notify.store.store import Store
 
-Held = Literal["running", "reserved", "scheduled"]
+Held = Literal["running", "reserved", "scheduled", "lost"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holder:
-    """A task with a worker: since when it runs, or when its time comes."""
+    """A task with a worker: since when it runs, or when its time comes; `lost` where the worker is gone."""
 
     worker: str
     held: Held
@@ -75,6 +76,26 @@ def ask_workers(app: Celery, timeout_seconds: float) -> WorkersReading:
         queues={name: names.count(name) for name in set(names)},
         silent=tuple(sorted(silent)),
     )
+
+
+def add_leases(workers: WorkersReading, store: Store, wanted: Callable[[str], bool]) -> WorkersReading:
+    """Add what workers noted of their tasks, which those are that did not answer, and what lost ones had.
+
+    A worker whose lease has run out is gone. Raises `StoreUnavailable`.
+    """
+    lease_seconds = store.settings.worker_lease.total_seconds()
+    living, lost, silent = dict(workers.holders), {}, set(workers.silent)
+    for wid, seconds_ago, marks in store.read_workers():
+        name = wid.rpartition("/")[0]
+        is_lost = seconds_ago > lease_seconds
+        if not is_lost and name not in workers.workers:
+            silent.add(name)
+        for task_id in filter(wanted, marks):
+            if is_lost:
+                lost[task_id] = Holder(worker=name, held="lost")
+            else:
+                living.setdefault(task_id, Holder(worker=name, held="running"))
+    return replace(workers, holders={**lost, **living}, silent=tuple(sorted(silent)))
 
 
 def _note(holders: dict[str, Holder], answers: Mapping[str, Any], held: Held) -> None:

@@ -179,6 +179,8 @@ def _may_be_on_its_way(engine: Engine, bid: str) -> str:
     left_alone = "no member was given up as vanished: the batch"
     if b"sealed_at" not in snapshot.batch:
         return f"{left_alone} is not sealed, and its producer may be publishing"
+    if int(snapshot.batch.get(b"abandon_at", b"0")):
+        return f"{left_alone} awaits the confirmation of what was published"
     if b"resend_at" in snapshot.batch:
         return f"{left_alone} is sending dead members again"
     if snapshot.now.timestamp() - int(snapshot.batch[b"reported_at"]) / 1000 < QUIET_SECONDS:

@@ -16,7 +16,7 @@ from celery_batches_notify.errors import ConfigurationError
 from celery_batches_notify.model import State
 from celery_batches_notify.store.reading import Member
 from celery_batches_notify.tracking.engine import Engine
-from celery_batches_notify.tracking.holders import WorkersReading, ask_workers
+from celery_batches_notify.tracking.holders import WorkersReading, add_leases, ask_workers
 from celery_batches_notify.tracking.queues import BrokerReading, Message, read_broker
 from celery_batches_notify.tracking.stored_results import (
     RESULTS_CHUNK,
@@ -39,6 +39,7 @@ class Kind(StrEnum):
     QUEUED = "queued"
     UNREAD = "in a queue that no worker reads"
     UNACKNOWLEDGED = "taken by a worker that is not there"
+    LOST = "lost"
     ENDED = "ended, not counted"
     CHILD = "a batch"
     CHILD_GONE = "a batch that is gone"
@@ -102,6 +103,7 @@ def look_for(engine: Engine, members: Sequence[Member], *, seconds: float = INSP
     workers = ask_workers(engine.app, seconds) if not broker.why.startswith("the broker does") else NOBODY
     if not broker.readable and workers.queues:  # which have queues that only they know
         broker = read_broker(engine.app, workers.queues, wanted.__contains__)
+    workers = add_leases(workers, engine.store, wanted.__contains__)
     held = [_place_in_hand(engine, member, broker, workers) for member in members]
     lost = [member for member, place in zip(members, held, strict=True) if place is None]
     metas, why = read_results(engine, lost)

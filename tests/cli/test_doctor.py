@@ -57,47 +57,72 @@ def kinds_of(output: str) -> dict[str, int]:
 def test_each_member_is_found_where_it_is(
     app: Celery, redis: Redis, server_url: str, tmp_path: Path, batch_command: Command
 ) -> None:
-    with running_worker(server_url, "prefork") as worker, Batch("Where are they", app=app) as batch:
-        for _ in range(2):
-            app.tasks["proj.slow"].delay(60)
-        scheduled = app.tasks["proj.ok"].apply_async(("secret-argument",), countdown=300)
-        app.tasks["proj.ok"].delay("secret-argument")
-        lost = [app.tasks["proj.ok"].apply_async(queue="mistyped") for _ in range(5)]
-        batch.__exit__(None, None, None)
-        app.control.inspect(timeout=5, limit=1).ping()
-        wait_until(
-            lambda: sum(map(len, (app.control.inspect(limit=1).active() or {}).values())) == 2, what="two run"
-        )
+    environment = {"BATCHES_TEST_BACKEND": f"file://{tmp_path}", "BATCHES_TEST_LEASE": "5"}
+    with running_worker(server_url, "prefork", BATCHES_TEST_LEASE="5") as worker:
+        with Batch("Where are they", app=app) as batch:
+            for _ in range(2):
+                app.tasks["proj.slow"].delay(60)
+            scheduled = app.tasks["proj.ok"].apply_async(("secret-argument",), countdown=300)
+            app.tasks["proj.ok"].delay("secret-argument")
+            elsewhere = [app.tasks["proj.ok"].apply_async(queue="mistyped") for _ in range(5)]
+        wait_until(lambda: len(running_tasks(app)) == 2, what="two run")
         for _ in range(2):
             redis.rpop("mistyped")
-        app.backend.mark_as_done(lost[0].id, "a-secret-result")
-        done = batch_command("doctor", batch.bid, BATCHES_TEST_BACKEND=f"file://{tmp_path}")
-        assert done.returncode == 1, done.stdout
-        assert kinds_of(done.stdout) == {
-            "running": 2,
-            "scheduled": 1,
-            "reserved": 1,
-            "in a queue that no worker reads": 3,
-            "ended, not counted": 1,
-            "vanished": 1,
-        }
-        assert done.stdout.startswith(
-            f"batch {batch.bid} Where are they: running; "
-            "of 9 members 0 succeeded, 0 are dead, 0 failing, 9 wait"
-        )
-        assert re.search(rf"^2 {scheduled.id}: scheduled prefork-.*@tests \(.* UTC\)$", done.stdout, re.M)
-        assert f"4 {lost[0].id}: ended, not counted SUCCESS" in done.stdout
-        assert f"{lost[2].id}: in a queue that no worker reads mistyped, 0 of 3 before it" in done.stdout
-        assert "secret" not in done.stdout
+        app.backend.mark_as_done(elsewhere[0].id, "a-secret-result")
+        done = batch_command("doctor", batch.bid, **environment)
         worker.send_signal(signal.SIGKILL)
         worker.wait()
-    short = batch_command("doctor", batch.bid, "--limit", "1", BATCHES_TEST_BACKEND=f"file://{tmp_path}")
-    assert "workers: none answered" in short.stdout
-    # What the killed worker had begun was acknowledged early, so it is gone; the rest comes back.
-    counts = kinds_of(short.stdout)
-    assert counts["taken by a worker that is not there"] == 2
-    assert counts["vanished"] == 3
-    assert len(re.findall(r"^\d+ [0-9a-f-]{36}: ", short.stdout, re.M)) == 1
+    assert done.returncode == 1, done.stdout
+    assert kinds_of(done.stdout) == {
+        "running": 2,
+        "scheduled": 1,
+        "reserved": 1,
+        "in a queue that no worker reads": 3,
+        "ended, not counted": 1,
+        "vanished": 1,
+    }
+    assert done.stdout.startswith(
+        f"batch {batch.bid} Where are they: running; of 9 members 0 succeeded, 0 are dead, 0 failing, 9 wait"
+    )
+    assert re.search(rf"^2 {scheduled.id}: scheduled prefork-.*@tests \(.* UTC\)$", done.stdout, re.M)
+    assert f"4 {elsewhere[0].id}: ended, not counted SUCCESS" in done.stdout
+    assert f"{elsewhere[2].id}: in a queue that no worker reads mistyped, 0 of 3 before it" in done.stdout
+    assert "secret" not in done.stdout
+
+    # What the killed worker had begun it noted in the store; the rest was not acknowledged and comes back.
+    outputs = []
+
+    def is_lost() -> bool:
+        outputs.append(batch_command("doctor", batch.bid, "--limit", "1", **environment).stdout)
+        return kinds_of(outputs[-1]).get("lost") == 2
+
+    wait_until(is_lost, what="the end of the lease")
+    assert "workers: none answered" in outputs[-1]
+    assert kinds_of(outputs[-1])["taken by a worker that is not there"] == 2
+    assert len(re.findall(r"^\d+ [0-9a-f-]{36}: ", outputs[-1], re.M)) == 1
+
+
+def running_tasks(app: Celery) -> list[object]:
+    """What the one worker that there is says it runs."""
+    answers = app.control.inspect(timeout=5, limit=1).active() or {}
+    return [task for tasks in answers.values() for task in tasks]
+
+
+def test_while_a_worker_lives_and_does_not_answer_nobody_has_vanished(
+    app: Celery, redis: Redis, batch_command: Command
+) -> None:
+    batch = Batch(app=app)
+    batch.add(app.signature("proj.ok"), app.signature("proj.ok"))
+    redis.delete("celery")
+    app._batches_engine.engine.store.beat_worker("busy@tests/12345678")
+    done = batch_command("doctor", batch.bid)
+    assert (done.returncode, kinds_of(done.stdout)) == (0, {"unknown": 2})
+    assert "busy@tests lives and did not answer" in done.stdout
+    redis.hset(f"batches:{{{batch.bid}}}", "reported_at", 1)
+    app._batches_engine.engine.store.beat_worker("busy@tests/12345678")
+    repairs = batch.reconcile(vanished="dead")
+    assert repairs.vanished == 0
+    assert repairs.notes[-1].endswith("no answer from busy@tests")
 
 
 def test_members_that_wait_in_their_queue_have_a_place_there(
