@@ -395,3 +395,58 @@ def test_a_worker_whose_reports_were_lost_is_made_good(redis: Redis, tmp_path: P
         redis.expire(f"{key}:states", 600)
         assert batch.reconcile().succeeded == 20
         assert batch.status().state == "success"
+
+
+def test_a_chain_whose_reports_were_all_lost_is_counted_and_not_before_it_ended(
+    redis: Redis, tmp_path: Path
+) -> None:
+    """The links ran; the store was put back to when nobody had reported, so it knows the first one only."""
+    url = redis_url(redis)
+    with open_app(url, result_backend=f"file://{tmp_path}") as app:
+        with Batch(app=app).on("success", app.signature("proj.silent")) as batch:
+            last = chain(*(app.signature("proj.ok", (k,), immutable=True) for k in range(3))).delay()
+        key = f"batches:{{{batch.bid}}}"
+        before = {name: redis.dump(name) for name in redis.scan_iter(f"{key}*")}
+        with running_worker(url, "prefork", BATCHES_TEST_BACKEND=f"file://{tmp_path}"):
+            last.get(timeout=20)
+            wait_until(lambda: batch.status().state == "success")
+            assert batch.status().total == 3
+        for name in redis.scan_iter(f"{key}*"):
+            redis.delete(name)
+        for name, value in before.items():
+            redis.restore(name, 600_000, value)
+        assert batch.status().total == 1
+        (tmp_path / f"celery-task-meta-{last.id}").rename(tmp_path / "kept")
+        assert (repairs := batch.reconcile()).unsure == 1
+        assert repairs.succeeded == 0
+        assert batch.status().complete_at is None
+        (tmp_path / "kept").rename(tmp_path / f"celery-task-meta-{last.id}")
+        assert batch.reconcile().succeeded == 1
+        assert batch.status().state == "success"
+
+
+def test_reconciling_while_workers_run_changes_nothing(redis: Redis, tmp_path: Path) -> None:
+    url = redis_url(redis)
+    with open_app(url, result_backend=f"file://{tmp_path}") as app:
+        batches = []
+        for _ in range(10):
+            with Batch(app=app).on("finish", app.signature("proj.callback")) as batch:
+                chain(*(app.signature("proj.ok", (k,), immutable=True) for k in range(3))).delay()
+                app.tasks["proj.succeed_at"].delay(2)
+                for k in range(20):
+                    app.tasks["proj.fail" if k == 7 else "proj.ok"].delay(k)
+            batches.append(batch)
+        with running_worker(url, "prefork", BATCHES_TEST_BACKEND=f"file://{tmp_path}"):
+
+            def all_finished() -> bool:
+                for batch in batches:
+                    batch.reconcile(vanished="dead")
+                return all(batch.status().finish_at for batch in batches)
+
+            wait_until(all_finished)
+            for batch in batches:
+                status = batch.status()
+                assert (status.total, status.succeeded, status.dead) == (24, 23, 1)
+                assert status.failure_info[0].error_class == "ValueError"
+            wait_until(lambda: redis.llen("notes") == 10)
+        assert {note.split()[1].decode() for note in redis.lrange("notes", 0, -1)} == {b.bid for b in batches}
