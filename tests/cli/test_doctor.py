@@ -89,17 +89,36 @@ def test_each_member_is_found_where_it_is(
     assert f"{elsewhere[2].id}: in a queue that no worker reads mistyped, 0 of 3 before it" in done.stdout
     assert "secret" not in done.stdout
 
-    # What the killed worker had begun it noted in the store; the rest was not acknowledged and comes back.
+    # What the killed worker had begun was acknowledged early; the rest was not, and comes back.
     outputs = []
 
     def is_lost() -> bool:
         outputs.append(batch_command("doctor", batch.bid, "--limit", "1", **environment).stdout)
-        return kinds_of(outputs[-1]).get("lost") == 2
+        return "lives and did not answer" not in outputs[-1]
 
     wait_until(is_lost, what="the end of the lease")
     assert "workers: none answered" in outputs[-1]
-    assert kinds_of(outputs[-1])["taken by a worker that is not there"] == 2
+    counts = kinds_of(outputs[-1])
+    assert counts["taken by a worker that is not there"] == 2
+    assert counts.get("lost", 0) + counts.get("vanished", 0) == 3, "whether it had noted what it began"
     assert len(re.findall(r"^\d+ [0-9a-f-]{36}: ", outputs[-1], re.M)) == 1
+
+
+def test_what_a_worker_noted_before_it_was_lost_is_lost_and_has_not_vanished(
+    app: Celery, redis: Redis, batch_command: Command
+) -> None:
+    batch = Batch(app=app)
+    ids = [result.id for result in batch.add(*(app.signature("proj.ok") for _ in range(3)))]
+    redis.delete("celery")
+    store = app._batches_engine.engine.store
+    for wid, task_id in (("gone@tests/1", ids[0]), ("busy@tests/2", ids[1])):
+        store.beat_worker(wid)
+        store.write_marks(wid, {f"{task_id} 0": b"{}\n"})
+    redis.zadd("batches:workers", {"gone@tests/1": 1})
+    done = batch_command("doctor", batch.bid)
+    assert kinds_of(done.stdout) == {"running": 1, "lost": 1, "unknown": 1}
+    assert f"0 {ids[0]}: lost gone@tests" in done.stdout
+    assert f"1 {ids[1]}: running busy@tests" in done.stdout
 
 
 def running_tasks(app: Celery) -> list[object]:
