@@ -14,6 +14,14 @@ from servers import close_store
 from celery_batches_notify import Batches
 from celery_batches_notify.demo.valkey import embedded_server
 
+LONGEST = [
+    "test_machine.py",
+    "test_workers.py",
+    "test_outcome_table.py",
+    "test_canvas_worlds.py",
+    "test_canvas.py",
+]
+
 
 @pytest.fixture(scope="session")
 def server_url() -> Iterator[str]:
@@ -63,10 +71,18 @@ def app(make_app: Callable[..., Celery]) -> Celery:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out canvas shapes where Celery itself does not have them: other pools, other result backends."""
+    """Leave out canvas shapes where Celery itself does not have them: other pools, other result backends.
+
+    The files that take longest come first, so that no process is left alone with one of them at the end.
+    """
     left_out = [item for item in items if not _has_shape(item)]
-    items[:] = [item for item in items if item not in set(left_out)]
+    kept = [item for item in items if item not in set(left_out)]
+    items[:] = sorted(kept, key=_place_of)
     config.hook.pytest_deselected(items=left_out)
+
+
+def _place_of(item: pytest.Item) -> int:
+    return LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST)
 
 
 def _has_shape(item: pytest.Item) -> bool:

@@ -23,6 +23,8 @@ KEPT_SECONDS = 600
 app = Celery("outcomes", broker=os.environ["BATCHES_TEST_BROKER"])
 app.conf.update(
     batches_backend_url=os.environ.get("BATCHES_TEST_STORE", URL),
+    batches_worker_lease=5,
+    batches_sweep_interval=1,
     broker_connection_retry_on_startup=True,
     accept_content=["json"],
 )

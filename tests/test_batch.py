@@ -578,6 +578,24 @@ def test_follow_ends_when_the_batch_is_deleted(app: Celery) -> None:
     assert list(readings) == []
 
 
+def test_a_cancelled_follower_gives_its_thread_and_connection_back_though_nothing_moves(
+    app: Celery, redis: Redis
+) -> None:
+    batch = Batch(app=app)
+    batch.add(app.tasks["add"].s(1))
+
+    async def watch_briefly() -> None:
+        async def watch() -> None:
+            async for _ in batch.follow():
+                pass
+
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(watch(), 0.2)
+
+    asyncio.run(watch_briefly())  # it ends only when the thread has
+    assert redis.pubsub_numsub(f"batch-{batch.bid}")[0][1] == 0
+
+
 def test_following_gives_its_connection_back(app: Celery, redis: Redis) -> None:
     batch = Batch(app=app)
     batch.add(app.tasks["add"].s(1))

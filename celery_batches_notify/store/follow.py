@@ -12,6 +12,7 @@ from celery_batches_notify.store.store import Store
 
 REREAD_SECONDS = 5.0
 QUIET_SECONDS = 0.05
+_END = object()
 
 
 class Follow:
@@ -26,22 +27,26 @@ class Follow:
         self._bid = bid
 
     def __iter__(self) -> Iterator[Progress]:
+        return (progress for progress in self._readings() if progress is not None)
+
+    async def __aiter__(self) -> AsyncIterator[Progress]:
+        readings = self._readings()
+        while (progress := await asyncio.to_thread(next, readings, _END)) is not _END:
+            if isinstance(progress, Progress):
+                yield progress
+
+    def _readings(self) -> Iterator[Progress | None]:
+        """Read whenever something moves; None where nothing did, so that nobody waits in vain for long."""
         with self._store.subscribe(self._bid) as stream:
             last = None
             while (progress := self._store.read_progress(self._bid)) is not None:
-                if progress != last:
-                    yield progress
+                yield progress if progress != last else None
                 if progress.finished:
                     return
                 last = progress
                 with store_errors(self._store.settings):
                     stream.wait(REREAD_SECONDS)
                 time.sleep(QUIET_SECONDS)
-
-    async def __aiter__(self) -> AsyncIterator[Progress]:
-        readings = iter(self)
-        while (progress := await asyncio.to_thread(next, readings, None)) is not None:
-            yield progress
 
 
 def wait_for_event(store: Store, bid: str, event: Event, seconds: float | None) -> bool:

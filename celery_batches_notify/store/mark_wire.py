@@ -23,7 +23,7 @@ SECONDS = 0.25
 
 
 class MarkWire:
-    """Writes one worker's marks. An error while writing is not raised: it closes, and waits to be opened anew."""
+    """Writes one worker's marks. An error while writing is not raised: it closes, until it is opened anew."""
 
     def __init__(self, client: Callable[[], Redis], settings: Settings, key: str, kept_ms: int) -> None:
         self._client = client

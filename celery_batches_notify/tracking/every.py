@@ -41,7 +41,7 @@ class Every:
     def stop(self) -> None:
         """End, and wait for what is under way as long as one interval; harmless where nothing runs."""
         self._stop.set()
-        if self._thread is not None:
+        if self._thread not in (None, threading.current_thread()):
             self._thread.join(timeout=self._seconds)
 
     def _run(self) -> None:

@@ -91,7 +91,7 @@ def write_note(member: Membership, request: Any, *, went_on: bool, sent: tuple[M
 
 
 def read_held(app: Celery, field: str, stored: bytes) -> Held | None:
-    """Read what was noted; None where it claims nothing that it may claim. Raises `ValueError` or `TypeError`."""
+    """Read what was noted; None where it claims what it may not. Raises `ValueError` or `TypeError`."""
     head, body = parse_mark(stored)
     task_id = field.rpartition(" ")[0]
     claim, retries = read_header(head.get(HEADER), task_id), head.get("retries", 0)

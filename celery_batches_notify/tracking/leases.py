@@ -1,10 +1,10 @@
 """Leases: a worker says that it lives, and what it is about to acknowledge, so that others know what it lost.
 
 A message that was acknowledged early is gone when its worker is killed. So the worker's main process marks
-each member right before its acknowledgement leaves, without waiting for a reply: the mark is on its way first,
-and the kernel delivers it though the process is gone. A member that has ended by then, as one that is
-acknowledged late has, needs no mark. A callback is marked as it arrives, since a broker may hand it out again
-only after an hour.
+each member right before its acknowledgement leaves, without waiting for a reply: the mark is on its way
+first, and the kernel delivers it though the process is gone. A member that has ended by then, as one that is
+acknowledged late has, needs no mark. A callback is marked as it arrives, since a broker may hand it out
+again only after an hour.
 """
 
 from __future__ import annotations
@@ -43,10 +43,12 @@ class Leases:
         self._store = store
         self._lease = settings.worker_lease.total_seconds()
         self._keep = settings.retry_kept > 0 or settings.lost_members == "resend"
+        self._ending = False
         self._wid: str | None = None
         self._wire: MarkWire | None = None
         self._lock = threading.Lock()
         self._marked: dict[str, tuple[weakref.ref[Any], bool]] = {}  # what was marked, and whether it left
+        self._lost: list[Any] = []
         self._ended: set[str] = set()  # marks that are still to be removed
         self._beaten: tuple[float, int] | None = None
         self._steady_since = 0.0
@@ -55,6 +57,7 @@ class Leases:
 
     def name(self, hostname: str) -> None:
         """Give this worker the id under which it is known from now on."""
+        self._ending = False
         self._wid = f"{hostname}/{secrets.token_hex(4)}"
         self._wire = self._store.mark_wire(self._wid)
 
@@ -67,19 +70,13 @@ class Leases:
         self._every.start()
 
     def stop(self) -> None:
-        """Stop beating. A worker that holds nothing any more is forgotten; else its lease runs out."""
-        self._every.stop()
-        if self._wid is None or self._wire is None:
-            return
+        """End the lease as soon as nothing is held any more; a process that ends before lets it run out."""
+        self._ending = True
         try:
-            self._sort_out()
-            if self._marked:
-                self.beat()
-            else:
-                self._store.remove_worker(self._wid)
+            self.beat()
         except BatchesError as exc:
+            self._every.stop()
             logger.warning("batches: this worker's lease runs out, for it was not ended: %s", exc)
-        self._wire.close()
 
     def watch(self, request: Any) -> None:
         """Let the message that arrived leave a mark before it is acknowledged; a callback's at once."""
@@ -91,6 +88,12 @@ class Leases:
         else:
             message = request.message
             message.ack = partial(self._acknowledge, weakref.ref(request), message, message.ack)
+
+    def lose(self, request: Any) -> None:
+        """Keep the mark of what Celery cancels as it shuts down: nothing else will tell that it has gone."""
+        ref, _ = self._marked.get(_field_of(request), (None, False))
+        if ref is not None:
+            self._lost.append(ref())
 
     def note_departure(self, request: Any, member: Membership) -> None:
         """Say that the running task's own retry or replacement has left: what it was marked with is void."""
@@ -121,6 +124,9 @@ class Leases:
             self._beaten = None
             raise
         held = self._sort_out()
+        if self._ending and not held:
+            self._end()
+            return
         if held:
             self._store.write_marks(self._wid, held)
             with self._lock:
@@ -130,6 +136,13 @@ class Leases:
             self._wire.open()
         except BatchesError as exc:
             logger.warning("batches: what this worker begins is marked late: %s", exc)
+
+    def _end(self) -> None:
+        if self._wid is not None and self._wire is not None:
+            self._store.remove_worker(self._wid)
+            self._wire.close()
+        self._wid = self._wire = None
+        self._every.stop()
 
     def _see(self, clock_ms: int) -> None:
         """Note a beat, and where it did not follow the last one as it should."""
@@ -170,7 +183,7 @@ class Leases:
         held = {}
         for field, (ref, left) in marked:
             request = ref()
-            if request is not None and _is_held(request):
+            if request is not None and (request in self._lost or _is_held(request)):
                 held[field] = write_held(request, keep=self._keep)
                 continue
             with self._lock:
@@ -189,9 +202,7 @@ class Leases:
         wire = self._wire
         if wire is None or request.is_eager or not (wire.is_open or self._reopen(wire)):
             return
-        mark = getattr(request, HEADER, None) or {}
-        field = field_of(request.id, mark, request.replaced_task_nesting, request.retries)
-        wire.replace(field.encode(), write_note(member, request, went_on=went_on, sent=sent))
+        wire.replace(_field_of(request).encode(), write_note(member, request, went_on=went_on, sent=sent))
 
     def _reopen(self, wire: MarkWire) -> bool:
         """Connect in a child, where nobody beats; not again for a while if that failed."""
@@ -204,6 +215,11 @@ class Leases:
         except BatchesError:
             return False
         return True
+
+
+def _field_of(request: Any) -> str:
+    mark = getattr(request, HEADER, None) or {}
+    return field_of(request.id, mark, request.replaced_task_nesting, request.retries)
 
 
 def _is_held(request: Any) -> bool:

@@ -113,11 +113,15 @@ class Receivers:
     def on_task_retry(
         self, sender: Any, request: Any, reason: Any = None, einfo: Any = None, **_: Any
     ) -> None:
-        """It raised and will be tried again; without a reason only the connection was lost."""
-        if sender.app is self._app and reason is not None:
+        """It raised and will be tried again; without a reason Celery only cancelled it."""
+        if sender.app is not self._app:
+            return
+        if reason is not None:
             exc = getattr(reason, "exc", None) or reason
             backtrace = getattr(einfo, "traceback", None)
             self._end(request, outcomes.failing(request, sender.name, exc, backtrace))
+        elif not sender.acks_late:
+            self._leases().lose(request)
 
     def on_task_revoked(self, sender: Any, request: Any, terminated: bool, expired: bool, **_: Any) -> None:
         """It was revoked or had expired before it ran, or was terminated while it ran."""

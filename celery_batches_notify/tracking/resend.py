@@ -29,7 +29,7 @@ _OPTIONS = (
     "soft_time_limit",
     "time_limit",
 )
-_ROUTING = ("exchange", "routing_key", "priority")
+_ROUTING = ("queue", "exchange", "routing_key", "priority")
 
 
 def keep_call(request: Any, task: str) -> tuple[str, str]:
@@ -40,7 +40,9 @@ def keep_call(request: Any, task: str) -> tuple[str, str]:
     as_options = getattr(request, "as_execution_options", None)
     options = as_options() if as_options else {}
     kept = {name: options[name] for name in _OPTIONS if options.get(name) is not None}
-    routing = getattr(request, "delivery_info", None) or {}
+    routing = dict(getattr(request, "delivery_info", None) or {})
+    if routing.get("exchange") == "" and routing.get("routing_key"):  # as Celery sends to a queue by its name
+        routing = {"queue": routing["routing_key"], "priority": routing.get("priority")}
     kept |= {name: routing[name] for name in _ROUTING if routing.get(name) is not None}
     try:
         whole = {"id": request.id, "task": task, "args": list(args), "kwargs": kwargs, "options": kept}

@@ -1,7 +1,8 @@
 """What a member costs the worker, beside the same task outside a batch: `python tests/bench/member_cost.py`.
 
-One prefork worker takes queues that are full before it sees them, one with members and one without by turns. Its
-CPU time is that of its main process and its children, as Linux counts it; wall time depends on what else runs.
+One prefork worker takes queues that are full before it sees them, one with members and one without by turns.
+Its CPU time is that of its main process and its children, as Linux counts it; wall time depends on what else
+runs.
 """
 
 from __future__ import annotations

@@ -165,6 +165,7 @@ def test_a_worker_that_ends_leaves_nothing_and_one_that_still_runs_something_its
     assert marks(redis)
     assert redis.zcard("batches:workers") == 1
     del request
+    wait_until(lambda: not redis.keys("batches:worker*"), what="the beat after that")
     leases.stop()
     assert redis.keys("batches:worker*") == []
 
