@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any
 
 from celery_batches_notify.delivery.parents import ENTRY as PARENT
-from celery_batches_notify.errors import BatchesError, ConfigurationError, NoSuchBatch
+from celery_batches_notify.errors import BatchesError, ConfigurationError, NoSuchBatch, StoreUnavailable
 from celery_batches_notify.model import Failure, Membership, State
 from celery_batches_notify.store.deliveries import Claim
 from celery_batches_notify.store.reading import ATTEMPTS_PER_ROUND, Member
@@ -108,6 +108,10 @@ def reconcile_all(engine: Engine, *, vanished: str = "leave") -> Iterator[tuple[
                 yield bid, reconcile_batch(engine, bid, vanished=vanished)
             except NoSuchBatch:
                 continue
+            except (ConfigurationError, StoreUnavailable):
+                raise
+            except Exception as exc:  # noqa: BLE001 - one that cannot be read must not stop the rest
+                yield bid, Repairs(notes=(f"{bid} was not repaired ({type(exc).__name__})",))
 
 
 def _count_results(engine: Engine, bid: str, total: int) -> Repairs:

@@ -215,6 +215,18 @@ def test_a_batch_that_the_lists_lost_is_on_them_again(app: Celery, redis: Redis)
     assert [(bid, counts(r)) for bid, r in reconcile_all(engine)] == [(batch.bid, {})]
 
 
+def test_a_batch_that_cannot_be_read_does_not_stop_the_repair_of_others(app: Celery, redis: Redis) -> None:
+    broken, newer, well = (started(app, 1)[0] for _ in range(3))
+    redis.hset(f"batches:{{{broken.bid}}}", "total", "many")
+    redis.hset(f"batches:{{{newer.bid}}}", "schema", 99)
+    (task_id,) = (member.id for member in next(iter(well._engine.store.walk_members(well.bid, 1))))
+    app.backend.mark_as_done(task_id, None)
+    done = dict(reconcile_all(app._batches_engine.engine))
+    assert done[broken.bid].notes == (f"{broken.bid} was not repaired (ValueError)",)
+    assert done[newer.bid].notes == (f"{newer.bid} was not repaired (SchemaTooNew)",)
+    assert done[well.bid].succeeded == 1
+
+
 def test_a_batch_that_is_gone_leaves_the_lists(app: Celery, redis: Redis) -> None:
     batch, _ = started(app, 1)
     redis.delete(*redis.keys(f"batches:{{{batch.bid}}}*"))
