@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from acl import url_as
 from apps import open_app
 from celery import Celery, chain, chord, group, states
 from celery.exceptions import TimeLimitExceeded
@@ -19,6 +20,7 @@ from celery_batches_notify import Batch, ConfigurationError, NoSuchBatch
 from celery_batches_notify.demo.valkey import embedded_server
 from celery_batches_notify.model import Membership, Outcome, State
 from celery_batches_notify.tracking import reconcile
+from celery_batches_notify.tracking.diagnosis import find_complaints
 from celery_batches_notify.tracking.reconcile import Repairs, reconcile_all
 
 SUCCEEDED = Outcome(state=State.SUCCEEDED)
@@ -225,6 +227,25 @@ def test_a_batch_that_cannot_be_read_does_not_stop_the_repair_of_others(app: Cel
     assert done[broken.bid].notes == (f"{broken.bid} was not repaired (ValueError)",)
     assert done[newer.bid].notes == (f"{newer.bid} was not repaired (SchemaTooNew)",)
     assert done[well.bid].succeeded == 1
+
+
+def test_the_user_of_the_documentation_may_reconcile_and_ask_the_doctor(
+    redis: Redis, server_url: str, tmp_path: Path
+) -> None:
+    with open_app(
+        server_url, batches_backend_url=url_as(server_url), result_backend=f"file://{tmp_path}"
+    ) as app:
+        try:
+            batch, ids = started(app, 2)
+            app.backend.mark_as_done(ids[0], None)
+            redis.delete("batches:index")
+            (done,) = dict(reconcile_all(app._batches_engine.engine)).values()
+            assert counts(done) == {"succeeded": 1, "listed": 1}
+            member = next(iter(batch._engine.store.walk_members(batch.bid, 2)))[1]
+            assert batch._engine.store.write_off_members(batch.bid, [reconcile._give_up(member)])[0] == 1
+            assert list(find_complaints(app._batches_engine.engine)) == []
+        finally:
+            redis.execute_command("ACL", "DELUSER", "batches")
 
 
 def test_a_batch_that_is_gone_leaves_the_lists(app: Celery, redis: Redis) -> None:
