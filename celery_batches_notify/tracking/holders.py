@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Literal
 
 from celery import Celery
@@ -14,6 +15,8 @@ from celery_batches_notify.delivery.publisher import connect_for_callbacks
 from celery_batches_notify.store.store import Store
 
 Held = Literal["running", "reserved", "scheduled", "lost"]
+Answers = Sequence[tuple[str, Any]]
+_HELD: tuple[Held, ...] = ("scheduled", "reserved", "running")  # as they are asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,32 +53,42 @@ def ask_workers(app: Celery, timeout_seconds: float) -> WorkersReading:
     They are asked in the order in which a task moves, so that one that moves meanwhile is met all the same.
     """
     try:
-        with connect_for_callbacks(app) as connection, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # two workers of one name
+        with connect_for_callbacks(app) as connection:
             connection.ensure_connection(max_retries=1)
-            inspect: Any = app.control.inspect(timeout=timeout_seconds, connection=connection)
-            queues = inspect.active_queues() or {}
-            inspect.limit = len(queues)  # nobody waits longer than for the last of them
+            ask = partial(_ask, app, connection, timeout_seconds)
+            queues = ask("active_queues")
             if not queues:
                 return WorkersReading()
-            scheduled, reserved, active = (
-                ask() or {} for ask in (inspect.scheduled, inspect.reserved, inspect.active)
-            )
+            # With a limit nobody waits longer than for the last answer.
+            answers = [ask(command, len(queues)) for command in ("scheduled", "reserved", "active")]
     except Exception as exc:  # noqa: BLE001 - every transport has errors of its own
         return WorkersReading(why=f"the workers cannot be asked ({type(exc).__name__})")
     holders: dict[str, Holder] = {}
-    _note(holders, scheduled, "scheduled")
-    _note(holders, reserved, "reserved")
-    _note(holders, active, "running")
-    everyone = set(queues) | set(scheduled) | set(reserved) | set(active)
-    silent = everyone - (set(scheduled) & set(reserved) & set(active))
-    names = [str(queue.get("name")) for read in queues.values() for queue in read]
+    for answer, held in zip(answers, _HELD, strict=True):
+        _note(holders, answer, held)
+    expected = Counter(worker for worker, _ in queues)
+    silent = {worker for answer in answers for worker in expected - _who_told(answer)}
+    names = [str(queue.get("name")) for _, read in queues for queue in read if isinstance(queue, dict)]
     return WorkersReading(
-        workers=tuple(sorted(everyone)),
+        workers=tuple(sorted(expected)),
         holders=holders,
-        queues={name: names.count(name) for name in set(names)},
+        queues=Counter(names),
         silent=tuple(sorted(silent)),
     )
+
+
+def _who_told(answers: Answers) -> Counter[str]:
+    """Those whose answer is no error."""
+    return Counter(worker for worker, told in answers if isinstance(told, list))
+
+
+def _ask(app: Celery, connection: Any, seconds: float, command: str, limit: int | None = None) -> Answers:
+    """Ask all workers one thing. Unlike `celery inspect` this keeps apart those that share a name."""
+    arguments = {"safe": True} if command == "active" else {}
+    replies: Any = app.control.broadcast(
+        command, arguments=arguments, reply=True, timeout=seconds, limit=limit, connection=connection
+    )
+    return [(worker, answer) for reply in replies or () for worker, answer in reply.items()]
 
 
 def add_leases(workers: WorkersReading, store: Store, wanted: Callable[[str], bool]) -> WorkersReading:
@@ -98,8 +111,8 @@ def add_leases(workers: WorkersReading, store: Store, wanted: Callable[[str], bo
     return replace(workers, holders={**lost, **living}, silent=tuple(sorted(silent)))
 
 
-def _note(holders: dict[str, Holder], answers: Mapping[str, Any], held: Held) -> None:
-    for worker, tasks in answers.items():
+def _note(holders: dict[str, Holder], answers: Answers, held: Held) -> None:
+    for worker, tasks in answers:
         for task in tasks if isinstance(tasks, list) else ():
             request = task.get("request") or task
             at = _read_eta(task.get("eta")) if held == "scheduled" else _read_start(request.get("time_start"))
