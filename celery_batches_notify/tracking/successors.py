@@ -72,7 +72,8 @@ def add_to(outcome: Outcome, request: Any) -> Outcome:
     A part of a chord's header that succeeds names the body, whoever publishes that: of two deliveries of the
     last part that run at once, Celery lets only one publish it, and the other's report may come first.
     """
-    outcome = dataclasses.replace(outcome, successors=sent(request))
+    if left := sent(request):
+        outcome = dataclasses.replace(outcome, successors=left)
     chord = getattr(request, "chord", None)
     if not chord or outcome.state != outcome.state.SUCCEEDED or getattr(request, "batches_replaced", False):
         return outcome

@@ -110,10 +110,11 @@ def main() -> None:
                 plain, plain_rate, member, member_rate = map(statistics.median, zip(*rows, strict=True))
                 cpu = statistics.median(row[2] / row[0] for row in rows)
                 wall = statistics.median(row[1] / row[3] for row in rows)
+                least = [min(column) for column in zip(*rows, strict=True)]
                 print(
                     f"{milliseconds:4.0f} ms: CPU per task {plain:6.0f} us outside, {member:6.0f} us inside, "
-                    f"ratio {cpu:.2f}; tasks per second {plain_rate:.0f} and {member_rate:.0f}, "
-                    f"time ratio {wall:.2f}",
+                    f"ratio {cpu:.2f}; at best {least[0]:.0f} and {least[2]:.0f}, ratio {least[2] / least[0]:.2f}; "
+                    f"tasks per second {plain_rate:.0f} and {member_rate:.0f}, time ratio {wall:.2f}",
                     flush=True,
                 )
 

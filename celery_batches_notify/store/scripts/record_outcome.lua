@@ -22,7 +22,7 @@ if not index then return {admitted} end
 local before = state_of(index)
 local function repeated() return admitted and conclude('repeated') or {'repeated'} end
 if before == SUCCEEDED then return repeated() end
-local last = last_stamp(index)
+local last = state ~= SUCCEEDED and last_stamp(index) or 0
 local fresh = stamp > last
 -- Of an attempt that was counted as failing, a lost worker says nothing new: the retry that it announced may have left.
 local worse = stamp == last and before == FAILING and state == DEAD and reason ~= 'lost'
