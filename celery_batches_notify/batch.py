@@ -23,10 +23,11 @@ from celery_batches_notify.errors import (
     WouldDeadlock,
 )
 from celery_batches_notify.model import BatchStatus, DeliveryAttempt, Event, check_bid
+from celery_batches_notify.store.enrolments import Adder
 from celery_batches_notify.store.follow import Follow, wait_for_event
 from celery_batches_notify.tracking.declaration import Declaration
 from celery_batches_notify.tracking.engine import Engine, find_engine
-from celery_batches_notify.tracking.enrolment import CHUNK, Adder, Enrolment
+from celery_batches_notify.tracking.enrolment import CHUNK, Enrolment
 from celery_batches_notify.tracking.headers import current_member
 from celery_batches_notify.tracking.operations import (
     cancel_batch,
@@ -185,7 +186,7 @@ class Batch:
         if block is not None:
             block.__exit__(kind, exc, traceback)
         if kind is None:
-            self._enrolment.submit()
+            self._enrolment.submit(is_last=True)
             self._seal_unless_open()
         else:
             self._enrolment.discard()
@@ -228,7 +229,12 @@ class Batch:
         return count
 
     def seal(self) -> None:
-        """Say that all members are there; from here on events fire. Safe to repeat."""
+        """Say that all members are there; from here on events fire. Safe to repeat.
+
+        Raises:
+            BatchSealed: Calls of this object were not sent, or the batch was abandoned: nothing came from its
+                producer for `batches_abandon_after`, so a worker sealed it.
+        """
         if not self._enrolment.finished:
             raise BatchSealed(
                 f"batch {self.bid} has calls that were not sent: call resume(), which seals too"
@@ -239,10 +245,13 @@ class Batch:
         self._sealed = True
 
     def resume(self) -> None:
-        """After an `EnqueueError`, send what is unsent or unknown under the same ids, then seal.
+        """After an `EnqueueError` or `StoreUnavailable`, send the rest under the same ids, then seal.
+
+        What is unknown is sent too: a message that arrived after all is counted once.
 
         Raises:
             EnqueueError: The broker refused again.
+            BatchSealed: It came too late: the batch was abandoned.
         """
         self._enrolment.submit()
         self._seal_unless_open()
@@ -340,8 +349,12 @@ class Batch:
     def _open(self) -> None:
         if self._stored:
             return
-        family = (self._parent.bid, self._parent.enrol_child(self.bid)) if self._parent else None
-        self._declaration.store(self.bid, family)
+        if self._parent is None:
+            self._declaration.store(self.bid, None)
+        else:
+            index = self._parent.enrol_child(self.bid)
+            self._declaration.store(self.bid, (self._parent.bid, index))
+            self._parent.confirm_child(index)
         self._stored = True
 
     def _seal_unless_open(self) -> None:

@@ -16,7 +16,7 @@ SCHEMA_VERSION = 1
 FAILURES_SENT = 10
 FAILURE_MESSAGE_SENT = 500
 
-_NOT_FLAT = ("callbacks", "failure_info", "unsendable", "reader")
+_NOT_FLAT = ("callbacks", "failure_info", "unsendable", "abandoned_at", "cut_short", "reader")
 _BID = re.compile(r"[A-Za-z0-9_-]{10,64}")
 
 
@@ -195,7 +195,9 @@ class BatchStatus:
 
     `pending` counts members that have not succeeded, `failures` those whose last attempt failed
     (`dead` ones included), as in Sidekiq. `failure_info` holds up to `batches_failures_kept` records;
-    `unsendable` counts, by reason, the dead members that a retry cannot send again.
+    `unsendable` counts, by reason, the dead members that a retry cannot send again. `abandoned_at` is when a
+    worker sealed it because its producer had died; where that was before all calls were made, it is
+    `cut_short` and cannot succeed.
     """
 
     bid: str
@@ -220,6 +222,8 @@ class BatchStatus:
     callbacks: tuple[CallbackStatus, ...] = ()
     failure_info: tuple[Failure, ...] = field(default=(), repr=False)
     unsendable: Mapping[str, int] = field(default_factory=dict)
+    abandoned_at: datetime | None = None
+    cut_short: bool = False
     reader: Callable[[BatchStatus], Iterator[MemberResult]] | None = field(
         default=None, repr=False, compare=False
     )

@@ -48,6 +48,7 @@ class Settings:
         worker_lease: A worker that was silent for so long is lost.
         lost_members: What becomes of members that a lost worker was running: `dead`, or `resend`.
         stall_after: A batch in which nothing moved for so long is `stalled`.
+        abandon_after: After how long without a sign the producer of a batch is taken for dead.
     """
 
     backend_url: str = field(repr=False)
@@ -71,6 +72,7 @@ class Settings:
     worker_lease: timedelta = timedelta(seconds=20)
     lost_members: Literal["dead", "resend"] = "dead"
     stall_after: timedelta = timedelta(hours=24)
+    abandon_after: timedelta = timedelta(hours=1)
 
     @classmethod
     def from_app(cls, app: Celery) -> Settings:
@@ -228,4 +230,5 @@ _READERS = {
     "worker_lease": _duration,
     "lost_members": _lost_members,
     "stall_after": _duration,
+    "abandon_after": _duration,
 }

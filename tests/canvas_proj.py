@@ -7,6 +7,7 @@ import os
 from canvas_tasks import declare_tasks, kill_who_sends, send_twice
 from celery import Celery
 from celery.signals import after_task_publish, task_prerun
+from failpoints import arm
 from redis import Redis
 
 from celery_batches_notify import Batches
@@ -25,6 +26,7 @@ app.conf.update(
 )
 Batches(app)
 declare_tasks(app)
+arm()
 if "sentry" in WORLD:
     import sentry_sdk
     from sentry_sdk.transport import Transport

@@ -6,6 +6,7 @@ import json
 import os
 
 from celery import Celery
+from failpoints import arm
 from proj_tasks import declare_tasks
 
 from celery_batches_notify import Batches
@@ -19,6 +20,8 @@ app.conf.update(
     batches_backend_options=json.loads(os.environ.get("BATCHES_TEST_STORE_OPTIONS", "{}")),
     batches_prefix=os.environ.get("BATCHES_TEST_PREFIX", "batches"),
     batches_sweep_interval=1,
+    batches_abandon_after=float(os.environ.get("BATCHES_TEST_ABANDON_AFTER", "3600")),
+    task_acks_late=bool(os.environ.get("BATCHES_TEST_ACKS_LATE")),
     batches_linger=int(os.environ.get("BATCHES_TEST_LINGER", "60")),
     batches_notifications=json.loads(os.environ.get("BATCHES_TEST_NOTIFICATIONS", "{}")),
     batches_web_url=os.environ.get("BATCHES_TEST_WEB"),
@@ -30,3 +33,4 @@ app.conf.update(
 )
 Batches(app)
 declare_tasks(app)
+arm()

@@ -12,6 +12,7 @@ from celery import Celery, Task, signals
 from celery.backends.base import KeyValueStoreBackend
 from celery.backends.redis import RedisBackend
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
+from failpoints import arm
 from redis import Redis
 
 from celery_batches_notify import Batches
@@ -251,6 +252,7 @@ TASKS = {
 }
 
 Batches(app)
+arm()
 signals.task_success.connect(on_task_success, weak=False)
 for function, variants in TASKS.items():
     for variant, options in variants.items():

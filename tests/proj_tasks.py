@@ -28,6 +28,10 @@ def slow(seconds: float) -> float:
     return seconds
 
 
+def ran(self) -> None:
+    note("ran", self.request.id)
+
+
 def fail(x: object = None) -> None:
     raise ValueError(f"failed {x}")
 
@@ -94,12 +98,25 @@ def watch_cancel(seconds: float) -> None:
 OPTIONS = {
     "succeed_at": {"bind": True, "max_retries": 3},
     "fail_twice": {"autoretry_for": (KeyError,), "max_retries": 1, "default_retry_delay": 0.5},
+    "ran": {"bind": True},
     "unserialisable": {"ignore_result": False},
 }
 
 
 def declare_tasks(app: Celery) -> None:
     """Give an app the tasks."""
-    tasks = (ok, slow, fail, unserialisable, succeed_at, fail_twice, callback, silent, add_more, which_batch)
+    tasks = (
+        ok,
+        slow,
+        ran,
+        fail,
+        unserialisable,
+        succeed_at,
+        fail_twice,
+        callback,
+        silent,
+        add_more,
+        which_batch,
+    )
     for task in (*tasks, nest, fail_once, watch_cancel):
         app.task(task, name=f"proj.{task.__name__}", shared=False, **OPTIONS.get(task.__name__, {}))

@@ -15,6 +15,7 @@ PARTS = (
     "children",
     "outbox",
     "deliveries",
+    "unconfirmed",
 )
 
 

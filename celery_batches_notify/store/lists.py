@@ -34,6 +34,8 @@ class LiveBatch:
     has_due: bool
     watch_due: bool = False
     resend_due: bool = False
+    abandon_at: int = 0
+    abandon_due: bool = False
     parent_bid: str | None = None
 
 
@@ -112,7 +114,7 @@ class Lists:
             for bid, _ in whole:
                 key = self._keys.batch(bid)
                 pipe.hmget(key, "total", "succeeded", "dead", "sealed_at", "open", "next_due", "expires")
-                pipe.hmget(key, "watch_at", "resend_at", "parent_bid")
+                pipe.hmget(key, "watch_at", "resend_at", "parent_bid", "abandon_at")
                 pipe.pttl(key)
 
         clock, answers = read_together(self._client, queue)
@@ -148,12 +150,15 @@ def _parse_live(bid: str, score: float, answers: Sequence[Any], now: int) -> Liv
             raise answer
     fields, more, ttl = answers
     total, succeeded, dead, sealed_at, open_, due, expires = (int(f or 0) for f in fields)
+    abandon_at = int(more[3] or 0)
     return LiveBatch(
         bid=bid,
         score=score,
         ended=sealed_at > 0 and succeeded + dead == total and not open_,
         watch_due=0 < int(more[0] or 0) <= now,
         resend_due=0 < int(more[1] or 0) <= now,
+        abandon_at=abandon_at,
+        abandon_due=0 < abandon_at <= now,
         parent_bid=check_bid(more[2].decode()) if more[2] else None,
         has_due=0 < due <= now or (open_ > 0 and ttl * 2 < expires),
     )

@@ -27,6 +27,12 @@ class MemberStore(Runner):
             with store_errors(self.settings), readable(bid):
                 yield self._read_members(bid, first, min(total - first, MEMBERS_CHUNK))
 
+    def read_members(self, bid: str, first: int, count: int) -> list[Member]:
+        """Read `count` members from index `first` on. Raises `NoSuchBatch`."""
+        start = first // 4 * 4  # a byte holds the states of four
+        with store_errors(self.settings):
+            return self._read_members(bid, start, first + count - start)[first - start :]
+
     def _read_members(self, bid: str, first: int, count: int) -> list[Member]:
         part = self.keys.part
         with self.client.pipeline(transaction=False) as pipe:

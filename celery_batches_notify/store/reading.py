@@ -171,6 +171,8 @@ def parse_status(snapshot: Snapshot, stall_after: timedelta) -> BatchStatus:
         description=_text(batch, b"description"),
         tags=tuple(json.loads(batch.get(b"tags", b"[]"))),
         state=counts.state,
+        abandoned_at=_at(batch, "abandoned_at"),
+        cut_short=b"cut_short" in batch,
         total=counts.total,
         pending=counts.pending,
         succeeded=counts.succeeded,
@@ -224,14 +226,14 @@ def parse_time(clock: Sequence[int]) -> datetime:
 
 
 def _state(batch: Hash, now: datetime, stall_after: timedelta) -> str:
-    total, succeeded, failing, dead = (int(batch[k]) for k in (b"total", b"succeeded", b"failing", b"dead"))
+    total, succeeded, dead = (int(batch[k]) for k in (b"total", b"succeeded", b"dead"))
     sealed = b"sealed_at" in batch
     moving = not sealed or succeeded + dead < total
     if b"success_at" in batch:
         return "success"
     if b"cancelled_at" in batch:
         return "cancelled"
-    if sealed and dead and succeeded + dead == total and not failing:
+    if sealed and succeeded + dead == total:
         return "dead"
     if moving and now - _require(_at(batch, "reported_at")) > stall_after:
         return "stalled"

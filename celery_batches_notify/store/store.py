@@ -7,11 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal
 
 from redis.client import Pipeline
 
-from celery_batches_notify.errors import BatchSealed, CorruptBatch, NoSuchBatch, SchemaTooNew
+from celery_batches_notify.errors import CorruptBatch, NoSuchBatch, SchemaTooNew
 from celery_batches_notify.model import (
     BatchStatus,
     Event,
@@ -25,12 +24,12 @@ from celery_batches_notify.store.at_once import read_at_once
 from celery_batches_notify.store.connection import store_errors
 from celery_batches_notify.store.corrupt import readable, type_errors
 from celery_batches_notify.store.deliveries import Claim, DeliveryStore
+from celery_batches_notify.store.enrolments import EnrolmentStore, abandoned
 from celery_batches_notify.store.keys import channel
 from celery_batches_notify.store.lists import LiveBatch
 from celery_batches_notify.store.members import MemberStore
 from celery_batches_notify.store.retries import RetryStore
 from celery_batches_notify.store.runner import check_schema, gone
-from celery_batches_notify.store.scripts import Argument
 from celery_batches_notify.store.stream import Stream
 from celery_batches_notify.store.sweep_lock import SweepLock
 from celery_batches_notify.store.workers import WorkerStore
@@ -53,7 +52,7 @@ class Recorded:
         return [Claim(entry=entry, attempts=0) for entry in self.due]
 
 
-class Store(DeliveryStore, RetryStore, MemberStore, WorkerStore):
+class Store(EnrolmentStore, DeliveryStore, RetryStore, MemberStore, WorkerStore):
     """The batches of one app, in its Redis or Valkey.
 
     Every method raises `StoreUnavailable` when the store cannot be used.
@@ -74,45 +73,21 @@ class Store(DeliveryStore, RetryStore, MemberStore, WorkerStore):
         pairs = [part for pair in fields.items() for part in pair]
         self._run(self.scripts.open_batch, bid, watch_after, *pairs)
 
-    def enrol_members(
-        self,
-        bid: str,
-        first: int,
-        task_ids: Sequence[str],
-        adder: Membership | Literal["owner", "other"],
-        *,
-        children: bool = False,
-    ) -> int:
-        """Add members at index `first`, or behind those that others added meanwhile; return the index.
-
-        `children` says that they are batches, and the ids their bids.
+    def seal_batch(self, bid: str) -> Recorded:
+        """Seal the batch; return the deliveries that this made due.
 
         Raises:
-            BatchSealed: The batch takes no more members.
+            BatchSealed: It was abandoned, for nothing came from its producer for too long.
             NoSuchBatch: It is gone.
         """
-        ids = b"".join(map(reading.pack_id, task_ids))
-        if isinstance(adder, Membership):
-            added_by: tuple[Argument, ...] = reading.pack_member(adder)
-        else:
-            added_by = (adder, b"", b"")
-        named = [(i, task_id) for i, task_id in enumerate(task_ids) if not reading.is_uuid(task_id)]
-        names = [part for pair in named for part in pair]
-        while True:
-            answer = self._run(self.scripts.enrol_members, bid, first, ids, *added_by, int(children), *names)
-            if answer[0] == "moved":
-                first = answer[1]
-            elif answer[0] == "sealed":
-                raise BatchSealed(
-                    f"batch {bid} is sealed: members can only be added by one of its own running members, "
-                    "or from outside before the seal (create it with keep_open=True to add in several goes)"
-                )
-            else:
-                return int(answer[1]) if answer[0] == "already" and len(answer) > 1 else first
-
-    def seal_batch(self, bid: str) -> Recorded:
-        """Seal the batch; return the deliveries that this made due."""
         answer = self._run(self.scripts.seal_batch, bid)
+        if answer[0] == "abandoned":
+            raise abandoned(bid)
+        return Recorded(word=answer[0], due=answer[1:])
+
+    def abandon_batch(self, bid: str) -> Recorded:
+        """Seal the batch if its producers are not heard of any more: then its word is `abandoned`."""
+        answer = self._run(self.scripts.abandon_batch, bid)
         return Recorded(word=answer[0], due=answer[1:])
 
     def record_outcome(self, member: Membership, outcome: Outcome) -> Recorded:
@@ -145,9 +120,12 @@ class Store(DeliveryStore, RetryStore, MemberStore, WorkerStore):
         answer = self._change(self.scripts.mark_death, bid)
         return Recorded(word=answer[0], due=answer[1:])
 
-    def renew_batch(self, bid: str) -> None:
-        """Let a batch live on: one of its children does. A batch that is gone is no error here."""
-        self._answer(self.scripts.renew_batch, bid)
+    def renew_batch(self, bid: str, child_abandon_at: int = 0) -> None:
+        """Let a batch live on: one of its children does. A batch that is gone is no error here.
+
+        Who fills that child until `child_abandon_at` (ms since 1970) is not missed here before.
+        """
+        self._answer(self.scripts.renew_batch, bid, child_abandon_at)
 
     def check_watches(self, bid: str) -> Recorded:
         """Fire deadlines and stalls whose time has come; return the deliveries that this made due."""

@@ -50,6 +50,7 @@ class Declaration:
             "expires": _milliseconds("expires", expires, settings.expires),
             "linger": _milliseconds("linger", linger, settings.linger, at_least=LINGER_AT_LEAST),
             "dead_expires": _milliseconds("dead_expires", None, settings.dead_expires),
+            "abandon_after": _milliseconds("abandon_after", None, settings.abandon_after),
             "keep_open": int(keep_open),
         }
         if callback_queue is not None:

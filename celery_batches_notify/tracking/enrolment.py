@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from dataclasses import dataclass
 
 from celery import Celery
 
 from celery_batches_notify.errors import BatchesError, EnqueueError
 from celery_batches_notify.model import Membership
+from celery_batches_notify.store.enrolments import Adder
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.tracking.headers import write_header
 from celery_batches_notify.tracking.marks import mark_message
@@ -16,14 +17,30 @@ from celery_batches_notify.tracking.sender import Call, Sender
 
 CHUNK = 1000
 
-Adder = Membership | Literal["owner", "other"]
+
+@dataclass(slots=True, kw_only=True)
+class Chunk:
+    """Calls that are enrolled, published and confirmed together.
+
+    Attributes:
+        calls: The calls.
+        is_last: Whether the batch has all its members with these.
+        first: Where they stand, or were last tried: their reply may have been lost.
+        confirmed: Whether the store knows that their messages have left.
+    """
+
+    calls: Sequence[Call]
+    is_last: bool
+    first: int | None = None
+    confirmed: bool = False
 
 
 class Enrolment:
     """The calls of one batch on their way to the broker, resumable under the same ids.
 
-    Members are enrolled before their messages leave. A publish that raised may have left nevertheless, so
-    its member stays enrolled and `submit` sends it again under the same id: counted once, whatever happened.
+    Members are enrolled before their messages leave, and confirmed after: where a producer dies in between,
+    the sweeper can tell. A publish that raised may have left nevertheless, so its member stays enrolled and
+    `submit` sends it again under the same id: counted once, whatever happened.
 
     Args:
         app: The app whose calls these are.
@@ -54,9 +71,10 @@ class Enrolment:
         self._open_batch = open_batch
         self._autoflush = autoflush
         self._collected: list[Call] = []
-        self._leaving: list[Call] = []
+        self._leaving: list[Chunk] = []
         self._next = 0
         self._eager: dict[str, Membership] = {}
+        self._eager_firsts: list[int] = []
         self._eager_error: BatchesError | None = None
 
     @property
@@ -86,11 +104,17 @@ class Enrolment:
     def enrol_child(self, bid: str) -> int:
         """Enrol a batch as a member of this one; return its index. Safe to repeat.
 
+        It is to be confirmed once it is stored.
+
         Raises:
             BatchSealed: This batch takes no more members.
         """
         self._open_batch()
         return self._store.enrol_members(self.bid, self._next, [bid], self._adder, children=True)
+
+    def confirm_child(self, index: int) -> None:
+        """Note that a child that was enrolled is stored. Raises `BatchSealed` as `submit` does."""
+        self._store.confirm_members(self.bid, [index], self._adder)
 
     def enrol_eager(self, task_id: str) -> Membership | None:
         """Enrol a call that Celery runs right here; it would swallow an error, so that waits for `submit`."""
@@ -103,36 +127,55 @@ class Enrolment:
             self._eager_error = exc
             return None
         self._next = index + 1
+        self._eager_firsts.append(index)
         self._eager[task_id] = Membership(bid=self.bid, index=index, task_id=task_id)
         return self._eager[task_id]
 
-    def submit(self) -> None:
-        """Enrol what was collected, then publish it and what an earlier `submit` left.
+    def submit(self, *, is_last: bool = False) -> None:
+        """Enrol what was collected, then publish it and what an earlier `submit` left, chunk by chunk.
+
+        `is_last` says that the batch has all its members then.
 
         Raises:
             EnqueueError: The broker refused; the rest waits here for the next `submit`.
-            BatchSealed: The batch takes no more members.
+            BatchSealed: The batch takes no more members, or was taken for abandoned.
         """
         if self._eager_error is not None:
             raise self._eager_error
-        self._leaving += self._collected
+        starts = range(0, len(self._collected), CHUNK)
+        chunks = [Chunk(calls=self._collected[at : at + CHUNK], is_last=False) for at in starts]
+        if chunks:
+            chunks[-1].is_last = is_last
+        self._leaving += chunks
         self._collected = []
         self._open_batch()
-        self._enrol([call for call in self._leaving if call.index is None])
-        self._publish([call for call in self._leaving if call.sent is not True])
-        self._leaving = []
+        unconfirmed = [chunk for chunk in self._leaving if not chunk.confirmed]
+        for chunk in unconfirmed:  # also those of an earlier `submit`: they may have been given up since
+            self._enrol(chunk)
+        for chunk in unconfirmed:
+            self._publish(chunk)
+            self._store.confirm_members(self.bid, [chunk.first or 0], self._adder)
+            chunk.confirmed = True
+        if self._eager_firsts:
+            self._store.confirm_members(self.bid, self._eager_firsts, self._adder)
+        self._leaving, self._eager_firsts = [], []
 
-    def _enrol(self, calls: Sequence[Call]) -> None:
-        for start in range(0, len(calls), CHUNK):
-            chunk = calls[start : start + CHUNK]
-            ids = [call.task_id for call in chunk]
-            first = self._store.enrol_members(self.bid, self._next, ids, self._adder)
-            self._next = first + len(chunk)
-            for index, call in enumerate(chunk, first):
-                call.index = index
+    def _enrol(self, chunk: Chunk) -> None:
+        def note_place(first: int) -> None:
+            chunk.first = first
 
-    def _publish(self, calls: Sequence[Call]) -> None:
+        place = self._next if chunk.first is None else chunk.first
+        ids = [call.task_id for call in chunk.calls]
+        first = self._store.enrol_members(
+            self.bid, place, ids, self._adder, last=chunk.is_last, note_place=note_place
+        )
+        self._next = max(self._next, first + len(ids))
+        for index, call in enumerate(chunk.calls, first):
+            call.index = index
+
+    def _publish(self, chunk: Chunk) -> None:
         """The narrow place where calls become messages."""
+        calls = [call for call in chunk.calls if not call.sent]
         if not calls:
             return
         try:
@@ -149,6 +192,6 @@ class Enrolment:
 
     def _refused(self) -> EnqueueError:
         def ids(sent: bool | None) -> list[str]:
-            return [call.task_id for call in self._leaving if call.sent is sent]
+            return [call.task_id for chunk in self._leaving for call in chunk.calls if call.sent is sent]
 
         return EnqueueError(self.bid, sent=ids(True), unsent=ids(False), unknown=ids(None))

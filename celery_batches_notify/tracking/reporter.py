@@ -67,6 +67,7 @@ class Reporter:
         try:
             recorded = self._insist(said, seconds if how == "insist" else 0)
         except SchemaTooNew as exc:
+            logger.warning("batch outcome waits for an upgrade: %s", exc, extra=said.fields)
             self._keep(said, exc)
         except (StoreUnavailable, SoftTimeLimitExceeded) as exc:
             if not self._absence.noted:

@@ -22,6 +22,7 @@ from celery_batches_notify.settings import Settings
 LINE_AT_MOST = 4 * 1024 * 1024
 LOCK_SECONDS = 2.0
 _LOCK, _APPENDED, _KEPT, _TAKEN = "lock", "appended", "kept", "taken."
+_MEND = "remove it, or set batches_spool_dir"
 _TAKEN_NAME = re.compile(r"taken\.[0-9a-f]{16}\.[0-9]{1,12}")
 # Of redis-py's options those that say which server it is, not how to talk to it.
 _WHICH = ("db", "host", "master_name", "path", "port", "service_name")
@@ -125,10 +126,14 @@ class Spool:
             raise NotADirectoryError(
                 errno.ENOTDIR, f"the spool {self.path} is a link or no directory: remove it"
             ) from None
+        except PermissionError:
+            raise PermissionError(
+                errno.EPERM, f"the spool {self.path} belongs to another user: {_MEND}"
+            ) from None
         try:
             status = os.fstat(directory)
             if status.st_uid != os.geteuid():
-                why = f"belongs to user {status.st_uid}: remove it, or set batches_spool_dir"
+                why = f"belongs to user {status.st_uid}: {_MEND}"
             elif stat.S_IMODE(status.st_mode) & 0o077:
                 why = "is open to others: chmod 700 it"
             if why:

@@ -12,6 +12,7 @@ from celery_batches_notify.store.connection import store_errors
 from celery_batches_notify.store.lists import LiveBatch
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.store.sweep_lock import SweepLock
+from celery_batches_notify.tracking.abandonment import abandon_batch
 from celery_batches_notify.tracking.every import Every
 from celery_batches_notify.tracking.lost_workers import LostWorkers
 from celery_batches_notify.tracking.resend import Resender, resend_left
@@ -63,13 +64,15 @@ class Sweeper:
                 logger.warning("batch not swept: %r", exc, extra={"bid": batch.bid})
 
     def look_after(self, batch: LiveBatch) -> None:
-        """Do for one live batch what is due: publish, send again, tell its parent, retire it."""
+        """Do for one live batch what is due: publish, send again, give up its producer, retire it."""
         if batch.parent_bid:
-            self._store.renew_batch(batch.parent_bid)
+            self._store.renew_batch(batch.parent_bid, batch.abandon_at)
         if batch.watch_due:
             self._publisher.publish_due(batch.bid, self._store.check_watches(batch.bid).claims)
         if batch.resend_due:
             resend_left(self._store, self._resender, batch.bid)
+        if batch.abandon_due and not batch.ended:
+            abandon_batch(self._store, self._publisher, batch.bid)
         if batch.ended:
             self._store.retire_batch(batch)
         elif batch.has_due and (claims := self._store.claim_deliveries(batch.bid)):

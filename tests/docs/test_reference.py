@@ -50,7 +50,8 @@ def describe(value: object) -> str:
         days, hours = value.days, value.seconds // 3600
         if value < timedelta(hours=1):
             return f"{value.seconds} s"
-        return f"{days} days" if days > 1 else f"{days * 24 + hours} hours"
+        hours += 0 if days > 1 else days * 24
+        return f"{days} days" if days > 1 else f"{hours} hour{'s' if hours > 1 else ''}"
     if isinstance(value, str):
         return f'`"{value}"`'
     if isinstance(value, (dict, frozenset)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from compared import KINDS, Compared, new_bid, outcome_of
@@ -47,19 +47,50 @@ class Both(Compared):
         return bid
 
     def enrol(
-        self, bid: str, first: int, ids: Sequence[str], adder: Adder, *, children: bool = False
+        self,
+        bid: str,
+        first: int,
+        ids: Sequence[str],
+        adder: Adder,
+        *,
+        children: bool = False,
+        last: bool = False,
     ) -> int | None:
-        place = self.world.batches[self.touch(bid)].enrol(first, ids, adder, are_batches=children)
+        batch = self.world.batches[self.touch(bid)]
+        place = batch.enrol(first, ids, adder, are_batches=children, last=last)
         by = Membership(bid=bid, index=adder[0], task_id=adder[1]) if isinstance(adder, tuple) else adder
         try:
-            assert self.store.enrol_members(bid, first, ids, by, children=children) == place
+            assert self.store.enrol_members(bid, first, ids, by, children=children, last=last) == place
         except BatchSealed:
             assert place is None
         return place
 
     def seal(self, bid: str) -> None:
         word, due = self.world.batches[self.touch(bid)].seal()
-        self._same(self.store.seal_batch(bid), word, due)
+        try:
+            self._same(self.store.seal_batch(bid), word, due)
+        except BatchSealed:
+            assert word == "abandoned"
+
+    def confirm(self, bid: str, firsts: Sequence[int], who: Literal["owner", "other"]) -> None:
+        theirs = self.world.batches[self.touch(bid)].confirm(firsts, who)
+        try:
+            self.store.confirm_members(bid, firsts, who)
+            assert theirs
+        except BatchSealed:
+            assert not theirs
+
+    def lose_producers(self, bid: str) -> None:
+        """Let the time come at which they are given up, if there is one."""
+        batch = self.world.batches[self.touch(bid)]
+        if batch.awaited:
+            batch.awaited = "now"
+            self.store.client.hset(self.store.keys.batch(bid), "abandon_at", 1)
+
+    def abandon(self, bid: str) -> None:
+        """A sweeper seals it, and dies."""
+        word, due = self.world.batches[self.touch(bid)].abandon()
+        self._same(self.store.abandon_batch(bid), word, due)
 
     def cancel(self, bid: str, *, terminate: bool) -> None:
         word, due = self.world.cancel(self.touch(bid))
@@ -197,6 +228,8 @@ class Both(Compared):
         for call in (
             lambda: store.enrol_members(bid, 0, [new_bid()], "owner"),
             lambda: store.seal_batch(bid),
+            lambda: store.confirm_members(bid, [0], "owner"),
+            lambda: store.abandon_batch(bid),
             lambda: store.cancel_batch(bid, terminate=False),
             lambda: store.claim_deliveries(bid),
             lambda: store.check_watches(bid),

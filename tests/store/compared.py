@@ -69,6 +69,7 @@ class Surroundings:
         counts = {f"callbacks:{event}": len(thresholds) for event, thresholds in KINDS[kind].items()}
         shares = {f"at:{c['event']}:{c['n']}": c["at"] for c in batch._declaration._callbacks if "at" in c}
         lives = {"expires": LIVES["running"], "linger": LIVES["success"], "dead_expires": LIVES["dead"]}
+        lives["abandon_after"] = 3_600_000
         return {**lives, **counts, **shares, "callbacks": json.dumps(batch._declaration._callbacks)}
 
 
@@ -131,6 +132,7 @@ class Compared:
             assert (at is not None) == (event in batch.fired), event
         assert [(f"{c.event}:{c.n}", c.state, c.attempts) for c in status.callbacks] == callbacks_of(batch)
         assert (status.parent_bid, status.unsendable) == (batch.parent, batch.unsendable)
+        assert (status.abandoned_at is not None, status.cut_short) == (batch.abandoned, batch.cut_short)
 
 
 def counts_of(reading: Any) -> tuple[str, int, int, int, int, int]:

@@ -20,6 +20,7 @@ class Example(RuleBasedStateMachine):
         super().__init__()
         self.both = Both(self.around)
         self.enrolled: list[tuple[str, int, list[str]]] = []
+        self.confirmed: list[tuple[str, list[int]]] = []
         self.reported: list[tuple[str, Report]] = []
         self.read: list[LateTelling] = []
         self.claimed: list[tuple[str, list[tuple[int, int]]]] = []

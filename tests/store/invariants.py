@@ -42,8 +42,9 @@ def i2_success_leaves_no_failure(before: Held | None, after: Held, tokens: str) 
 
 
 def i3_success_means_all_succeeded(before: Held | None, after: Held, tokens: str) -> bool:
-    """I-3: success has fired: the batch is sealed and every member succeeded."""
-    all_succeeded = "sealed_at" in after and set(after["states"]) <= {SUCCEEDED}
+    """I-3: success has fired: the batch is sealed, not cut short, and every member succeeded."""
+    sealed = "sealed_at" in after and "cut_short" not in after
+    all_succeeded = sealed and set(after["states"]) <= {SUCCEEDED}
     return ("success_at" in after) == all_succeeded
 
 
@@ -83,7 +84,7 @@ def i8_complete_comes_before_success(before: Held | None, after: Held, tokens: s
 def i9_each_event_fires_once(before: Held | None, after: Held, tokens: str) -> bool:
     """I-9: what has fired keeps its time for ever."""
     times = {n: v for n, v in (before or {}).items() if n.endswith("_at")}
-    moving = ("reported_at", "resend_at", "watch_at")
+    moving = ("reported_at", "resend_at", "watch_at", "abandon_at")
     return all(after.get(name) == value for name, value in times.items() if name not in moving)
 
 
@@ -115,9 +116,10 @@ def i16_all_keys_expire_together(before: Held | None, after: Held, tokens: str) 
 
 
 def i17_an_empty_batch_succeeds_at_its_seal(before: Held | None, after: Held, tokens: str) -> bool:
-    """I-17: sealed without members, it is complete, finished and successful."""
+    """I-17: sealed without members, it is complete, finished and successful, unless it was cut short."""
     empty = "sealed_at" in after and after["states"] == ""
-    return not empty or all(f"{event}_at" in after for event in ("complete", "finish", "success"))
+    events = ("complete", "finish", *(() if "cut_short" in after else ("success",)))
+    return not empty or all(f"{event}_at" in after for event in events)
 
 
 def i18_death_is_told_apart(before: Held | None, after: Held, tokens: str) -> bool:

@@ -70,14 +70,22 @@ class Machine(Example):
             self.both.open(new_bid(), kind, keep_open=keep_open)
 
     @precondition(lambda self: self.has_batches)
-    @rule(which=SMALL, count=st.integers(1, 3), behind=st.booleans(), uuids=st.booleans(), adder=ADDERS)
-    def enrol(self, which: int, count: int, behind: bool, uuids: bool, adder: str) -> None:
+    @rule(
+        which=SMALL,
+        count=st.integers(1, 3),
+        behind=st.booleans(),
+        uuids=st.booleans(),
+        adder=ADDERS,
+        last=st.booleans(),
+    )
+    def enrol(self, which: int, count: int, behind: bool, uuids: bool, adder: str, last: bool) -> None:
         """Whoever is behind does not know of those that others added meanwhile."""
         unsealed = [b for b in self.both.world.batches.values() if not b.sealed]
         batch = unsealed[which % len(unsealed)] if unsealed else self.some(which)
         if len(batch.members) + count <= MEMBERS_AT_MOST:
             ids = self.new_ids(count, uuids=uuids)
-            first = self.both.enrol(batch.bid, 0 if behind else len(batch.members), ids, adder)
+            place = 0 if behind else len(batch.members)
+            first = self.both.enrol(batch.bid, place, ids, adder, last=last)
             if first is not None:
                 self.enrolled.append((batch.bid, first, ids))
 
@@ -96,6 +104,36 @@ class Machine(Example):
         if len(batch.members) < MEMBERS_AT_MOST:
             (new,) = self.new_ids(1)
             self.both.enrol(batch.bid, len(batch.members), [new], (index, new if forged else member.task_id))
+
+    @precondition(lambda self: any(b.unconfirmed for b in self.both.world.batches.values()))
+    @rule(which=SMALL, all_of_them=st.booleans(), who=st.sampled_from(["owner", "owner", "other"]))
+    def confirm(self, which: int, all_of_them: bool, who: str) -> None:
+        """What was enrolled has left; perhaps it is said of more than once."""
+        batches = [b for b in self.both.world.batches.values() if b.unconfirmed]
+        batch = batches[which % len(batches)]
+        firsts = sorted(batch.unconfirmed) if all_of_them else [min(batch.unconfirmed)]
+        self.both.confirm(batch.bid, firsts, who)
+        self.confirmed.append((batch.bid, firsts))
+
+    @precondition(lambda self: self.confirmed)
+    @rule(which=SMALL)
+    def confirm_again(self, which: int) -> None:
+        bid, firsts = self.confirmed[which % len(self.confirmed)]
+        if bid in self.both.world.batches:
+            self.both.confirm(bid, firsts, "owner")
+
+    @precondition(lambda self: any(b.awaited for b in self.both.world.batches.values()))
+    @rule(
+        which=SMALL, how=st.sampled_from(["nobody looks", "a sweeper dies", "it is swept", "all are swept"])
+    )
+    def lose_producers(self, which: int, how: str) -> None:
+        batches = [b for b in self.both.world.batches.values() if b.awaited]
+        for batch in batches if how == "all are swept" else [batches[which % len(batches)]]:
+            self.both.lose_producers(batch.bid)
+            if how == "a sweeper dies":
+                self.both.abandon(batch.bid)
+        if how.endswith("swept"):
+            self.both.sweep()
 
     @precondition(lambda self: self.has_batches)
     @rule(which=SMALL)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from model_of_deliveries import Delivery
-from model_of_members import Member, Report
+from model_of_members import NEVER_PUBLISHED, Member, Report
 
 from celery_batches_notify.model import State
 
@@ -48,6 +48,11 @@ class ModelBatch:
     life: str = "running"
     low: bool = False
     retired: bool = False
+    unconfirmed: dict[int, int] = field(default_factory=dict)
+    whole: bool = False
+    abandoned: bool = False
+    cut_short: bool = False
+    awaited: Literal["", "later", "now"] = ""
 
     # -- what is true of it ---------------------------------------------------------------------
 
@@ -64,7 +69,7 @@ class ModelBatch:
 
     @property
     def successful(self) -> bool:
-        return self.sealed and all(m.state is State.SUCCEEDED for m in self.members)
+        return self.sealed and not self.cut_short and all(m.state is State.SUCCEEDED for m in self.members)
 
     @property
     def open_deliveries(self) -> int:
@@ -95,7 +100,7 @@ class ModelBatch:
             return "success"
         if self.cancelled:
             return "cancelled"
-        if self.ended and self.count(State.DEAD):
+        if self.ended:
             return "dead"
         if "complete" in self.fired:
             return "complete"
@@ -103,16 +108,25 @@ class ModelBatch:
 
     # -- what happens to it ---------------------------------------------------------------------
 
-    def enrol(self, first: int, ids: Sequence[str], adder: Adder, *, are_batches: bool) -> int | None:
+    def enrol(
+        self, first: int, ids: Sequence[str], adder: Adder, *, are_batches: bool, last: bool = False
+    ) -> int | None:
         """Return where they stand, or None where the batch takes no more."""
         here = [m.task_id for m in self.members]
+        if self.abandoned and adder == "owner":
+            return None
         if here[first : first + len(ids)] == list(ids):
+            self.await_producers()
             return first
         if are_batches and ids[0] in here:
             return here.index(ids[0])
         if not self._lets_add(adder):
             return None
         self.members += [Member(task_id=i, is_batch=are_batches) for i in ids]
+        self.unconfirmed[len(here)] = len(ids)
+        if adder == "owner":
+            self.whole = last
+        self.await_producers()
         self.move()
         return len(here)
 
@@ -124,10 +138,61 @@ class ModelBatch:
         return (not self.sealed and self.keep_open) or (known and not self.members[index].ended)
 
     def seal(self) -> tuple[str, list[str]]:
+        if self.abandoned:
+            return "abandoned", []
         if self.sealed:
             return "already", []
         self.sealed = True
+        self.await_producers()
         return "sealed", self.move()
+
+    # -- its producers --------------------------------------------------------------------------
+
+    def await_producers(self) -> None:
+        """They are there: until when they are waited for, if at all, begins anew."""
+        waits = bool(self.unconfirmed) if self.sealed else not self.keep_open
+        self.awaited = "later" if waits else ""
+
+    def confirm(self, firsts: Sequence[int], who: str) -> bool:
+        """Return whether the batch is still theirs."""
+        for first in firsts:
+            self.unconfirmed.pop(first, None)
+        theirs = not (self.abandoned and who == "owner")
+        if (theirs and who != "sweeper") or not self.unconfirmed:
+            self.await_producers()
+        self.move()
+        return theirs
+
+    def abandon(self) -> tuple[str, list[str]]:
+        """Give up producers whose time has come."""
+        if self.awaited != "now":
+            return "awaited", []
+        if not self.sealed:
+            self.sealed = self.abandoned = True
+            self.cut_short = not self.whole
+            self.died |= self.cut_short and not self.cancelled
+        if not self.unconfirmed:
+            self.awaited = ""
+        return "abandoned", self.move()
+
+    def never_published(self) -> list[tuple[int, list[Report]]]:
+        """What a sweeper says of each unconfirmed chunk."""
+        said = []
+        for first, count in self.unconfirmed.items():
+            places = range(first, first + count)
+            waiting = [i for i in places if self.members[i].state is State.WAITING]
+            reports = [
+                Report(
+                    index=i,
+                    task_id=self.members[i].task_id,
+                    state=State.DEAD,
+                    reason=NEVER_PUBLISHED,
+                    sendable=False,
+                )
+                for i in waiting
+            ]
+            said.append((first, reports))
+        return said
 
     def cancel(self) -> tuple[str, list[str]]:
         if self.cancelled:
@@ -160,13 +225,16 @@ class ModelBatch:
             return
         self.failures = {now for kept in self.failures for now in self._with_failure(kept, report)}
         if report.state is State.DEAD:
-            discarded = report.reason == "cancelled" or (self.cancelled and report.reason == "revoked")
+            discarded = report.reason == "cancelled" or (
+                self.cancelled and report.reason in ("revoked", NEVER_PUBLISHED)
+            )
             self.died |= not discarded
             room = member.kept is not None or sum(m.kept is not None for m in self.members) < RETRIES_KEPT
             if report.sendable and room:
                 member.kept = 0
-            elif not member.is_batch:
+            elif not member.is_batch or report.reason == NEVER_PUBLISHED:
                 why = TOO_MANY if report.sendable else NOT_JSON
+                why = NEVER_PUBLISHED if report.reason == NEVER_PUBLISHED else why
                 self.unsendable[why] = self.unsendable.get(why, 0) + 1
 
     def _with_failure(self, kept: frozenset[int], report: Report) -> list[frozenset[int]]:

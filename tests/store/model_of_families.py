@@ -22,6 +22,7 @@ class World:
 
     def open(self, batch: ModelBatch) -> None:
         self.batches[batch.bid] = batch
+        batch.await_producers()
         self.live.add(batch.bid)
         self.listed.add(batch.bid)
 
@@ -103,16 +104,38 @@ class World:
     def sweep(self, order: Sequence[str]) -> None:
         """Look after the live batches in this order, as they are when the list is read."""
         self.live &= self.batches.keys()
-        seen = [(b, b.over, b.has_due, b.sending == "now") for bid in order if (b := self.batches.get(bid))]
-        for batch, over, has_due, unsent in seen:
+        seen = [
+            (b, b.over, b.has_due, b.sending == "now", b.awaited)
+            for bid in order
+            if (b := self.batches.get(bid))
+        ]
+        for batch, over, has_due, unsent, awaited in seen:
             if batch.parent in self.batches:
-                self.batches[batch.parent].move()
+                self._renew(self.batches[batch.parent], awaited)
             if unsent:
                 if left := batch.unsent_retries():
                     self.sent += [batch.members[index].task_id for index, _ in left]
                     batch.confirm_retries(left, done=False)
                 batch.confirm_retries([], done=True)
+            if awaited == "now" and not over:
+                self._abandon(batch)
             if over:
                 self.retire(batch.bid)
             elif has_due and (claims := batch.claim_deliveries()):
                 self.publish(batch.bid, claims)
+
+    def _renew(self, parent: ModelBatch, awaited: str) -> None:
+        """Whoever fills a child is not missed by its parent meanwhile."""
+        if parent.awaited and awaited == "later":
+            parent.awaited = "later"
+        parent.move()
+
+    def _abandon(self, batch: ModelBatch) -> None:
+        word, due = batch.abandon()
+        self.publish(batch.bid, [(entry, 0) for entry in due])
+        for first, reports in batch.never_published() if word == "abandoned" else ():
+            for report in reports:
+                if not (batch.members[report.index].is_batch and report.task_id in self.batches):
+                    _, due = self.report(batch.bid, report)
+                    self.publish(batch.bid, [(entry, 0) for entry in due])
+            batch.confirm([first], "sweeper")

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from celery_batches_notify.model import State
 
+NEVER_PUBLISHED = "never published"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
@@ -40,6 +42,8 @@ class Member:
 
     def learns_from(self, report: Report) -> bool:
         """Success wins and stays; a failure counts once per attempt, but failing may turn into dead."""
+        if report.reason == NEVER_PUBLISHED and self.state is not State.WAITING:
+            return False
         if self.state is State.SUCCEEDED or report.state is State.SUCCEEDED:
             return self.state is not State.SUCCEEDED
         ends_now = self.state is State.FAILING and report.state is State.DEAD

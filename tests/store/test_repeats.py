@@ -43,6 +43,12 @@ def retire(store: Store) -> object:
     return store.retire_batch(batch)
 
 
+def late_and_open(store: Store) -> None:
+    """Its producer has died, it seems: nobody sealed it, and nothing comes any more."""
+    store.client.hdel(store.keys.batch(BID), "sealed_at", "death_at")
+    store.client.hset(store.keys.batch(BID), "abandon_at", 1)
+
+
 def end(store: Store) -> None:
     for index in (1, 2, 3):
         store.record_outcome(member(index), SUCCEEDED)
@@ -61,6 +67,8 @@ def lock_of(store: Store) -> SweepLock:
 CALLS: dict[str, tuple[Call, Call]] = {
     "open_batch": (lambda _: None, lambda s: open_batch(s, bid="another-of-these")),
     "enrol_members": (lambda _: None, lambda s: s.enrol_members(BID, 4, IDS[4:], member(3))),
+    "confirm_members": (lambda _: None, lambda s: s.confirm_members(BID, [0], "owner")),
+    "abandon_batch": (late_and_open, lambda s: s.abandon_batch(BID)),
     "seal_batch": (lambda s: s.client.hdel(s.keys.batch(BID), "sealed_at"), lambda s: s.seal_batch(BID)),
     "beat_worker": (lambda _: None, lambda s: s.beat_worker("a worker")),
     "resend_lost": (lambda _: None, lambda s: s.resend_lost(member(3), kept())),
@@ -123,7 +131,7 @@ def settled(store: Store) -> dict[bytes, object]:
 def test_no_script_is_forgotten_here() -> None:
     texts = files("celery_batches_notify.store.scripts").iterdir()
     names = {text.name.removesuffix(".lua") for text in texts if text.name.endswith(".lua")}
-    assert names - {"prelude", "chords", "late", "failures"} == set(CALLS)
+    assert names - {"prelude", "chords", "late", "failures", "producers"} == set(CALLS)
 
 
 @pytest.mark.parametrize("name", CALLS)

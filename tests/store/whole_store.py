@@ -136,6 +136,9 @@ def expected(batch: ModelBatch, *, live: bool, listed: bool) -> Held:
         "told": f"{int(told)}{':died' if died else ''}" if batch.tellings else "",
         "tellings": str(batch.tellings or ""),
         "retired": "1" if batch.retired else "",
+        "unconfirmed": " ".join(sorted(f"{first}={count}" for first, count in batch.unconfirmed.items())),
+        "awaited_producers": batch.awaited,
+        "cut_short": "1" if batch.cut_short else "",
         "live": str(int(live)),
         "listed": str(int(listed)),
     }

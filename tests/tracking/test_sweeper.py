@@ -135,12 +135,15 @@ def test_one_sweeper_works_at_a_time_and_another_takes_over(
             holders.add(redis.get("batches:sweeper"))
             time.sleep(0.02)
         assert len(holders - {None}) == 1
-        holder = redis.get("batches:sweeper")
-        sweepers[0].stop()
-        sweepers[1].stop()
+        for sweeper in sweepers:
+            sweeper.stop()
         wait_until(lambda: redis.get("batches:sweeper") is None)
-        sweepers[1].start()
-        wait_until(lambda: redis.get("batches:sweeper") not in (None, holder))
+        for sweeper in sweepers:
+            sweeper.start()
+            wait_until(lambda: redis.get("batches:sweeper") is not None)
+            holders.add(redis.get("batches:sweeper"))
+            sweeper.stop()
+        assert len(holders - {None}) == 2
     finally:
         for sweeper in sweepers:
             sweeper.stop()

@@ -27,9 +27,11 @@ class Scripts:
     def __init__(self, client: Redis) -> None:
         self._client = client
         self._prelude = _read("prelude")
-        self.open_batch = self._load("open_batch")
-        self.enrol_members = self._load("late", "enrol_members")
-        self.seal_batch = self._load("seal_batch")
+        self.open_batch = self._load("producers", "open_batch")
+        self.enrol_members = self._load("late", "producers", "enrol_members")
+        self.confirm_members = self._load("producers", "confirm_members")
+        self.seal_batch = self._load("producers", "seal_batch")
+        self.abandon_batch = self._load("abandon_batch")
         self.record_outcome = self._load("failures", "late", "chords", "record_outcome")
         self.claim_deliveries = self._load("claim_deliveries")
         self.settle_delivery = self._load("settle_delivery")

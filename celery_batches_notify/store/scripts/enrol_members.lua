@@ -1,14 +1,19 @@
 -- Add members at the end of a batch, before their messages can be seen.
 -- KEYS: the batch. ARGV: channel; first (the index of the first of them); ids (16 bytes each); adder (`owner`,
 -- `other`, or the index of the running member that adds them); its id; late_of (as `record_outcome` has it, with
--- that one's index as the adder); whether they are batches themselves (1 or 0); then offset, id … for ids that are
--- not UUIDs. Answer: enrolled | already (, at index) | moved, total (try again there) | sealed | gone | newer.
+-- that one's index as the adder); whether they are batches themselves (1 or 0); whether these are the last (1 or 0);
+-- then offset, id … for ids that are not UUIDs. Answer: enrolled | already (, at index) | moved, total (try again
+-- there) | sealed | abandoned (the owner was taken for dead) | gone | newer.
 -- Safe to repeat because ids that already stand at `first` are left as they are.
 local first, ids, adder, adder_id, late_of = tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local why = refusal()
 if why then return {why} end
-if redis.call('GETRANGE', MEMBERS, first * ID_BYTES, first * ID_BYTES + #ids - 1) == ids then return {'already'} end
-local are_batches = ARGV[7] == '1'
+if is_given_up(adder) then return {'abandoned'} end
+if redis.call('GETRANGE', MEMBERS, first * ID_BYTES, first * ID_BYTES + #ids - 1) == ids then
+  await_producers()
+  return {'already'}
+end
+local are_batches, are_last = ARGV[7] == '1', ARGV[8]
 local known = are_batches and late_index(ids)
 if known then return {'already', known} end
 local b = redis.call('HMGET', BATCH, 'total', 'sealed_at', 'keep_open')
@@ -32,7 +37,7 @@ local count = #ids / ID_BYTES
 redis.call('SETRANGE', MEMBERS, first * ID_BYTES, ids)
 redis.call('BITFIELD', STATES, 'SET', 'u2', '#' .. (first + count - 1), WAITING)
 redis.call('HSET', BATCH, 'total', first + count, 'reported_at', now)
-for i = 8, #ARGV, 2 do redis.call('HSET', are_batches and CHILDREN or NAMES, first + ARGV[i], ARGV[i + 1]) end
+for i = 9, #ARGV, 2 do redis.call('HSET', are_batches and CHILDREN or NAMES, first + ARGV[i], ARGV[i + 1]) end
 if are_batches then
   redis.call('HSET', LATE, ids, first)
   share_life(CHILDREN)
@@ -41,4 +46,8 @@ end
 share_life(MEMBERS)
 share_life(STATES)
 share_life(NAMES)
+if adder == 'owner' then redis.call('HSET', BATCH, 'whole', are_last) end
+redis.call('HSET', UNCONFIRMED, first, count)
+share_life(UNCONFIRMED)
+await_producers()
 return conclude('enrolled')

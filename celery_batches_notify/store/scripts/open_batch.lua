@@ -4,5 +4,6 @@
 if redis.call('EXISTS', BATCH) == 1 then return {'exists'} end
 redis.call('HSET', BATCH, 'schema', SCHEMA, 'created_at', now, 'reported_at', now,
   'watch_at', tonumber(ARGV[2]) > 0 and now + ARGV[2] or 0, 'total', 0, 'succeeded', 0, 'failing', 0, 'dead', 0, unpack(ARGV, 3))
+await_producers()
 renew(false, false)
 return {'opened'}

@@ -1,6 +1,7 @@
 -- Put before every script: the names of a batch's keys, and the one place that decides which events are true.
 -- KEYS: the batch's keys as `keys.py` lists them. ARGV[1]: the channel of the batch. Times are milliseconds.
-local BATCH, STATES, MEMBERS, ATTEMPTS, LATE, NAMES, FAILURES, RESEND, CHILDREN, OUTBOX, DELIVERIES = unpack(KEYS)
+local BATCH, STATES, MEMBERS, ATTEMPTS, LATE, NAMES, FAILURES, RESEND, CHILDREN, OUTBOX, DELIVERIES,
+  UNCONFIRMED = unpack(KEYS)
 local CHANNEL = ARGV[1]
 local WAITING, FAILING, DEAD, SUCCEEDED = 0, 1, 2, 3
 local SCHEMA, ID_BYTES, LEASE_MS, CALLBACKS_AT_MOST = 1, 16, 10000, 32
@@ -100,11 +101,12 @@ end
 -- changes nothing, for tokens come last and through pcall.
 local function conclude(answer)
   local b = redis.call('HMGET', BATCH, 'total', 'succeeded', 'failing', 'dead', 'sealed_at', 'died', 'parent_bid',
-    'callbacks:progress')
+    'callbacks:progress', 'cut_short')
   local total, succeeded, dead = tonumber(b[1]), tonumber(b[2]), tonumber(b[4])
   local sealed, died = b[5] and true or false, b[6] and true or false
   local complete = sealed and succeeded + tonumber(b[3]) + dead == total
-  local ended, success = sealed and succeeded + dead == total, sealed and succeeded == total
+  local ended = sealed and succeeded + dead == total
+  local success = ended and dead == 0 and not b[9] -- [9] cut short: calls were never made
   if sealed and (b[8] or '0') ~= '0' then
     fire_each('progress', function(share) return succeeded + dead >= share * total end)
   end

@@ -21,7 +21,7 @@ index, admitted = admit(index, id, late_of, successors)
 if not index then return {admitted} end
 local before = state_of(index)
 local function repeated() return admitted and conclude('repeated') or {'repeated'} end
-if before == SUCCEEDED then return repeated() end
+if before == SUCCEEDED or reason == 'never published' and before ~= WAITING then return repeated() end
 local last = state ~= SUCCEEDED and last_stamp(index) or 0
 local fresh = stamp > last
 -- Of an attempt that was counted as failing, a lost worker says nothing new: the retry that it announced may have left.
@@ -51,8 +51,8 @@ else
   if state == DEAD then
     keep_for_retry(index, resend, unsendable, resend_kept)
     -- Discarded with its batch is no death.
-    local discarded = reason == 'cancelled' or b[2] and (reason == 'revoked' or reason == 'terminated')
-    if not discarded then redis.call('HSETNX', BATCH, 'died', 1) end
+    local discards = {revoked = true, terminated = true, ['never published'] = true}
+    if not (reason == 'cancelled' or b[2] and discards[reason]) then redis.call('HSETNX', BATCH, 'died', 1) end
   end
 end
 return conclude('counted')

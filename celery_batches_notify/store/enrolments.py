@@ -1,0 +1,98 @@
+"""Members on their way into a batch: enrolled before their messages leave, confirmed when these have left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
+
+from celery_batches_notify.errors import BatchSealed
+from celery_batches_notify.model import Membership
+from celery_batches_notify.store import reading
+from celery_batches_notify.store.connection import store_errors
+from celery_batches_notify.store.runner import Runner
+from celery_batches_notify.store.scripts import Argument
+
+Adder = Membership | Literal["owner", "other"]
+
+
+class EnrolmentStore(Runner):
+    """What producers do, one method per script, and what they left undone."""
+
+    def enrol_members(
+        self,
+        bid: str,
+        first: int,
+        task_ids: Sequence[str],
+        adder: Adder,
+        *,
+        children: bool = False,
+        last: bool = False,
+        note_place: Callable[[int], None] = lambda _: None,
+    ) -> int:
+        """Add members at index `first`, or behind those that others added meanwhile; return the index.
+
+        Args:
+            bid: The batch.
+            first: Where to try first.
+            task_ids: Their ids; of children the bids.
+            adder: Who adds them: the batch's owner, somebody else, or a running member.
+            children: Whether they are batches.
+            last: Whether the owner will add none after these.
+            note_place: Told of each place before it is tried. Where the reply is lost they may stand there:
+                only there they can be added again without being added twice.
+
+        Raises:
+            BatchSealed: The batch takes no more members.
+            NoSuchBatch: It is gone.
+        """
+        ids = b"".join(map(reading.pack_id, task_ids))
+        if isinstance(adder, Membership):
+            added_by: tuple[Argument, ...] = reading.pack_member(adder)
+        else:
+            added_by = (adder, b"", b"")
+        named = [(i, task_id) for i, task_id in enumerate(task_ids) if not reading.is_uuid(task_id)]
+        more = (int(children), int(last), *(part for pair in named for part in pair))
+        while True:
+            note_place(first)
+            answer = self._run(self.scripts.enrol_members, bid, first, ids, *added_by, *more)
+            if answer[0] == "moved":
+                first = answer[1]
+            elif answer[0] == "sealed":
+                raise BatchSealed(
+                    f"batch {bid} is sealed: members can only be added by one of its own running members, "
+                    "or from outside before the seal (create it with keep_open=True to add in several goes)"
+                )
+            elif answer[0] == "abandoned":
+                raise abandoned(bid)
+            else:
+                return int(answer[1]) if answer[0] == "already" and len(answer) > 1 else first
+
+    def confirm_members(self, bid: str, firsts: Sequence[int], adder: Adder) -> None:
+        """Note that the messages of these chunks have left. Safe to repeat.
+
+        Raises:
+            BatchSealed: The owner had been taken for dead meanwhile.
+            NoSuchBatch: The batch is gone.
+        """
+        who = "other" if isinstance(adder, Membership) else adder
+        if self._run(self.scripts.confirm_members, bid, who, *firsts)[0] == "abandoned":
+            raise abandoned(bid)
+
+    def write_off_chunk(self, bid: str, first: int) -> None:
+        """Note that a chunk need not be looked at any more: none of its members still waits."""
+        self._run(self.scripts.confirm_members, bid, "sweeper", first)
+
+    def walk_unconfirmed(self, bid: str) -> Iterator[tuple[int, int]]:
+        """Read the first index and the length of each chunk that was enrolled and not confirmed."""
+        with store_errors(self.settings):
+            for first, count in self.client.hscan_iter(self.keys.part(bid, "unconfirmed")):
+                yield int(first), int(count)
+
+
+def abandoned(bid: str) -> BatchSealed:
+    """The error for a producer that comes back after it was taken for dead."""
+    return BatchSealed(
+        f"batch {bid} was sealed by a worker: nothing came from its producer for batches_abandon_after, so "
+        "it was taken for dead, and calls that were not sent by then count as dead: make these in another "
+        "batch. Where a producer may pause for longer, raise that setting or use keep_open=True"
+    )

@@ -1,0 +1,15 @@
+-- Put between the prelude and the scripts that know whether the producers of a batch are still there.
+
+-- Note when they are given up: `abandon_after` from now, while the batch waits for its seal or a chunk for its
+-- confirmation. One that is kept open is not given up: it waits for whoever seals it.
+local function await_producers()
+  local b = redis.call('HMGET', BATCH, 'abandon_after', 'sealed_at', 'keep_open')
+  local waits = b[3] ~= '1'
+  if b[2] then waits = redis.call('HLEN', UNCONFIRMED) > 0 end
+  redis.call('HSET', BATCH, 'abandon_at', b[1] and waits and now + b[1] or 0)
+end
+
+-- Whether this is the owner of a batch that was sealed over its head: it was taken for dead, and is not.
+local function is_given_up(adder)
+  return adder == 'owner' and redis.call('HEXISTS', BATCH, 'abandoned_at') == 1
+end
