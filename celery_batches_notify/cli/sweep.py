@@ -27,6 +27,7 @@ def sweep_once(app: Celery, echo: Callable[[str], None]) -> int:
     done = sweeper.done
     echo(
         f"looked at {done['looked at']} live batches: {done['published']} callbacks published, "
-        f"{done['sent again']} members sent again, {done['retired']} batches retired, {done['failed']} failed"
+        f"{done['sent again']} members sent again, {done['abandoned']} without a producer, "
+        f"{done['retired']} batches retired, {done['failed']} failed"
     )
     return 1 if done["failed"] else 0

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
 
-from celery_batches_notify.errors import NoSuchBatch, StoreUnavailable
-from celery_batches_notify.model import SCHEMA_VERSION, BatchStatus
+from celery_batches_notify.errors import CorruptBatch, NoSuchBatch, SchemaTooNew
+from celery_batches_notify.model import BatchStatus
+from celery_batches_notify.store.corrupt import readable
 from celery_batches_notify.store.reading import Snapshot, parse_status
 from celery_batches_notify.tracking.engine import Engine
 from celery_batches_notify.tracking.holders import WorkersReading, add_leases, ask_workers
 from celery_batches_notify.tracking.queues import BrokerReading, read_broker
 from celery_batches_notify.tracking.whereabouts import INSPECT_SECONDS, ids_of, walk_open
 
-ABANDONED_AFTER = timedelta(hours=1)
 QUIET = timedelta(minutes=1)
 PUBLISHED_FOR_LONG = timedelta(hours=1)
 ASKED_ABOUT = 1000
@@ -39,20 +39,18 @@ def find_complaints(engine: Engine) -> Iterator[Complaint]:
         bid = live.bid
         try:
             snapshot = engine.store.read_snapshot(bid)
-            if int(snapshot.batch[b"schema"]) > SCHEMA_VERSION:
-                yield _newer(bid)
-                continue
-            status = parse_status(snapshot, engine.settings.stall_after)
-            yield from _look_at(engine, snapshot, status, broker, workers)
+            with readable(bid):
+                status = parse_status(snapshot, engine.settings.stall_after)
+                found = list(_look_at(engine, snapshot, status, broker, workers))
+            yield from found
         except NoSuchBatch:
             continue
-        except StoreUnavailable:
-            raise
-        except Exception as exc:  # noqa: BLE001 - one that cannot be read must not hide the rest
-            words = f"it cannot be read ({type(exc).__name__}): something else wrote there"
-            yield Complaint(
-                bid=bid, words=words, mend=f"delete it: Batch.get cannot, so unlink its keys {bid}"
-            )
+        except SchemaTooNew:
+            words = "stored by a newer celery-batches-notify: this process leaves it alone"
+            yield Complaint(bid=bid, words=words, mend="upgrade the workers and this machine")
+        except CorruptBatch as exc:
+            keys = f"{engine.store.keys.batch(bid)}*"
+            yield Complaint(bid=bid, words=str(exc), mend=f"remove what it left: the keys {keys}")
 
 
 def _look_at(
@@ -68,11 +66,12 @@ def _look_at(
         return
     quiet = now - datetime.fromtimestamp(int(snapshot.batch[b"reported_at"]) / 1000, now.tzinfo)
     waits = status.total - status.succeeded - status.failures
-    if status.sealed_at is None and snapshot.batch.get(b"keep_open") != b"1" and quiet > ABANDONED_AFTER:
+    open_ = status.sealed_at is None and snapshot.batch.get(b"keep_open") != b"1"
+    if open_ and quiet > engine.settings.abandon_after:
         yield Complaint(
             bid=bid,
             words=f"open, and nothing was added for {_words(quiet)}: its producer has probably died",
-            mend="seal it if all members are there: Batch.get(bid).seal()",
+            mend="start a worker: its sweeper seals it; or run: batch sweep",
         )
     elif status.state == "stalled":
         yield Complaint(
@@ -114,11 +113,6 @@ def _is_known(engine: Engine, status: BatchStatus, broker: BrokerReading, worker
         return True
     members = islice(walk_open(engine, status.bid, status.total), ASKED_ABOUT)
     return any(task_id in workers.holders for member in members for task_id in ids_of(member))
-
-
-def _newer(bid: str) -> Complaint:
-    words = "stored by a newer celery-batches-notify: this process leaves it alone"
-    return Complaint(bid=bid, words=words, mend="upgrade the workers and this machine")
 
 
 def _words(span: timedelta) -> str:

@@ -292,7 +292,7 @@ def test_every_batch_that_does_not_move_is_named_with_what_to_do(
         stalled: "stalled: 2 of 2 members wait, nothing moved for 2 d",
         nothing: "2 of 2 members wait, and neither broker nor workers have any",
         newer: "stored by a newer celery-batches-notify",
-        broken: "it cannot be read (ValueError)",
+        broken: "what the store holds of batch",
         corrupt: "corrupt: the store has lost some of its keys",
         due: "the callback complete:0 (proj.callback) is due since 10 min and nobody publishes it",
         given_up: "the callback complete:0 (proj.callback) was given up",

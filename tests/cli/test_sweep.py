@@ -36,7 +36,8 @@ def test_what_was_left_behind_is_published_and_told_in_numbers(
     done = celery(installed, "-A", "proj", "batch", "sweep", BATCHES_TEST_URL=server_url)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == (
-        "looked at 1 live batches: 1 callbacks published, 0 members sent again, 0 batches retired, 0 failed\n"
+        "looked at 1 live batches: 1 callbacks published, 0 members sent again, 0 without a producer, "
+        "0 batches retired, 0 failed\n"
     )
     (message,) = redis.lrange("celery", 0, -1)
     assert json.loads(message)["headers"]["id"] == f"cb_{batch.bid}_success_0"

@@ -224,7 +224,7 @@ def test_a_batch_that_cannot_be_read_does_not_stop_the_repair_of_others(app: Cel
     (task_id,) = (member.id for member in next(iter(well._engine.store.walk_members(well.bid, 1))))
     app.backend.mark_as_done(task_id, None)
     done = dict(reconcile_all(app._batches_engine.engine))
-    assert done[broken.bid].notes == (f"{broken.bid} was not repaired (ValueError)",)
+    assert done[broken.bid].notes == (f"{broken.bid} was not repaired (CorruptBatch)",)
     assert done[newer.bid].notes == (f"{newer.bid} was not repaired (SchemaTooNew)",)
     assert done[well.bid].succeeded == 1
 
