@@ -36,6 +36,7 @@ from celery_batches_notify.tracking.operations import (
     redeliver_event,
     retry_batch,
 )
+from celery_batches_notify.tracking.reconcile import Repairs, reconcile_batch
 from celery_batches_notify.tracking.sender import collecting, open_block
 from celery_batches_notify.tracking.stored_results import ResultReader
 
@@ -329,6 +330,21 @@ class Batch:
             NoSuchBatch: The batch is gone.
         """
         return retry_batch(self._engine, self.bid)
+
+    def reconcile(self, *, vanished: str = "leave") -> Repairs:
+        """Repair the batch and its children from the result backend and the workers; return what was done.
+
+        Safe to repeat, and to run from many places at once. No member is counted that may still run.
+
+        Args:
+            vanished: What becomes of members that no queue, worker or result backend knows any more: `leave`
+                them waiting, or count them as `dead`, which is only done where all could be asked.
+
+        Raises:
+            ConfigurationError: `vanished` is neither.
+            NoSuchBatch: The batch is gone.
+        """
+        return reconcile_batch(self._engine, self.bid, vanished=vanished)
 
     def delete(self) -> bool:
         """Remove the records of the batch and its children; return whether there was one. Safe to repeat.

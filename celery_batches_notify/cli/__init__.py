@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import click
 from celery.bin.base import CeleryCommand, handle_preload_options
+
+_CONTEXT = {"max_content_width": 100}
+_BID_CONTEXT = {**_CONTEXT, "ignore_unknown_options": True}  # a bid may begin with a dash
 
 
 @click.group()
@@ -14,7 +19,7 @@ def batch() -> None:
 @batch.command(
     "test-notify",
     cls=CeleryCommand,
-    context_settings={"ignore_unknown_options": True, "max_content_width": 100},
+    context_settings={**_CONTEXT, "ignore_unknown_options": True},
 )
 @click.argument("channel")
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
@@ -27,10 +32,66 @@ def test_notify(ctx: click.Context, channel: str, options: tuple[str, ...]) -> N
     `--via_options '{"address": "localhost"}'` for what is not a text.
     """
     from celery_batches_notify.cli.sample import send_sample  # noqa: PLC0415 - every celery command loads this
+
+    def send(echo: Callable[[str], None]) -> int:
+        echo(send_sample(ctx.obj.app, channel, options))
+        return 0
+
+    _run(ctx, send)
+
+
+@batch.command("sweep", cls=CeleryCommand, context_settings=_CONTEXT)
+@click.pass_context
+@handle_preload_options
+def sweep(ctx: click.Context) -> None:
+    """Do once what a worker's sweeper does every few seconds, unless one is at it: for cron."""
+    from celery_batches_notify.cli.sweep import sweep_once  # noqa: PLC0415
+
+    _run(ctx, lambda echo: sweep_once(ctx.obj.app, echo))
+
+
+@batch.command("doctor", cls=CeleryCommand, context_settings=_BID_CONTEXT)
+@click.argument("bid", required=False)
+@click.option(
+    "--limit", type=click.IntRange(0), default=20, show_default=True, help="Members listed one by one."
+)
+@click.pass_context
+@handle_preload_options
+def doctor(ctx: click.Context, bid: str | None, limit: int) -> None:
+    """Say where the members are that the batch BID waits for, and what to do.
+
+    Without BID, check the surroundings, and name the live batches that do not move. Exits with 1 where
+    something needs your hands.
+    """
+    from celery_batches_notify.cli.doctor import examine  # noqa: PLC0415
+
+    _run(ctx, lambda echo: examine(ctx.obj.app, bid, limit, echo))
+
+
+@batch.command("reconcile", cls=CeleryCommand, context_settings=_BID_CONTEXT)
+@click.argument("bid", required=False)
+@click.option(
+    "--vanished",
+    type=click.Choice(["leave", "dead"]),
+    default="leave",
+    show_default=True,
+    help="What becomes of members that no queue, worker or result backend knows any more.",
+)
+@click.pass_context
+@handle_preload_options
+def reconcile(ctx: click.Context, bid: str | None, vanished: str) -> None:
+    """Repair the batch BID, or all live ones, from the result backend and the workers."""
+    from celery_batches_notify.cli.reconcile import repair  # noqa: PLC0415
+
+    _run(ctx, lambda echo: repair(ctx.obj.app, bid, vanished, echo))
+
+
+def _run(ctx: click.Context, command: Callable[[Callable[[str], None]], int]) -> None:
+    """Print what a command has to say, line by line, or in one line why it cannot do what it should."""
     from celery_batches_notify.cli.telling import tell, tell_error  # noqa: PLC0415
 
     try:
-        answer = send_sample(ctx.obj.app, channel, options)
+        code = command(lambda line: ctx.obj.echo(tell(line)))
     except Exception as exc:
         raise click.ClickException(tell_error(exc)) from exc
-    ctx.obj.echo(tell(answer))
+    ctx.exit(code)

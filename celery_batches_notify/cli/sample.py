@@ -10,10 +10,10 @@ from typing import Any
 
 from celery import Celery
 
-from celery_batches_notify.errors import ConfigurationError, InvalidCallback, NotificationFailed
+from celery_batches_notify.cli.extension_of import extension_of
+from celery_batches_notify.errors import InvalidCallback, NotificationFailed
 from celery_batches_notify.model import BatchStatus, Event, Failure, Notification
 from celery_batches_notify.notifiers.base import hide_secrets
-from celery_batches_notify.tracking.engine import ENGINE, find_engine
 
 BID = "sample-notification-00"
 
@@ -24,12 +24,7 @@ def send_sample(app: Celery, channel: str, options: Sequence[str]) -> str:
     Raises:
         BatchesError: The channel or an option is wrong, or the sample did not arrive.
     """
-    if not hasattr(app, ENGINE):
-        raise ConfigurationError(
-            "this app has no batches: name yours, as in celery -A proj batch test-notify, and call "
-            "Batches(app) beside it"
-        )
-    engine = find_engine(app)
+    engine = extension_of(app).engine
     notifier = engine.registry.build(channel, read_options(options), stored=False)
     notification = Notification(
         id=f"cb_{BID}_complete_{time.time_ns()}",

@@ -52,6 +52,15 @@ class Lists:
         """Put a new batch on both lists."""
         self._put(bid, self._keys.index, self._keys.live)
 
+    def restore(self, bid: str, created_at_ms: int, *, live: bool) -> int:
+        """Put a batch back on the lists that lost it, the sweeper's only if it lives; return how many."""
+        wanted = (self._keys.index, self._keys.live) if live else (self._keys.index,)
+        lost = [key for key in wanted if self._client.zscore(key, bid) is None]
+        self._put(bid, *lost)
+        if self._keys.index in lost:
+            self._client.zadd(self._keys.index, {bid: created_at_ms}, xx=True)
+        return len(lost)
+
     def add_live(self, bid: str) -> None:
         """Put a batch (back) on the sweeper's list."""
         self._put(bid, self._keys.live)
@@ -126,6 +135,7 @@ class Lists:
                     live = _parse_live(bid, score, of_one, now)
             except CorruptBatch as exc:
                 logger.warning("batch not swept: %s", exc, extra={"bid": bid})
+                found.append(LiveBatch(bid=bid, score=score, ended=False, has_due=False))
                 continue
             if of_one[0][0] is None:
                 self.drop_live(live)

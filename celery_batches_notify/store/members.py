@@ -37,11 +37,13 @@ class MemberStore(Runner):
         part = self.keys.part
         with self.client.pipeline(transaction=False) as pipe:
             pipe.exists(self.keys.batch(bid))
+            # Before the states: a stamp may be older than its state, never newer.
+            pipe.getrange(part(bid, "attempts"), first * 2, (first + count) * 2 - 1)
             pipe.getrange(part(bid, "members"), first * ID_BYTES, (first + count) * ID_BYTES - 1)
             pipe.getrange(part(bid, "states"), first // 4, (first + count - 1) // 4)
             pipe.hlen(part(bid, "names"))
             pipe.hlen(part(bid, "children"))
-            exists, ids, states, names, children = pipe.execute()
+            exists, stamps, ids, states, names, children = pipe.execute()
         if not exists:
             raise gone(bid)
         places = range(first, first + count)
@@ -49,6 +51,7 @@ class MemberStore(Runner):
             first,
             ids,
             states,
+            stamps,
             self._read_places(part(bid, "names"), places) if names else {},
             self._read_places(part(bid, "children"), places) if children else {},
         )

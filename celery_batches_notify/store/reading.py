@@ -47,12 +47,16 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """One member as the store knows it: its task id, or of a batch the bid."""
+    """One member as the store knows it: its task id, or of a batch the bid.
+
+    `stamp` is the round and attempt that was counted last as a failure, as `pack_stamp` has them, or 0.
+    """
 
     index: int
     id: str
     state: State
     is_batch: bool = False
+    stamp: int = 0
 
 
 def pack_id(task_id: str) -> bytes:
@@ -127,7 +131,12 @@ def pack_failure(failure: Failure | None) -> str:
 
 
 def parse_members(
-    first: int, ids: bytes, states: bytes, names: Mapping[int, bytes], children: Mapping[int, bytes]
+    first: int,
+    ids: bytes,
+    states: bytes,
+    stamps: bytes,
+    names: Mapping[int, bytes],
+    children: Mapping[int, bytes],
 ) -> list[Member]:
     """Read a chunk of members that begins at index `first`, a multiple of four."""
     members = []
@@ -141,6 +150,7 @@ def parse_members(
             id=name.decode() if name is not None else str(uuid.UUID(bytes=packed)),
             state=State(byte >> (6 - k % 4 * 2) & 3),
             is_batch=index in children,
+            stamp=int.from_bytes(stamps[k * 2 : k * 2 + 2], "big"),
         )
         members.append(member)
     return members

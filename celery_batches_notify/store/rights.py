@@ -46,7 +46,7 @@ ON_KEYS: dict[str, tuple[str, ...]] = {
     "ZSCORE": ("x",),
 }
 SCRIPTS = (("EVALSHA", "0" * 40), ("EVAL", "return 1"))
-OTHERS = (("TIME",), ("INFO",))
+OTHERS = (("TIME",), ("INFO",), ("SCAN", "0"))
 CHANNELS = ("PUBLISH", "SUBSCRIBE", "UNSUBSCRIBE")
 
 

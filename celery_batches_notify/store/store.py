@@ -28,6 +28,7 @@ from celery_batches_notify.store.enrolments import EnrolmentStore, abandoned
 from celery_batches_notify.store.keys import channel
 from celery_batches_notify.store.lists import LiveBatch
 from celery_batches_notify.store.members import MemberStore
+from celery_batches_notify.store.repairs import RepairStore
 from celery_batches_notify.store.retries import RetryStore
 from celery_batches_notify.store.runner import check_schema, gone
 from celery_batches_notify.store.stream import Stream
@@ -52,7 +53,7 @@ class Recorded:
         return [Claim(entry=entry, attempts=0) for entry in self.due]
 
 
-class Store(EnrolmentStore, DeliveryStore, RetryStore, MemberStore, WorkerStore):
+class Store(EnrolmentStore, DeliveryStore, RetryStore, MemberStore, RepairStore, WorkerStore):
     """The batches of one app, in its Redis or Valkey.
 
     Every method raises `StoreUnavailable` when the store cannot be used.

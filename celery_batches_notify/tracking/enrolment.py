@@ -12,7 +12,7 @@ from celery_batches_notify.model import Membership
 from celery_batches_notify.store.enrolments import Adder
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.tracking.headers import write_header
-from celery_batches_notify.tracking.marks import mark_message
+from celery_batches_notify.tracking.marks import carries_more, mark_message
 from celery_batches_notify.tracking.sender import Call, Sender
 
 CHUNK = 1000
@@ -73,6 +73,7 @@ class Enrolment:
         self._collected: list[Call] = []
         self._leaving: list[Chunk] = []
         self._next = 0
+        self._is_canvas = False
         self._eager: dict[str, Membership] = {}
         self._eager_firsts: list[int] = []
         self._eager_error: BatchesError | None = None
@@ -166,12 +167,19 @@ class Enrolment:
 
         place = self._next if chunk.first is None else chunk.first
         ids = [call.task_id for call in chunk.calls]
+        self._note_canvas(chunk.calls)
         first = self._store.enrol_members(
             self.bid, place, ids, self._adder, last=chunk.is_last, note_place=note_place
         )
         self._next = max(self._next, first + len(ids))
         for index, call in enumerate(chunk.calls, first):
             call.index = index
+
+    def _note_canvas(self, calls: Sequence[Call]) -> None:
+        """Where more members come of some, `reconcile` must not take a result for the end of it all."""
+        if not self._is_canvas and any(carries_more(call.name, call.message) for call in calls):
+            self._store.note_canvas(self.bid)
+            self._is_canvas = True
 
     def _publish(self, chunk: Chunk) -> None:
         """The narrow place where calls become messages."""

@@ -10,6 +10,7 @@ from celery_batches_notify.model import Membership
 from celery_batches_notify.tracking.headers import Headers, mark_of, read_header
 
 CHORD_UNLOCK = "celery.chord_unlock"
+CHUNKS = "celery.chunks"
 _CONTAINERS = frozenset({"chain", "group", "chord"})
 _IN_MESSAGE = ("callbacks", "chain", "chord")  # errbacks are no members
 _IN_OPTIONS = ("link", "chain", "chord")  # where freezing puts the outer body and the rest of the chain
@@ -33,6 +34,11 @@ def mark_message(name: str, message: Any, member: Membership, *, replaced: Membe
     if name == CHORD_UNLOCK:
         args = (args[0], marking.mark(args[1]), *args[2:])
     return message._replace(body=(args, kwargs, embed))
+
+
+def carries_more(name: str, message: Any) -> bool:
+    """Whether more members come of a message: links of a chain, callbacks, a chord's body, chunks."""
+    return name in (CHORD_UNLOCK, CHUNKS) or any(message.body[2].get(k) for k in _IN_MESSAGE)
 
 
 def unlocked_body(name: str, message: Any) -> Any:

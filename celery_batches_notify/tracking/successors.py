@@ -15,9 +15,7 @@ from typing import Any
 from celery_batches_notify.model import Membership, Outcome
 from celery_batches_notify.tracking import outcomes
 from celery_batches_notify.tracking.headers import read_header
-from celery_batches_notify.tracking.marks import first_of_body, is_marked, read_mark, unlocked_body
-
-CHUNKS = "celery.chunks"
+from celery_batches_notify.tracking.marks import CHUNKS, first_of_body, is_marked, read_mark, unlocked_body
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

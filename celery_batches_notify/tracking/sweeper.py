@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from functools import cached_property
 
 from celery_batches_notify.delivery.publisher import Publisher
@@ -33,6 +34,7 @@ class Sweeper:
         self._resender = resender
         self._publisher = publisher
         self._settings = settings
+        self.done: Counter[str] = Counter()  # for the command; a worker's is never read
         interval = settings.sweep_interval.total_seconds()
         self._lock_seconds = interval * LOCK_INTERVALS
         self._every = Every("sweeper", interval, self.turn)
@@ -56,11 +58,13 @@ class Sweeper:
         for batch in self._store.walk_live():
             if self._every.stopping:
                 return
+            self.done["looked at"] += 1
             try:
                 self.look_after(batch)
             except StoreUnavailable:
                 raise
             except Exception as exc:  # noqa: BLE001 - one broken batch must not stop the rest
+                self.done["failed"] += 1
                 logger.warning("batch not swept: %r", exc, extra={"bid": batch.bid})
 
     def look_after(self, batch: LiveBatch) -> None:
@@ -70,14 +74,17 @@ class Sweeper:
         if batch.watch_due:
             self._publisher.publish_due(batch.bid, self._store.check_watches(batch.bid).claims)
         if batch.resend_due:
-            resend_left(self._store, self._resender, batch.bid)
+            self.done["sent again"] += resend_left(self._store, self._resender, batch.bid)
         if batch.abandon_due and not batch.ended:
             abandon_batch(self._store, self._publisher, batch.bid)
+            self.done["abandoned"] += 1
         if batch.ended:
             self._store.retire_batch(batch)
+            self.done["retired"] += 1
         elif batch.has_due and (claims := self._store.claim_deliveries(batch.bid)):
             logger.info("batch callbacks left behind", extra={"bid": batch.bid, "count": len(claims)})
             self._publisher.publish_due(batch.bid, claims)
+            self.done["published"] += len(claims)
 
     def turn(self) -> bool:
         """Sweep, if no other process does; return whether this one did."""

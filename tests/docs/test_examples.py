@@ -146,6 +146,7 @@ def run_block(block: Block, names: dict[str, Any], server_url: str) -> dict[str,
             "how-to/follow-progress.md",
             "how-to/cancel-and-retry.md",
             "how-to/read-results.md",
+            "how-to/repair.md",
         ):
             names["batch"].add(*(names["import_row"].s(row) for row in names["rows"]))
         if "deliveries()" in block.code or "redeliver(" in block.code:

@@ -9,7 +9,9 @@ from importlib.resources import files
 import pytest
 from test_scripts import BID, SUCCEEDED, dead, due_now, dump, failing, open_batch, together
 
-from celery_batches_notify.model import DeliveryAttempt, Event, Membership, Outcome
+from celery_batches_notify.model import DeliveryAttempt, Event, Membership, Outcome, State
+from celery_batches_notify.store.reading import Member
+from celery_batches_notify.store.repairs import Lost
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.store.sweep_lock import SweepLock
 
@@ -36,6 +38,16 @@ def kept() -> Outcome:
     return Outcome(
         state=outcome.state, attempt=1, reason="failed", failure=outcome.failure, resend="{}", unsendable=""
     )
+
+
+def lost() -> list[Lost]:
+    """A failing and a waiting member, as they were when they were looked for."""
+    failure = dead().failure
+    assert failure
+    return [
+        Lost(member=Member(index=1, id=IDS[1], state=State.FAILING, stamp=1), failure=failure),
+        Lost(member=Member(index=3, id=IDS[3], state=State.WAITING), failure=failure),
+    ]
 
 
 def retire(store: Store) -> object:
@@ -109,6 +121,8 @@ CALLS: dict[str, tuple[Call, Call]] = {
         lambda s: s.client.hset(s.keys.host("h"), "until_at", 1) and s.client.expire(s.keys.host("h"), 60),
         lambda s: s.ask_host("h", 60),
     ),
+    "note_canvas": (lambda _: None, lambda s: s.note_canvas(BID)),
+    "write_off_members": (lambda _: None, lambda s: s.write_off_members(BID, lost())),
     "note_host": (lambda _: None, lambda s: s.note_host("h", answered=True)),
 }
 

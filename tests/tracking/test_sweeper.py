@@ -172,3 +172,14 @@ def test_the_sweeper_is_not_stopped_by_one_batch_it_cannot_read(
     well = fired_but_not_published(app, redis)
     sweeper.sweep()
     assert well.status().callbacks[0].state == "published"
+
+
+def test_what_somebody_else_wrote_into_a_batch_does_not_stop_the_sweeper(
+    app: Celery, redis: Redis, sweeper: Sweeper
+) -> None:
+    broken = fired_but_not_published(app, redis)
+    redis.hset(f"batches:{{{broken.bid}}}", "total", "many")
+    well = fired_but_not_published(app, redis)
+    sweeper.sweep()
+    assert well.status().callbacks[0].state == "published"
+    assert sweeper.done["looked at"] == 2

@@ -47,6 +47,8 @@ class Scripts:
         self.ask_host = self._load("ask_host")
         self.note_host = self._load("note_host")
         self.drop_live = self._load("drop_live")
+        self.note_canvas = self._load("note_canvas")
+        self.write_off_members = self._load("failures", "late", "write_off_members")
         self.beat_worker = self._load("beat_worker")
         self.resend_lost = self._load("failures", "late", "resend_lost")
         self.put_on_list = self._load("put_on_list")

@@ -1,0 +1,106 @@
+"""Repairs in the store: lists that lost a batch, events that did not fire, members that are gone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from celery_batches_notify.model import Failure
+from celery_batches_notify.store import reading
+from celery_batches_notify.store.connection import store_errors
+from celery_batches_notify.store.deliveries import Claim
+from celery_batches_notify.store.reading import ID_BYTES, Member
+from celery_batches_notify.store.runner import Runner, gone
+
+KEYS_PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lost:
+    """A member of which nothing is left, as it was when it was looked for."""
+
+    member: Member
+    failure: Failure
+
+
+class RepairStore(Runner):
+    """What `reconcile` and `doctor` need beside what everybody does."""
+
+    def restore_lists(self, bid: str) -> int:
+        """Put a batch back on the lists that have lost it; return how many had.
+
+        Raises:
+            NoSuchBatch: The batch is gone; it is taken off the lists.
+        """
+        with store_errors(self.settings):
+            created_at, retired = self.client.hmget(self.keys.batch(bid), ["created_at", "retired"])
+            if created_at is None:
+                self.lists.remove_batch(bid)
+                raise gone(bid)
+            return self.lists.restore(bid, int(created_at), live=not retired)
+
+    def walk_unlisted(self) -> Iterator[str]:
+        """Search the whole store, a thousand keys at a time, for batches that the list of all has lost."""
+        prefix, end = self.keys.batch("\n").split("\n")
+        with store_errors(self.settings):
+            keys: Iterator[Any] = self.client.scan_iter(match=f"{prefix}*{end}", count=KEYS_PAGE)
+            for key in keys:
+                bid = key.decode("utf-8", "replace").removeprefix(prefix).removesuffix(end)
+                if self.client.zscore(self.keys.index, bid) is None:
+                    yield bid
+
+    def conclude_batch(self, bid: str) -> list[Claim]:
+        """Fire the events that are true and have not fired; return the deliveries that this made due."""
+        due = self._run(self.scripts.renew_batch, bid, 0)[1:]
+        if due:
+            with store_errors(self.settings):
+                self.lists.add_live(bid)
+            self._run(self.scripts.revive_batch, bid)
+        return [Claim(entry=entry, attempts=0) for entry in due]
+
+    def note_canvas(self, bid: str) -> None:
+        """Note that members of the batch carry more members with them."""
+        self._run(self.scripts.note_canvas, bid)
+
+    def write_off_members(self, bid: str, lost: Sequence[Lost]) -> tuple[int, list[Claim]]:
+        """Count members as dead of which nothing is left; return how many, and the deliveries now due."""
+        args = [
+            part
+            for each in lost
+            for part in (
+                each.member.index,
+                reading.pack_id(each.member.id),
+                each.member.stamp,
+                reading.pack_failure(each.failure),
+            )
+        ]
+        answer = self._run(self.scripts.write_off_members, bid, self.settings.failures_kept, *args)
+        return answer[1], [Claim(entry=entry, attempts=0) for entry in answer[2:]]
+
+    def are_late(self, bid: str, task_ids: Sequence[str]) -> list[bool]:
+        """Whether each of these tasks is known as a member that a report enrolled."""
+        if not task_ids:
+            return []
+        packed: Any = [reading.pack_id(task_id) for task_id in task_ids]
+        with store_errors(self.settings):
+            found: Any = self.client.hmget(self.keys.part(bid, "late"), packed)
+        return [index is not None for index in found]
+
+    def has_canvas(self, bid: str) -> bool:
+        """Whether members of the batch carry more members with them."""
+        with store_errors(self.settings):
+            canvas, late = self.client.hmget(self.keys.batch(bid), ["canvas", "late"])
+        return bool(canvas or late)
+
+    def is_whole(self, bid: str) -> bool:
+        """Whether none of the keys that hold a batch's members has been lost."""
+        part = self.keys.part
+        with store_errors(self.settings), self.client.pipeline(transaction=True) as pipe:
+            pipe.hmget(self.keys.batch(bid), ["total", "late"])
+            pipe.strlen(part(bid, "states"))
+            pipe.strlen(part(bid, "members"))
+            pipe.hlen(part(bid, "late"))
+            (total, late), states, members, known = pipe.execute()
+        whole = states * 4 >= int(total or 0) and members >= int(total or 0) * ID_BYTES
+        return bool(whole and known >= int(late or 0))

@@ -1,0 +1,34 @@
+-- Count members as dead of which nothing is left: no message, no worker that runs them, no result.
+-- KEYS: the batch. ARGV: channel; how many failures are kept; then index, id (16 bytes), the stamp that the member
+-- had when it was looked for, the failure as JSON … Answer: written off, how many, then the deliveries now due | gone |
+-- newer. Safe to repeat because only a waiting or failing member that nobody has reported since is written off.
+local why = refusal()
+if why then return {why} end
+local written = 0
+
+local function stamp_of(index)
+  local high, low = string.byte(redis.call('GETRANGE', ATTEMPTS, index * 2, index * 2 + 1), 1, 2)
+  return (high or 0) * 256 + (low or 0)
+end
+
+local function write_off(index, id, stamp, failure)
+  local before = state_of(index)
+  if before >= DEAD or not stands_at(index, id) or stamp_of(index) ~= stamp then return end
+  redis.call('BITFIELD', STATES, 'SET', 'u2', '#' .. index, DEAD)
+  if before == FAILING then redis.call('HINCRBY', BATCH, 'failing', -1) end
+  redis.call('HINCRBY', BATCH, 'dead', 1)
+  redis.call('HINCRBY', BATCH, 'unsendable:its message is gone', 1)
+  keep_failure(index, DEAD, failure, tonumber(ARGV[2]))
+  tokens[#tokens + 1] = '-'
+  written = written + 1
+end
+
+for i = 3, #ARGV, 4 do write_off(tonumber(ARGV[i]), ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3]) end
+if written > 0 then
+  redis.call('HSET', BATCH, 'reported_at', now)
+  -- Discarded with its batch is no death.
+  if redis.call('HEXISTS', BATCH, 'cancelled_at') == 0 then redis.call('HSETNX', BATCH, 'died', 1) end
+end
+local answer = conclude('written off')
+table.insert(answer, 2, written)
+return answer

@@ -1,0 +1,129 @@
+"""Which live batches do not move, why, and what to do about each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import islice
+
+from celery_batches_notify.errors import NoSuchBatch, StoreUnavailable
+from celery_batches_notify.model import SCHEMA_VERSION, BatchStatus
+from celery_batches_notify.store.reading import Snapshot, parse_status
+from celery_batches_notify.tracking.engine import Engine
+from celery_batches_notify.tracking.holders import WorkersReading, add_leases, ask_workers
+from celery_batches_notify.tracking.queues import BrokerReading, read_broker
+from celery_batches_notify.tracking.whereabouts import INSPECT_SECONDS, ids_of, walk_open
+
+ABANDONED_AFTER = timedelta(hours=1)
+QUIET = timedelta(minutes=1)
+PUBLISHED_FOR_LONG = timedelta(hours=1)
+ASKED_ABOUT = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Complaint:
+    """What is wrong with one batch, and what to do."""
+
+    bid: str
+    words: str
+    mend: str
+
+
+def find_complaints(engine: Engine) -> Iterator[Complaint]:
+    """Look at every live batch. Raises `StoreUnavailable`."""
+    broker = read_broker(engine.app, (), lambda _: False)
+    workers = ask_workers(engine.app, INSPECT_SECONDS) if broker.readable else WorkersReading()
+    workers = add_leases(workers, engine.store, lambda _: True)
+    for live in engine.store.walk_live():
+        bid = live.bid
+        try:
+            snapshot = engine.store.read_snapshot(bid)
+            if int(snapshot.batch[b"schema"]) > SCHEMA_VERSION:
+                yield _newer(bid)
+                continue
+            status = parse_status(snapshot, engine.settings.stall_after)
+            yield from _look_at(engine, snapshot, status, broker, workers)
+        except NoSuchBatch:
+            continue
+        except StoreUnavailable:
+            raise
+        except Exception as exc:  # noqa: BLE001 - one that cannot be read must not hide the rest
+            words = f"it cannot be read ({type(exc).__name__}): something else wrote there"
+            yield Complaint(
+                bid=bid, words=words, mend=f"delete it: Batch.get cannot, so unlink its keys {bid}"
+            )
+
+
+def _look_at(
+    engine: Engine, snapshot: Snapshot, status: BatchStatus, broker: BrokerReading, workers: WorkersReading
+) -> Iterator[Complaint]:
+    bid, now = status.bid, snapshot.now
+    if not engine.store.is_whole(bid):
+        yield Complaint(
+            bid=bid,
+            words="corrupt: the store has lost some of its keys, so it will never end",
+            mend="set maxmemory-policy to noeviction, then Batch.get(bid).delete()",
+        )
+        return
+    quiet = now - datetime.fromtimestamp(int(snapshot.batch[b"reported_at"]) / 1000, now.tzinfo)
+    waits = status.total - status.succeeded - status.failures
+    if status.sealed_at is None and snapshot.batch.get(b"keep_open") != b"1" and quiet > ABANDONED_AFTER:
+        yield Complaint(
+            bid=bid,
+            words=f"open, and nothing was added for {_words(quiet)}: its producer has probably died",
+            mend="seal it if all members are there: Batch.get(bid).seal()",
+        )
+    elif status.state == "stalled":
+        yield Complaint(
+            bid=bid,
+            words=f"stalled: {waits:,} of {status.total:,} members wait, nothing moved for {_words(quiet)}",
+            mend=f"see where they are: batch doctor {bid}",
+        )
+    elif status.sealed_at and waits and quiet > QUIET and not _is_known(engine, status, broker, workers):
+        yield Complaint(
+            bid=bid,
+            words=f"{waits:,} of {status.total:,} members wait, and neither broker nor workers have any",
+            mend=f"batch reconcile {bid} asks the result backend; then batch doctor {bid}",
+        )
+    yield from _look_at_deliveries(snapshot, status)
+
+
+def _look_at_deliveries(snapshot: Snapshot, status: BatchStatus) -> Iterator[Complaint]:
+    for callback in status.callbacks:
+        name, now = f"{callback.event}:{callback.n} ({callback.target})", snapshot.now
+        entry = snapshot.outbox.get(f"{callback.event}:{callback.n}".encode(), b"waiting 0 0").decode()
+        fired_at = getattr(status, f"{callback.event}_at", None) or status.created_at
+        late = now - datetime.fromtimestamp(int(entry.split(" ")[2]) / 1000, now.tzinfo)
+        if callback.state == "given_up":
+            words, mend = "was given up", f'Batch.get(bid).redeliver("{callback.event}")'
+        elif callback.state == "due" and late > QUIET:
+            words = f"is due since {_words(late)} and nobody publishes it"
+            mend = "start a worker: its sweeper publishes it; or run: batch sweep"
+        elif callback.state == "published" and now - fired_at > PUBLISHED_FOR_LONG:
+            words = f"was published, and has not ended since its event {_words(now - fired_at)} ago"
+            mend = f"see that a worker reads its queue; batch reconcile {status.bid} sends a lost one again"
+        else:
+            continue
+        yield Complaint(bid=status.bid, words=f"the callback {name} {words}", mend=mend)
+
+
+def _is_known(engine: Engine, status: BatchStatus, broker: BrokerReading, workers: WorkersReading) -> bool:
+    """Whether anything of the batch is with the broker or a worker; also where nobody can tell."""
+    if not broker.readable or workers.why or workers.silent or status.bid in broker.bids or status.children:
+        return True
+    members = islice(walk_open(engine, status.bid, status.total), ASKED_ABOUT)
+    return any(task_id in workers.holders for member in members for task_id in ids_of(member))
+
+
+def _newer(bid: str) -> Complaint:
+    words = "stored by a newer celery-batches-notify: this process leaves it alone"
+    return Complaint(bid=bid, words=words, mend="upgrade the workers and this machine")
+
+
+def _words(span: timedelta) -> str:
+    seconds = round(span.total_seconds())
+    for length, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * length:
+            return f"{seconds // length} {unit}"
+    return f"{seconds} s"

@@ -1,0 +1,131 @@
+"""Which worker has which task: as the workers say when they are asked, and as they noted in the store."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Literal
+
+from celery import Celery
+
+from celery_batches_notify.delivery.publisher import connect_for_callbacks
+from celery_batches_notify.store.store import Store
+
+Held = Literal["running", "reserved", "scheduled", "lost"]
+Answers = Sequence[tuple[str, Any]]
+_HELD: tuple[Held, ...] = ("scheduled", "reserved", "running")  # as they are asked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """A task with a worker: since when it runs, or when its time comes; `lost` where the worker is gone."""
+
+    worker: str
+    held: Held
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkersReading:
+    """What the workers answered.
+
+    Attributes:
+        workers: Those that answered.
+        holders: What they have, by task id.
+        queues: How many of them read each queue.
+        silent: Workers that are known to live and did not answer: what they have nobody can tell.
+        why: Why nobody could be asked, or an empty text.
+    """
+
+    workers: tuple[str, ...] = ()
+    holders: Mapping[str, Holder] = field(default_factory=dict)
+    queues: Mapping[str, int] = field(default_factory=dict)
+    silent: tuple[str, ...] = ()
+    why: str = ""
+
+
+def ask_workers(app: Celery, timeout_seconds: float) -> WorkersReading:
+    """Ask all workers what they have; never raises for a broker that is away.
+
+    They are asked in the order in which a task moves, so that one that moves meanwhile is met all the same.
+    """
+    try:
+        with connect_for_callbacks(app) as connection:
+            connection.ensure_connection(max_retries=1)
+            ask = partial(_ask, app, connection, timeout_seconds)
+            queues = ask("active_queues")
+            if not queues:
+                return WorkersReading()
+            # With a limit nobody waits longer than for the last answer.
+            answers = [ask(command, len(queues)) for command in ("scheduled", "reserved", "active")]
+    except Exception as exc:  # noqa: BLE001 - every transport has errors of its own
+        return WorkersReading(why=f"the workers cannot be asked ({type(exc).__name__})")
+    holders: dict[str, Holder] = {}
+    for answer, held in zip(answers, _HELD, strict=True):
+        _note(holders, answer, held)
+    expected = Counter(worker for worker, _ in queues)
+    silent = {worker for answer in answers for worker in expected - _who_told(answer)}
+    names = [str(queue.get("name")) for _, read in queues for queue in read if isinstance(queue, dict)]
+    return WorkersReading(
+        workers=tuple(sorted(expected)),
+        holders=holders,
+        queues=Counter(names),
+        silent=tuple(sorted(silent)),
+    )
+
+
+def _who_told(answers: Answers) -> Counter[str]:
+    """Those whose answer is no error."""
+    return Counter(worker for worker, told in answers if isinstance(told, list))
+
+
+def _ask(app: Celery, connection: Any, seconds: float, command: str, limit: int | None = None) -> Answers:
+    """Ask all workers one thing. Unlike `celery inspect` this keeps apart those that share a name."""
+    arguments = {"safe": True} if command == "active" else {}
+    replies: Any = app.control.broadcast(
+        command, arguments=arguments, reply=True, timeout=seconds, limit=limit, connection=connection
+    )
+    return [(worker, answer) for reply in replies or () for worker, answer in reply.items()]
+
+
+def add_leases(workers: WorkersReading, store: Store, wanted: Callable[[str], bool]) -> WorkersReading:
+    """Add what workers noted of their tasks, which those are that did not answer, and what lost ones had.
+
+    A worker whose lease has run out is gone. Raises `StoreUnavailable`.
+    """
+    lease_seconds = store.settings.worker_lease.total_seconds()
+    living, lost, silent = dict(workers.holders), {}, set(workers.silent)
+    for wid, seconds_ago, marks in store.read_workers():
+        name = wid.rpartition("/")[0]
+        is_lost = seconds_ago > lease_seconds
+        if not is_lost and name not in workers.workers:
+            silent.add(name)
+        for task_id in filter(wanted, marks):
+            if is_lost:
+                lost[task_id] = Holder(worker=name, held="lost")
+            else:
+                living.setdefault(task_id, Holder(worker=name, held="running"))
+    return replace(workers, holders={**lost, **living}, silent=tuple(sorted(silent)))
+
+
+def _note(holders: dict[str, Holder], answers: Answers, held: Held) -> None:
+    for worker, tasks in answers:
+        for task in tasks if isinstance(tasks, list) else ():
+            request = task.get("request") or task
+            at = _read_eta(task.get("eta")) if held == "scheduled" else _read_start(request.get("time_start"))
+            holders[str(request.get("id"))] = Holder(worker=worker, held=held, at=at)
+
+
+def _read_eta(eta: object) -> datetime | None:
+    try:
+        at = datetime.fromisoformat(str(eta))
+    except ValueError:
+        return None
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+def _read_start(seconds: object) -> datetime | None:
+    return datetime.fromtimestamp(seconds, UTC) if isinstance(seconds, (int, float)) else None
