@@ -301,13 +301,6 @@ MUTANTS = (
         f"{ABANDONED}::test_what_was_never_published_is_dead_and_says_why",
     ),
     Mutant(
-        "a batch is left alone until its time has come",
-        f"{LUA}/abandon_batch.lua",
-        "if at == 0 or at > now then return {'awaited'} end",
-        "",
-        f"{ABANDONED}::test_a_batch_is_left_alone_until_its_time_has_come",
-    ),
-    Mutant(
         "a batch that was cut short does not succeed",
         f"{LUA}/abandon_batch.lua",
         "redis.call('HSET', BATCH, 'cut_short', 1)",
