@@ -61,6 +61,8 @@ def test_durations_are_seconds_or_timedeltas() -> None:
         ("expires", float("nan"), "possible number"),
         ("expires", 1e300, "possible number"),
         ("linger", 29, "at least 30"),
+        ("worker_lease", 4, "at least 5"),
+        ("lost_members", "retry", '"dead" or "resend"'),
         ("failures_kept", -1, "whole number"),
         ("failures_kept", 1.5, "whole number"),
     ],

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from celery_batches_notify.model import Membership, Outcome
 from celery_batches_notify.store import reading
+from celery_batches_notify.store.at_once import read_together
 from celery_batches_notify.store.connection import store_errors
 from celery_batches_notify.store.mark_wire import MarkWire
 from celery_batches_notify.store.retries import Resend
@@ -72,10 +73,10 @@ class WorkerStore(Runner):
 
     def read_beats(self) -> list[Beat]:
         """Read when each worker was last heard of, the longest silent first."""
-        with store_errors(self.settings), self.client.pipeline(transaction=False) as pipe:
-            pipe.time()
-            pipe.zrange(self.keys.workers, 0, -1, withscores=True)
-            clock, beats = pipe.execute()
+        with store_errors(self.settings):
+            clock, (beats,) = read_together(
+                self.client, lambda pipe: pipe.zrange(self.keys.workers, 0, -1, withscores=True)
+            )
         now = clock[0] * 1000 + clock[1] / 1000
         return [Beat(wid=wid.decode(), at_ms=at, seconds_ago=(now - at) / 1000) for wid, at in beats]
 
