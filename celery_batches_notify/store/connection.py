@@ -74,6 +74,13 @@ def close(client: Redis) -> None:
         each.close()
 
 
+def close_idle(client: Redis) -> None:
+    """Close the connections that nobody uses just now; to close another thread's breaks what it is doing."""
+    pool = getattr(client, "connection_pool", None)  # a Cluster's client finds the new master by itself
+    if pool is not None:
+        pool.disconnect(inuse_connections=False)
+
+
 def is_cluster(client: Redis) -> bool:
     """Whether this is the client of a Cluster."""
     return isinstance(client, RedisCluster)

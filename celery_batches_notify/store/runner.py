@@ -14,7 +14,7 @@ from redis.exceptions import ReadOnlyError, ResponseError
 from celery_batches_notify.errors import NoSuchBatch, SchemaTooNew
 from celery_batches_notify.model import SCHEMA_VERSION
 from celery_batches_notify.settings import Settings
-from celery_batches_notify.store.connection import close, connect, store_errors
+from celery_batches_notify.store.connection import close, close_idle, connect, store_errors
 from celery_batches_notify.store.corrupt import readable, type_errors
 from celery_batches_notify.store.keys import Keys, channel
 from celery_batches_notify.store.lists import Lists
@@ -84,12 +84,12 @@ class Runner:
 
     @contextmanager
     def _leaving_replicas(self) -> Iterator[None]:
-        """Close the connections to what was the master once: who is now, answers new ones."""
+        """Close the idle connections to what was the master once: who is now, answers new ones."""
         try:
             yield
         except ResponseError as exc:
             if isinstance(exc, ReadOnlyError) or "READONLY" in str(exc):
-                close(self.client)
+                close_idle(self.client)
             raise
 
     def _kept(self, name: str, make: Callable[[], T]) -> T:

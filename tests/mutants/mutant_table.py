@@ -1,0 +1,360 @@
+"""Each safety, how it is taken away, and the test that must then go red.
+
+A text must stand in its file exactly once, so that this table cannot rot: `test_mutant_table.py` looks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+LUA = "store/scripts"
+SCRIPTS, LATE = "tests/store/test_scripts.py", "tests/store/test_late_members.py"
+SWEEPER, REPORTER = "tests/tracking/test_sweeper.py", "tests/tracking/test_reporter.py"
+ABANDONED = "tests/tracking/test_abandoned.py"
+LEASES, RECONCILE = "tests/tracking/test_leases.py", "tests/tracking/test_reconcile.py"
+BATCH, FAMILY, PUBLISHER = "tests/test_batch.py", "tests/test_family.py", "tests/delivery/test_publisher.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A safety that is taken away: in which file of the package, what stands there, and what then."""
+
+    safety: str
+    file: str
+    old: str
+    new: str
+    killer: str
+
+
+MUTANTS = (
+    # Counted once
+    Mutant(
+        "success is final",
+        f"{LUA}/record_outcome.lua",
+        "if before == SUCCEEDED or reason == 'never published'",
+        "if reason == 'never published'",
+        f"{SCRIPTS}::test_two_reports_leave_the_same_in_either_order",
+    ),
+    Mutant(
+        "an attempt is counted by its stamp",
+        f"{LUA}/record_outcome.lua",
+        "if state ~= SUCCEEDED and not fresh and not",
+        "if false and state ~= SUCCEEDED and not fresh and not",
+        f"{SCRIPTS}::test_a_report_counts_once_from_sixteen_threads",
+    ),
+    Mutant(
+        "a member has one state, and leaves the one it had",
+        f"{LUA}/record_outcome.lua",
+        "if before ~= WAITING then redis.call('HINCRBY', BATCH, COUNTER[before], -1) end",
+        "",
+        f"{SCRIPTS}::test_two_reports_leave_the_same_in_either_order",
+    ),
+    Mutant(
+        "an id must stand at its index",
+        f"{LUA}/late.lua",
+        "return redis.call('GETRANGE', MEMBERS, index * ID_BYTES, index * ID_BYTES + ID_BYTES - 1) == id",
+        "return true",
+        f"{SCRIPTS}::test_a_stranger_changes_nothing",
+    ),
+    Mutant(
+        "enrolling the same ids again enrols nobody",
+        f"{LUA}/enrol_members.lua",
+        "== ids then\n  await_producers()\n  return {'already'}\nend",
+        "== ids then end",
+        f"{SCRIPTS}::test_enrolling_twice_enrols_once",
+    ),
+    Mutant(
+        "adders at the same time get places of their own",
+        f"{LUA}/enrol_members.lua",
+        "if total ~= first then return {'moved', total} end",
+        "",
+        f"{SCRIPTS}::test_sixteen_adders_at_once_get_places_of_their_own",
+    ),
+    Mutant(
+        "a callback's mark counts only under its own id",
+        "tracking/headers.py",
+        " and task_id == callback_id(bid, entry)",
+        "",
+        "tests/tracking/test_headers.py::test_a_callbacks_mark_counts_only_under_its_own_id",
+    ),
+    Mutant(
+        "a mark that was passed on by hand is taken off",
+        "tracking/sender.py",
+        "        _strip(message.headers)\n",
+        "",
+        f"{BATCH}::test_a_mark_passed_on_by_hand_is_taken_off",
+    ),
+    Mutant(
+        "a member that is sent again is dead no longer",
+        f"{LUA}/claim_retries.lua",
+        "    redis.call('BITFIELD', STATES, 'SET', 'u2', '#' .. index, FAILING)\n",
+        "",
+        f"{FAMILY}::test_late_reports_of_an_earlier_round_change_nothing",
+    ),
+    Mutant(
+        "a report for a batch that is gone makes no key",
+        f"{LUA}/prelude.lua",
+        "if not schema then return 'gone' end",
+        "if not schema then schema = 1 end",
+        f"{SCRIPTS}::test_a_report_for_a_batch_that_is_gone_makes_no_key",
+    ),
+    # Never early
+    Mutant(
+        "nothing fires before the seal",
+        f"{LUA}/prelude.lua",
+        "local complete = sealed and succeeded",
+        "local complete = succeeded",
+        f"{SCRIPTS}::test_nothing_fires_before_the_seal",
+    ),
+    Mutant(
+        "complete waits for the last member",
+        f"{LUA}/prelude.lua",
+        "+ tonumber(b[3]) + dead == total",
+        "+ tonumber(b[3]) + dead >= total - 1",
+        f"{SCRIPTS}::test_complete_comes_with_the_first_run_of_all_and_success_after_the_retry",
+    ),
+    Mutant(
+        "an event fires once",
+        f"{LUA}/prelude.lua",
+        "if redis.call('HSETNX', BATCH, event .. '_at', now) == 0 then return end",
+        "redis.call('HSETNX', BATCH, event .. '_at', now)",
+        f"{SCRIPTS}::test_success_can_come_after_a_death_and_nothing_fires_twice",
+    ),
+    Mutant(
+        "a sealed batch takes nobody from outside",
+        f"{LUA}/enrol_members.lua",
+        "if not may then return {'sealed'} end",
+        "",
+        f"{SCRIPTS}::test_after_the_seal_only_a_member_that_has_not_ended_adds",
+    ),
+    Mutant(
+        "successors are enrolled before their predecessor counts",
+        f"{LUA}/late.lua",
+        "local grows = #arrivals > 0 and may_grow()",
+        "local grows = false",
+        f"{LATE}::test_a_report_enrols_its_successors_before_it_counts",
+    ),
+    Mutant(
+        "a batch that lost a key counts nothing",
+        f"{LUA}/late.lua",
+        "if states < total or members < total then return nil, 'corrupt' end",
+        "",
+        f"{SCRIPTS}::test_a_batch_that_lost_a_key_never_counts_wrong_nor_fires_early",
+    ),
+    Mutant(
+        "what a newer version stored is left alone",
+        f"{LUA}/prelude.lua",
+        "if tonumber(schema) > SCHEMA then return 'newer' end",
+        "",
+        f"{SCRIPTS}::test_a_newer_schema_is_refused_and_left_alone",
+    ),
+    # Never lost
+    Mutant(
+        "the script that fires fills the outbox",
+        f"{LUA}/prelude.lua",
+        "write_entry(entry, 'due', version or 0, now + LEASE_MS)",
+        "local _ = version",
+        f"{SCRIPTS}::test_a_claim_is_given_to_one_of_sixteen_in_firing_order",
+    ),
+    Mutant(
+        "what just fired is leased to the one who fired it",
+        f"{LUA}/prelude.lua",
+        "write_entry(entry, 'due', version or 0, now + LEASE_MS)",
+        "write_entry(entry, 'due', version or 0, now)",
+        f"{SCRIPTS}::test_what_just_fired_is_leased_to_the_one_who_fired_it",
+    ),
+    Mutant(
+        "a claim is a lease",
+        f"{LUA}/claim_deliveries.lua",
+        "    write_entry(entry, 'due', attempts, now + LEASE_MS)\n",
+        "",
+        f"{SCRIPTS}::test_a_claim_is_given_to_one_of_sixteen_in_firing_order",
+    ),
+    Mutant(
+        "the sweeper publishes what was left behind",
+        "tracking/sweeper.py",
+        "elif batch.has_due and (claims :=",
+        "elif False and (claims :=",
+        f"{SWEEPER}::test_what_was_left_behind_is_published_once",
+    ),
+    Mutant(
+        "a retired batch refuses a change until it is listed again",
+        f"{LUA}/record_outcome.lua",
+        "if b[1] then return {'retired'} end",
+        "",
+        f"{SWEEPER}::test_a_batch_that_is_over_leaves_the_list_and_a_late_report_brings_it_back",
+    ),
+    Mutant(
+        "a callback has the same id whenever it is published",
+        "delivery/publisher.py",
+        """return f"cb_{bid}_{entry.replace(':', '_')}\"""",
+        """return f"cb_{bid}_{entry.replace(':', '_')}_{os.urandom(4).hex()}\"""",
+        f"{PUBLISHER}::test_callbacks_are_published_in_the_order_in_which_they_fired",
+    ),
+    Mutant(
+        "what the broker did not take stays due",
+        "delivery/publisher.py",
+        """extra=_fields(bid, claim))
+                return""",
+        """extra=_fields(bid, claim))
+                happened = "published\"""",
+        f"{PUBLISHER}::test_a_broker_that_is_away_leaves_callbacks_due_and_the_seal_stands",
+    ),
+    Mutant(
+        "while a delivery is open nothing expires",
+        f"{LUA}/prelude.lua",
+        "if ended and tonumber(life[1] or 0) == 0 then",
+        "if ended then",
+        f"{SCRIPTS}::test_a_successful_batch_lingers_from_its_last_delivery_on",
+    ),
+    Mutant(
+        "an earlier attempt told late does not send the present one again",
+        f"{LUA}/settle_delivery.lua",
+        "and attempt > 0 and attempt < attempts then return {'repeated'} end",
+        "and false then return {'repeated'} end",
+        f"{SCRIPTS}::test_what_is_said_late_of_an_earlier_attempt_does_not_send_the_present_one_again",
+    ),
+    # Never stuck
+    Mutant(
+        "a report is tried again",
+        "tracking/reporter.py",
+        "if time.monotonic() + pause > deadline or (self._absence.noted and not patient):",
+        "if True:",
+        f"{REPORTER}::test_a_store_that_comes_back_in_time_needs_no_spool",
+    ),
+    Mutant(
+        "what the store does not take goes to the disk",
+        "tracking/reporter.py",
+        "self._spool.append(pack_line(said))",
+        "pack_line(said)",
+        f"{REPORTER}::test_what_the_store_did_not_take_is_told_once_it_is_back_and_its_callbacks_follow",
+    ),
+    Mutant(
+        "the spool's callbacks follow",
+        "tracking/reporter.py",
+        "        self._absence.end()\n        self._follow_up(said, recorded)\n\n    def _tell",
+        "        self._absence.end()\n\n    def _tell",
+        f"{REPORTER}::test_what_the_store_did_not_take_is_told_once_it_is_back_and_its_callbacks_follow",
+    ),
+    Mutant(
+        "a call that may have left is not taken back",
+        "tracking/enrolment.py",
+        "                    call.sent = None\n",
+        "",
+        f"{BATCH}::test_a_broker_that_refuses_leaves_the_batch_open_and_resume_finishes_it",
+    ),
+    Mutant(
+        "a member is marked before its acknowledgement leaves",
+        "tracking/leases.py",
+        "                self._mark(request)\n            except Exception:",
+        "                pass\n            except Exception:",
+        f"{LEASES}::test_a_running_member_is_marked_before_its_acknowledgement_leaves",
+    ),
+    Mutant(
+        "a callback is marked as it arrives",
+        "tracking/leases.py",
+        "            self._mark(request)\n        else:",
+        "            pass\n        else:",
+        f"{LEASES}::test_a_callback_is_marked_as_it_arrives",
+    ),
+    Mutant(
+        "what a lost worker held is settled",
+        "tracking/lost_workers.py",
+        "if beat.seconds_ago > self._lease:",
+        "if False:",
+        f"{LEASES}::test_what_a_lost_worker_ran_is_dead_and_nothing_of_the_worker_is_left",
+    ),
+    Mutant(
+        "a worker lives until its lease has ended",
+        "tracking/lost_workers.py",
+        "living = [beat.wid for beat in beats if beat.seconds_ago <= self._lease]\n"
+        "        for beat in beats:\n            if beat.seconds_ago > self._lease:",
+        "living = []\n        for beat in beats:\n            if True:",
+        f"{LEASES}::test_a_worker_whose_lease_has_not_ended_lives",
+    ),
+    Mutant(
+        "a worker that was cut off judges nobody",
+        "tracking/lost_workers.py",
+        "if not self._leases.steady:",
+        "if False:",
+        f"{LEASES}::test_a_worker_that_is_not_sure_of_itself_judges_nobody",
+    ),
+    Mutant(
+        "what another worker runs too is left to that one",
+        "tracking/lost_workers.py",
+        "or held.went_on or self._store.is_marked(living, field)",
+        "or held.went_on",
+        f"{LEASES}::test_a_member_that_another_worker_runs_too_is_left_to_that_one",
+    ),
+    Mutant(
+        "a member that went on is not lost",
+        "tracking/lost_workers.py",
+        "or held.went_on or self._store.is_marked(living, field)",
+        "or self._store.is_marked(living, field)",
+        f"{LEASES}::test_a_mark_of_what_went_on_or_claims_nothing_changes_nothing",
+    ),
+    Mutant(
+        "a producer that died is given up",
+        f"{LUA}/abandon_batch.lua",
+        "if at == 0 or at > now then return {'awaited'} end",
+        "if true then return {'awaited'} end",
+        f"{ABANDONED}::test_what_was_never_published_is_dead_and_says_why",
+    ),
+    Mutant(
+        "a batch that was cut short does not succeed",
+        f"{LUA}/abandon_batch.lua",
+        "redis.call('HSET', BATCH, 'cut_short', 1)",
+        "local _ = b",
+        f"{ABANDONED}::test_a_batch_that_was_cut_short_ends_without_success_whatever_succeeded",
+    ),
+    Mutant(
+        "a producer that was given up enrols nobody",
+        f"{LUA}/enrol_members.lua",
+        "if is_given_up(adder) then return {'abandoned'} end",
+        "",
+        f"{ABANDONED}::test_a_producer_that_comes_back_to_enrol_is_told",
+    ),
+    Mutant(
+        "nobody is given up who reported meanwhile",
+        f"{LUA}/write_off_members.lua",
+        " or stamp_of(index) ~= stamp then return end",
+        " then return end",
+        f"{RECONCILE}::test_a_member_that_reported_since_it_was_looked_for_is_not_written_off",
+    ),
+    Mutant(
+        "nobody is given up in a batch that moves",
+        "tracking/reconcile.py",
+        "if why := _may_be_on_its_way(engine, bid):",
+        "if False:",
+        f"{RECONCILE}::test_nobody_is_given_up_in_a_batch_that_moves_or_is_not_sealed",
+    ),
+    Mutant(
+        "an event that is true and did not fire is fired by a repair",
+        "tracking/reconcile.py",
+        "fired = engine.store.conclude_batch(bid)",
+        "fired = []",
+        f"{RECONCILE}::test_an_event_that_is_true_and_did_not_fire_fires",
+    ),
+    # Never in the way
+    Mutant(
+        "a channel that is denied changes nothing",
+        f"{LUA}/prelude.lua",
+        "redis.pcall('PUBLISH', CHANNEL, token)",
+        "redis.call('PUBLISH', CHANNEL, token)",
+        f"{SCRIPTS}::test_a_channel_that_is_denied_changes_no_count",
+    ),
+    Mutant(
+        "every key gets the life of its batch",
+        f"{LUA}/prelude.lua",
+        "if redis.call('PTTL', key) == -1 then redis.call('PEXPIRE', key, redis.call('PTTL', BATCH)) end",
+        "local _ = key",
+        f"{LATE}::test_late_members_share_the_life_of_their_batch",
+    ),
+    Mutant(
+        "one batch that cannot be read does not stop the sweeper",
+        "tracking/sweeper.py",
+        'logger.warning("batch not swept: %r", exc, extra={"bid": batch.bid})',
+        "raise",
+        f"{SWEEPER}::test_the_sweeper_is_not_stopped_by_one_batch_it_cannot_read",
+    ),
+)
