@@ -32,6 +32,7 @@ from celery_batches_notify.settings import Settings
 CONNECT_TIMEOUT_SECONDS = 2
 REPLY_TIMEOUT_SECONDS = 2
 RETRIES = 1
+CONNECTIONS_AT_MOST = 1000  # greenlets report side by side, and redis-py 8 stops at 100
 HURRIED_SECONDS = 0.5
 REDIS_PORT = 6379
 SENTINEL_PORT = 26379
@@ -87,8 +88,9 @@ def is_cluster(client: Redis) -> bool:
 
 
 def _patience(**given: Any) -> dict[str, Any]:
-    """How long a client waits and how often it tries, unless it is given."""
+    """How long a client waits, how often it tries and how many may ask at once, unless it is given."""
     return {
+        "max_connections": CONNECTIONS_AT_MOST,
         "socket_connect_timeout": CONNECT_TIMEOUT_SECONDS,
         "socket_timeout": REPLY_TIMEOUT_SECONDS,
         "retry": Retry(ExponentialBackoff(cap=0.5, base=0.05), RETRIES),

@@ -76,6 +76,9 @@ class Reporter:
             self._keep(said, exc)
         except BatchesError as exc:
             logger.critical("batch outcome not counted: %s", exc, extra=said.fields)
+        except Exception as exc:
+            logger.exception("batch outcome not counted yet", extra=said.fields)
+            self._keep(said, exc)
         else:
             self._absence.end()
             self._follow_up(said, recorded)

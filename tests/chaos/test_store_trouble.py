@@ -139,8 +139,7 @@ def kinds_of_trouble(server: OwnServer) -> dict[str, Callable[[], object]]:
 def test_one_report_replayed_by_a_hundred_threads_counts_once(
     start_server: Callable[..., OwnServer], open_app: Callable[..., Celery]
 ) -> None:
-    many = {"max_connections": 200}  # redis-py takes no more than 100 by itself
-    app = open_app(start_server("forgetful", *FORGETFUL).url, batches_backend_options=many)
+    app = open_app(start_server("forgetful", *FORGETFUL).url)
     store = app._batches_engine.engine.store
     batch, members = open_batch(app, 200 if is_full() else 20)
     for member in members:

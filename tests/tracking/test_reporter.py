@@ -187,6 +187,22 @@ def test_one_damaged_batch_keeps_no_other_from_being_counted(
     assert not spooled(tmp_path)
 
 
+def test_what_nobody_foresaw_keeps_the_outcome_for_later(
+    app: Celery, parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch, (member,) = members_of(app, 1)
+
+    def fail(*_: object) -> None:  # as redis-py did under a connection that another thread closed
+        raise AttributeError("'NoneType' object has no attribute 'sendall'")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(type(parts.engine.store), "record_outcome", fail)
+        parts.reporter.report(member, SUCCEEDED, seconds=1)
+    assert spooled(tmp_path)
+    parts.replay.replay()
+    assert batch.status().state == "success"
+
+
 def test_in_the_spool_neither_a_damaged_batch_nor_an_unreadable_line_stops_the_rest(
     app: Celery,
     parts: Parts,
