@@ -125,7 +125,7 @@ def build_parts(app: Celery, sender: Sender) -> Parts:
     outgoing = Outgoing(publisher)
     resender = Resender(app, sender)
     leases = Leases(store, settings)
-    lost = LostWorkers(app, store, publisher, resender, leases, settings)
+    lost = LostWorkers(store, publisher, resender, leases, settings)
     spool = spool_of(settings)
     reporter = Reporter(store, outgoing, spool, settings.report_timeout.total_seconds())
     return Parts(

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from celery import Celery
 from celery.app.task import Context
 from kombu import serialization
 
@@ -16,6 +15,7 @@ from celery_batches_notify.store.workers import pack_mark, parse_mark
 from celery_batches_notify.tracking.headers import DeliveryRef, Headers, mark_of, read_header
 from celery_batches_notify.tracking.resend import BYTES_AT_MOST, keep_call
 
+JSON = "application/json"
 TOO_LONG = "its arguments are too long"
 NOT_KEPT = "not kept"
 _KEPT = (
@@ -90,7 +90,7 @@ def write_note(member: Membership, request: Any, *, went_on: bool, sent: tuple[M
     return pack_mark(head | {"successors": successors, "unsendable": "its canvas had gone on"}, b"")
 
 
-def read_held(app: Celery, field: str, stored: bytes) -> Held | None:
+def read_held(field: str, stored: bytes) -> Held | None:
     """Read what was noted; None where it claims what it may not. Raises `ValueError` or `TypeError`."""
     head, body = parse_mark(stored)
     task_id = field.rpartition(" ")[0]
@@ -105,16 +105,15 @@ def read_held(app: Celery, field: str, stored: bytes) -> Held | None:
         retries=retries,
         went_on=bool(head.get("went_on")),
         successors=tuple(each for each in sent if isinstance(each, Membership)),
-        request=_read_request(app, task_id, head, body) if body else None,
+        request=_read_request(task_id, head, body) if body else None,
         unsendable=str(head.get("unsendable", NOT_KEPT)),
     )
 
 
-def _read_request(app: Celery, task_id: str, head: Mapping[str, Any], body: bytes) -> Context | None:
-    """Read the message as a worker would: with a serializer that the app accepts, or not at all."""
-    accept = serialization.prepare_accept_content(app.conf.accept_content)
+def _read_request(task_id: str, head: Mapping[str, Any], body: bytes) -> Context | None:
+    """Read the message if it is JSON: nothing from the store is unpickled, though the app takes pickle."""
     try:
-        args, kwargs, embed = serialization.loads(body, head["type"], head["encoding"], accept=accept)
+        args, kwargs, embed = serialization.loads(body, head["type"], head["encoding"], accept={JSON})
         return Context({**head, **(embed or {}), "id": task_id, "args": args, "kwargs": kwargs})
     except Exception:  # noqa: BLE001 - a foreign decoder may raise anything; then it is not sent again
         return None

@@ -7,7 +7,6 @@ import logging
 from collections.abc import Sequence
 
 from billiard.exceptions import WorkerLostError
-from celery import Celery
 
 from celery_batches_notify.delivery.publisher import Publisher
 from celery_batches_notify.errors import BatchesError, StoreUnavailable
@@ -30,14 +29,12 @@ class LostWorkers:
 
     def __init__(
         self,
-        app: Celery,
         store: Store,
         publisher: Publisher,
         resender: Resender,
         leases: Leases,
         settings: Settings,
     ) -> None:
-        self._app = app
         self._store = store
         self._publisher = publisher
         self._resender = resender
@@ -71,7 +68,7 @@ class LostWorkers:
         """Do what is to be done for one task; return whether that is all."""
         fields = {"task_id": field.rpartition(" ")[0], "worker": wid}
         try:
-            held = read_held(self._app, field, mark)
+            held = read_held(field, mark)
         except (ValueError, TypeError) as exc:
             logger.warning("batches: a lost worker's mark cannot be read: %r", exc, extra=fields)
             return True

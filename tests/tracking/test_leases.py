@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import pickle
 import signal
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -309,6 +311,29 @@ def test_a_mark_that_cannot_be_read_is_dropped(
     leave(app, redis, field="x 0.0.0.0", raw=raw)
     look()
     assert redis.keys("batches:worker*") == []
+
+
+class Trap:
+    """What runs something when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, (str(self.path),)
+
+
+def test_what_somebody_put_into_the_store_is_never_unpickled(
+    app: Celery, redis: Redis, look: Callable[[], None], tmp_path: Path
+) -> None:
+    app.conf.accept_content = ["json", "pickle"]
+    batch, member = one_member(app)
+    body = pickle.dumps(((Trap(tmp_path / "sprung"),), {}, None))
+    head = {"batches": mark_of(member), "task": "told", "type": "application/x-python-serialize"}
+    leave(app, redis, field=f"{member.task_id} 0.0.0.0", raw=pack_mark(head | {"encoding": "binary"}, body))
+    look()
+    assert (batch.status().dead, batch.status().unsendable) == (1, {"not kept": 1})
+    assert not (tmp_path / "sprung").exists()
 
 
 def test_a_member_that_another_worker_runs_too_is_left_to_that_one(
