@@ -36,7 +36,7 @@ from celery_batches_notify.tracking.operations import (
     redeliver_event,
     retry_batch,
 )
-from celery_batches_notify.tracking.reconcile import Repairs, reconcile_batch
+from celery_batches_notify.tracking.repair.reconcile import Repairs, reconcile_batch
 from celery_batches_notify.tracking.sender import collecting, open_block
 from celery_batches_notify.tracking.stored_results import ResultReader
 

@@ -12,9 +12,9 @@ from celery_batches_notify.cli.extension_of import extension_of
 from celery_batches_notify.model import BatchStatus, check_bid
 from celery_batches_notify.store.checks import check_store
 from celery_batches_notify.tracking.broker_checks import check_broker
-from celery_batches_notify.tracking.diagnosis import find_complaints
 from celery_batches_notify.tracking.engine import Engine
-from celery_batches_notify.tracking.whereabouts import (
+from celery_batches_notify.tracking.repair.diagnosis import find_complaints
+from celery_batches_notify.tracking.repair.whereabouts import (
     LOOKED_AT,
     Kind,
     Place,

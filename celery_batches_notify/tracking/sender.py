@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from celery import Celery
 from kombu import serialization
@@ -20,9 +20,6 @@ from celery_batches_notify.model import Membership
 from celery_batches_notify.tracking import successors
 from celery_batches_notify.tracking.headers import Headers, current_member, strip_header, write_header
 from celery_batches_notify.tracking.marks import mark_message
-
-if TYPE_CHECKING:
-    from celery_batches_notify.tracking.leases import Leases
 
 Send = Callable[..., Any]
 
@@ -57,6 +54,18 @@ class Block(Protocol):
         ...
 
 
+class Departures(Protocol):
+    """What a worker's lease is told of the messages that a running member sends."""
+
+    def note_departure(self, request: Any, member: Membership) -> None:
+        """Its own retry or replacement has left."""
+        ...
+
+    def note_successors(self, request: Any, member: Membership, sent: tuple[Membership, ...]) -> None:
+        """It has published these."""
+        ...
+
+
 _block: ContextVar[Block | None] = ContextVar("celery_batches_notify_block", default=None)
 
 
@@ -81,7 +90,7 @@ class Sender:
 
     def __init__(self, app: Celery) -> None:
         self._app = app
-        self.leases: Callable[[], Leases] | None = None  # a worker's
+        self.leases: Callable[[], Departures] | None = None  # a worker's
         self.held: Mapping[str, Any] = {}  # the members whose messages this process received, by id
 
     def __call__(self, producer: Any, name: str, message: Any, **options: Any) -> Any:

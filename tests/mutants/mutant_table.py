@@ -11,7 +11,7 @@ LUA = "store/scripts"
 SCRIPTS, LATE = "tests/store/test_scripts.py", "tests/store/test_late_members.py"
 SWEEPER, REPORTER = "tests/tracking/test_sweeper.py", "tests/tracking/test_reporter.py"
 ABANDONED = "tests/tracking/test_abandoned.py"
-LEASES, RECONCILE = "tests/tracking/test_leases.py", "tests/tracking/test_reconcile.py"
+LEASES, RECONCILE = "tests/tracking/test_leases.py", "tests/tracking/repair/test_reconcile.py"
 BATCH, FAMILY, PUBLISHER = "tests/test_batch.py", "tests/test_family.py", "tests/delivery/test_publisher.py"
 
 
@@ -323,14 +323,14 @@ MUTANTS = (
     ),
     Mutant(
         "nobody is given up in a batch that moves",
-        "tracking/reconcile.py",
+        "tracking/repair/reconcile.py",
         "if why := _may_be_on_its_way(engine, bid):",
         "if False:",
         f"{RECONCILE}::test_nobody_is_given_up_in_a_batch_that_moves_or_is_not_sealed",
     ),
     Mutant(
         "an event that is true and did not fire is fired by a repair",
-        "tracking/reconcile.py",
+        "tracking/repair/reconcile.py",
         "fired = engine.store.conclude_batch(bid)",
         "fired = []",
         f"{RECONCILE}::test_an_event_that_is_true_and_did_not_fire_fires",

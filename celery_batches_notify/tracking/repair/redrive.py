@@ -10,7 +10,7 @@ from celery_batches_notify.delivery.publisher import callback_id
 from celery_batches_notify.model import CallbackStatus, State
 from celery_batches_notify.store.reading import Member, parse_status
 from celery_batches_notify.tracking.engine import Engine
-from celery_batches_notify.tracking.whereabouts import Kind, look_for
+from celery_batches_notify.tracking.repair.whereabouts import Kind, look_for
 
 QUIET = timedelta(seconds=60)
 

@@ -18,10 +18,10 @@ from celery_batches_notify.store.reading import ATTEMPTS_PER_ROUND, Member
 from celery_batches_notify.store.repairs import Lost
 from celery_batches_notify.tracking.engine import Engine
 from celery_batches_notify.tracking.operations import publish_recorded
-from celery_batches_notify.tracking.redrive import redrive_deliveries
+from celery_batches_notify.tracking.repair.redrive import redrive_deliveries
+from celery_batches_notify.tracking.repair.verdicts import is_end_of_canvas, judge
+from celery_batches_notify.tracking.repair.whereabouts import LOOKED_AT, Kind, ids_of, look_for, walk_open
 from celery_batches_notify.tracking.stored_results import RESULTS_CHUNK, find_result_backend, read_metas
-from celery_batches_notify.tracking.verdicts import is_end_of_canvas, judge
-from celery_batches_notify.tracking.whereabouts import LOOKED_AT, Kind, ids_of, look_for, walk_open
 
 BETWEEN_LOOKS_SECONDS = 5.0
 QUIET_SECONDS = 60

@@ -16,8 +16,8 @@ from celery_batches_notify.errors import ConfigurationError
 from celery_batches_notify.model import State
 from celery_batches_notify.store.reading import Member
 from celery_batches_notify.tracking.engine import Engine
-from celery_batches_notify.tracking.holders import WorkersReading, add_leases, ask_workers
-from celery_batches_notify.tracking.queues import BrokerReading, Message, read_broker
+from celery_batches_notify.tracking.repair.holders import WorkersReading, add_leases, ask_workers
+from celery_batches_notify.tracking.repair.queues import BrokerReading, Message, read_broker
 from celery_batches_notify.tracking.stored_results import (
     RESULTS_CHUNK,
     Meta,

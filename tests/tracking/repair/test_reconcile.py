@@ -19,9 +19,9 @@ from servers import running_worker, wait_until
 from celery_batches_notify import Batch, ConfigurationError, NoSuchBatch
 from celery_batches_notify.demo.valkey import embedded_server
 from celery_batches_notify.model import Membership, Outcome, State
-from celery_batches_notify.tracking import reconcile
-from celery_batches_notify.tracking.diagnosis import find_complaints
-from celery_batches_notify.tracking.reconcile import Repairs, reconcile_all
+from celery_batches_notify.tracking.repair import reconcile
+from celery_batches_notify.tracking.repair.diagnosis import find_complaints
+from celery_batches_notify.tracking.repair.reconcile import Repairs, reconcile_all
 
 SUCCEEDED = Outcome(state=State.SUCCEEDED)
 

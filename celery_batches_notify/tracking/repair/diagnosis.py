@@ -12,9 +12,9 @@ from celery_batches_notify.model import BatchStatus
 from celery_batches_notify.store.corrupt import readable
 from celery_batches_notify.store.reading import Snapshot, parse_status
 from celery_batches_notify.tracking.engine import Engine
-from celery_batches_notify.tracking.holders import WorkersReading, add_leases, ask_workers
-from celery_batches_notify.tracking.queues import BrokerReading, read_broker
-from celery_batches_notify.tracking.whereabouts import INSPECT_SECONDS, ids_of, walk_open
+from celery_batches_notify.tracking.repair.holders import WorkersReading, add_leases, ask_workers
+from celery_batches_notify.tracking.repair.queues import BrokerReading, read_broker
+from celery_batches_notify.tracking.repair.whereabouts import INSPECT_SECONDS, ids_of, walk_open
 
 QUIET = timedelta(minutes=1)
 PUBLISHED_FOR_LONG = timedelta(hours=1)
