@@ -20,7 +20,7 @@ from servers import running_worker, wait_until
 
 from celery_batches_notify.demo.valkey import embedded_server
 
-KNOWN = {"batches:index", "batches:live", "batches:sweeper", "batches:cancelled", "notes"}
+KNOWN = {"batches:index", "batches:live", "batches:sweeper", "batches:cancelled", "batches:workers", "notes"}
 PROMISED_SECONDS = 10  # from the store's return until all is counted
 
 
@@ -191,7 +191,7 @@ def test_no_task_fails_and_the_count_is_exact_whatever_the_store_suffers(
     status = batch.status()
     assert (status.total, status.succeeded, status.failures) == (300, 300, 0)
     assert not spooled(worker)
-    ours = f"batches:{{{batch.bid}}}"
+    ours = (f"batches:{{{batch.bid}}}", "batches:worker:")
     assert {key for key in map(bytes.decode, store.scan_iter()) if not key.startswith(ours)} <= KNOWN, (
         "a ghost"
     )

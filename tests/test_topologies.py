@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import multiprocessing
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from typing import Any
 from urllib.parse import quote
 
@@ -245,23 +247,29 @@ def test_threads_and_forks_share_a_client(busy: Celery) -> None:
         while not stop.is_set():
             told.append(store.read_status(batch.bid).bid)
 
+    def answer(to: Connection) -> None:
+        faulthandler.dump_traceback_later(30, exit=True)  # if it hangs, it says where
+        to.send(store.read_status(batch.bid).bid)
+
     threads = [threading.Thread(target=read) for _ in range(4)]
     for thread in threads:
         thread.start()
     context = multiprocessing.get_context("fork")
     children = []
-    for _ in range(4):
-        receiving, sending = context.Pipe(duplex=False)
-        child = context.Process(target=lambda to=sending: to.send(store.read_status(batch.bid).bid))
-        child.start()
-        children.append((child, receiving))
-    for child, receiving in children:
-        assert receiving.poll(20) and receiving.recv() == batch.bid
-        child.join(10)
-        assert child.exitcode == 0
-    stop.set()
-    for thread in threads:
-        thread.join(10)
+    try:
+        for _ in range(4):
+            receiving, sending = context.Pipe(duplex=False)
+            child = context.Process(target=answer, args=(sending,))
+            child.start()
+            children.append((child, receiving))
+        for child, receiving in children:
+            assert receiving.poll(40) and receiving.recv() == batch.bid
+            child.join(10)
+            assert child.exitcode == 0
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(10)
     assert set(told) == {batch.bid}
 
 

@@ -9,14 +9,16 @@ from contextvars import ContextVar
 
 HTTP_LOGGERS = ("urllib3.connection", "urllib3.connectionpool", "urllib3.response", "urllib3.util.retry")
 
+_lowered: set[str] = set()  # the loggers that would say less than we must hear
 _heard: ContextVar[list[str] | None] = ContextVar("celery_batches_notify_heard", default=None)
 
 
 class _Hush(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         heard = _heard.get()
-        if heard is None:
-            return True
+        if heard is None:  # said by others: let it through where it would be without us
+            name, _, _ = record.name.rpartition(".")
+            return record.name not in _lowered or logging.getLogger(name).isEnabledFor(record.levelno)
         if record.levelno >= logging.WARNING:
             heard.append(record.getMessage())
         return False
@@ -33,7 +35,11 @@ def hush(*loggers: str) -> Iterator[list[str]]:
         A list that fills with the dropped messages of level WARNING and above.
     """
     for name in loggers:
-        logging.getLogger(name).addFilter(_HUSH)  # adds it once, however often it is called
+        logger = logging.getLogger(name)
+        logger.addFilter(_HUSH)  # adds it once, however often it is called
+        if logger.level == logging.NOTSET and not logger.isEnabledFor(logging.WARNING):
+            _lowered.add(name)
+            logger.setLevel(logging.WARNING)
     heard: list[str] = []
     token = _heard.set(heard)
     try:

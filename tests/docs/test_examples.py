@@ -133,8 +133,10 @@ def names(app: Celery, redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyP
 @contextmanager
 def working(app: Celery) -> Iterator[None]:
     """Let a worker take the app's messages, in a thread of this process."""
+    level = logging.root.level
     with start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=20):
         yield
+    logging.root.setLevel(level)
 
 
 def run_block(block: Block, names: dict[str, Any], server_url: str) -> dict[str, Any]:

@@ -21,6 +21,17 @@ def test_what_is_said_inside_is_dropped_and_warnings_are_heard(caplog: pytest.Lo
     assert heard == ["secret warning"]
 
 
+def test_warnings_are_heard_though_the_worker_logs_errors_only(caplog: pytest.LogCaptureFixture) -> None:
+    quiet = logging.getLogger("somebody.quiet")
+    caplog.set_level(logging.ERROR)
+    with hush(quiet.name) as heard:
+        quiet.warning("the reason")
+    assert heard == ["the reason"]
+    quiet.warning("outside")
+    quiet.error("an error outside")
+    assert [record.message for record in caplog.records] == ["an error outside"]
+
+
 def test_what_is_said_outside_stays(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     LOGGER.info("before")
