@@ -129,8 +129,7 @@ class Receivers:
         """It was revoked or had expired before it ran, or was terminated while it ran."""
         if sender.app is self._app:
             reason = "expired" if expired else "terminated" if terminated else "revoked"
-            claim = read_request(request)
-            if not expired and claim is not None and self._cancellation().knows(claim.bid):
+            if not expired and self._is_cancelled(read_request(request)):
                 reason = "cancelled"
             self._end(request, outcomes.dead(request, sender.name, reason, TaskRevokedError(reason)))
 
@@ -159,7 +158,12 @@ class Receivers:
         moved = isinstance(retval, Ignore) and str(retval) == REPLACED and successors.has_moved(request)
         alone = request.is_eager or self._receives == os.getpid()
         if outcome := endings.unsignalled(task, state, retval, moved=moved, alone=alone):
+            if outcome.reason == "exited" and self._is_cancelled(read_request(request)):
+                outcome = dataclasses.replace(outcome, reason="cancelled")  # gevent ends it before it says so
             self._end(request, outcome)
+
+    def _is_cancelled(self, claim: Membership | DeliveryRef | None) -> bool:
+        return claim is not None and self._cancellation().knows(claim.bid)
 
     def _begin_eager(self, task: Any) -> None:
         """An eager call never becomes a message: it is enrolled as it starts, and what it calls is not."""
