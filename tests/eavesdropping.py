@@ -30,8 +30,9 @@ class Eavesdropper:
         wait_until(lambda: b"".join(self._heard).count(b"+OK") == 1 + (password is not None), what="MONITOR")
 
     def _listen(self) -> None:
-        while data := self._socket.recv(65536):
-            self._heard.append(data)
+        with suppress(ConnectionResetError):  # Redis may go the short way when we go
+            while data := self._socket.recv(65536):
+                self._heard.append(data)
 
     def close(self) -> str:
         """Return what was heard, but the lines that log in."""
