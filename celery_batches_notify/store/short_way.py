@@ -1,6 +1,6 @@
-"""The short way to the server, for the one command of every report: redis-py's own costs more than the script.
+"""The short way to the server, for scripts: redis-py's own costs a report more than its script does.
 
-The connection is redis-py's, and so are its timeouts, its retries and its errors; what is left out is what lies
+The connection is redis-py's, and so are its timeouts, its retries and its errors; left out is what lies
 between a call and that connection.
 """
 
@@ -24,8 +24,8 @@ SPARED_CONNECTIONS = 16
 class ShortWay:
     """Runs scripts over one connection at a time that it keeps; several threads take others from the pool.
 
-    A Cluster's client must choose among nodes, and a pool that was made small needs all it has: these go redis-py's
-    way.
+    A Cluster's client must choose among nodes, and a pool that was made small needs all it has: these go the
+    long way.
     """
 
     def __init__(self, client: Redis) -> None:
