@@ -13,8 +13,6 @@ from typing import Any
 
 from redis import Redis
 
-from celery_batches_notify.store.connection import is_cluster
-
 Argument = str | bytes | int | float
 
 IDLE_SECONDS = 1.0
@@ -24,15 +22,14 @@ SPARED_CONNECTIONS = 16
 class ShortWay:
     """Runs scripts over one connection at a time that it keeps; several threads take others from the pool.
 
-    A Cluster's client must choose among nodes, and a pool that was made small needs all it has: these go the
-    long way.
+    Other clients go their own way, as a Cluster's, which chooses among nodes; so does a pool that was made
+    small, which needs all it has.
     """
 
     def __init__(self, client: Redis) -> None:
         self._client = client
-        self._pool: Any = None if is_cluster(client) else client.connection_pool
-        if self._pool is not None and self._pool.max_connections < SPARED_CONNECTIONS:
-            self._pool = None
+        plain = type(client) is Redis and client.connection_pool.max_connections >= SPARED_CONNECTIONS
+        self._pool: Any = client.connection_pool if plain else None
         self._kept: list[tuple[Any, float]] = []  # at most one; its methods are atomic
 
     def evalsha(self, digest: str, keys: Sequence[str], args: Sequence[Argument]) -> Any:
