@@ -45,7 +45,7 @@ class Bench:
     def run(self, n: int, milliseconds: float, *, batch: bool) -> tuple[float, float, float]:
         """Let the worker run n tasks.
 
-        Return its microseconds of CPU per task, tasks per second, and the store's microseconds of CPU per task.
+        Return its microseconds of CPU per task, tasks per second, and the store's microseconds per task.
         """
         queue = f"bench-{uuid4().hex[:8]}"
         calls = [self.spin.s(milliseconds).set(queue=queue) for _ in range(n)]
