@@ -187,7 +187,7 @@ class Batch:
         if block is not None:
             block.__exit__(kind, exc, traceback)
         if kind is None:
-            self._enrolment.submit(is_last=True)
+            self._enrolment.submit(is_last=True, seals=self._seals)
             self._seal_unless_open()
         else:
             self._enrolment.discard()
@@ -242,7 +242,9 @@ class Batch:
             )
         self._adopt()
         self._open()
-        publish_recorded(self._engine, self.bid, self._engine.store.seal_batch(self.bid))
+        sealed = self._engine.store.seal_batch(self.bid, self._enrolment.unconfirmed)
+        self._enrolment.unconfirmed.clear()
+        publish_recorded(self._engine, self.bid, sealed)
         self._sealed = True
 
     def resume(self) -> None:
@@ -254,7 +256,7 @@ class Batch:
             EnqueueError: The broker refused again.
             BatchSealed: It came too late: the batch was abandoned.
         """
-        self._enrolment.submit()
+        self._enrolment.submit(seals=self._seals)
         self._seal_unless_open()
 
     # -- reading --------------------------------------------------------------------------------

@@ -82,8 +82,8 @@ REPORTER = "celery_batches_notify.tracking.reporter:Reporter"
 
 POINTS: dict[str, Point] = {
     # The producer: the batch is stored; a chunk is enrolled; nothing of it is published; one message has left
-    # (`P4#50`: 50 have); a chunk has left and is not confirmed; all have left and nothing is sealed; it is,
-    # and nothing that this made due has left.
+    # (`P4#50`: 50 have); a chunk has left and is not confirmed; all have left and nothing is sealed, nor the
+    # last chunk confirmed; it is, and nothing that this made due has left.
     "P1": Point(target=f"{STORE}.open_batch", when="after"),
     "P2": Point(target=f"{STORE}.enrol_members", when="after"),
     "P3": Point(target="celery_batches_notify.tracking.enrolment:Enrolment._publish", when="before"),

@@ -74,14 +74,14 @@ class Store(EnrolmentStore, DeliveryStore, RetryStore, MemberStore, RepairStore,
         pairs = [part for pair in fields.items() for part in pair]
         self._run(self.scripts.open_batch, bid, watch_after, *pairs)
 
-    def seal_batch(self, bid: str) -> Recorded:
-        """Seal the batch; return the deliveries that this made due.
+    def seal_batch(self, bid: str, firsts: Sequence[int] = ()) -> Recorded:
+        """Seal the batch, and confirm these chunks of it; return the deliveries that this made due.
 
         Raises:
             BatchSealed: It was abandoned, for nothing came from its producer for too long.
             NoSuchBatch: It is gone.
         """
-        answer = self._run(self.scripts.seal_batch, bid)
+        answer = self._run(self.scripts.seal_batch, bid, *firsts)
         if answer[0] == "abandoned":
             raise abandoned(bid)
         return Recorded(word=answer[0], due=answer[1:])

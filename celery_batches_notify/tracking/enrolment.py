@@ -75,7 +75,7 @@ class Enrolment:
         self._next = 0
         self._is_canvas = False
         self._eager: dict[str, Membership] = {}
-        self._eager_firsts: list[int] = []
+        self.unconfirmed: list[int] = []  # where the chunks stand that have left, but for the store's knowing
         self._eager_error: BatchesError | None = None
 
     @property
@@ -128,14 +128,16 @@ class Enrolment:
             self._eager_error = exc
             return None
         self._next = index + 1
-        self._eager_firsts.append(index)
+        self.unconfirmed.append(index)
         self._eager[task_id] = Membership(bid=self.bid, index=index, task_id=task_id)
         return self._eager[task_id]
 
-    def submit(self, *, is_last: bool = False) -> None:
+    def submit(self, *, is_last: bool = False, seals: bool = False) -> None:
         """Enrol what was collected, then publish it and what an earlier `submit` left, chunk by chunk.
 
-        `is_last` says that the batch has all its members then.
+        Args:
+            is_last: Whether the batch has all its members then.
+            seals: Whether the caller seals next, and confirms what is `unconfirmed` with the same script.
 
         Raises:
             EnqueueError: The broker refused; the rest waits here for the next `submit`.
@@ -150,16 +152,20 @@ class Enrolment:
         self._leaving += chunks
         self._collected = []
         self._open_batch()
-        unconfirmed = [chunk for chunk in self._leaving if not chunk.confirmed]
-        for chunk in unconfirmed:  # also those of an earlier `submit`: they may have been given up since
+        leaving = [chunk for chunk in self._leaving if not chunk.confirmed]
+        for chunk in leaving:  # also those of an earlier `submit`: they may have been given up since
             self._enrol(chunk)
-        for chunk in unconfirmed:
+        for chunk in leaving:
             self._publish(chunk)
-            self._store.confirm_members(self.bid, [chunk.first or 0], self._adder)
-            chunk.confirmed = True
-        if self._eager_firsts:
-            self._store.confirm_members(self.bid, self._eager_firsts, self._adder)
-        self._leaving, self._eager_firsts = [], []
+            if not (seals and chunk is leaving[-1]):
+                self._store.confirm_members(self.bid, [chunk.first or 0], self._adder)
+                chunk.confirmed = True
+            else:
+                self.unconfirmed.append(chunk.first or 0)
+        if self.unconfirmed and not seals:
+            self._store.confirm_members(self.bid, self.unconfirmed, self._adder)
+            self.unconfirmed.clear()
+        self._leaving = []
 
     def _enrol(self, chunk: Chunk) -> None:
         def note_place(first: int) -> None:

@@ -11,7 +11,7 @@ from celery_batches_notify import Batches
 
 URL = os.environ["BATCHES_TEST_URL"]
 
-app = Celery("bench", broker=URL)
+app = Celery("bench", broker=os.environ["BENCH_BROKER"])
 app.conf.update(batches_backend_url=URL, broker_connection_retry_on_startup=True)
 Batches(app)
 

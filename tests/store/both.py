@@ -65,10 +65,10 @@ class Both(Compared):
             assert place is None
         return place
 
-    def seal(self, bid: str) -> None:
-        word, due = self.world.batches[self.touch(bid)].seal()
+    def seal(self, bid: str, firsts: Sequence[int] = ()) -> None:
+        word, due = self.world.batches[self.touch(bid)].seal(firsts)
         try:
-            self._same(self.store.seal_batch(bid), word, due)
+            self._same(self.store.seal_batch(bid, firsts), word, due)
         except BatchSealed:
             assert word == "abandoned"
 

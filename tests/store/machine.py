@@ -136,9 +136,10 @@ class Machine(Example):
             self.both.sweep()
 
     @precondition(lambda self: self.has_batches)
-    @rule(which=SMALL)
-    def seal(self, which: int) -> None:
-        self.both.seal(self.some(which).bid)
+    @rule(which=SMALL, confirms=st.booleans())
+    def seal(self, which: int, confirms: bool) -> None:
+        batch = self.some(which)
+        self.both.seal(batch.bid, sorted(batch.unconfirmed) if confirms else [])
 
     @precondition(lambda self: self.has_batches)
     @rule()

@@ -137,14 +137,13 @@ class ModelBatch:
         known = index < len(self.members) and self.members[index].task_id == task_id
         return (not self.sealed and self.keep_open) or (known and not self.members[index].ended)
 
-    def seal(self) -> tuple[str, list[str]]:
-        if self.abandoned:
-            return "abandoned", []
-        if self.sealed:
-            return "already", []
+    def seal(self, firsts: Sequence[int] = ()) -> tuple[str, list[str]]:
+        word = "abandoned" if self.abandoned else "already" if self.sealed else "sealed"
+        if word != "sealed" and not firsts:
+            return word, []
         self.sealed = True
-        self.await_producers()
-        return "sealed", self.move()
+        self._forget(firsts, awaited=not self.abandoned)
+        return word, self.move()
 
     # -- its producers --------------------------------------------------------------------------
 
@@ -155,13 +154,16 @@ class ModelBatch:
 
     def confirm(self, firsts: Sequence[int], who: str) -> bool:
         """Return whether the batch is still theirs."""
-        for first in firsts:
-            self.unconfirmed.pop(first, None)
         theirs = not (self.abandoned and who == "owner")
-        if (theirs and who != "sweeper") or not self.unconfirmed:
-            self.await_producers()
+        self._forget(firsts, awaited=theirs and who != "sweeper")
         self.move()
         return theirs
+
+    def _forget(self, firsts: Sequence[int], *, awaited: bool) -> None:
+        for first in firsts:
+            self.unconfirmed.pop(first, None)
+        if awaited or not self.unconfirmed:
+            self.await_producers()
 
     def abandon(self) -> tuple[str, list[str]]:
         """Give up producers whose time has come."""

@@ -81,7 +81,7 @@ CALLS: dict[str, tuple[Call, Call]] = {
     "enrol_members": (lambda _: None, lambda s: s.enrol_members(BID, 4, IDS[4:], member(3))),
     "confirm_members": (lambda _: None, lambda s: s.confirm_members(BID, [0], "owner")),
     "abandon_batch": (late_and_open, lambda s: s.abandon_batch(BID)),
-    "seal_batch": (lambda s: s.client.hdel(s.keys.batch(BID), "sealed_at"), lambda s: s.seal_batch(BID)),
+    "seal_batch": (lambda s: s.client.hdel(s.keys.batch(BID), "sealed_at"), lambda s: s.seal_batch(BID, [0])),
     "beat_worker": (lambda _: None, lambda s: s.beat_worker("a worker")),
     "resend_lost": (lambda _: None, lambda s: s.resend_lost(member(3), kept())),
     "record_outcome": (lambda _: None, lambda s: s.record_outcome(member(3), kept())),

@@ -151,7 +151,7 @@ def test_what_was_never_published_is_dead_and_says_why(app: Celery) -> None:
 
 def test_what_ran_after_all_succeeds_after_all(app: Celery) -> None:
     """It had left when its producer died, and stayed in its queue for longer than anybody waited."""
-    batch = die_at("P5-unconfirmed#3", app)
+    batch = die_at("P5", app)
     succeed(app, batch, *range(10))
     give_up(app, batch)
     assert counts(batch.status()) == (12, 10, 2)
@@ -364,7 +364,7 @@ def test_in_a_cancelled_batch_it_is_no_death(app: Celery) -> None:
 
 
 def test_another_round_of_what_did_run_is_not_harmed(app: Celery) -> None:
-    batch = die_at("P5-unconfirmed#3", app)
+    batch = die_at("P5", app)
     member = store_of(app).read_members(batch.bid, 11, 1)[0]
     place = Membership(bid=batch.bid, index=11, task_id=member.id)
     call = json.dumps({"id": member.id, "task": "proj.ok", "args": [], "kwargs": {}, "options": {}})

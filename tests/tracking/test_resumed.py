@@ -85,7 +85,7 @@ class Fault:
         ("enrol_members", 1),
         ("enrol_members", 3),
         ("confirm_members", 1),
-        ("confirm_members", 3),
+        ("confirm_members", 2),
         ("seal_batch", 1),
     ],
 )

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 from redis import Redis
 from redis.exceptions import NoScriptError
 
-Argument = str | bytes | int | float
+from celery_batches_notify.store.short_way import Argument as Argument
+from celery_batches_notify.store.short_way import ShortWay
 
 
 class Script(Protocol):
@@ -26,6 +27,7 @@ class Scripts:
 
     def __init__(self, client: Redis) -> None:
         self._client = client
+        self._short_way = ShortWay(client)
         self._prelude = _read("prelude")
         self.open_batch = self._load("producers", "open_batch")
         self.enrol_members = self._load("late", "producers", "enrol_members")
@@ -62,7 +64,7 @@ class Scripts:
 
         def run(keys: Sequence[str], args: Sequence[Argument]) -> list[Any]:
             try:
-                answer: Any = self._client.evalsha(digest, len(keys), *keys, *args)
+                answer: Any = self._short_way.evalsha(digest, keys, args)
             except NoScriptError:  # only this server is asked, whichever others of a Cluster are away
                 answer = self._client.eval(text, len(keys), *keys, *args)
             return [part.decode() if isinstance(part, bytes) else part for part in answer]

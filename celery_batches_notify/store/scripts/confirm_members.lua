@@ -5,9 +5,7 @@
 local who = ARGV[2]
 local why = refusal()
 if why then return {why} end
-for i = 3, #ARGV do redis.call('HDEL', UNCONFIRMED, ARGV[i]) end
 -- What the sweeper has begun goes on with the next sweep: only a producer that is still awaited puts it off.
 local given_up = is_given_up(who)
-local awaited = who ~= 'sweeper' and not given_up
-if awaited or redis.call('HLEN', UNCONFIRMED) == 0 then await_producers() end
+confirm_chunks(3, who ~= 'sweeper' and not given_up)
 return conclude(given_up and 'abandoned' or 'confirmed')

@@ -9,6 +9,12 @@ local function await_producers()
   redis.call('HSET', BATCH, 'abandon_at', b[1] and waits and now + b[1] or 0)
 end
 
+-- Note that the messages of chunks have left: ARGV[at] … are their first indices.
+local function confirm_chunks(at, awaited)
+  for i = at, #ARGV do redis.call('HDEL', UNCONFIRMED, ARGV[i]) end
+  if awaited or redis.call('HLEN', UNCONFIRMED) == 0 then await_producers() end
+end
+
 -- Whether this is the owner of a batch that was sealed over its head: it was taken for dead, and is not.
 local function is_given_up(adder)
   return adder == 'owner' and redis.call('HEXISTS', BATCH, 'abandoned_at') == 1

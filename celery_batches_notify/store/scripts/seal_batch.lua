@@ -1,10 +1,11 @@
--- Say that no more members come from outside; from here on events can fire.
--- KEYS: the batch. ARGV: channel. Answer: sealed | already | abandoned (its producer was taken for dead), then the
--- deliveries now due | gone | newer.
--- Safe to repeat because a batch is sealed once.
+-- Say that no more members come from outside; from here on events can fire. The last messages have left, too.
+-- KEYS: the batch. ARGV: channel; the first index of each chunk that is to be confirmed, as `confirm_members` does ….
+-- Answer: sealed | already | abandoned (its producer was taken for dead), then the deliveries now due | gone | newer.
+-- Safe to repeat because a batch is sealed once, and a chunk is confirmed once.
 local why = refusal()
 if why then return {why} end
-if is_given_up('owner') then return {'abandoned'} end
-if redis.call('HSETNX', BATCH, 'sealed_at', now) == 0 then return {'already'} end
-await_producers()
-return conclude('sealed')
+local given_up = is_given_up('owner')
+local sealed = not given_up and redis.call('HSETNX', BATCH, 'sealed_at', now) == 1
+if not sealed and #ARGV == 1 then return {given_up and 'abandoned' or 'already'} end
+confirm_chunks(2, not given_up)
+return conclude(given_up and 'abandoned' or sealed and 'sealed' or 'already')
