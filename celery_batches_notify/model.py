@@ -61,7 +61,7 @@ class Membership:
     @property
     def origin(self) -> tuple[int, str] | None:
         """Which member's canvas its successors go on with: one that was enrolled before its message left."""
-        return self.of if self.index is None else (self.index, self.task_id)
+        return self.of if self.index is None else (self.index, self.identity)
 
     @property
     def identity(self) -> str:

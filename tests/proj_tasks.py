@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from celery import Celery, current_app
+from celery import Celery, Task, chain, current_app
 from redis import Redis
 
 from celery_batches_notify import Batch, current_batch
@@ -86,6 +86,11 @@ def fail_once(key: str) -> None:
         raise ValueError("the first time")
 
 
+def replace_and_fail_once(self: Task, key: str) -> None:
+    parts = current_app.tasks["proj.ok"].si(0), current_app.tasks["proj.fail_once"].si(key)
+    raise self.replace(chain(*parts))
+
+
 def watch_cancel(seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -99,6 +104,7 @@ OPTIONS = {
     "succeed_at": {"bind": True, "max_retries": 3},
     "fail_twice": {"autoretry_for": (KeyError,), "max_retries": 1, "default_retry_delay": 0.5},
     "ran": {"bind": True},
+    "replace_and_fail_once": {"bind": True},
     "unserialisable": {"ignore_result": False},
 }
 
@@ -118,5 +124,5 @@ def declare_tasks(app: Celery) -> None:
         add_more,
         which_batch,
     )
-    for task in (*tasks, nest, fail_once, watch_cancel):
+    for task in (*tasks, nest, fail_once, replace_and_fail_once, watch_cancel):
         app.task(task, name=f"proj.{task.__name__}", shared=False, **OPTIONS.get(task.__name__, {}))

@@ -211,6 +211,17 @@ def test_dead_members_run_again_and_succeed(prefork: None, app: Celery) -> None:
     assert (status.succeeded, status.failures, status.failure_info) == (5, 0, ())
 
 
+def test_the_last_part_of_a_canvas_runs_again_under_the_id_of_the_task_that_it_replaced(
+    prefork: None, app: Celery
+) -> None:
+    batch = Batch(app=app)
+    batch.add(app.tasks["proj.replace_and_fail_once"].s(batch.bid))
+    assert batch.join(timeout=30).dead == 1
+    assert batch.retry() == 1
+    status = batch.join(timeout=30, event="success")
+    assert (status.total, status.succeeded, status.failures) == (3, 3, 0)
+
+
 def test_cancel_discards_what_waits_and_what_arrives(pool: str, app: Celery, redis: Redis) -> None:
     batch = Batch(app=app)
     for event in ("cancel", "complete", "finish"):

@@ -34,11 +34,9 @@ def read_header(value: object, task_id: str | None) -> Membership | DeliveryRef 
         bid = check_bid(value.get("bid"))
     except InvalidBid:
         return None
-    if value.get("late") is True:
-        return _read_late(bid, value, task_id)
-    index, round_, entry = value.get("index"), value.get("round", 0), value.get("delivery")
-    if type(index) is int and type(round_) is int and index >= 0 and round_ >= 0:
-        return Membership(bid=bid, index=index, task_id=task_id, round=round_)
+    if "delivery" not in value:
+        return _read_member(bid, value, task_id)
+    entry = value["delivery"]
     if isinstance(entry, str) and _ENTRY.fullmatch(entry) and task_id == callback_id(bid, entry):
         return DeliveryRef(bid=bid, entry=entry)
     return None
@@ -52,24 +50,32 @@ def read_request(request: Any) -> Membership | DeliveryRef | None:
 
 def mark_of(member: Membership) -> Headers:
     """What the header of a member's message says."""
+    mark: Headers = {"bid": member.bid}
     if member.index is not None:
-        return {"bid": member.bid, "index": member.index} | ({"round": member.round} if member.round else {})
-    mark: Headers = {"bid": member.bid, "late": True}
-    if member.of is not None:
-        mark["of"] = list(member.of)
+        mark |= {"index": member.index} | ({"round": member.round} if member.round else {})
+    else:
+        mark |= {"late": True} | ({"of": list(member.of)} if member.of is not None else {})
     return mark | ({"turn": member.turn} if member.turn else {})
 
 
-def _read_late(bid: str, value: Headers, task_id: str) -> Membership | None:
-    of, turn = value.get("of"), value.get("turn", 0)
-    if type(turn) is not int or turn < 0:
+def _read_member(bid: str, value: Headers, task_id: str) -> Membership | None:
+    index, round_, turn = value.get("index"), value.get("round", 0), value.get("turn", 0)
+    if not (_is_count(round_) and _is_count(turn)):
         return None
-    match of:
+    if value.get("late") is not True:
+        if not _is_count(index):
+            return None
+        return Membership(bid=bid, index=index, task_id=task_id, round=round_, turn=turn)
+    match value.get("of"):
         case None:
             return Membership(bid=bid, index=None, task_id=task_id, turn=turn)
-        case [int(index), str(first_id)] if type(index) is int and index >= 0:
-            return Membership(bid=bid, index=None, task_id=task_id, of=(index, first_id), turn=turn)
+        case [int(first), str(first_id)] if _is_count(first):
+            return Membership(bid=bid, index=None, task_id=task_id, of=(first, first_id), turn=turn)
     return None
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 0
 
 
 def write_header(headers: Headers, member: Membership) -> None:

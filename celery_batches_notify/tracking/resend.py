@@ -15,7 +15,7 @@ from celery_batches_notify.model import Membership
 from celery_batches_notify.store.corrupt import readable
 from celery_batches_notify.store.retries import RETRY_CHUNK, Resend
 from celery_batches_notify.store.store import Store
-from celery_batches_notify.tracking.headers import write_header
+from celery_batches_notify.tracking.headers import read_request, write_header
 from celery_batches_notify.tracking.sender import Call, Sender, collecting
 
 BYTES_AT_MOST = 16 * 1024
@@ -51,6 +51,9 @@ def keep_call(request: Any, task: str) -> tuple[str, str]:
     kept |= {name: routing[name] for name in _ROUTING if routing.get(name) is not None}
     try:
         whole = {"id": request.id, "task": task, "args": list(args), "kwargs": kwargs, "options": kept}
+        claim = read_request(request)
+        if isinstance(claim, Membership) and claim.turn:  # it bears the id of what it replaced
+            whole["turn"] = claim.turn
         call = json.dumps(whole)
     except (EncodeError, TypeError, ValueError, RecursionError):
         return "", "its arguments are not JSON"
@@ -70,11 +73,14 @@ class Resender:
             for member in members:
                 try:
                     with readable(bid):
-                        call = self._message_of(json.loads(member.call))
+                        kept = json.loads(member.call)
+                        call, turn = self._message_of(kept), int(kept.get("turn", 0))
                 except CorruptBatch as exc:
                     logger.error("batch member not sent again: %s", exc, extra={"bid": bid})
                     continue
-                place = Membership(bid=bid, index=member.index, task_id=call.task_id, round=member.round)
+                place = Membership(
+                    bid=bid, index=member.index, task_id=call.task_id, round=member.round, turn=turn
+                )
                 write_header(call.message.headers, place)
                 self._sender.send(producer, call.name, call.message, **call.options)
 
