@@ -182,16 +182,16 @@ def test_what_was_not_acknowledged_comes_back_from_the_broker(
     assert killed.runs(redis, name) == 2
 
 
-def test_a_batch_waits_for_what_its_lost_members_had_published(killed: Killed, app: Celery) -> None:
+def test_a_batch_waits_for_what_its_lost_members_had_published(killed: Killed, server_url: str) -> None:
     killed.batches["prefork"].join(timeout=30)  # so the dead have been looked at
     chain, gone_on = killed.batches["chain"], killed.batches["gone-on"]
     wait_until(lambda: chain.status().dead == 1)
     assert (chain.status().total, chain.status().finish_at) == (2, None)
     assert gone_on.status().failures == 0
-    app.control.add_consumer("parked", reply=True, limit=1, timeout=10)
-    status = chain.join(timeout=30)
-    assert (status.succeeded, status.dead) == (1, 1)
-    assert gone_on.join(timeout=30, event="success").death_at is None
+    with running_worker(server_url, "solo", "-Q", "parked", *QUICK, app="proj_lost"):
+        status = chain.join(timeout=30)
+        assert (status.succeeded, status.dead) == (1, 1)
+        assert gone_on.join(timeout=30, event="success").death_at is None
 
 
 def test_nothing_of_the_lost_workers_is_left(killed: Killed, redis: Redis) -> None:

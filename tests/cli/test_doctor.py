@@ -202,7 +202,9 @@ def test_a_broker_whose_messages_cannot_be_read_is_told_honestly(
 ) -> None:
     url = rabbitmq_url()
     need("RabbitMQ", url)
-    with open_app(server_url, broker_url=url, task_default_queue="doctor-test") as app:
+    # No pool: kombu keeps one per URL, which an app that was closed in this process has closed.
+    conf = {"broker_url": url, "task_default_queue": "doctor-test", "broker_pool_limit": None}
+    with open_app(server_url, **conf) as app:
         with Batch(app=app) as batch:
             app.tasks["proj.ok"].apply_async(queue="doctor-test")
         done = batch_command("doctor", batch.bid, BATCHES_TEST_BROKER=str(url))

@@ -16,7 +16,7 @@ from test_repeats import CALLS, prepare
 from test_scripts import BID
 from topologies import HAS_CLUSTER, nodes
 
-from celery_batches_notify.demo.valkey import embedded_server
+from celery_batches_notify.demo.valkey import embedded_server, find_free_port
 from celery_batches_notify.model import Event
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.checks import check_store
@@ -123,7 +123,7 @@ def test_a_store_that_is_away_or_refuses_its_user(good: str) -> None:
 def test_a_node_of_a_cluster_that_is_asked_alone_and_the_other_way_round(good: str) -> None:
     with ExitStack() as stack:
         (node,) = stack.enter_context(nodes(1, "--cluster-enabled", "yes"))
-        node.options = [*node.options, "--cluster-port", "0"]
+        node.options = [*node.options, "--cluster-port", str(find_free_port())]
         node.start()
         assert found(f"redis://127.0.0.1:{node.port}")["cluster"].severity == "error"
     if not HAS_CLUSTER:
