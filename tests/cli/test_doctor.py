@@ -202,8 +202,9 @@ def test_a_broker_whose_messages_cannot_be_read_is_told_honestly(
 ) -> None:
     url = rabbitmq_url()
     need("RabbitMQ", url)
-    # No pool: kombu keeps one per URL, which an app that was closed in this process has closed.
-    conf = {"broker_url": url, "task_default_queue": "doctor-test", "broker_pool_limit": None}
+    # kombu shares a pool among apps whose brokers are the same, also with one that was closed meanwhile.
+    alone = {"client_properties": {"test": "doctor"}}
+    conf = {"broker_url": url, "task_default_queue": "doctor-test", "broker_transport_options": alone}
     with open_app(server_url, **conf) as app:
         with Batch(app=app) as batch:
             app.tasks["proj.ok"].apply_async(queue="doctor-test")
