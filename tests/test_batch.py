@@ -11,7 +11,7 @@ import pytest
 from celery import Celery, chord, group
 from kombu.exceptions import EncodeError
 from redis import Redis
-from servers import wait_until
+from servers import soon, wait_until, waiting_messages
 
 from celery_batches_notify import (
     Batch,
@@ -44,20 +44,6 @@ def app(make_app: Callable[..., Celery]) -> Celery:
     def told(*_: object) -> None: ...
 
     return app
-
-
-def waiting_messages(app: Celery) -> list[object]:
-    """Take the messages that wait in the memory broker's queue."""
-    messages = []
-    with (
-        app.connection_for_read() as connection,
-        connection.SimpleQueue(app.conf.task_default_queue) as queue,
-    ):
-        while queue.qsize():
-            message = queue.get_nowait()
-            message.ack()
-            messages.append(message)
-    return messages
 
 
 def finish_members(app: Celery, batch: Batch, task_ids: list[str]) -> None:
@@ -526,10 +512,10 @@ def test_delete_leaves_nothing_and_reports_make_nothing(app: Celery, redis: Redi
 def test_join_returns_the_status_once_the_event_fired(app: Celery) -> None:
     batch = Batch(app=app)
     ids = [r.id for r in batch.add(*(app.tasks["add"].s(i) for i in range(3)))]
-    threading.Timer(0.2, finish_members, (app, batch, ids)).start()
-    began = time.monotonic()
-    assert batch.join(timeout=20, event="success").succeeded == 3
-    assert time.monotonic() - began < 4, "a token wakes it, not the next reading"
+    with soon(0.2, finish_members, app, batch, ids):
+        began = time.monotonic()
+        assert batch.join(timeout=20, event="success").succeeded == 3
+        assert time.monotonic() - began < 4, "a token wakes it, not the next reading"
 
 
 def test_join_times_out_with_celerys_own_error_too(app: Celery) -> None:
@@ -549,8 +535,8 @@ def test_join_times_out_with_celerys_own_error_too(app: Celery) -> None:
 def test_follow_shows_the_way_to_the_end(app: Celery) -> None:
     batch = Batch(app=app)
     ids = [r.id for r in batch.add(*(app.tasks["add"].s(i) for i in range(3)))]
-    threading.Timer(0.2, finish_members, (app, batch, ids)).start()
-    seen = list(batch.follow())
+    with soon(0.2, finish_members, app, batch, ids):
+        seen = list(batch.follow())
     assert seen[0].pending == 3
     assert seen[-1].finished
     assert (seen[-1].state, seen[-1].progress, seen[-1].succeeded) == ("success", 1.0, 3)
@@ -564,8 +550,8 @@ def test_follow_works_with_async_for(app: Celery) -> None:
     async def watch() -> list[str]:
         return [progress.state async for progress in batch.follow()]
 
-    threading.Timer(0.2, finish_members, (app, batch, ids)).start()
-    assert asyncio.run(watch()) == ["running", "success"]
+    with soon(0.2, finish_members, app, batch, ids):
+        assert asyncio.run(watch()) == ["running", "success"]
 
 
 def test_follow_ends_when_the_batch_is_deleted(app: Celery) -> None:

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from celery import Celery
 from chaos_proj import make_app
-from servers import close_store, wait_until
+from servers import close_store, wait_until, waiting_messages
 
 from celery_batches_notify import Batch
 from celery_batches_notify.model import Failure, Membership, Outcome, State
@@ -97,16 +97,8 @@ def store_results(app: Celery, runs: Sequence[Sequence[Report]]) -> None:
 def called_ids(app: Celery) -> list[str]:
     """The ids of all callbacks that were published so far, in their order; they are taken off the queue."""
     app._batches_engine.parts.outgoing.flush(10)
-    found = []
-    with (
-        app.connection_for_read() as connection,
-        connection.SimpleQueue(app.conf.task_default_queue) as queue,
-    ):
-        while queue.qsize():
-            message = queue.get_nowait()
-            message.ack()
-            found.append(message.headers["id"])
-    return [id_ for id_ in found if id_.startswith("cb_")]
+    ids = [message.headers["id"] for message in waiting_messages(app)]
+    return [task_id for task_id in ids if task_id.startswith("cb_")]
 
 
 def states_of(app: Celery, bid: str) -> list[State]:

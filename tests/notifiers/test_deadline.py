@@ -8,6 +8,7 @@ import threading
 import time
 
 import pytest
+from servers import soon
 
 from celery_batches_notify.notifiers.deadline import DeadlinePassed, run_within
 
@@ -48,13 +49,10 @@ def test_an_interrupted_caller_stops_the_work_and_sees_its_own_error() -> None:
 
     stop = threading.Event()
     before = signal.signal(signal.SIGUSR1, interrupt)
-    timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGUSR1))
     try:
-        timer.start()
-        with pytest.raises(SoftTimeLimit):
+        with soon(0.1, os.kill, os.getpid(), signal.SIGUSR1), pytest.raises(SoftTimeLimit):
             run_within(10, lambda: stop.wait(10), stop.set)
     finally:
-        timer.join()
         signal.signal(signal.SIGUSR1, before)
     assert stop.is_set()
 

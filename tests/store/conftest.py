@@ -6,10 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 from celery import Celery
-from servers import find_server, need
+from servers import server_named
 
 from celery_batches_notify import Batches
-from celery_batches_notify.demo.valkey import embedded_server
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.store import Store
 
@@ -22,10 +21,7 @@ from whole_store import Ear, WatchingClient  # noqa: E402
 
 @pytest.fixture(scope="session", params=["valkey", "redis-7", "redis-6.2"])
 def any_server(request: pytest.FixtureRequest) -> Iterator[str]:
-    binary = find_server(request.param)
-    if request.param != "valkey":
-        need(request.param, binary)
-    with embedded_server(binary=binary) as url:
+    with server_named(request.param) as url:
         yield url
 
 

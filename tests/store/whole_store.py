@@ -152,7 +152,7 @@ def snapshot_of(bid: str, held: Held) -> Snapshot:
         bid=bid,
         batch={name.encode(): value.encode() for name, value in held.items()},
         outbox={
-            entry.encode(): value.rpartition(",")[0].replace(",", " ").encode()
+            entry.encode(): (value.rpartition(",")[0].replace(",", " ") + " 0").encode()
             for entry, _, value in deliveries
         },
         failures={},

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from billiard.exceptions import SoftTimeLimitExceeded
 from celery import Celery
 from cut_proxy import CutProxy, cut_proxy
 from redis import Redis
-from servers import wait_until
+from servers import soon, wait_until
 
 from celery_batches_notify import Batch, StoreUnavailable
 from celery_batches_notify.delivery.publisher import DELIVER_TASK
@@ -63,8 +62,8 @@ def test_a_store_that_comes_back_in_time_needs_no_spool(
 ) -> None:
     batch, (member,) = members_of(app, 1)
     proxy[0].misbehave("refuse")
-    threading.Timer(0.5, proxy[0].behave).start()
-    parts.reporter.report(member, SUCCEEDED, seconds=10)
+    with soon(0.5, proxy[0].behave):
+        parts.reporter.report(member, SUCCEEDED, seconds=10)
     assert batch.status().state == "success"
     assert not spooled(tmp_path)
 
@@ -126,13 +125,13 @@ def test_a_soft_limit_that_hits_while_reporting_sends_the_outcome_to_the_disk_at
         raise SoftTimeLimitExceeded
 
     before = signal.signal(signal.SIGUSR1, soft_limit)
-    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGUSR1)).start()
     receiver = _finishing(
         lambda: [parts.reporter.report(member, SUCCEEDED, seconds=30) for member in members]
     )
     try:
         began = time.monotonic()
-        receiver()
+        with soon(0.3, os.kill, os.getpid(), signal.SIGUSR1):
+            receiver()
         assert time.monotonic() - began < 10
     finally:
         signal.signal(signal.SIGUSR1, before)
