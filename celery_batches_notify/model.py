@@ -129,6 +129,11 @@ class CallbackStatus:
     state: str
     attempts: int
 
+    @property
+    def entry(self) -> str:
+        """Its place in the outbox."""
+        return f"{self.event}:{self.n}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryAttempt:

@@ -29,9 +29,8 @@ def read_together(client: Redis, queue: Callable[[Pipeline], object]) -> tuple[C
 def _read(
     client: Redis, queue: Callable[[Pipeline], object], *, transaction: bool
 ) -> tuple[Clock, list[Any]]:
-    clock: Any = (
-        client.time() if is_cluster(client) else None
-    )  # it has no key, so no node to go with the rest
+    # In a Cluster the time has no key, and so no node to go with the rest.
+    clock: Any = client.time() if is_cluster(client) else None
     with client.pipeline(transaction=transaction) as pipe:
         if clock is None:
             pipe.time()

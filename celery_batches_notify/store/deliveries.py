@@ -54,7 +54,7 @@ class DeliveryStore(Runner):
         """Read how often a delivery was published."""
         with store_errors(self.settings):
             value: Any = self.client.hget(self.keys.part(bid, "outbox"), entry)
-        return int(value.split(b" ")[1]) if value else 0
+        return reading.parse_entry(value)[1]
 
     def read_deliveries(self, bid: str) -> list[DeliveryAttempt]:
         """Read the delivery log, oldest first."""

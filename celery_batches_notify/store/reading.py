@@ -255,13 +255,16 @@ def _callbacks(snapshot: Snapshot) -> list[CallbackStatus]:
     out = []
     for declared in parse_callbacks(snapshot.batch):
         event, n = declared["event"], declared["n"]
-        entry = snapshot.outbox.get(f"{event}:{n}".encode(), b"waiting 0 0").decode().split(" ")
-        out.append(
-            CallbackStatus(
-                event=event, n=n, target=declared["target"], state=entry[0], attempts=int(entry[1])
-            )
-        )
+        state, attempts, _ = parse_entry(snapshot.outbox.get(f"{event}:{n}".encode()))
+        target = declared["target"]
+        out.append(CallbackStatus(event=event, n=n, target=target, state=state, attempts=attempts))
     return out
+
+
+def parse_entry(stored: bytes | None) -> tuple[str, int, int]:
+    """Read a place in the outbox: its state, the attempts so far, and when it is due (ms since 1970)."""
+    state, attempts, due = (stored or b"waiting 0 0").decode().split(" ")
+    return state, int(attempts), int(due)
 
 
 def _failures(stored: Hash) -> list[Failure]:

@@ -106,7 +106,7 @@ class WorkerStore(Runner):
             yield (
                 beat.wid,
                 beat.seconds_ago,
-                {f.rpartition(" ")[0]: parse_mark(m)[0] for f, m in marks},
+                {task_of(field): parse_mark(mark)[0] for field, mark in marks},
             )
 
     def resend_lost(self, member: Membership, outcome: Outcome) -> tuple[str, Resend | None, list[str]]:
@@ -126,6 +126,11 @@ def _chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
     left = iter(items)
     while chunk := list(islice(left, MARKS_CHUNK)):
         yield chunk
+
+
+def task_of(field: str) -> str:
+    """The task that a mark stands under; what follows it tells the task's runs apart."""
+    return field.rpartition(" ")[0]
 
 
 def pack_mark(head: Mapping[str, Any], body: bytes) -> bytes:

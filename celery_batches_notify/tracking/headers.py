@@ -15,7 +15,7 @@ from celery_batches_notify.model import Membership, check_bid
 
 Headers = dict[str, Any]
 
-_ENTRY = re.compile(r"[a-z]+:[0-9]{1,4}")
+ENTRY = re.compile(r"[a-z]+:[0-9]{1,4}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +37,7 @@ def read_header(value: object, task_id: str | None) -> Membership | DeliveryRef 
     if "delivery" not in value:
         return _read_member(bid, value, task_id)
     entry = value["delivery"]
-    if isinstance(entry, str) and _ENTRY.fullmatch(entry) and task_id == callback_id(bid, entry):
+    if isinstance(entry, str) and ENTRY.fullmatch(entry) and task_id == callback_id(bid, entry):
         return DeliveryRef(bid=bid, entry=entry)
     return None
 

@@ -11,7 +11,7 @@ from kombu import serialization
 
 from celery_batches_notify.delivery.publisher import HEADER
 from celery_batches_notify.model import Membership
-from celery_batches_notify.store.workers import pack_mark, parse_mark
+from celery_batches_notify.store.workers import pack_mark, parse_mark, task_of
 from celery_batches_notify.tracking.headers import DeliveryRef, Headers, mark_of, read_header
 from celery_batches_notify.tracking.resend import BYTES_AT_MOST, keep_call
 
@@ -93,7 +93,7 @@ def write_note(member: Membership, request: Any, *, went_on: bool, sent: tuple[M
 def read_held(field: str, stored: bytes) -> Held | None:
     """Read what was noted; None where it claims what it may not. Raises `ValueError` or `TypeError`."""
     head, body = parse_mark(stored)
-    task_id = field.rpartition(" ")[0]
+    task_id = task_of(field)
     claim, retries = read_header(head.get(HEADER), task_id), head.get("retries", 0)
     if claim is None or type(retries) is not int:
         return None

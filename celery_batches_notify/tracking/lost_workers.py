@@ -14,7 +14,7 @@ from celery_batches_notify.model import DeliveryAttempt, Membership
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.deliveries import Claim
 from celery_batches_notify.store.store import Store
-from celery_batches_notify.store.workers import Beat
+from celery_batches_notify.store.workers import Beat, task_of
 from celery_batches_notify.tracking import outcomes
 from celery_batches_notify.tracking.headers import DeliveryRef
 from celery_batches_notify.tracking.holding import Held, read_held
@@ -66,7 +66,7 @@ class LostWorkers:
 
     def _settle(self, wid: str, field: str, mark: bytes, living: Sequence[str]) -> bool:
         """Do what is to be done for one task; return whether that is all."""
-        fields = {"task_id": field.rpartition(" ")[0], "worker": wid}
+        fields = {"task_id": task_of(field), "worker": wid}
         try:
             held = read_held(field, mark)
         except (ValueError, TypeError) as exc:

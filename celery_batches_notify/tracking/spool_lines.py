@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from celery_batches_notify.model import DeliveryAttempt, Failure, Membership, Outcome, State, check_bid
+from celery_batches_notify.tracking.headers import ENTRY
 
 VERSION = 1
-ENTRY = re.compile(r"[a-z]+:[0-9]{1,4}")
 HAPPENED = ("due", "delivered", "given_up")
 NUMBER_AT_MOST = 2**31
 

@@ -10,7 +10,7 @@ from itertools import islice
 from celery_batches_notify.errors import CorruptBatch, NoSuchBatch, SchemaTooNew
 from celery_batches_notify.model import BatchStatus
 from celery_batches_notify.store.corrupt import readable
-from celery_batches_notify.store.reading import Snapshot, parse_status
+from celery_batches_notify.store.reading import Snapshot, parse_entry, parse_status
 from celery_batches_notify.tracking.engine import Engine
 from celery_batches_notify.tracking.repair.holders import WorkersReading, add_leases, ask_workers
 from celery_batches_notify.tracking.repair.queues import BrokerReading, read_broker
@@ -90,10 +90,10 @@ def _look_at(
 
 def _look_at_deliveries(snapshot: Snapshot, status: BatchStatus) -> Iterator[Complaint]:
     for callback in status.callbacks:
-        name, now = f"{callback.event}:{callback.n} ({callback.target})", snapshot.now
-        entry = snapshot.outbox.get(f"{callback.event}:{callback.n}".encode(), b"waiting 0 0").decode()
+        name, now = f"{callback.entry} ({callback.target})", snapshot.now
+        _, _, due = parse_entry(snapshot.outbox.get(callback.entry.encode()))
         fired_at = getattr(status, f"{callback.event}_at", None) or status.created_at
-        late = now - datetime.fromtimestamp(int(entry.split(" ")[2]) / 1000, now.tzinfo)
+        late = now - datetime.fromtimestamp(due / 1000, now.tzinfo)
         if callback.state == "given_up":
             words, mend = "was given up", f'Batch.get(bid).redeliver("{callback.event}")'
         elif callback.state == "due" and late > QUIET:

@@ -18,8 +18,7 @@ QUIET = timedelta(seconds=60)
 def redrive_deliveries(engine: Engine, bid: str) -> int:
     """Publish what is due, and what was published and got lost; return how many. Raises `NoSuchBatch`."""
     for callback in _find_lost(engine, bid):
-        entry = f"{callback.event}:{callback.n}"
-        engine.store.settle_delivery(bid, entry, "due", callback.attempts)
+        engine.store.settle_delivery(bid, callback.entry, "due", callback.attempts)
     claims = engine.store.claim_deliveries(bid)
     engine.publisher.publish_due(bid, claims)
     return len(claims)
@@ -43,7 +42,7 @@ def _find_lost(engine: Engine, bid: str) -> list[CallbackStatus]:
         if not published:
             return []
         tasks = [
-            Member(index=k, id=callback_id(bid, f"{c.event}:{c.n}"), state=State.WAITING)
+            Member(index=k, id=callback_id(bid, c.entry), state=State.WAITING)
             for k, c in enumerate(published)
         ]
         look = look_for(engine, tasks)
@@ -52,7 +51,6 @@ def _find_lost(engine: Engine, bid: str) -> list[CallbackStatus]:
         for place in look.places:
             if place.kind is Kind.ENDED and place.where == states.SUCCESS:
                 callback = published[place.member.index]
-                entry = f"{callback.event}:{callback.n}"
-                engine.store.settle_delivery(bid, entry, "delivered", callback.attempts)
+                engine.store.settle_delivery(bid, callback.entry, "delivered", callback.attempts)
         published = [published[p.member.index] for p in look.places if p.kind is Kind.VANISHED]
     return published
