@@ -23,11 +23,12 @@ def test_batches_stay_exact_over_rabbitmq_while_workers_are_killed(
     scene = set_scene(start_server("store").url, broker)
     for _ in range(2):
         scene.fleet.add(pool)
-    for n in range(6):
-        kinds = scene.draw.choices(KINDS, WEIGHTS, k=100) if n % 2 else ["ok"] * 100
+    batches, members = (200, 500) if is_full() else (6, 100)
+    for n in range(batches):
+        kinds = scene.draw.choices(KINDS, WEIGHTS, k=members) if n % 2 else ["ok"] * members
         scene.batch(kinds, lambda: scene.draw.uniform(0, 0.05))
     with scene.storm(scene.kills(), every_seconds=2.5):
-        scene.wait(12)
+        scene.wait(24 * 3600 if is_full() else 12)
     scene.wait(60)
     scene.verdict()
 
