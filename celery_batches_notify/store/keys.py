@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 PARTS = (
     "states",
@@ -66,9 +67,14 @@ class Keys:
         """One of the other keys of a batch."""
         return f"{self.batch(bid)}:{part}"
 
-    def of_batch(self, bid: str) -> list[str]:
+    def of_batch(self, bid: str) -> tuple[str, ...]:
         """All keys of one batch, in the order in which the scripts name them."""
-        return [self.batch(bid), *(self.part(bid, part) for part in PARTS)]
+        return _of_batch(self, bid)
+
+
+@lru_cache(maxsize=64)  # most reports of a worker are of few batches
+def _of_batch(keys: Keys, bid: str) -> tuple[str, ...]:
+    return (keys.batch(bid), *(keys.part(bid, part) for part in PARTS))
 
 
 def channel(bid: str) -> str:

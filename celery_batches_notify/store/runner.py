@@ -60,8 +60,11 @@ class Runner:
             self.hurried.close()
 
     def _answer(self, script: Script, bid: str, *args: Argument) -> list[Any]:
-        with store_errors(self.settings), self._leaving_replicas(), type_errors(bid):
+        try:
             answer = script(self.keys.of_batch(bid), [channel(bid), *args])
+        except Exception:
+            with store_errors(self.settings), self._leaving_replicas(), type_errors(bid):
+                raise
         if answer[0] == "newer":
             raise too_new(bid)
         return answer

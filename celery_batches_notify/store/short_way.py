@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 from inspect import Parameter, signature
 from typing import Any
 
@@ -36,7 +37,8 @@ class ShortWay:
         """Run a script that the server knows. Raises what redis-py raises."""
         if self._pool is None:
             return self._client.evalsha(digest, len(keys), *keys, *args)
-        command = (_pack("EVALSHA", digest, len(keys), *keys, *args),)
+        script = _pack_script(digest, tuple(keys))
+        command = (b"*%d\r\n%s%s" % (3 + len(keys) + len(args), script, _pack(args)),)
         connection = self._take()
         try:
             answer = connection.retry.call_with_retry(
@@ -74,6 +76,11 @@ def _ask(connection: Any, command: tuple[bytes]) -> Any:
     return connection.read_response()
 
 
-def _pack(*parts: Argument) -> bytes:
+def _pack(parts: Sequence[Argument]) -> bytes:
     packed = [part if isinstance(part, bytes) else str(part).encode() for part in parts]
-    return b"*%d\r\n" % len(packed) + b"".join([b"$%d\r\n%s\r\n" % (len(part), part) for part in packed])
+    return b"".join([b"$%d\r\n%s\r\n" % (len(part), part) for part in packed])
+
+
+@lru_cache(maxsize=64)
+def _pack_script(digest: str, keys: tuple[str, ...]) -> bytes:
+    return _pack(("EVALSHA", digest, len(keys), *keys))

@@ -18,6 +18,8 @@ from celery_batches_notify.store.runner import Runner
 
 MARKS_CHUNK = 500
 
+_write_json = json.JSONEncoder(separators=(",", ":")).encode
+
 Marks = dict[str, bytes]
 Item = TypeVar("Item")
 
@@ -135,7 +137,7 @@ def task_of(field: str) -> str:
 
 def pack_mark(head: Mapping[str, Any], body: bytes) -> bytes:
     """What a worker holds: a line of JSON, then its message's body as it came."""
-    return json.dumps(head, separators=(",", ":")).encode() + b"\n" + body
+    return _write_json(head).encode() + b"\n" + body
 
 
 def parse_mark(mark: bytes) -> tuple[dict[str, Any], bytes]:

@@ -43,7 +43,7 @@ class Cancellation:
 
     def discard(self, request: Any) -> None:
         """Hand an arriving member of a cancelled batch to Celery's own revoked set."""
-        if self._bid_of(request) in self._bids:
+        if self._bids and self._bid_of(request) in self._bids:
             worker_state.revoked.add(request.id)
 
     def knows(self, bid: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from celery_batches_notify.model import DeliveryAttempt, Failure, Outcome, State
@@ -11,6 +12,7 @@ MESSAGE_AT_MOST = 2000
 BACKTRACE_AT_MOST = 4000
 
 
+@cache
 def succeeded() -> Outcome:
     """It returned."""
     return Outcome(state=State.SUCCEEDED)

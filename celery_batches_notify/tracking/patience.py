@@ -6,10 +6,12 @@ from typing import Any
 
 Limits = tuple[float | None, float | None]
 
+NO_LIMITS: Limits = (None, None)
 
-def limits_of(task: Any, worker: Limits) -> Limits:
+
+def limits_of(task: Any, request: Any, worker: Limits) -> Limits:
     """The hard and the soft limit of the running task: its message's, else its own, else the worker's."""
-    of_message = getattr(task.request, "timelimit", None) or (None, None)
+    of_message = getattr(request, "timelimit", None) or NO_LIMITS
     hard = of_message[0] or task.time_limit or worker[0]
     soft = of_message[1] or task.soft_time_limit or worker[1]
     return hard, soft
@@ -17,6 +19,8 @@ def limits_of(task: Any, worker: Limits) -> Limits:
 
 def patience_within(limits: Limits, elapsed_seconds: float, *, at_most: float) -> float:
     """How many seconds reporting may take: never more than half of what the next limit leaves."""
+    if limits == NO_LIMITS:
+        return at_most
     hard = limits[0]
     if hard and hard <= elapsed_seconds:
         return 0.0

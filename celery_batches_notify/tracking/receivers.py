@@ -91,14 +91,15 @@ class Receivers:
             self._begin_eager(task)
         if getattr(request, HEADER, None):
             request.batches_began = time.monotonic()
-            request.batches_limits = limits_of(task, self.worker_limits)
+            request.batches_limits = limits_of(task, request, self.worker_limits)
             watch_stored_states(task)
 
     def on_task_success(self, sender: Any, **_: Any) -> None:
         """It returned."""
         if sender.app is self._app:
-            sender.request.batches_reported = True
-            self._end(sender.request, outcomes.succeeded())
+            request = sender.request
+            request.batches_reported = True
+            self._end(request, outcomes.succeeded())
 
     def on_task_failure(self, sender: Any, task_id: str, exception: Any, einfo: Any, **_: Any) -> None:
         """It raised for good, or its process was lost."""

@@ -38,5 +38,5 @@ def test_the_messages_limits_win_then_the_tasks_then_the_workers(
     message: object, task: tuple, worker: tuple, limits: tuple
 ) -> None:
     request = SimpleNamespace(timelimit=message)
-    running = SimpleNamespace(request=request, time_limit=task[0], soft_time_limit=task[1])
-    assert limits_of(running, worker) == limits
+    running = SimpleNamespace(time_limit=task[0], soft_time_limit=task[1])
+    assert limits_of(running, request, worker) == limits
