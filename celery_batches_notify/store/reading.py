@@ -29,6 +29,7 @@ Argument = str | bytes | int | float
 ATTEMPTS_PER_ROUND = 4096
 ROUNDS = 16
 ID_BYTES = 16
+JUST_SUCCEEDED = Outcome(state=State.SUCCEEDED)
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 
 Hash = Mapping[bytes, bytes]
@@ -98,8 +99,10 @@ def pack_successors(member: Membership, outcome: Outcome) -> list[bytes | str]:
 
 
 def pack_report(member: Membership, outcome: Outcome, settings: Settings) -> list[Argument]:
-    """A report as `record_outcome` and `resend_lost` take it."""
+    """A report as `record_outcome` and `resend_lost` take it; of most successes there is no more to say."""
     index, packed_id, late_of = pack_member(member)
+    if outcome == JUST_SUCCEEDED and not late_of:
+        return [index, packed_id, int(outcome.state)]
     return [
         index,
         packed_id,

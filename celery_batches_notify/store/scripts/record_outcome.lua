@@ -4,14 +4,14 @@
 -- failures are kept; for a dead member what a retry needs as JSON, or '' and why there is none ('' where nobody asks);
 -- how many of these are kept; late_of ('' where the index is the member's own, else whose canvas it goes on with); the
 -- successors (16 bytes each); what the body of its chord begins with (16 bytes each), or `broken`;
--- then 16 bytes, id … for late members whose ids are not UUIDs.
+-- then 16 bytes, id … for late members whose ids are not UUIDs. A success may end after its state.
 -- Answer: counted, then the deliveries now due | repeated | stranger | corrupt | retired | gone | newer.
 -- Safe to repeat because a member has one state, success is final, an attempt is counted by its stamp, and a late
 -- member is enrolled once, whoever tells of it first.
-local index, id, state, stamp = tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
-local reason, failure, failures_kept = ARGV[6], ARGV[7], tonumber(ARGV[8])
-local resend, unsendable, resend_kept = ARGV[9], ARGV[10], tonumber(ARGV[11])
-local late_of, successors, body = ARGV[12], ARGV[13], ARGV[14]
+local index, id, state, stamp = tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5] or 0)
+local reason, failure, failures_kept = ARGV[6] or '', ARGV[7], tonumber(ARGV[8] or 0)
+local resend, unsendable, resend_kept = ARGV[9], ARGV[10], tonumber(ARGV[11] or 0)
+local late_of, successors, body = ARGV[12] or '', ARGV[13] or '', ARGV[14] or ''
 local COUNTER = {[FAILING] = 'failing', [DEAD] = 'dead', [SUCCEEDED] = 'succeeded'}
 
 local why = refusal()
