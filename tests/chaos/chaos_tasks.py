@@ -26,7 +26,8 @@ def member(self: Any, bid: str, seconds: float = 0, failures: int = 0, *, dies: 
 
 def told(self: Any, status: dict[str, Any], event: str, failures: int = 0) -> None:
     """Be called back; fail so many times first."""
-    note("called", status["bid"], self.request.id, event, status["state"], self.request.retries)
+    state, retries = status["state"], self.request.retries
+    note("called", status["bid"], self.request.id, event, state, retries, time.time())
     if self.request.retries < failures:
         raise self.retry(countdown=RETRY_SECONDS, max_retries=failures)
 
