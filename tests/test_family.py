@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 
@@ -125,6 +126,47 @@ def test_a_child_that_recovers_unmarks_its_ancestors(app: Celery) -> None:
     assert (top.counts, middle.counts) == ((1, 0, 0), (1, 0, 0))
     assert top.batch.status().state == "success"
     assert top.batch.status().failure_info == ()
+
+
+@pytest.fixture
+def deep(app: Celery) -> list[Made]:
+    """More batches below each other than Python lets functions be."""
+    line = [Made(app, 0, keep_open=True)]
+    for _ in range(sys.getrecursionlimit() // 2):
+        with line[-1].batch:  # stored, and open still
+            pass
+        line.append(Made(app, 0, parent=line[-1].batch, keep_open=True))
+    line.append(Made(app, 1, parent=line[-1].batch))
+    for made in line[:-1]:
+        made.batch.seal()
+    return line
+
+
+def test_a_success_goes_all_the_way_up_however_deep_it_is(deep: list[Made], store: Store) -> None:
+    deep[-1].report(0, SUCCEEDED)
+    assert {made.batch.status().state for made in deep} == {"success"}
+
+
+def test_a_family_is_cancelled_repaired_and_deleted_however_deep_it_is(
+    deep: list[Made], redis: Redis
+) -> None:
+    top = deep[0].batch
+    assert top.retry() == 0
+    assert top.reconcile().total == 0
+    top.cancel()
+    assert all(made.batch.status().cancelled_at for made in deep)
+    assert top.delete()
+    assert redis.keys("batches:{*") == []
+
+
+def test_a_batch_that_somebody_put_below_itself_is_met_once(app: Celery, store: Store, redis: Redis) -> None:
+    top, middle, bottom = family(app)
+    redis.hset(store.keys.part(bottom.batch.bid, "children"), 0, top.batch.bid)
+    assert top.batch.retry() == 0
+    top.batch.cancel()
+    assert all(made.batch.status().cancelled_at for made in (top, middle, bottom))
+    assert bottom.batch.delete()
+    assert redis.keys("batches:{*") == []
 
 
 def test_a_complete_child_that_grows_is_told_to_nobody(app: Celery, store: Store, redis: Redis) -> None:

@@ -63,12 +63,20 @@ class Publisher:
     def publish_due(self, bid: str, claims: Sequence[Claim]) -> None:
         """Publish these deliveries of a batch, in their order.
 
-        Where the broker is away they stay due; a callback that can never be published is given up.
+        Where the broker is away they stay due; a callback that can never be published is given up. What a
+        child's telling makes due in its parent follows, and so on upwards.
         """
+        left = [(bid, claims)]
+        while left:
+            left += self._publish_of(*left.pop(0))
+
+    def _publish_of(self, bid: str, claims: Sequence[Claim]) -> list[tuple[str, Sequence[Claim]]]:
+        """Publish these deliveries of one batch; return what this made due in its parent."""
+        due: list[tuple[str, Sequence[Claim]]] = []
         try:
             snapshot = self._store.read_snapshot(bid)
         except NoSuchBatch:
-            return
+            return due
         with readable(bid):
             status = parse_status(snapshot, self._settings.stall_after)
             declared = parse_deliverable(snapshot.batch)
@@ -78,7 +86,7 @@ class Publisher:
         )
         for claim in claims:
             if claim.entry == PARENT:
-                self._tell_parent(snapshot, status)
+                due += self._tell_parent(snapshot, status)
                 continue
             try:
                 callback = declared[claim.entry]
@@ -88,11 +96,12 @@ class Publisher:
                     happened = self._publish(claim.entry, callback, status, queue)
             except OperationalError as exc:
                 logger.warning("batch callback not published yet: %s", exc, extra=_fields(bid, claim))
-                return
+                return due
             except Exception:
                 logger.exception("batch callback given up", extra=_fields(bid, claim))
                 happened = "given_up"
             self._store.settle_delivery(bid, claim.entry, happened, claim.attempts + 1)
+        return due
 
     def close(self) -> None:
         """Give the connection back; the next callback opens another."""
@@ -101,18 +110,16 @@ class Publisher:
             if connection is not None:
                 connection.release()
 
-    def _tell_parent(self, snapshot: Snapshot, status: BatchStatus) -> None:
-        """Report a child to its parent, and publish what that makes due there, and so on upwards."""
+    def _tell_parent(self, snapshot: Snapshot, status: BatchStatus) -> list[tuple[str, Sequence[Claim]]]:
+        """Report a child to its parent; return what that made due there."""
         if status.parent_bid is None:
-            return
+            return []
         with readable(status.bid):
             telling = int(snapshot.batch.get(b"tellings", b"0"))
             index = int(snapshot.batch.get(b"parent_index", b"0"))
         told = tell_parent(self._store, status, index, telling, died=b"died" in snapshot.batch)
         self._store.settle_delivery(status.bid, PARENT, "delivered", telling)
-        for recorded in told:
-            if recorded.due:
-                self.publish_due(status.parent_bid, recorded.claims)
+        return [(status.parent_bid, recorded.claims) for recorded in told if recorded.due]
 
     def _publish(self, entry: str, declared: Declared, status: BatchStatus, queue: str | None) -> str:
         options: dict[str, Any] = {"task_id": callback_id(status.bid, entry)}

@@ -139,18 +139,32 @@ class Store(EnrolmentStore, DeliveryStore, RetryStore, MemberStore, RepairStore,
             for _, child in self.client.hscan_iter(self.keys.part(bid, "children"), count=CHILDREN_PAGE):
                 yield check_bid(child.decode())
 
+    def walk_family(self, bid: str, *, corrupt: bool = False) -> Iterator[str]:
+        """Read the bids of a batch and of all batches below it, each once, parents before their children.
+
+        Raises:
+            CorruptBatch: The list of somebody's children cannot be read, unless `corrupt` ones are to count
+                as childless.
+        """
+        seen, left = {bid}, [bid]
+        while left:
+            yield (here := left.pop())
+            with suppress(*[CorruptBatch] if corrupt else []):
+                for child in self.walk_children(here):
+                    if child not in seen:
+                        seen.add(child)
+                        left.append(child)
+
     def delete_batch(self, bid: str) -> bool:
         """Remove the batch and all batches below it; return whether it was there.
 
         The children go first, so that a deletion that was cut short can be repeated. The keys are only
         unlinked: the server frees what they hold in the background, however much it is.
         """
-        with suppress(CorruptBatch):
-            for child in self.walk_children(bid):
-                self.delete_batch(child)
         with store_errors(self.settings):
-            removed = self.client.unlink(*self.keys.of_batch(bid))
-            self.lists.remove_batch(bid)
+            for each in reversed(list(self.walk_family(bid, corrupt=True))):
+                removed = self.client.unlink(*self.keys.of_batch(each))
+                self.lists.remove_batch(each)
         return bool(removed)
 
     # -- reading --------------------------------------------------------------------------------

@@ -64,10 +64,7 @@ def sweep(extension: Batches, bid: str) -> None:
 
 def _walk_family(store: Store, bid: str) -> Iterator[str]:
     """The bids of a batch's ancestors, and of the batch and all below it."""
-    below = [bid]
-    while below:
-        yield (here := below.pop())
-        below += store.walk_children(here)
+    yield from store.walk_family(bid)
     try:
         while parent := store.read_status(bid).parent_bid:
             yield (bid := parent)

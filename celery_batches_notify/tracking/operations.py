@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import suppress
 
 from celery_batches_notify.delivery.parents import ENTRY as PARENT
@@ -24,7 +23,7 @@ def publish_recorded(engine: Engine, bid: str, recorded: Recorded) -> None:
 
 def cancel_batch(engine: Engine, bid: str, *, terminate: bool) -> None:
     """Cancel a batch and those below it. Raises `NoSuchBatch`."""
-    for each in (bid, *_walk_below(engine, bid)):
+    for each in engine.store.walk_family(bid):
         try:
             publish_recorded(engine, each, engine.store.cancel_batch(each, terminate=terminate))
         except NoSuchBatch:
@@ -39,12 +38,13 @@ def retry_batch(engine: Engine, bid: str) -> int:
         BatchCancelled: It was cancelled.
         NoSuchBatch: It is gone.
     """
-    sent = _retry_one(engine, bid)
-    for child in engine.store.walk_children(bid):
+    sent = 0
+    for each in engine.store.walk_family(bid):
         try:
-            sent += retry_batch(engine, child)
+            sent += _retry_one(engine, each)
         except NoSuchBatch:
-            continue
+            if each == bid:
+                raise
     return sent
 
 
@@ -85,9 +85,3 @@ def _retry_one(engine: Engine, bid: str) -> int:
     if sent:
         engine.publisher.publish_due(bid, [Claim(entry=PARENT, attempts=0)])
     return sent
-
-
-def _walk_below(engine: Engine, bid: str) -> Iterator[str]:
-    for child in engine.store.walk_children(bid):
-        yield child
-        yield from _walk_below(engine, child)

@@ -81,12 +81,18 @@ def reconcile_batch(engine: Engine, bid: str, *, vanished: str = "leave") -> Rep
     """
     if vanished not in VANISHED:
         raise ConfigurationError(f"vanished: give one of {', '.join(VANISHED)}, not {vanished!r}")
-    repairs = Repairs(listed=engine.store.restore_lists(bid))
-    for child in engine.store.walk_children(bid):
+    repairs = Repairs()
+    for each in reversed(list(engine.store.walk_family(bid))):  # a parent counts its children
         try:
-            repairs += reconcile_batch(engine, child, vanished=vanished)
+            repairs += _reconcile_one(engine, each, vanished)
         except NoSuchBatch:
-            continue
+            if each == bid:
+                raise
+    return repairs
+
+
+def _reconcile_one(engine: Engine, bid: str, vanished: str) -> Repairs:
+    repairs = Repairs(listed=engine.store.restore_lists(bid))
     total = engine.store.read_status(bid).total
     repairs += _count_results(engine, bid, total)
     if vanished == "dead":
