@@ -223,7 +223,7 @@ EARLY: dict[str, object] = {"acks_late": False}
 LATE: dict[str, object] = {"acks_late": True}
 REQUEUED = {**LATE, "reject_on_worker_lost": True}
 TIMES_OUT_REQUEUED = {**LATE, "acks_on_failure_or_timeout": False}
-RETRIED = {"retry_on_worker_lost": True, "default_retry_delay": 1, "max_retries": 2}
+RETRIED = {"retry_on_worker_lost": True, "default_retry_delay": 3, "max_retries": 2}
 WITH_RESULTS = {"backend": RedisBackend(app=app, url=URL)}
 WITHOUT_RESULTS = {"backend": Down(app=app)}
 

@@ -92,14 +92,16 @@ def test_a_worker_that_is_killed_with_a_full_spool_leaves_it_to_the_next_one(
         batch = add_members(new_batch(app), 400, "slow", 0.005)
         wait_until(lambda: batch.status().succeeded > 50)
         proxy.misbehave("blackhole")
-        wait_until(lambda: spooled(tmp_path) + batch.status().succeeded == 400, what="the last task")
+        # One may be both: counted by a store whose reply was lost.
+        wait_until(lambda: spooled(tmp_path) + batch.status().succeeded >= 400, what="the last task")
         worker.send_signal(signal.SIGKILL)
         worker.wait()
     proxy.behave()
     assert batch.status().succeeded < 400
     with worker_of(url, server_url, tmp_path):
         wait_until(lambda: batch.status().state == "success", seconds=PROMISED_SECONDS)
-    assert (batch.status().succeeded, spooled(tmp_path)) == (400, 0)
+        wait_until(lambda: not spooled(tmp_path))
+    assert batch.status().succeeded == 400
 
 
 @contextmanager
@@ -190,7 +192,7 @@ def test_no_task_fails_and_the_count_is_exact_whatever_the_store_suffers(
     wait_until(lambda: batch.status().callbacks[0].state == "delivered")
     status = batch.status()
     assert (status.total, status.succeeded, status.failures) == (300, 300, 0)
-    assert not spooled(worker)
+    wait_until(lambda: not spooled(worker))
     ours = (f"batches:{{{batch.bid}}}", "batches:worker:")
     assert {key for key in map(bytes.decode, store.scan_iter()) if not key.startswith(ours)} <= KNOWN, (
         "a ghost"
