@@ -5,7 +5,10 @@ from __future__ import annotations
 import faulthandler
 import json
 import multiprocessing
+import os
+import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -249,22 +252,28 @@ def test_threads_and_forks_share_a_client(busy: Celery) -> None:
             told.append(store.read_status(batch.bid).bid)
 
     def answer(to: Connection) -> None:
-        faulthandler.dump_traceback_later(30, exit=True)  # if it hangs, it says where
         to.send(store.read_status(batch.bid).bid)
 
     threads = [threading.Thread(target=read) for _ in range(4)]
     for thread in threads:
         thread.start()
     context = multiprocessing.get_context("fork")
+    faulthandler.register(signal.SIGUSR2)  # the children have it from their first step on
     children = []
     try:
         for _ in range(4):
             receiving, sending = context.Pipe(duplex=False)
             child = context.Process(target=answer, args=(sending,))
             child.start()
+            sending.close()
             children.append((child, receiving))
         for child, receiving in children:
-            assert receiving.poll(40) and receiving.recv() == batch.bid
+            if not receiving.poll(40):
+                os.kill(child.pid, signal.SIGUSR2)  # it says where it hangs
+                time.sleep(1)
+                child.kill()
+                pytest.fail("a fork's child does not answer")
+            assert receiving.recv() == batch.bid
             child.join(10)
             assert child.exitcode == 0
     finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from celery import Celery
@@ -66,17 +66,19 @@ class Publisher:
         Where the broker is away they stay due; a callback that can never be published is given up. What a
         child's telling makes due in its parent follows, and so on upwards.
         """
-        left = [(bid, claims)]
-        while left:
-            left += self._publish_of(*left.pop(0))
+        under_way = [self._publish_of(bid, claims)]
+        while under_way:  # no recursion, for a family may be deep
+            if due := next(under_way[-1], None):
+                under_way.append(self._publish_of(*due))
+            else:
+                under_way.pop()
 
-    def _publish_of(self, bid: str, claims: Sequence[Claim]) -> list[tuple[str, Sequence[Claim]]]:
-        """Publish these deliveries of one batch; return what this made due in its parent."""
-        due: list[tuple[str, Sequence[Claim]]] = []
+    def _publish_of(self, bid: str, claims: Sequence[Claim]) -> Iterator[tuple[str, Sequence[Claim]]]:
+        """Publish these deliveries of one batch; yield what is due in its parent first."""
         try:
             snapshot = self._store.read_snapshot(bid)
         except NoSuchBatch:
-            return due
+            return
         with readable(bid):
             status = parse_status(snapshot, self._settings.stall_after)
             declared = parse_deliverable(snapshot.batch)
@@ -86,7 +88,7 @@ class Publisher:
         )
         for claim in claims:
             if claim.entry == PARENT:
-                due += self._tell_parent(snapshot, status)
+                yield from self._tell_parent(snapshot, status)
                 continue
             try:
                 callback = declared[claim.entry]
@@ -96,12 +98,11 @@ class Publisher:
                     happened = self._publish(claim.entry, callback, status, queue)
             except OperationalError as exc:
                 logger.warning("batch callback not published yet: %s", exc, extra=_fields(bid, claim))
-                return due
+                return
             except Exception:
                 logger.exception("batch callback given up", extra=_fields(bid, claim))
                 happened = "given_up"
             self._store.settle_delivery(bid, claim.entry, happened, claim.attempts + 1)
-        return due
 
     def close(self) -> None:
         """Give the connection back; the next callback opens another."""
