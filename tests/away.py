@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from celery import Celery
@@ -28,8 +29,10 @@ def ears_of(store: Redis, bid: str) -> Callable[[], str]:
 
 def spooled(spool: Path) -> int:
     """How many outcomes the disk holds."""
-    lines = [path.read_bytes().splitlines() for path in spool.glob("*/*") if path.name != "lock"]
-    return sum(bool(line) for each in lines for line in each)
+    while True:
+        with suppress(FileNotFoundError):  # a replay took or ended a file meanwhile
+            files = [path.read_bytes() for path in spool.glob("*/*") if path.name != "lock"]
+            return sum(bool(line) for file in files for line in file.splitlines())
 
 
 def new_batch(app: Celery) -> Batch:

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
+from away import spooled
 from celery import Celery
 from chaos_proj import make_app
 from servers import close_store, wait_until, waiting_messages
@@ -76,8 +77,7 @@ def report_all(app: Celery, runs: Sequence[Sequence[Report]], *, threads: int = 
 
     def is_told() -> bool:
         parts.replay.replay()
-        files = Path(app.conf.batches_spool_dir).rglob("*")
-        return not any(file.stat().st_size for file in files if file.is_file())
+        return not spooled(Path(app.conf.batches_spool_dir))
 
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(one, runs))

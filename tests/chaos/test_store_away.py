@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from away import spooled
 from own_server import OwnServer
 from scene import Scene, is_full
 from servers import wait_until
@@ -17,7 +18,7 @@ def test_what_ended_while_the_store_was_away_is_counted_after_it_and_a_worker_ar
     start_server: Callable[..., OwnServer], set_scene: Callable[..., Scene], tmp_path: Path
 ) -> None:
     """A worker is killed with its outcomes on the disk only: their messages are acknowledged."""
-    store = start_server("store")
+    spool, store = tmp_path / "spool", start_server("store")
     scene = set_scene(store.url, start_server("broker").url, batches_report_timeout=1)
     for _ in range(2):
         scene.fleet.add("prefork")
@@ -26,10 +27,10 @@ def test_what_ended_while_the_store_was_away_is_counted_after_it_and_a_worker_ar
     store.kill()
     before = scene.count("ok")
     time.sleep(AWAY_SECONDS / 2)
-    wait_until(lambda: spooled(tmp_path) and scene.count("ok") > before, what="outcomes on the disk")
+    wait_until(lambda: spooled(spool) and scene.count("ok") > before, what="outcomes on the disk")
     scene.fleet.workers[0].kill()
     time.sleep(AWAY_SECONDS / 2)
-    ran, lines = scene.count("ok") - before, spooled(tmp_path)
+    ran, lines = scene.count("ok") - before, spooled(spool)
     store.start()
     began = time.monotonic()
     scene.fleet.workers[0].start()
@@ -38,9 +39,3 @@ def test_what_ended_while_the_store_was_away_is_counted_after_it_and_a_worker_ar
     print(f"all was told {time.monotonic() - began:.1f} s after its return")
     assert lines > 0
     scene.verdict()
-
-
-def spooled(directory: Path) -> int:
-    """How many outcomes are on the disk."""
-    files = [file for file in (directory / "spool").rglob("*") if file.is_file()]
-    return sum(1 for file in files for line in file.read_bytes().splitlines() if line)

@@ -98,7 +98,7 @@ def test_replicas_that_it_does_not_wait_for_and_one_that_is_named_as_the_store(g
         finding = found(urls[1])["replica"]
         assert finding.severity == "error" and "name the master" in finding.words
         master.command("CONFIG", "SET", "min-replicas-to-write", 1)
-        assert "replicas" not in found(urls[0])
+        wait_until(lambda: "replicas" not in found(urls[0]), what="the master's word that it has a replica")
         replica.stop()
         wait_until(lambda: master.info("replication")["connected_slaves"] == 0, what="the replica's end")
         finding = found(urls[0])["replicas"]
