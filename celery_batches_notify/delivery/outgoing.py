@@ -42,8 +42,10 @@ class Outgoing:
             self._left += 1
             if not self._running:
                 self._running = True
-                threading.Thread(target=self._run, name="batches-outgoing", daemon=True).start()
-        self._waiting.put((bid, claims))
+                threading.Thread(
+                    target=self._run, args=(self._waiting,), name="batches-outgoing", daemon=True
+                ).start()
+            self._waiting.put((bid, claims))  # it has room without end, so nobody waits here
 
     def flush(self, seconds: float) -> bool:
         """Wait until all is published, at most so many seconds; return whether it was."""
@@ -57,8 +59,7 @@ class Outgoing:
                 self._waiting.put(None)
             self._running, self._waiting = False, queue.Queue()
 
-    def _run(self) -> None:
-        waiting = self._waiting
+    def _run(self, waiting: queue.Queue[tuple[str, Sequence[Claim]] | None]) -> None:
         while (item := waiting.get()) is not None:
             bid, claims = item
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -39,6 +40,9 @@ def run_until_we_end(
         command: The program and its arguments.
         grace_seconds: How long it may take to end.
         options: For `subprocess.Popen`; by default there is no output.
+
+    Yields:
+        The shell that holds the command, and leads its process group: a signal to it alone ends no command.
     """
     options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **options}
     with _hold(_RUN, [str(grace_seconds), *command], options) as process:
@@ -48,9 +52,10 @@ def run_until_we_end(
 @contextmanager
 def directory_until_we_end(prefix: str) -> Iterator[Path]:
     """Make a temporary directory that is removed with this block, or with this process."""
-    directory = tempfile.mkdtemp(prefix=prefix)
-    with _hold(_REMOVE, [directory], {"cwd": "/", "stdout": subprocess.DEVNULL}):
-        yield Path(directory)
+    directory = Path(tempfile.gettempdir(), f"{prefix}{secrets.token_hex(8)}")
+    with _hold(_REMOVE, [str(directory)], {"cwd": "/", "stdout": subprocess.DEVNULL}):  # before there is one
+        directory.mkdir(mode=0o700)
+        yield directory
 
 
 @contextmanager

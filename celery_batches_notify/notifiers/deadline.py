@@ -34,8 +34,9 @@ def run_within(seconds: float, work: Callable[[], T], abort: Callable[[], None])
         BaseException: Whatever `work` raised.
     """
     future: Future[T] = Future()
-    Thread(target=_fulfil, args=(future, work), name="batches-notify", daemon=True).start()
+    thread = Thread(target=_fulfil, args=(future, work), name="batches-notify", daemon=True)
     try:
+        thread.start()
         wait([future], timeout=seconds)
     finally:
         in_time = future.done()

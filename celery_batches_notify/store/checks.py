@@ -76,9 +76,11 @@ def _check_rights(store: Store) -> Iterator[Finding]:
 
 
 def _check_clock(store: Store, clock: Callable[[], float]) -> Iterator[Finding]:
+    before = clock()
     with store_errors(store.settings):
         seconds, microseconds = store.client.time()
-    skew = clock() - (seconds + microseconds / 1e6)
+    server = seconds + microseconds / 1e6
+    skew = max(before - server, 0) + min(clock() - server, 0)  # what the answer took is none
     if abs(skew) > SKEW_SECONDS:
         word = "ahead of" if skew > 0 else "behind"
         yield _warning(

@@ -97,10 +97,8 @@ class Runner:
 
     def _kept(self, name: str, make: Callable[[], T]) -> T:
         # No lock: to make a Cluster's client takes a while, and a fork meanwhile would inherit it locked.
-        if name not in self.__dict__:
-            self.__dict__[name] = make()
-        kept: T = self.__dict__[name]
-        return kept
+        kept: T | None = self.__dict__.get(name)
+        return kept if kept is not None else self.__dict__.setdefault(name, make())
 
     def _begin_anew(self) -> None:
         """After a fork: a Cluster's client has locks that another thread of the parent may have held.

@@ -23,9 +23,10 @@ class Absence:
 
     def ask(self) -> Literal["insist", "try once", "do not try"]:
         """Say how whoever has an outcome is to go about it; one `try once` is said per while."""
-        if self._try_at is None:
+        try_at = self._try_at  # once: another thread may learn meanwhile that the store is back
+        if try_at is None:
             return "insist"
-        if self._clock() < self._try_at:
+        if self._clock() < try_at:
             return "do not try"
         self.begin()
         return "try once"

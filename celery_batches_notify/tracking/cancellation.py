@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Mapping
 from typing import Any
+from weakref import WeakValueDictionary
 
 from celery.concurrency.base import BasePool
 from celery.worker import state as worker_state
@@ -27,10 +27,10 @@ class Cancellation:
         self._store = store
         self._bids: dict[str, bool] = {}
         self._every = Every("cancellation", READ_SECONDS, self.read)
-        self._held: Mapping[str, Any] = {}
+        self._held: WeakValueDictionary[str, Any] = WeakValueDictionary()
         self._pool: Any = None
 
-    def start(self, held: Mapping[str, Any], pool: Any) -> None:
+    def start(self, held: WeakValueDictionary[str, Any], pool: Any) -> None:
         """Begin to read; `held` are the members that this worker has received and not finished."""
         self._held, self._pool = held, pool
         with contextlib.suppress(BatchesError):  # else the thread says so
@@ -57,8 +57,9 @@ class Cancellation:
         self._bids = bids
         if not fresh:
             return
-        for request in list(self._held.values()):
-            if (bid := self._bid_of(request)) in fresh:
+        for ref in self._held.valuerefs():  # at one moment: others arrive meanwhile
+            request = ref()
+            if request is not None and (bid := self._bid_of(request)) in fresh:
                 worker_state.revoked.add(request.id)
                 if bids[bid] and request in worker_state.reserved_requests:
                     self._terminate(request)

@@ -34,8 +34,9 @@ class Every:
 
     def start(self) -> None:
         """Begin."""
-        self._stop.clear()
-        self._thread = threading.Thread(target=self._run, name=f"batches-{self._name}", daemon=True)
+        self._stop = threading.Event()  # of its own: a thread that has not ended yet keeps its order to
+        name = f"batches-{self._name}"
+        self._thread = threading.Thread(target=self._run, args=(self._stop,), name=name, daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -44,7 +45,7 @@ class Every:
         if self._thread not in (None, threading.current_thread()):
             self._thread.join(timeout=self._seconds)
 
-    def _run(self) -> None:
+    def _run(self, stop: threading.Event) -> None:
         while True:
             try:
                 self._do()
@@ -52,5 +53,5 @@ class Every:
                 logger.warning("batches: %s failed and is tried again: %s", self._name, exc)
             except Exception:
                 logger.exception("batches: %s failed and is tried again", self._name)
-            if self._stop.wait(self._seconds):
+            if stop.wait(self._seconds):
                 return

@@ -44,6 +44,7 @@ class Leases:
         self._lease = settings.worker_lease.total_seconds()
         self._keep = settings.retry_kept > 0 or settings.lost_members == "resend"
         self._ending = False
+        self._beating = threading.Lock()  # the last beat comes from another thread
         self._wid: str | None = None
         self._wire: MarkWire | None = None
         self._lock = threading.Lock()
@@ -116,17 +117,27 @@ class Leases:
 
     def beat(self) -> None:
         """Say that this worker lives, and bring its marks up to date. Raises `StoreUnavailable`."""
+        with self._beating:
+            over = self._beat()
+        if over:
+            self._every.stop()
+
+    def _beat(self) -> bool:
+        """Beat once; return whether it was the last time."""
         if self._wid is None or self._wire is None:
-            return
+            return True
         try:
             self._see(self._store.beat_worker(self._wid))
         except BatchesError:
             self._beaten = None
             raise
+        ending = self._ending  # before looking: what is marked from now on is looked at by another beat
         held = self._sort_out()
-        if self._ending and not held:
-            self._end()
-            return
+        if ending and not held:
+            self._store.remove_worker(self._wid)
+            self._wire.close()
+            self._wid = self._wire = None
+            return True
         if held:
             self._store.write_marks(self._wid, held)
             with self._lock:
@@ -136,13 +147,7 @@ class Leases:
             self._wire.open()
         except BatchesError as exc:
             logger.warning("batches: what this worker begins is marked late: %s", exc)
-
-    def _end(self) -> None:
-        if self._wid is not None and self._wire is not None:
-            self._store.remove_worker(self._wid)
-            self._wire.close()
-        self._wid = self._wire = None
-        self._every.stop()
+        return False
 
     def _see(self, clock_ms: int) -> None:
         """Note a beat, and where it did not follow the last one as it should."""

@@ -20,7 +20,7 @@ from celery_batches_notify.addresses import split_addresses
 from celery_batches_notify.settings import Settings
 
 LINE_AT_MOST = 4 * 1024 * 1024
-LOCK_SECONDS = 2.0
+LOCK_PAUSE_SECONDS, LOCK_TRIES = 0.005, 400
 _LOCK, _APPENDED, _KEPT, _TAKEN = "lock", "appended", "kept", "taken."
 _MEND = "remove it, or set batches_spool_dir"
 _TAKEN_NAME = re.compile(r"taken\.[0-9a-f]{16}\.[0-9]{1,12}")
@@ -86,7 +86,7 @@ class Spool:
             yield from _take_each(directory)
             for name in (_APPENDED, _KEPT) if kept else (_APPENDED,):
                 if _size(directory, name):
-                    with _locked(directory):
+                    with suppress(FileNotFoundError), _locked(directory):  # or somebody else has taken it
                         aside = f"{_TAKEN}{secrets.token_hex(8)}.0"
                         os.rename(name, aside, src_dir_fd=directory, dst_dir_fd=directory)
             yield from _take_each(directory)
@@ -196,8 +196,7 @@ def _take_each(directory: int) -> Iterator[Taken]:
 @contextmanager
 def _locked(directory: int) -> Iterator[None]:
     """Be the only one who appends or takes, once others have ended; they only ever need a moment."""
-    deadline = time.monotonic() + LOCK_SECONDS
-    while True:
+    for _ in range(LOCK_TRIES):  # not until a time: a machine that stands still a while costs one try
         with _opened(directory, _LOCK, os.O_RDWR | os.O_CREAT) as file:
             if _lock(file):
                 try:
@@ -206,9 +205,8 @@ def _locked(directory: int) -> Iterator[None]:
                         return
                 finally:
                     fcntl.flock(file, fcntl.LOCK_UN)
-        if time.monotonic() > deadline:
-            raise TimeoutError(errno.ETIMEDOUT, "somebody holds the lock of the spool and does not move")
-        time.sleep(0.005)
+        time.sleep(LOCK_PAUSE_SECONDS)
+    raise TimeoutError(errno.ETIMEDOUT, "somebody holds the lock of the spool and does not move")
 
 
 def _lock(file: int) -> bool:

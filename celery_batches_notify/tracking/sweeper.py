@@ -90,6 +90,9 @@ class Sweeper:
         """Sweep, if no other process does; return whether this one did."""
         with store_errors(self._settings):
             held = self._lock.hold()
+        if held and self._every.stopping:  # `stop` has released it already
+            self._release()
+            return False
         if held:
             self.sweep()
         return held
