@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from acl import url_as
 from celery import Celery
 from proj_tasks import declare_tasks
+from servers import PATIENT
 
 from celery_batches_notify import Batches
 
@@ -16,7 +17,7 @@ from celery_batches_notify import Batches
 def open_app(url: str, **conf: object) -> Iterator[Celery]:
     """Make an app whose broker and store are at this URL, with the tasks of the tests."""
     app = Celery("tests", broker=url, set_as_current=False)
-    app.conf.update({"batches_backend_url": url_as(url), **conf})
+    app.conf.update({"batches_backend_url": url_as(url), "batches_backend_options": PATIENT, **conf})
     extension = Batches(app)
     declare_tasks(app)
     try:

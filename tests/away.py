@@ -2,29 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from celery import Celery
-from redis import Redis
 
 from celery_batches_notify import Batch
-
-
-def ears_of(store: Redis, bid: str) -> Callable[[], str]:
-    """Collect a batch's tokens."""
-    pubsub = store.pubsub(ignore_subscribe_messages=True)
-    pubsub.subscribe(f"batch-{bid}")
-    pubsub.get_message(timeout=1)
-    heard: list[str] = []
-
-    def listen() -> str:
-        while message := pubsub.get_message(timeout=0.2):
-            heard.append(message["data"].decode())
-        return "".join(heard)
-
-    return listen
 
 
 def spooled(spool: Path) -> int:

@@ -8,11 +8,15 @@ from uuid import uuid4
 import pytest
 from acl import url_as
 from celery import Celery
+from hypothesis import HealthCheck, settings
 from redis import Redis
-from servers import close_store
+from servers import PATIENT, close_store
 
 from celery_batches_notify import Batches
 from celery_batches_notify.demo.valkey import embedded_server
+
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 LONGEST = [
     "test_machine.py",
@@ -53,7 +57,9 @@ def make_app(redis: Redis, server_url: str) -> Iterator[Callable[..., Celery]]:
         app = Celery("tests", broker=conf.pop("broker", "memory://"), backend=None, set_as_current=False)
         queue = f"q{uuid4().hex}"  # the memory broker lives as long as the process
         store = url_as(server_url, prefix=str(conf.get("batches_prefix", "batches")))
-        app.conf.update({"batches_backend_url": store, "task_default_queue": queue, **conf})
+        if "batches_backend_url" not in conf:
+            conf = {"batches_backend_url": store, "batches_backend_options": PATIENT, **conf}
+        app.conf.update({"task_default_queue": queue, **conf})
         Batches(app)
         made.append(app)
         return app

@@ -17,7 +17,7 @@ import celery
 from celery import Celery
 from outcome_expect import HELD, Expect, NotHere, Row
 from redis import Redis
-from servers import close_store, running_worker, wait_until
+from servers import Ear, close_store, running_worker, wait_until
 
 from celery_batches_notify import Batch, Batches
 
@@ -26,10 +26,6 @@ LOST_QUEUE = "lost"
 PATIENCE_SECONDS = 45
 SETTLE_SECONDS = 2.0
 END_SECONDS = 12
-LOST_SECONDS = 20  # within which the pool gives a child up: it may wait 10 s for its last words
-LOOP_SECONDS = (
-    2.5  # within which a worker acknowledges what it began: gevent's only between two looks at Redis
-)
 COUNTERS = ("total", "pending", "succeeded", "failures", "dead")
 MEDDLING = frozenset({"revoke", "twice", "other_content_type", "no_task_name", "bad_eta", "garbled"})
 QUICK = ("--without-mingle", "--without-gossip", "--without-heartbeat")
@@ -57,8 +53,7 @@ class Stage:
     def __init__(self, url: str, pool: str, rows: list[Row]) -> None:
         self.url, self.pool, self.rows = url, pool, rows
         self.redis = Redis.from_url(url, decode_responses=True)
-        self.pubsub = self.redis.pubsub(ignore_subscribe_messages=True)
-        self.tokens: dict[str, str] = {}
+        self.ear = Ear(Redis.from_url(url))
         self.batches: dict[str, Batch] = {}
         self.ids: dict[str, str] = {}
         self.brokers = {"shared": url, "lost": url.removesuffix("/0") + "/1"}
@@ -66,8 +61,6 @@ class Stage:
 
     def play(self) -> dict[str, Seen]:
         """Play all rows to their end; return what was seen."""
-        self.pubsub.psubscribe("batch-*")
-        self.pubsub.get_message(timeout=1)
         shared = [row for row in self.rows if row.scene == "shared"]
         others = [row for row in self.rows if row.scene != "shared"]
         shared.sort(key=lambda row: row.act != "revoke")  # a worker that is busy hears of it too late
@@ -87,7 +80,7 @@ class Stage:
         return {row.name: self._look(row) for row in self.rows}
 
     def close(self) -> None:
-        self.pubsub.close()
+        self.ear.close()
         self.redis.close()
         for app in self.apps.values():
             app.close()
@@ -115,14 +108,16 @@ class Stage:
                 self._launch(row, "lost", LOST_QUEUE)
             wait_until(lambda: all(self._runs(row) for row in rows), what="the first run")
             ending = [row for row in rows if row.expected(self.pool, celery.VERSION) != HELD]
-            self._wait_for(ending, seconds=LOST_SECONDS)
+            self._wait_for(ending)
 
     def _play_alone(self, row: Row) -> None:
         with self._worker("lost", f"q-{row.name}") as worker:
             self._launch(row, "lost", f"q-{row.name}")
             wait_until(lambda: self._runs(row), what="the first run")
-            if row.scene == "SIGKILL":
-                time.sleep(LOOP_SECONDS)
+            if row.scene == "SIGKILL" and self.pool != "solo" and not row.task.endswith(".late"):
+                wait_until(lambda: not self._is_unacknowledged(row), what="the acknowledgement")
+            if row.scene == "SIGQUIT" and self.pool == "prefork":  # or the worker does not know that it runs
+                wait_until(lambda: self._is_active(row, worker.hostname), what="the worker's acceptance")
             if row.scene != "lost":
                 os.kill(int(self.redis.get(f"outcomes:pid:{worker.hostname}")), signal.Signals[row.scene])
             deadline = time.monotonic() + END_SECONDS
@@ -133,7 +128,12 @@ class Stage:
         """What the visibility timeout does: gevent's workers never look for it, the others after a while."""
         options = {"visibility_timeout": 0}
         with self.apps["lost"].connection_for_write(transport_options=options) as connection:
-            connection.default_channel.qos.restore_visible(num=1000, interval=1)
+
+            def restore() -> bool:  # it does nothing where somebody else is at it
+                connection.default_channel.qos.restore_visible(num=1000, interval=1)
+                return not connection.default_channel.client.hlen("unacked")
+
+            wait_until(restore, what="the messages' return")
 
     @contextmanager
     def _worker(self, broker: str, queues: str) -> Iterator[object]:
@@ -155,7 +155,8 @@ class Stage:
 
     def _revoke(self, row: Row, queue: str) -> None:
         """Let the worker know of it before it gets the message."""
-        self.apps["shared"].control.revoke(self.ids[row.name], reply=True, limit=1, timeout=PATIENCE_SECONDS)
+        revoke = self.apps["shared"].control.revoke
+        wait_until(lambda: revoke(self.ids[row.name], reply=True, limit=1, timeout=2), what="the revoke")
         self._meddle(row, queue, lambda message: None)
 
     def _revoke_running(self, row: Row, queue: str, **options: object) -> None:
@@ -191,8 +192,8 @@ class Stage:
 
     # -- what is seen --------------------------------------------------------------------------------
 
-    def _wait_for(self, rows: list[Row], seconds: float = PATIENCE_SECONDS) -> None:
-        deadline = time.monotonic() + seconds
+    def _wait_for(self, rows: list[Row]) -> None:
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline and not all(self._is_as_expected(row) for row in rows):
             time.sleep(0.1)
 
@@ -203,22 +204,24 @@ class Stage:
         return (self._state_of(status), self._runs(row)) == (expect.state, expect.runs)
 
     def _look(self, row: Row) -> Seen:
-        self._listen()
         batch = self.batches[row.name]
         status = batch.status()
         return Seen(
             state=self._state_of(status),
-            tokens=self.tokens.get(batch.bid, ""),
+            tokens=self.ear.listen().get(batch.bid, ""),
             runs=self._runs(row),
             error=status.failure_info[0].error_class if status.failure_info else "",
             counters={name: getattr(status, name) for name in COUNTERS},
             died=status.death_at is not None,
         )
 
-    def _listen(self) -> None:
-        while message := self.pubsub.get_message(timeout=0.01):
-            bid = message["channel"].removeprefix("batch-")
-            self.tokens[bid] = self.tokens.get(bid, "") + message["data"]
+    def _is_unacknowledged(self, row: Row) -> bool:
+        with Redis.from_url(self.brokers["lost"], decode_responses=True) as broker:
+            return any(self.ids[row.name] in message for message in broker.hvals("unacked"))
+
+    def _is_active(self, row: Row, hostname: str) -> bool:
+        answer = self.apps["lost"].control.inspect([hostname], timeout=5).active() or {}
+        return any(task["id"] == self.ids[row.name] for task in answer.get(hostname, ()))
 
     def _runs(self, row: Row) -> int:
         return int(self.redis.get(f"outcomes:runs:{self.ids[row.name]}") or 0)

@@ -320,12 +320,12 @@ ITS_PROCESS_WAS_LOST = (
         "whole worker killed, early ack",
         "naps",
         GONE,
-        args=(8,),
+        args=(60,),
         scene="SIGKILL",
         pools={"solo": AGAIN},
     ),
     row(
-        "worker-killed-late", "whole worker killed, late ack", "naps.late", AGAIN, args=(8,), scene="SIGKILL"
+        "worker-killed-late", "whole worker killed, late ack", "naps.late", AGAIN, args=(60,), scene="SIGKILL"
     ),
     row(
         "cold-shutdown",

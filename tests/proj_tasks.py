@@ -13,7 +13,7 @@ from celery_batches_notify import Batch, current_batch
 
 def note(*words: object) -> None:
     """Write down what happened, where the test can read it."""
-    client = Redis.from_url(os.environ["BATCHES_TEST_URL"])
+    client = Redis.from_url(os.environ["BATCHES_TEST_URL"], socket_timeout=None)
     client.rpush("notes", " ".join(map(str, words)))
     client.expire("notes", 600)
     client.close()
@@ -79,7 +79,7 @@ def nest(children: int, members: int) -> None:
 
 
 def fail_once(key: str) -> None:
-    client = Redis.from_url(os.environ["BATCHES_TEST_URL"])
+    client = Redis.from_url(os.environ["BATCHES_TEST_URL"], socket_timeout=None)
     seen = client.set(f"once:{key}", 1, nx=True, ex=600)
     client.close()
     if seen:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -16,12 +17,16 @@ from uuid import uuid4
 import pytest
 from acl import url_as
 from celery import Celery
+from redis import Redis
 
 from celery_batches_notify.demo.valkey import embedded_server, run_until_we_end
 
 TESTS = Path(__file__).parent
 REQUIRE_ALL = os.environ.get("BATCHES_TESTS_REQUIRE_ALL") == "1"
 WAIT_SECONDS = 30.0
+# What is asked again after a time-out is answered otherwise ("repeated"), so where answers are compared, a
+# machine that stands still for some seconds must not look like a store that is away.
+PATIENT = {"socket_timeout": 20, "socket_connect_timeout": 20}
 
 
 def need(what: str, found: object) -> None:
@@ -35,8 +40,11 @@ def need(what: str, found: object) -> None:
 def wait_until(true: Callable[[], object], *, seconds: float = WAIT_SECONDS, what: str = "it") -> None:
     """Wait until a condition holds; fail after so many seconds."""
     deadline = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > deadline:
+    while True:
+        late = time.monotonic() > deadline  # so one look begins after the deadline
+        if true():
+            return
+        if late:
             pytest.fail(f"{what} did not happen within {seconds} s")
         time.sleep(0.02)
 
@@ -89,11 +97,46 @@ def running_worker(
     log = Path(os.environ.get("BATCHES_TEST_LOGS", "/tmp")) / name
     command = [python, "-m", "celery", "-A", app, "worker", "-P", pool, "-c", "2", "-l", "INFO"]
     command += ["-n", f"{pool}-{uuid4().hex}@tests", *options]
+
+    def is_ready() -> bool:
+        return b" ready." in log.read_bytes() or process.poll() is not None
+
     with log.open("wb") as out, run_until_we_end(command, env=env, stdout=out, stderr=out) as process:
-        wait_until(lambda: b" ready." in log.read_bytes() or process.poll() is not None, what="the worker")
+        wait_until(is_ready, seconds=60, what="the worker")
         assert process.poll() is None, log.read_text()[-3000:]
         process.log = log  # type: ignore[attr-defined]
         yield process
+
+
+def kill(worker: subprocess.Popen[bytes]) -> None:
+    """Kill a worker's main process and its children at once: a shell holds them, and leads their group."""
+    os.killpg(worker.pid, signal.SIGKILL)
+    worker.wait()
+
+
+class Ear:
+    """What is published on the channels of batches."""
+
+    def __init__(self, client: Redis) -> None:
+        self._client = client
+        self._pubsub = client.pubsub()
+        self._pubsub.psubscribe("batch-*")
+        assert self._pubsub.get_message(timeout=WAIT_SECONDS), "not subscribed"
+        self.tokens: dict[str, str] = {}
+
+    def listen(self) -> dict[str, str]:
+        """Return all tokens that were published before this call, by their batches' ids."""
+        self._client.publish("batch-mark", "")
+        while True:
+            message = self._pubsub.get_message(timeout=WAIT_SECONDS)
+            assert message, "the mark has not come"
+            bid = message["channel"].decode().removeprefix("batch-")
+            if bid == "mark":
+                return self.tokens
+            self.tokens[bid] = self.tokens.get(bid, "") + message["data"].decode()
+
+    def close(self) -> None:
+        self._pubsub.close()
 
 
 def rabbitmq_url() -> str | None:

@@ -133,14 +133,15 @@ def evidence(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str
 
         batches = [run_batch(app, delivered, member="ok"), run_batch(app, failing, member="fail")]
         found["what the store holds while it works"] = save(client)
-        with running_worker(url, "prefork", "-l", "DEBUG", **environment) as worker:
+        with running_worker(url, "prefork", "-l", "DEBUG", "-n", "canary@tests", **environment) as worker:
             first, second = batches
             wait_until(lambda: {c.state for c in first.status().callbacks} == {"delivered"}, what="delivery")
             wait_until(lambda: settled(second.status()), what="failure")
             installed = install(tmp_path_factory.mktemp("installed"))
             environment["BATCHES_TEST_URL"] = url
             for command in (name for name in WHERE if name.startswith("celery ")):
-                done = celery(installed, "-A", "proj", *command.split()[1:], **environment)
+                patience = ("-d", "canary@tests", "-t", "30") if " inspect " in command else ()
+                done = celery(installed, "-A", "proj", *command.split()[1:], *patience, **environment)
                 assert done.returncode == 0, done.stderr
                 found[command] = done.stdout + done.stderr
             for name in (name for name in WHERE if name.startswith("test-notify ")):

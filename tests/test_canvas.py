@@ -18,7 +18,8 @@ from servers import running_worker, wait_until
 
 from celery_batches_notify import Batch, Batches, outside_batch
 
-ALL_SECONDS = 110.0
+pytestmark = pytest.mark.timeout(300)
+ALL_SECONDS = 200.0
 WAYS = ["called in a block", "handed to add"]
 
 

@@ -21,6 +21,7 @@ from test_canvas import WAYS, Runs, Setting, canvas_setting, check, run_all, sta
 from celery_batches_notify import Batch
 
 HERE = Path(__file__).parent
+pytestmark = pytest.mark.timeout(300)
 
 
 # -- Sentry ---------------------------------------------------------------------------------------
@@ -42,7 +43,7 @@ def under_sentry(server_url: str) -> Iterator[tuple[Setting, dict[tuple[str, str
             "BATCHES_TEST_QUEUE": setting.app.conf.task_default_queue,
         }
         script = [sys.executable, str(HERE / "canvas_under_sentry.py")]
-        done = subprocess.run(script, env=env, capture_output=True, check=False, timeout=115)
+        done = subprocess.run(script, env=env, capture_output=True, check=False, timeout=200)
         assert done.returncode == 0, done.stderr.decode()[-3000:]
         runs = json.loads(done.stdout.splitlines()[-1])
         yield setting, {(name, way): bid for name, way, bid in runs}

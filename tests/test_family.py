@@ -234,7 +234,7 @@ def test_a_living_child_keeps_its_parent_alive(app: Celery, redis: Redis) -> Non
     top, middle, _ = family(app)
     for made in (top, middle):
         for key in redis.keys(f"batches:{{{made.batch.bid}}}*"):
-            redis.pexpire(key, 5000)
+            redis.pexpire(key, 60_000)
     app._batches_engine.parts.sweeper.sweep()
     for made in (top, middle):
         assert min(redis.ttl(k) for k in redis.keys(f"batches:{{{made.batch.bid}}}*")) > 86_400

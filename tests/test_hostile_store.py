@@ -291,7 +291,7 @@ def test_a_report_for_a_newer_batch_is_told_loudly_and_fails_no_task(
     redis.hset(f"batches:{{{batch.bid}}}", "schema", 2)
     member = Membership(bid=batch.bid, index=2, task_id=ids[2])
     with caplog.at_level("WARNING"):
-        app._batches_engine.parts.reporter.report(member, SUCCEEDED, seconds=1)
+        app._batches_engine.parts.reporter.report(member, SUCCEEDED, seconds=30)
     assert "upgrade this process" in caplog.text
 
 

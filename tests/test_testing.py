@@ -8,6 +8,7 @@ from typing import ClassVar
 import pytest
 from celery import Celery, chain
 from redis import Redis
+from servers import wait_until
 
 from celery_batches_notify import (
     Batch,
@@ -404,9 +405,8 @@ def test_many_sandboxes_leave_no_threads_and_no_connections(
     threads, clients = threading.active_count(), len(redis.client_list())
     for _ in range(5):
         once()
-    time.sleep(0.1)
-    assert threading.active_count() <= threads
-    assert len(redis.client_list()) <= clients
+    wait_until(lambda: threading.active_count() <= threads, what="the threads' end")
+    wait_until(lambda: len(redis.client_list()) <= clients, what="the connections' end")
 
 
 def test_an_app_without_batches_is_told_how_to_name_another(server_url: str) -> None:

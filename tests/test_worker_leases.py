@@ -62,7 +62,7 @@ def test_a_worker_that_was_only_stopped_is_given_up_and_its_success_wins(
         running_worker(server_url, "prefork", "-Q", "stopped", *QUICK, **settings) as stopped,
         running_worker(server_url, "prefork", "-Q", "other", *QUICK, **settings),
     ):
-        batch = start_nap(app, broker, "stopped", 3)
+        batch = start_nap(app, broker, "stopped", 12)
         os.killpg(stopped.pid, signal.SIGSTOP)
         try:
             status = batch.join(timeout=30)

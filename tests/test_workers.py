@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from celery import Celery, chain, group
 from redis import Redis
-from servers import need, rabbitmq_url, running_worker, wait_until
+from servers import Ear, need, rabbitmq_url, running_worker, wait_until
 
 from celery_batches_notify import Batch
 
@@ -52,29 +52,14 @@ def notes(redis: Redis) -> list[str]:
     return [note.decode() for note in redis.lrange("notes", 0, -1)]
 
 
-class Ear:
-    """What is published on the channels of batches."""
-
-    def __init__(self, redis: Redis) -> None:
-        self._pubsub = redis.pubsub(ignore_subscribe_messages=True)
-        self._pubsub.psubscribe("batch-*")
-        self._pubsub.get_message(timeout=1)
-        self.tokens: dict[str, str] = {}
-
-    def listen(self) -> dict[str, str]:
-        while message := self._pubsub.get_message(timeout=0.1):
-            bid = message["channel"].decode().removeprefix("batch-")
-            self.tokens[bid] = self.tokens.get(bid, "") + message["data"].decode()
-        return self.tokens
-
-
 @pytest.fixture
 def ear(redis: Redis) -> Iterator[Ear]:
     ear = Ear(redis)
     yield ear
-    ear._pubsub.close()
+    ear.close()
 
 
+@pytest.mark.timeout(300)
 def test_twenty_batches_of_200_members_count_exactly_and_fire_once(
     pool: str, app: Celery, redis: Redis, ear: Ear
 ) -> None:
@@ -93,7 +78,7 @@ def test_twenty_batches_of_200_members_count_exactly_and_fire_once(
                     app.tasks[f"proj.{kind}"].delay(kind)
         batches.append((batch, Counter(kinds)))
     for batch, kinds in batches:
-        status = batch.join(timeout=90)
+        status = batch.join(timeout=240)
         assert (status.total, status.succeeded, status.dead) == (200, 200 - kinds["fail"], kinds["fail"])
         assert status.state == ("dead" if kinds["fail"] else "success")
     ear.listen()
@@ -245,8 +230,9 @@ def test_cancel_discards_what_waits_and_what_arrives(pool: str, app: Celery, red
 def test_cancel_ends_running_members_where_the_pool_can(pool_name: str, app: Celery, server_url: str) -> None:
     with running_worker(server_url, pool_name, "-Q", "alone"):
         batch = Batch(app=app)
-        batch.add(app.tasks["proj.slow"].s(60).set(queue="alone"))
-        wait_until(lambda: app.control.inspect(timeout=1).active())
+        (result,) = batch.add(app.tasks["proj.slow"].s(60).set(queue="alone"))
+        store = app._batches_engine.engine.store
+        wait_until(lambda: any(result.id in marks for *_, marks in store.read_workers()), what="the run")
         batch.cancel(terminate=True)
         status = batch.join(timeout=30)
         assert (status.dead, status.death_at) == (1, None)
@@ -254,7 +240,7 @@ def test_cancel_ends_running_members_where_the_pool_can(pool_name: str, app: Cel
 
 def test_a_stranger_with_a_batchs_mark_changes_nothing(prefork: None, app: Celery) -> None:
     batch = Batch(app=app)
-    batch.add(app.tasks["proj.slow"].s(1.5))
+    batch.add(app.tasks["proj.slow"].s(10))
     sender = app._batches_engine.engine.sender
     message = app.amqp.create_task_message("11111111-1111-1111-1111-111111111111", "proj.ok", (), {})
     message.headers["batches"] = {"bid": batch.bid, "index": 0}

@@ -49,7 +49,7 @@ class Node:
             wait_until(self.answers, seconds=15, what=f"the server on port {self.port}")
 
     def client(self) -> Redis:
-        return Redis("127.0.0.1", self.port, password=self.password, socket_timeout=2, retry=None)
+        return Redis("127.0.0.1", self.port, password=self.password, socket_timeout=15, retry=None)
 
     def answers(self) -> bool:
         with self.client() as client:
@@ -101,7 +101,7 @@ def cluster(masters: int = 3) -> Iterator[list[Node]]:
     """Run a Cluster of masters, each with its share of the slots."""
     if not HAS_CLUSTER:
         pytest.skip("this redis-py has no Cluster that batches can use")
-    with nodes(masters, "--cluster-enabled", "yes", "--cluster-node-timeout", "2000") as made:
+    with nodes(masters, "--cluster-enabled", "yes", "--cluster-node-timeout", "10000") as made:
         for node in made:
             node.options = [*node.options, "--cluster-port", str(find_free_port())]
             node.start()
@@ -114,7 +114,7 @@ def cluster(masters: int = 3) -> Iterator[list[Node]]:
             bus = node.options[-1]
             first.command("CLUSTER", "MEET", "127.0.0.1", node.port, bus)
         for node in made:
-            wait_until(lambda node=node: is_whole(node, masters), seconds=20, what="the cluster")
+            wait_until(lambda node=node: is_whole(node, masters), seconds=40, what="the cluster")
         yield made
 
 
@@ -171,6 +171,12 @@ class Guarded:
         return next(node for node in self.servers if node.port == int(port))
 
 
+def has_all(replica: Redis, master: Redis) -> bool:
+    """Whether a replica has what its master wrote; WAIT is only for what its own connection did."""
+    wanted = master.info("replication")["master_repl_offset"]
+    return bool(replica.info("replication")["slave_repl_offset"] >= wanted)
+
+
 @contextmanager
 def sentinel(password: str | None = PASSWORD) -> Iterator[Guarded]:
     """Run a master, a replica and three sentinels, of which two decide."""
@@ -187,7 +193,7 @@ def sentinel(password: str | None = PASSWORD) -> Iterator[Guarded]:
             lines = [
                 "bind 127.0.0.1",
                 f"sentinel monitor {MASTER_NAME} 127.0.0.1 {master.port} 2",
-                f"sentinel down-after-milliseconds {MASTER_NAME} 1000",
+                f"sentinel down-after-milliseconds {MASTER_NAME} 5000",
                 f"sentinel failover-timeout {MASTER_NAME} 5000",
                 *([f'sentinel auth-pass {MASTER_NAME} "{password}"'] if password else []),
             ]

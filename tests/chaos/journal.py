@@ -43,7 +43,8 @@ class Journal:
 
     def read(self) -> list[Entry]:
         """Read all that happened so far."""
-        lines = self.path.read_text().splitlines()
+        text = self.path.read_text()
+        lines = text[: text.rfind("\n") + 1].splitlines()  # the last may be half written
         parts = [line.split("\t") for line in lines]
         return [Entry(tick=n, kind=p[0], bid=p[1], id=p[2], words=p[3:]) for n, p in enumerate(parts)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from types import TracebackType
 
 from journal import Journal
@@ -17,7 +18,7 @@ class Listener:
 
     def __init__(self, url: str, journal: Journal) -> None:
         self.gaps = 0
-        self._client = Redis.from_url(url, decode_responses=True, socket_timeout=2)
+        self._client = Redis.from_url(url, decode_responses=True, socket_timeout=2, retry=None)
         self._journal = journal
         self._over = threading.Event()
         self._listens = threading.Event()
@@ -31,6 +32,8 @@ class Listener:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
+        with suppress(RedisError, OSError):
+            self._client.ping()  # tokens of what was answered before have left by then
         self._over.set()
         self._thread.join()
         self._client.close()

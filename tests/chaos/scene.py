@@ -12,6 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from away import spooled
 from broker_view import RedisBroker
 from celery import Celery
 from chaos_proj import make_app
@@ -20,7 +21,7 @@ from journal import JOURNAL, Journal
 from kombu import pools
 from ledger import Asked, Ledger, write_ledger
 from listener import Listener
-from servers import close_store
+from servers import PATIENT, close_store
 from storm import Fault, Storm
 
 from celery_batches_notify import Batch
@@ -28,7 +29,7 @@ from celery_batches_notify.errors import BatchesError
 
 EVENTS = ("death", "complete", "finish", "success")
 SHOWN_FAULTS = SHOWN_LEDGERS = 25
-QUIET_SECONDS = 6.0
+QUIET_LOOKS, LOOK_SECONDS = 20, 0.3  # looks, not a time: a machine that stands still is not quiet
 REDIS_BROKER = {
     "visibility_timeout": 5,
     "unacked_restore_interval": 1,
@@ -71,7 +72,7 @@ class Scene:
             "batches_spool_dir": str(directory / "spool"),
             **conf,
         }
-        self.app: Celery = make_app(self.conf)
+        self.app: Celery = make_app({**self.conf, "batches_backend_options": PATIENT})
         self.fleet = Fleet(directory, self.conf, self.journal)
         self.broker = RedisBroker(broker, queue) if broker.startswith("redis") else None
         self.listener: Listener | None = None
@@ -131,12 +132,21 @@ class Scene:
         """Wait until every batch has finished and everybody was told; the verdict says who has not."""
         deadline = time.monotonic() + seconds
         open_ = [Batch.get(asked.bid, app=self.app) for asked in self.asked]
-        quiet_since = time.monotonic()
-        while open_ and time.monotonic() < min(deadline, quiet_since + QUIET_SECONDS):
+        quiet = 0
+        while open_ and quiet < QUIET_LOOKS and time.monotonic() < deadline:
             open_ = [batch for batch in open_ if not _is_over(batch)]
-            if self.broker is None or self.broker.held_ids() or any(map(_has_due, open_)):
-                quiet_since = time.monotonic()
-            time.sleep(0.3)
+            quiet = 0 if self._may_move(open_) else quiet + 1
+            time.sleep(LOOK_SECONDS)
+
+    def _may_move(self, open_: Sequence[Batch]) -> bool:
+        """Whether there is a message, an outcome on the disk, a worker's mark, or a callback that is due."""
+        if self.broker is None or self.broker.held_ids() or spooled(Path(self.conf["batches_spool_dir"])):
+            return True
+        try:
+            workers = self.app._batches_engine.engine.store.read_workers()
+            return any(marks for *_, marks in workers) or any(map(_has_due, open_))
+        except BatchesError:
+            return True
 
     def vanished(self, ledgers: Sequence[Ledger]) -> frozenset[str]:
         """The messages that a killed worker took along, so that nobody can do what they asked for."""

@@ -61,6 +61,7 @@ def test_members_that_died_with_their_message_end_when_the_lease_does(
     dead = [line for line in lines if line.state == State.DEAD]
     unended = [line for line in lines if line.starts and not line.ends]
     print(f"{len(dead)} members are dead, {len(unended)} began and did not end")
-    assert all(line.starts for line in dead)
+    # A message is acknowledged right before its task's first line, so a kill may fall in between.
+    assert sum(not line.starts for line in dead) <= 2 * scene.fleet.deaths
     if lost_members == "resend":
         assert not dead

@@ -15,6 +15,7 @@ from own_server import AOF, FORGETFUL, OwnServer
 from reports import Report, app_at, called_ids, open_batch, report_all, runs_of, states_of, store_results
 from scene import is_full
 from servers import wait_until
+from topologies import has_all
 
 from celery_batches_notify import Batch
 from celery_batches_notify.model import State
@@ -122,7 +123,9 @@ def test_a_failover_that_loses_reports_is_never_early_and_tells_again_under_the_
             runs = [runs_of(member, draw) for member in members]
             first = draw.randrange(len(runs) - lost) if n else len(runs) - lost
             report_all(before, runs[:first])
-            master.client.wait(1, 5000)
+            wait_until(
+                lambda m=master, r=replica: has_all(r.client, m.client), what="the replica's last write"
+            )
             replica.client.replicaof("NO", "ONE")
             report_all(before, runs[first : first + lost])
             told_before = called_ids(before)

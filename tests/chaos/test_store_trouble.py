@@ -18,6 +18,7 @@ from listener import Listener
 from own_server import FORGETFUL, OwnServer
 from reports import SUCCEEDED, app_at, called_ids, open_batch, report_all, runs_of, states_of
 from scene import is_full
+from servers import PATIENT
 from storm import Storm
 
 from celery_batches_notify.model import State
@@ -139,7 +140,7 @@ def kinds_of_trouble(server: OwnServer) -> dict[str, Callable[[], object]]:
 def test_one_report_replayed_by_a_hundred_threads_counts_once(
     start_server: Callable[..., OwnServer], open_app: Callable[..., Celery]
 ) -> None:
-    app = open_app(start_server("forgetful", *FORGETFUL).url)
+    app = open_app(start_server("forgetful", *FORGETFUL).url, batches_backend_options=PATIENT)
     store = app._batches_engine.engine.store
     batch, members = open_batch(app, 200 if is_full() else 20)
     for member in members:
@@ -152,7 +153,7 @@ def test_the_last_two_members_at_once_end_their_batch_once_in_every_round(
     start_server: Callable[..., OwnServer], open_app: Callable[..., Celery], tmp_path: Path
 ) -> None:
     server = start_server("forgetful", *FORGETFUL)
-    app, journal = open_app(server.url), Journal(tmp_path / "journal")
+    app, journal = open_app(server.url, batches_backend_options=PATIENT), Journal(tmp_path / "journal")
     store = app._batches_engine.engine.store
     with Listener(server.url, journal):
         for _ in range(5_000 if is_full() else 300):

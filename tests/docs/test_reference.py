@@ -13,6 +13,7 @@ import pytest
 from celery import Celery
 from pages import DOCS, ROOT, all_pages, first_codes, read_page, read_tables
 from redis import Redis
+from servers import Ear
 
 import celery_batches_notify
 from celery_batches_notify import Batch, BatchesError, BatchStatus, errors, testing
@@ -255,9 +256,7 @@ def test_the_example_of_the_counts_happens_as_the_page_says(app: Celery, redis: 
         ("d", SUCCEEDED),
         ("b", SUCCEEDED),
     ]
-    channel = redis.pubsub(ignore_subscribe_messages=True)
-    channel.subscribe(f"batch-{batch.bid}")
-    channel.get_message(timeout=1)
+    ear = Ear(redis)
     fired: set[str] = set()
     assert len(table) - 1 == len(reports)
     for row, report in zip(table[1:], reports, strict=True):
@@ -265,9 +264,8 @@ def test_the_example_of_the_counts_happens_as_the_page_says(app: Celery, redis: 
             index = "abcd".index(report[0])
             member = Membership(bid=batch.bid, index=index, task_id=ids[index])
             store.record_outcome(member, report[1])
-        tokens = ""
-        while message := channel.get_message(timeout=0.1):
-            tokens += message["data"].decode()
+        ear.tokens.clear()
+        tokens = ear.listen().get(batch.bid, "")
         now = batch.status()
         fresh = {event for event in Event if getattr(now, f"{event}_at", None)} - fired
         fired |= fresh
@@ -278,7 +276,7 @@ def test_the_example_of_the_counts_happens_as_the_page_says(app: Celery, redis: 
         assert re.findall(r"`(.)`", row[5]) == list(tokens), row[1]
         assert set(re.findall(r"\*\*(\w+)\*\*", row[6])) == fresh, row[1]
         assert row[7] == f"`{now.state}`", row[1]
-    channel.close()
+    ear.close()
 
 
 def test_a_report_leaves_the_state_that_the_page_says(app: Celery) -> None:

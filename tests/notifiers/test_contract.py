@@ -79,7 +79,7 @@ def test_a_busy_receiver_says_when_to_come_back(channel: Channel) -> None:
 def test_a_slow_receiver_does_not_hold_the_worker(channel: Channel, mood: Mood) -> None:
     start = time.monotonic()
     failure = fail(channel, mood)
-    assert time.monotonic() - start < SECONDS + 2
+    assert time.monotonic() - start < SECONDS + 10
     assert not failure.permanent
 
 

@@ -8,7 +8,6 @@ import threading
 import time
 
 import pytest
-from servers import soon
 
 from celery_batches_notify.notifiers.deadline import DeadlinePassed, run_within
 
@@ -38,8 +37,8 @@ def test_work_that_takes_too_long_is_told_to_stop_and_left_behind() -> None:
     stop = threading.Event()
     start = time.monotonic()
     with pytest.raises(DeadlinePassed):
-        run_within(0.1, lambda: stop.wait(10), stop.set)
-    assert time.monotonic() - start < 1
+        run_within(0.1, lambda: stop.wait(60), stop.set)
+    assert time.monotonic() - start < 30
     assert stop.is_set()
 
 
@@ -50,8 +49,8 @@ def test_an_interrupted_caller_stops_the_work_and_sees_its_own_error() -> None:
     stop = threading.Event()
     before = signal.signal(signal.SIGUSR1, interrupt)
     try:
-        with soon(0.1, os.kill, os.getpid(), signal.SIGUSR1), pytest.raises(SoftTimeLimit):
-            run_within(10, lambda: stop.wait(10), stop.set)
+        with pytest.raises(SoftTimeLimit):
+            run_within(60, lambda: (os.kill(os.getpid(), signal.SIGUSR1), stop.wait(60)), stop.set)
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert stop.is_set()

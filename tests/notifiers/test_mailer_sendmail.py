@@ -81,7 +81,7 @@ def test_a_program_that_does_not_end_is_ended(tmp_path: Path) -> None:
     with pytest.raises(MailFailed, match=r"0\.3 s"):
         send(path, total_timeout=0.3)
 
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
 
 
 def test_a_program_that_reads_nothing_is_no_accident(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def send_in_vain(port: int, **how: Any) -> MailFailed:
 def wait_until_the_work_ends() -> None:
     for thread in threading.enumerate():
         if thread.name == "batches-notify":
-            thread.join(2)
+            thread.join(30)
             assert not thread.is_alive()
 
 
@@ -345,7 +345,7 @@ def test_a_server_that_never_answers_is_left_after_the_read_timeout() -> None:
         began = time.monotonic()
         failed = send_in_vain(port, read_timeout=0.3)
 
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10
     assert not failed.permanent
 
 
@@ -354,7 +354,7 @@ def test_a_host_that_does_not_let_us_in_is_left_after_the_open_timeout() -> None
         began = time.monotonic()
         send_in_vain(port, open_timeout=0.3)
 
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 4
 
 
 @pytest.mark.parametrize(
@@ -370,7 +370,7 @@ def test_a_server_that_drips_is_left_after_the_total_timeout(behave: Callable[[P
     with misbehaving(behave) as port:
         began = time.monotonic()
         failed = send_in_vain(port, total_timeout=0.5)
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 10
         wait_until_the_work_ends()
 
     assert "0.5 s in all" in str(failed) and not failed.permanent
@@ -395,7 +395,7 @@ def test_a_goodbye_that_gets_no_answer_does_not_undo_a_mail_that_was_taken(goodb
             peer.closing.wait()
 
     with misbehaving(behave) as port:
-        receipt = send(port, read_timeout=0.3)
+        receipt = send(port, read_timeout=3)
 
     assert receipt.accepted == ("a@example.com",)
 

@@ -75,8 +75,9 @@ def test_its_id_is_the_notifications_on_every_attempt(server: Server) -> None:
 
 
 def test_it_always_has_an_id_and_a_time_and_without_a_secret_no_signature(server: Server) -> None:
+    before = int(time.time())
     Webhook(url=server.url).send(samples.notification())
-    assert abs(int(server.only.headers["webhook-timestamp"]) - time.time()) < 5
+    assert before <= int(server.only.headers["webhook-timestamp"]) <= time.time()
     assert "webhook-signature" not in server.only.headers
     assert "authorization" not in server.only.headers
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from celery import Celery
-from servers import server_named
+from servers import PATIENT, server_named
 
 from celery_batches_notify import Batches
 from celery_batches_notify.settings import Settings
@@ -28,7 +28,7 @@ def any_server(request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.fixture
 def store(any_server: str) -> Iterator[Store]:
     app = Celery(set_as_current=False)
-    app.conf.update(batches_backend_url=any_server, batches_failures_kept=3)
+    app.conf.update(batches_backend_url=any_server, batches_failures_kept=3, batches_backend_options=PATIENT)
     store = Store(Settings.from_app(app))
     store.client.flushall()
     yield store
@@ -49,7 +49,7 @@ def around(server_url: str) -> Iterator[Surroundings]:
     app.conf.update(batches_backend_url=server_url, task_default_queue="machine", **kept)
     Batches(app)
     app.task(told, name="told", shared=False)
-    client = WatchingClient.from_url(server_url)
+    client = WatchingClient.from_url(server_url, socket_timeout=None)
     app._batches_engine.engine.store.__dict__["client"] = client
     ear = Ear(client)
     yield Surroundings(app=app, client=client, ear=ear)

@@ -6,7 +6,18 @@ import itertools
 from uuid import UUID, uuid4
 
 import pytest
-from test_scripts import BID, SUCCEEDED, counts, dead, dump, failing, listening, open_batch, together
+from test_scripts import (
+    BID,
+    SUCCEEDED,
+    counts,
+    dead,
+    dump,
+    failing,
+    listening,
+    lives_of,
+    open_batch,
+    together,
+)
 
 from celery_batches_notify.errors import BatchSealed
 from celery_batches_notify.model import Membership, Outcome, State
@@ -217,7 +228,7 @@ def test_a_lost_hash_of_late_members_enrols_nobody_twice(store: Store) -> None:
 def test_late_members_share_the_life_of_their_batch(store: Store) -> None:
     (one,) = sealed(store)
     store.record_outcome(one, succeeded(successor(one), successor(one, "no uuid")))
-    lives = [store.client.pttl(key) for key in store.keys.of_batch(BID) if store.client.exists(key)]
+    lives = lives_of(store)
     assert len(lives) == 6
     assert 0 < max(lives) - 1000 < min(lives)
 

@@ -52,9 +52,11 @@ def test_a_thread_that_meets_a_replica_closes_no_connection_that_another_one_use
         admin.replicaof("127.0.0.1", 1)
         for thread in threads:
             thread.start()
-        wait_until(lambda: len(met) > 2_000, what="refusals")
-        admin.replicaof("NO", "ONE")
-        for thread in threads:
-            thread.join()
+        try:
+            wait_until(lambda: len(met) > 2_000, what="refusals")
+        finally:
+            admin.replicaof("NO", "ONE")
+            for thread in threads:
+                thread.join()
     assert [exc for exc in met if not isinstance(exc, StoreUnavailable)] == []
     assert store.read_status(BID).succeeded == 400

@@ -121,7 +121,9 @@ def loading(client: Redis) -> Iterator[None]:
         pytest.skip("this server answers nobody while it reads a small snapshot")
     client.mset({f"ballast{i}": "x" * 100 for i in range(BALLAST)})
     client.config_set("key-load-delay", 2000)
-    thread = threading.Thread(target=lambda: client.execute_command("DEBUG", "RELOAD"))
+    where = client.connection_pool.connection_kwargs
+    reloading = Redis(host=where["host"], port=where["port"], socket_timeout=None)
+    thread = threading.Thread(target=lambda: reloading.execute_command("DEBUG", "RELOAD"))
     thread.start()
     try:
         with another(client) as other:
@@ -129,6 +131,7 @@ def loading(client: Redis) -> Iterator[None]:
         yield
     finally:
         thread.join()
+        reloading.close()
         client.config_set("key-load-delay", 0)
         client.delete(*(f"ballast{i}" for i in range(BALLAST)))
 

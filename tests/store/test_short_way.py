@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from celery import Celery
@@ -16,6 +17,7 @@ from celery_batches_notify.settings import Settings
 from celery_batches_notify.store import short_way
 from celery_batches_notify.store.connection import connect
 from celery_batches_notify.store.short_way import ShortWay
+from celery_batches_notify.store.store import Store
 
 ECHO = "return ARGV"
 
@@ -52,6 +54,7 @@ def test_a_connection_that_was_cut_while_it_was_idle_is_replaced(
     settings: Settings, redis: Redis, monkeypatch: pytest.MonkeyPatch, hurried: bool
 ) -> None:
     monkeypatch.setattr(short_way, "IDLE_SECONDS", 0)
+    monkeypatch.setattr("celery_batches_notify.store.connection.HURRIED_SECONDS", 10)
     with connect(settings, hurried=hurried) as client:
         way = ShortWay(client)
         ask(way, client, 1)
@@ -108,3 +111,22 @@ def test_a_closed_client_opens_its_connection_again(client: Redis) -> None:
     ask(way, client, 1)
     client.close()
     assert ask(way, client, 2) == [b"2"]
+
+
+def test_threads_that_are_first_share_one_client(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `close` did not know of would stay open."""
+    store, both = Store(settings), threading.Barrier(2)
+
+    def connect_together(*args: Any, **options: Any) -> Redis:
+        both.wait(30)
+        return connect(*args, **options)
+
+    monkeypatch.setattr("celery_batches_notify.store.runner.connect", connect_together)
+    met: list[Redis] = []
+    threads = [threading.Thread(target=lambda: met.append(store.client)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert met == [store.client] * 2
+    store.close()

@@ -79,7 +79,7 @@ class Ear:
     def __init__(self, client: WatchingClient) -> None:
         options = {k: client.connection_pool.connection_kwargs[k] for k in ("host", "port", "db")}
         self._client, self._heard_marks = client, client.marks
-        self._connection = Connection(**options, protocol=2)
+        self._connection = Connection(**options, protocol=2, socket_timeout=None)
         self._connection.connect()
         self._connection.send_command("PSUBSCRIBE", "batch-*", MARK)
         for _ in range(2):

@@ -227,10 +227,12 @@ def test_processes_that_append_and_take_at_once_lose_nothing_and_take_it_once(
     readers = [threading.Thread(target=lambda t=t: out.extend(t.stdout.read().splitlines())) for t in takers]
     for reader in readers:
         reader.start()
-    for appender in appenders:
-        assert appender.wait(60) == 0
-        appender.stdout.close()
-    stop.touch()
+    try:
+        for appender in appenders:
+            assert appender.wait(60) == 0
+            appender.stdout.close()
+    finally:
+        stop.touch()  # or the takers never end
     for reader, taker in zip(readers, takers, strict=True):
         assert taker.wait(60) == 0
         reader.join()

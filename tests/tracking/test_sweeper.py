@@ -117,14 +117,16 @@ def test_an_open_delivery_keeps_its_batch_alive(app: Celery, redis: Redis, sweep
     sweeper.sweep()
     keys = redis.keys(f"batches:{{{batch.bid}}}*")
     for key in keys:
-        redis.pexpire(key, 5000)
+        redis.pexpire(key, 600_000)
     sweeper.sweep()
     assert min(redis.ttl(key) for key in keys) > 86_400
 
 
 def test_one_sweeper_works_at_a_time_and_another_takes_over(
-    make_app: Callable[..., Celery], redis: Redis
+    make_app: Callable[..., Celery], redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Of 30 s: a machine that stands still does not let go of it.
+    monkeypatch.setattr("celery_batches_notify.tracking.sweeper.LOCK_INTERVALS", 300)
     sweepers = [make_app(batches_sweep_interval=0.1)._batches_engine.parts.sweeper for _ in range(2)]
     holders = set()
     for sweeper in sweepers:
@@ -161,7 +163,13 @@ def test_a_store_that_goes_away_does_not_end_the_sweeper(app: Celery, redis: Red
     finally:
         redis.execute_command("ACL", "SETUSER", "batches", "+eval", "+evalsha")
         sweeper.stop()
-    assert not [t for t in threading.enumerate() if t.name == "batches-sweeper"]
+    wait_until(lambda: "batches-sweeper" not in {t.name for t in threading.enumerate()}, what="its end")
+
+
+def test_a_sweeper_that_was_told_to_end_keeps_no_other_from_it(sweeper: Sweeper, redis: Redis) -> None:
+    sweeper.stop()
+    assert not sweeper.turn(), "as its thread does that was slow to hear of it"
+    assert redis.get("batches:sweeper") is None
 
 
 def test_the_sweeper_is_not_stopped_by_one_batch_it_cannot_read(
