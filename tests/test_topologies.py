@@ -392,7 +392,7 @@ def test_a_batch_ends_on_the_replica_that_became_the_master(sentinel_form: Form)
         assert ended(batch).succeeded == 2
         wait_until(lambda: f"callback {batch.bid} followed success 2 2" in notes(app), what="the callback")
         old.start()
-        wait_until(lambda: is_replica(old), what="the old master's return")
+        wait_until(lambda: is_replica(old), seconds=75, what="the old master's return")
 
 
 def is_replica(node: Node) -> bool:

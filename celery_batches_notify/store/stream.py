@@ -8,6 +8,7 @@ from types import TracebackType
 from redis import Redis
 
 TOKENS = frozenset("+-!$")
+CONFIRMED_SECONDS = 5.0
 
 
 class Stream:
@@ -16,6 +17,7 @@ class Stream:
     def __init__(self, client: Redis, channel: str) -> None:
         self._pubsub = client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
         self._pubsub.subscribe(channel)
+        self._take(CONFIRMED_SECONDS)  # from now on nothing is missed
 
     def wait(self, seconds: float) -> str:
         """Wait for a token, and return it with all that came along; an empty text after `seconds`."""
