@@ -66,8 +66,8 @@ def make_app(redis: Redis, server_url: str) -> Iterator[Callable[..., Celery]]:
 
     yield make
     for app in made:
-        app.close()
         close_store(app)
+        app.close()
 
 
 @pytest.fixture

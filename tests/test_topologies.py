@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import multiprocessing
 import threading
@@ -267,6 +268,7 @@ def test_threads_and_forks_share_a_client(busy: Celery) -> None:
             told.append(store.read_status(batch.bid).bid)
 
     def answer(to: Connection) -> None:
+        faulthandler.dump_traceback_later(30)
         to.send(store.read_status(batch.bid).bid)
 
     threads = [threading.Thread(target=read) for _ in range(4)]

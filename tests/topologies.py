@@ -227,7 +227,7 @@ class Secured:
 
 
 @contextmanager
-def tls(directory: Path) -> Iterator[Secured]:
+def tls(directory: Path, *more: str) -> Iterator[Secured]:
     """Run a server over TLS that asks its clients for a certificate too."""
     ca = trustme.CA()
     names = {name: ca.issue_cert("127.0.0.1", "localhost") for name in ("server", "client")}
@@ -249,7 +249,7 @@ def tls(directory: Path) -> Iterator[Secured]:
         "ssl_certfile": str(directory / "client.pem"),
         "ssl_keyfile": str(directory / "client.key"),
     }
-    node = Node(directory=directory, port=0, options=options)
+    node = Node(directory=directory, port=0, options=[*options, *more])
     try:
         node.start(wait=False)
         wait_until(lambda: answers_tls(port, given), what="the server with TLS")

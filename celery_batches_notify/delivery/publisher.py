@@ -24,6 +24,7 @@ from celery_batches_notify.delivery.parents import ENTRY as PARENT
 from celery_batches_notify.delivery.parents import tell_parent
 from celery_batches_notify.delivery.rules import rules_hold
 from celery_batches_notify.errors import NoSuchBatch
+from celery_batches_notify.forks import forks
 from celery_batches_notify.model import BatchStatus
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.corrupt import readable
@@ -147,7 +148,7 @@ class Publisher:
         with self._lock:
             connection = self._connect()
             try:
-                with connection.Producer(auto_declare=False) as producer:
+                with forks.waiting(), connection.Producer(auto_declare=False) as producer:
                     call.apply_async(args, producer=producer, **options)
             except _errors_of(connection) as exc:
                 self._connection = None

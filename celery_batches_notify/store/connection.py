@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from inspect import signature
 from typing import Any, cast
 
@@ -11,7 +11,7 @@ from redis import Redis
 from redis import cluster as redis_cluster
 from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
-from redis.connection import parse_url
+from redis.connection import ConnectionPool, SSLConnection, parse_url
 from redis.exceptions import (
     AuthenticationError,
     MovedError,
@@ -26,6 +26,7 @@ from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from celery_batches_notify.addresses import SENTINEL_OPTIONS, show_address, split_addresses
 from celery_batches_notify.errors import ConfigurationError, StoreUnavailable
+from celery_batches_notify.forks import forks
 from celery_batches_notify.settings import Settings
 
 # A task's time limit goes on while its outcome is reported: one call must not hold it for long.
@@ -61,6 +62,7 @@ def connect(settings: Settings, *, hurried: bool = False) -> Redis:
         if settings.backend_url.startswith("sentinel:"):
             return _connect_sentinel(split_addresses(settings.backend_url), options)
         client = Redis.from_url(settings.backend_url, **_patience(**options))
+        _let_forks_wait(client.connection_pool)
         client.connection_pool.make_connection()
     except (TypeError, ValueError) as exc:
         raise ConfigurationError(f"batches_backend_url or batches_backend_options: {exc}") from None
@@ -112,7 +114,11 @@ def _connect_cluster(urls: list[str], options: dict[str, Any]) -> Redis:
     patience = _patience(**{**own, **options})
     del patience["retry_on_error"]  # the cluster's client tries again itself, on the node that is right then
     nodes = [ClusterNode(host, port) for host, port in hosts]  # type: ignore[no-untyped-call]
-    return cast("Redis", RedisCluster(startup_nodes=nodes, **patience))
+    with forks.waiting() if patience.get("ssl") else nullcontext():
+        client: Any = RedisCluster(startup_nodes=nodes, **patience)
+    for node in client.get_nodes():
+        _let_forks_wait(client.get_redis_connection(node).connection_pool)
+    return cast("Redis", client)
 
 
 def _connect_sentinel(urls: list[str], options: dict[str, Any]) -> Redis:
@@ -123,8 +129,26 @@ def _connect_sentinel(urls: list[str], options: dict[str, Any]) -> Redis:
     )
     master: Any = sentinel.master_for(name, **_patience(**{**own, **options}))  # type: ignore[no-untyped-call]
     client = cast("Redis", master)
+    for each in (client, *sentinel.sentinels):
+        _let_forks_wait(each.connection_pool)
     client.connection_pool.make_connection()
     return client
+
+
+class _Unforked:
+    """A TLS connection that no fork cuts in two while it is made."""
+
+    def _wrap_socket_with_ssl(self, sock: Any) -> Any:
+        with forks.waiting():
+            return super()._wrap_socket_with_ssl(sock)  # type: ignore[misc]
+
+
+def _let_forks_wait(pool: ConnectionPool) -> None:
+    kind = pool.connection_class
+    if issubclass(kind, SSLConnection):
+        pool.connection_class = type(kind.__name__, (_Unforked, kind), {})
+        pool.disconnect()  # those that a Cluster's client has made already are of the other kind
+        pool.reset()
 
 
 def _parse(urls: list[str], port: int) -> tuple[list[tuple[str, int]], dict[str, Any]]:

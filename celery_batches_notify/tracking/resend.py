@@ -11,6 +11,7 @@ from kombu.exceptions import EncodeError
 from kombu.utils import json
 
 from celery_batches_notify.errors import CorruptBatch
+from celery_batches_notify.forks import forks
 from celery_batches_notify.model import Membership
 from celery_batches_notify.store.corrupt import readable
 from celery_batches_notify.store.retries import RETRY_CHUNK, Resend
@@ -69,7 +70,7 @@ class Resender:
 
     def send(self, bid: str, members: Sequence[Resend]) -> None:
         """Publish these members once more. Raises what the broker raises."""
-        with self.app.producer_or_acquire() as producer:
+        with forks.waiting(), self.app.producer_or_acquire() as producer:
             for member in members:
                 try:
                     with readable(bid):
