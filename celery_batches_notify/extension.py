@@ -82,6 +82,8 @@ class Batches:
     @property
     def parts(self) -> Parts:
         """Everything that was built for the app, at first use. Raises `ConfigurationError`."""
+        if (built := self._built) is not None:  # no lock that a fork could inherit
+            return built
         with self._lock:
             if self._built is None:
                 self._built = build_parts(self.app, self._sender)
