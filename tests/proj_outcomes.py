@@ -217,7 +217,18 @@ def exits(self: Noted, how: str) -> None:
 
 def kills_its_process(self: Noted) -> None:
     if not self.again:
+        wait_until_accepted(self)
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def wait_until_accepted(self: Noted) -> None:
+    """Wait until the main process knows what this child runs: else it does not know what is lost with it."""
+    inspect = app.control.inspect([self.request.hostname], timeout=5)
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        answer = inspect.active() or {}
+        if any(task["id"] == self.request.id for task in answer.get(self.request.hostname, ())):
+            return
 
 
 def tells_limits(self: Noted) -> None:
@@ -228,7 +239,7 @@ EARLY: dict[str, object] = {"acks_late": False}
 LATE: dict[str, object] = {"acks_late": True}
 REQUEUED = {**LATE, "reject_on_worker_lost": True}
 TIMES_OUT_REQUEUED = {**LATE, "acks_on_failure_or_timeout": False}
-RETRIED = {"retry_on_worker_lost": True, "default_retry_delay": 3, "max_retries": 2}
+RETRIED = {"retry_on_worker_lost": True, "default_retry_delay": 10, "max_retries": 2}
 WITH_RESULTS = {"backend": RedisBackend(app=app, url=URL)}
 WITHOUT_RESULTS = {"backend": Down(app=app)}
 
