@@ -42,7 +42,7 @@ def unserialisable() -> object:
 
 def succeed_at(self, attempt: int) -> int:
     if self.request.retries + 1 < attempt:
-        raise self.retry(exc=RuntimeError(f"attempt {self.request.retries + 1}"), countdown=0.5)
+        raise self.retry(exc=RuntimeError(f"attempt {self.request.retries + 1}"), countdown=2)
     return attempt
 
 
@@ -102,7 +102,7 @@ def watch_cancel(seconds: float) -> None:
 
 OPTIONS = {
     "succeed_at": {"bind": True, "max_retries": 3},
-    "fail_twice": {"autoretry_for": (KeyError,), "max_retries": 1, "default_retry_delay": 0.5},
+    "fail_twice": {"autoretry_for": (KeyError,), "max_retries": 1, "default_retry_delay": 2},
     "ran": {"bind": True},
     "replace_and_fail_once": {"bind": True},
     "unserialisable": {"ignore_result": False},
