@@ -111,6 +111,12 @@ def test_forks_wait_for_a_cluster(tmp_path: Path, held_back: list[bool]) -> None
         client.disconnect_connection_pools()
         assert client.get("nothing") is None
         assert len(held_back) > 2 and all(held_back)
+        known = len(held_back)
+        (joined,) = client.get_nodes()
+        joined.redis_connection.close()
+        joined.redis_connection = None  # as of one that was met only just now
+        assert client.get("nothing") is None
+        assert len(held_back) > known and all(held_back)
         close(client)
 
 

@@ -11,7 +11,7 @@ from redis import Redis
 from redis import cluster as redis_cluster
 from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
-from redis.connection import ConnectionPool, SSLConnection, parse_url
+from redis.connection import SSLConnection, parse_url
 from redis.exceptions import (
     AuthenticationError,
     MovedError,
@@ -61,8 +61,7 @@ def connect(settings: Settings, *, hurried: bool = False) -> Redis:
                 return _connect_cluster(split_addresses(settings.backend_url), options)
         if settings.backend_url.startswith("sentinel:"):
             return _connect_sentinel(split_addresses(settings.backend_url), options)
-        client = Redis.from_url(settings.backend_url, **_patience(**options))
-        _let_forks_wait(client.connection_pool)
+        client = _let_forks_wait(Redis.from_url(settings.backend_url, **_patience(**options)))
         client.connection_pool.make_connection()
     except (TypeError, ValueError) as exc:
         raise ConfigurationError(f"batches_backend_url or batches_backend_options: {exc}") from None
@@ -117,7 +116,10 @@ def _connect_cluster(urls: list[str], options: dict[str, Any]) -> Redis:
     with forks.waiting() if patience.get("ssl") else nullcontext():
         client: Any = RedisCluster(startup_nodes=nodes, **patience)
     for node in client.get_nodes():
-        _let_forks_wait(client.get_redis_connection(node).connection_pool)
+        _let_forks_wait(client.get_redis_connection(node))
+    manager = client.nodes_manager
+    make = manager.create_redis_node
+    manager.create_redis_node = lambda *args, **kwargs: _let_forks_wait(make(*args, **kwargs))  # later ones
     return cast("Redis", client)
 
 
@@ -130,7 +132,7 @@ def _connect_sentinel(urls: list[str], options: dict[str, Any]) -> Redis:
     master: Any = sentinel.master_for(name, **_patience(**{**own, **options}))  # type: ignore[no-untyped-call]
     client = cast("Redis", master)
     for each in (client, *sentinel.sentinels):
-        _let_forks_wait(each.connection_pool)
+        _let_forks_wait(each)
     client.connection_pool.make_connection()
     return client
 
@@ -143,12 +145,13 @@ class _Unforked:
             return super()._wrap_socket_with_ssl(sock)  # type: ignore[misc]
 
 
-def _let_forks_wait(pool: ConnectionPool) -> None:
-    kind = pool.connection_class
-    if issubclass(kind, SSLConnection):
+def _let_forks_wait(client: Redis) -> Redis:
+    pool = client.connection_pool
+    if issubclass(kind := pool.connection_class, SSLConnection):
         pool.connection_class = type(kind.__name__, (_Unforked, kind), {})
         pool.disconnect()  # those that a Cluster's client has made already are of the other kind
         pool.reset()
+    return client
 
 
 def _parse(urls: list[str], port: int) -> tuple[list[tuple[str, int]], dict[str, Any]]:
