@@ -10,7 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from celery_batches_notify.batch import Batch, current_batch, outside_batch
+    from celery_batches_notify.batch import Batch, current_batch
+    from celery_batches_notify.block import outside_batch
     from celery_batches_notify.errors import (
         BatchCancelled,
         BatchesError,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
         InvalidBid,
         InvalidCallback,
         NoSuchBatch,
+        NotAMember,
         NotificationFailed,
         SchemaTooNew,
         StoreUnavailable,
@@ -46,6 +48,7 @@ __all__ = [
     "InvalidCallback",
     "MemberResult",
     "NoSuchBatch",
+    "NotAMember",
     "NotificationFailed",
     "Progress",
     "SchemaTooNew",
@@ -58,7 +61,8 @@ __all__ = [
 
 _HOMES = {
     **dict.fromkeys(__all__, "errors"),
-    **dict.fromkeys(("Batch", "current_batch", "outside_batch"), "batch"),
+    **dict.fromkeys(("Batch", "current_batch"), "batch"),
+    "outside_batch": "block",
     **dict.fromkeys(("BatchStatus", "MemberResult", "Progress"), "model"),
     "Batches": "extension",
 }

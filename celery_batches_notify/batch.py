@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import timedelta
-from itertools import islice
 from types import TracebackType
 from typing import Any
 
@@ -27,17 +25,16 @@ from celery_batches_notify.store.enrolments import Adder
 from celery_batches_notify.store.follow import Follow, wait_for_event
 from celery_batches_notify.tracking.declaration import Declaration
 from celery_batches_notify.tracking.engine import Engine, find_engine
-from celery_batches_notify.tracking.enrolment import CHUNK, Enrolment
+from celery_batches_notify.tracking.enrolment import Enrolment
 from celery_batches_notify.tracking.headers import current_member
+from celery_batches_notify.tracking.intake import Intake
 from celery_batches_notify.tracking.operations import (
     cancel_batch,
     delete_batch,
-    publish_recorded,
     redeliver_event,
     retry_batch,
 )
 from celery_batches_notify.tracking.repair.reconcile import Repairs, reconcile_batch
-from celery_batches_notify.tracking.sender import collecting, open_block
 from celery_batches_notify.tracking.stored_results import ResultReader
 
 
@@ -87,25 +84,20 @@ class Batch:
             raise ConfigurationError(f"autoflush: give a number of calls from 1 on, not {autoflush!r}")
         self.description, self.tags = declaration.description, declaration.tags
         self._declaration = declaration
-        self._seals = not keep_open
-        self._parent = parent._enrolment if parent is not None else None
-        self._begin(engine, secrets.token_urlsafe(16), "owner", autoflush)
-
-    def _begin(self, engine: Engine, bid: str, adder: Adder, autoflush: int | None = None) -> None:
-        self.bid = bid
-        self._engine = engine
-        self._stored = adder != "owner"
-        self._sealed = False
-        self._block: AbstractContextManager[None] | None = None
-        self._enrolment = Enrolment(
-            engine.app,
-            engine.store,
-            engine.sender,
-            bid,
-            adder=adder,
-            open_batch=self._open,
-            autoflush=autoflush,
+        enrolment = Enrolment(
+            engine,
+            secrets.token_urlsafe(16),
+            "owner",
+            declaration=declaration,
+            parent=parent._enrolment if parent is not None else None,
         )
+        self._begin(engine, enrolment, Intake(engine, enrolment, seals=not keep_open, autoflush=autoflush))
+
+    def _begin(self, engine: Engine, enrolment: Enrolment, intake: Intake) -> None:
+        self.bid = enrolment.bid
+        self._engine = engine
+        self._enrolment = enrolment
+        self._intake = intake
 
     @classmethod
     def get(cls, bid: str, *, app: Celery | None = None) -> Batch:
@@ -132,8 +124,8 @@ class Batch:
     def _stored_one(cls, engine: Engine, status: BatchStatus, adder: Adder = "other") -> Batch:
         batch = cls.__new__(cls)
         batch.description, batch.tags = status.description, status.tags
-        batch._seals, batch._parent = False, None
-        batch._begin(engine, status.bid, adder)
+        enrolment = Enrolment(engine, status.bid, adder)
+        batch._begin(engine, enrolment, Intake(engine, enrolment, seals=False))
         return batch
 
     @property
@@ -162,7 +154,7 @@ class Batch:
             ConfigurationError: The notifier's options do not make a notifier.
             BatchSealed: The batch is stored already.
         """
-        if self._stored:
+        if self._enrolment.is_stored:
             raise BatchSealed(
                 f"batch {self.bid} is stored already: declare its callbacks before its first call"
             )
@@ -172,92 +164,66 @@ class Batch:
     # -- adding ---------------------------------------------------------------------------------
 
     def __enter__(self) -> Batch:
-        self._refuse_if_sealed()
-        if self._block is not None:
-            raise WouldDeadlock(f"batch {self.bid}: its block is open already; use the inner calls directly")
-        self._adopt()
-        self._block = collecting(self._enrolment)
-        self._block.__enter__()
+        self._intake.open_block()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        block, self._block = self._block, None
-        if block is not None:
-            block.__exit__(kind, exc, traceback)
         if kind is None:
-            self._enrolment.submit(is_last=True, seals=self._seals)
-            self._seal_unless_open()
+            self._intake.end_block()
         else:
-            self._enrolment.discard()
+            self._intake.drop_block()
 
     def add(self, *signatures: Signature[Any]) -> list[AsyncResult[Any]]:
-        """Add calls, all or none; return their results. Outside a block this submits and seals at once.
+        """Add calls, all or none; return their results. While the batch's block is open, they join it.
+
+        Else this submits and seals at once.
 
         Raises:
             BatchSealed: The batch was sealed before, also by an earlier `add`.
             EnqueueError: The broker refused some; `resume()` finishes.
+            NotAMember: A signature belongs to another app.
         """
-        if self._block is not None:
-            return [signature.apply_async() for signature in signatures]
-        with self:
-            return [signature.apply_async() for signature in signatures]
+        return self._intake.add(signatures)
 
     def map(self, task: Any, iterable: Iterable[Any]) -> int:
-        """Call `task` once per item, streamed in chunks; return how many. Outside a block this then seals.
+        """Call `task` once per item, streamed in chunks of 1,000; return how many. Outside a block it seals.
 
-        An iterable that raises leaves the batch open, with what was sent until then.
+        An iterable that raises leaves the batch open, with the chunks that were sent until then.
+
+        Raises:
+            BatchSealed: The batch was sealed before, or is while the iterable is read.
+            EnqueueError: The broker refused some; `resume()` goes on with the iterable.
+            NotAMember: The task belongs to another app.
         """
         return self.starmap(task, ((item,) for item in iterable))
 
     def starmap(self, task: Any, iterable: Iterable[Sequence[Any]]) -> int:
         """Call `task` once per item with the item as its arguments; else as `map`."""
-        inside = self._block is not None
-        self._refuse_if_sealed()
-        self._adopt()
-        count = 0
-        items = iter(iterable)
-        while chunk := list(islice(items, CHUNK)):
-            with collecting(self._enrolment):
-                for arguments in chunk:
-                    task.apply_async(tuple(arguments))
-            count += len(chunk)
-            if not inside:
-                self._enrolment.submit()
-        if not inside:
-            self._seal_unless_open()
-        return count
+        return self._intake.starmap(task, iterable)
 
     def seal(self) -> None:
-        """Say that all members are there; from here on events fire. Safe to repeat.
+        """Declare that all members are there; from here on events fire. Safe to repeat.
 
         Raises:
-            BatchSealed: Calls of this object were not sent, or the batch was abandoned: nothing came from its
-                producer for `batches_abandon_after`, so a worker sealed it.
+            BatchSealed: The batch's block is open, or calls of this object were not sent, or the batch was
+                abandoned: nothing came from its producer for `batches_abandon_after`, so a worker sealed it.
         """
-        if not self._enrolment.finished:
-            raise BatchSealed(
-                f"batch {self.bid} has calls that were not sent: call resume(), which seals too"
-            )
-        self._adopt()
-        self._open()
-        sealed = self._engine.store.seal_batch(self.bid, self._enrolment.unconfirmed)
-        self._enrolment.unconfirmed.clear()
-        publish_recorded(self._engine, self.bid, sealed)
-        self._sealed = True
+        self._intake.seal()
 
     def resume(self) -> None:
         """After an `EnqueueError` or `StoreUnavailable`, send the rest under the same ids, then seal.
 
-        What is unknown is sent too: a message that arrived after all is counted once.
+        Unknown messages are sent too: one that had arrived after all is counted once. A `map` that was
+        interrupted goes on with its iterable. If an iterable or an `autoflush` block raised, some calls were
+        never made: then the batch stays open for them, until another block ends or somebody calls `seal()`.
 
         Raises:
             EnqueueError: The broker refused again.
             BatchSealed: It came too late: the batch was abandoned.
         """
-        self._enrolment.submit(seals=self._seals)
-        self._seal_unless_open()
+        self._intake.resume()
 
     # -- reading --------------------------------------------------------------------------------
 
@@ -281,7 +247,7 @@ class Batch:
         """
         awaited = _check_event(event)
         member = current_member(self._engine.app)
-        if self._block is not None or (member is not None and member.bid == self.bid):
+        if self._intake.is_open_here or (member is not None and member.bid == self.bid):
             raise WouldDeadlock(f"batch {self.bid} cannot finish while this code, a part of it, waits for it")
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
         if not wait_for_event(self._engine.store, self.bid, awaited, seconds):
@@ -353,38 +319,8 @@ class Batch:
 
         Its tasks run on and count nowhere, its callbacks are not called any more. A parent counts it as dead.
         """
-        self._sealed = True
+        self._enrolment.is_sealed = True
         return delete_batch(self._engine, self.bid)
-
-    # -- beneath --------------------------------------------------------------------------------
-
-    def _adopt(self) -> None:
-        """Become a child of the running member's batch, if its block is open around here."""
-        around = open_block(self._engine.app)
-        if not self._stored and self._parent is None and isinstance(around, Enrolment) and around.is_members:
-            self._parent = around
-
-    def _open(self) -> None:
-        if self._stored:
-            return
-        if self._parent is None:
-            self._declaration.store(self.bid, None)
-        else:
-            index = self._parent.enrol_child(self.bid)
-            self._declaration.store(self.bid, (self._parent.bid, index))
-            self._parent.confirm_child(index)
-        self._stored = True
-
-    def _seal_unless_open(self) -> None:
-        if self._seals:
-            self.seal()
-
-    def _refuse_if_sealed(self) -> None:
-        if self._sealed:
-            raise BatchSealed(
-                f"batch {self.bid} takes no more calls: `add`, `map` and the end of a block seal it; put all "
-                "calls into one block, or create it with keep_open=True and call seal() at the end"
-            )
 
 
 def current_batch(app: Celery | None = None) -> Batch | None:
@@ -394,11 +330,6 @@ def current_batch(app: Celery | None = None) -> Batch | None:
     if member is None:
         return None
     return Batch._stored_one(engine, engine.store.read_status(member.bid), member)
-
-
-def outside_batch() -> AbstractContextManager[None]:
-    """Let the calls of a `with` block go out at once and belong to no batch."""
-    return collecting(None)
 
 
 def _check_event(event: str) -> Event:

@@ -29,6 +29,10 @@ class UnserialisableCall(BatchesError, EncodeError):
     """A call's arguments cannot be serialised; nothing of it was enrolled. Pass plain values."""
 
 
+class NotAMember(BatchesError, RuntimeError):
+    """A call in an open block cannot become a member of its batch; make it outside, as the text says."""
+
+
 class NoSuchBatch(BatchesError, LookupError):
     """The batch never was, was deleted, or has expired; keep it longer with `expires=` or `linger=`."""
 
@@ -62,7 +66,7 @@ class CorruptBatch(BatchesError):
 
 
 class EnqueueError(BatchesError):
-    """The broker refused some of the calls; the batch is open and `batch.resume()` finishes it.
+    """The broker refused some of the calls; the batch is open and `batch.resume()` finishes what was begun.
 
     Attributes:
         bid: The batch.
@@ -76,7 +80,8 @@ class EnqueueError(BatchesError):
     ) -> None:
         super().__init__(
             f"batch {bid}: {len(sent)} calls sent, {len(unsent)} not sent, {len(unknown)} unknown; "
-            "the batch stays open: call batch.resume() to send the rest under the same ids"
+            "the batch stays open: call batch.resume(), which sends the rest under the same ids and goes on "
+            "with the iterable of a map()"
         )
         self.bid = bid
         self.sent = tuple(sent)

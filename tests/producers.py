@@ -15,7 +15,6 @@ import failpoints
 from proj import app
 
 from celery_batches_notify import Batch
-from celery_batches_notify import batch as batch_module
 from celery_batches_notify.tracking import enrolment
 
 CHUNK = 5  # a chunk of five takes the same steps as one of a thousand
@@ -68,6 +67,6 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    enrolment.CHUNK = batch_module.CHUNK = CHUNK
+    enrolment.CHUNK = CHUNK
     for line in sys.stdin:
         print(json.dumps(run(json.loads(line))), flush=True)

@@ -23,6 +23,7 @@ from celery_batches_notify import (
     InvalidBid,
     InvalidCallback,
     NoSuchBatch,
+    NotAMember,
     StoreUnavailable,
     UnserialisableCall,
     WouldDeadlock,
@@ -137,17 +138,24 @@ def test_outside_batch_lets_calls_go_at_once_and_unmarked(app: Celery) -> None:
     assert batch.status().total == 0
 
 
-def test_calls_of_another_app_and_of_other_threads_are_not_collected(
-    app: Celery, make_app: Callable[..., Celery]
-) -> None:
-    other = make_app()
+def test_calls_of_other_threads_are_not_collected(app: Celery) -> None:
     with Batch(app=app) as batch:
-        other.send_task("add", (1,))
         thread = threading.Thread(target=app.tasks["add"].delay, args=(2,))
         thread.start()
         thread.join()
-        assert [len(waiting_messages(each)) for each in (app, other)] == [1, 1]
+        assert len(waiting_messages(app)) == 1
     assert batch.status().total == 0
+
+
+def test_a_call_of_another_app_is_refused_in_a_block(app: Celery, make_app: Callable[..., Celery]) -> None:
+    other = make_app()
+    with Batch(app=app) as batch:
+        with pytest.raises(NotAMember, match="add is a task of"):
+            other.send_task("add", (1,))
+        with outside_batch():
+            other.send_task("add", (2,))
+    assert batch.status().total == 0
+    assert [m.payload[0] for m in waiting_messages(other)] == [[2]]
 
 
 def test_a_mark_passed_on_by_hand_is_taken_off(app: Celery) -> None:

@@ -108,7 +108,7 @@ def test_no_command_of_a_big_deletion_holds_the_server_up(app: Celery, store: St
 def delete_big_batch(app: Celery, store: Store, redis: Redis) -> tuple[list[object], float]:
     """Return the commands that were slow, and how long all took."""
     batch = Batch(app=app)
-    batch._open()
+    batch._enrolment.open()
     chunks = 300
     for k in range(chunks):
         ids = [f"row-{k}-{i}" for i in range(1000)]  # no UUIDs: each is kept in a hash too
@@ -132,7 +132,7 @@ def test_a_big_batch_is_deleted_while_its_members_report(app: Celery, store: Sto
     from celery_batches_notify.model import Membership, Outcome, State
 
     batch = Batch(app=app)
-    batch._open()
+    batch._enrolment.open()
     ids = [str(uuid.UUID(int=i + 1)) for i in range(1000)]
     store.enrol_members(batch.bid, 0, ids, "owner")
     batch.seal()

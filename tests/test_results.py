@@ -195,7 +195,7 @@ def test_a_backend_that_reads_one_key_at_a_time_is_asked_one_by_one(make_app: Ca
 def enrol_many(app: Celery, batch: Batch, count: int) -> Store:
     """Enrol members without calls: 1,000 per script, as enrolment does."""
     store: Store = app._batches_engine.engine.store
-    batch._open()
+    batch._enrolment.open()
     for first in range(0, count, 1000):
         ids = [str(uuid.UUID(int=i + 1)) for i in range(first, min(first + 1000, count))]
         store.enrol_members(batch.bid, first, ids, "owner")

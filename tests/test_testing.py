@@ -208,7 +208,7 @@ def test_the_sweeper_looks_after_the_family_and_nobody_else(
     ours = Batch(app=app).on("deadline", "pager", after=0.05)
     theirs = Batch(app=app).on("deadline", "pager", after=0.05)
     for batch in (ours, theirs):
-        batch._open()
+        batch._enrolment.open()
     time.sleep(1.1)  # the sweeper reads whole seconds
     drain(ours)
     assert [sent.status.bid for sent in outbox] == [ours.bid]

@@ -13,6 +13,7 @@ from celery.canvas import Signature
 from kombu import Connection
 from kombu.exceptions import OperationalError
 
+from celery_batches_notify.block import outside_batch
 from celery_batches_notify.delivery.callbacks import (
     Declared,
     is_canvas,
@@ -143,9 +144,10 @@ class Publisher:
 
     def _send(self, call: Any, args: tuple[Any, ...], **options: Any) -> None:
         if self._app.conf.task_always_eager:
-            call.apply_async(args, **options)
+            with outside_batch():
+                call.apply_async(args, **options)
             return
-        with self._lock:
+        with self._lock, outside_batch():  # or the block that is open here would take it
             connection = self._connect()
             try:
                 with forks.waiting(), connection.Producer(auto_declare=False) as producer:

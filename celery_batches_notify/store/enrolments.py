@@ -15,6 +15,10 @@ from celery_batches_notify.store.scripts import Argument
 Adder = Membership | Literal["owner", "other"]
 
 
+class Abandoned(BatchSealed):
+    """The batch was sealed over the head of its producer, which was taken for dead."""
+
+
 class EnrolmentStore(Runner):
     """What producers do, one method per script, and what they left undone."""
 
@@ -89,9 +93,9 @@ class EnrolmentStore(Runner):
                 yield int(first), int(count)
 
 
-def abandoned(bid: str) -> BatchSealed:
+def abandoned(bid: str) -> Abandoned:
     """The error for a producer that comes back after it was taken for dead."""
-    return BatchSealed(
+    return Abandoned(
         f"batch {bid} was sealed by a worker: nothing came from its producer for batches_abandon_after, so "
         "it was taken for dead, and calls that were not sent by then count as dead: make these in another "
         "batch. Where a producer may pause for longer, raise that setting or use keep_open=True"

@@ -155,14 +155,14 @@ class Store(EnrolmentStore, DeliveryStore, RetryStore, MemberStore, RepairStore,
                         seen.add(child)
                         left.append(child)
 
-    def delete_batch(self, bid: str) -> bool:
-        """Remove the batch and all batches below it; return whether it was there.
+    def delete_batch(self, bid: str, *, family: bool = True) -> bool:
+        """Remove the batch, and with its `family` all batches below it; return whether it was there.
 
         The children go first, so that a deletion that was cut short can be repeated. The keys are only
         unlinked: the server frees what they hold in the background, however much it is.
         """
         with store_errors(self.settings):
-            for each in reversed(list(self.walk_family(bid, corrupt=True))):
+            for each in reversed(list(self.walk_family(bid, corrupt=True)) if family else [bid]):
                 removed = self.client.unlink(*self.keys.of_batch(each))
                 self.lists.remove_batch(each)
         return bool(removed)

@@ -10,13 +10,13 @@ from typing import Any, cast
 from celery import Celery, current_app
 
 from celery_batches_notify.batch import Batch
+from celery_batches_notify.block import find_frame
 from celery_batches_notify.errors import NoSuchBatch, WouldDeadlock
 from celery_batches_notify.extension import Batches
 from celery_batches_notify.model import BatchStatus
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.testing.inline_worker import InlineWorker
 from celery_batches_notify.tracking.engine import ENGINE
-from celery_batches_notify.tracking.sender import open_block
 
 
 def drain(batch: Batch, timeout: float | timedelta = 30.0) -> BatchStatus:
@@ -37,7 +37,7 @@ def drain(batch: Batch, timeout: float | timedelta = 30.0) -> BatchStatus:
         NoSuchBatch: The batch is not stored, or was deleted meanwhile.
     """
     app = batch.app
-    if open_block(app) is not None:
+    if find_frame(app) is not None:
         raise WouldDeadlock(
             "drain() inside a `with batch:` block has nothing to run: call it after the block"
         )

@@ -1,19 +1,20 @@
-"""The producer's side: calls are collected, enrolled as members, and only then published."""
+"""Enrolling: calls become members in the store, and only then messages at the broker."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from celery import Celery
-
-from celery_batches_notify.errors import BatchesError, EnqueueError
+from celery_batches_notify.block import Call, find_frame
+from celery_batches_notify.errors import BatchesError, BatchSealed, EnqueueError
 from celery_batches_notify.model import Membership
-from celery_batches_notify.store.enrolments import Adder
-from celery_batches_notify.store.store import Store
+from celery_batches_notify.store.enrolments import Abandoned, Adder
+from celery_batches_notify.tracking.declaration import Declaration
+from celery_batches_notify.tracking.engine import Engine
 from celery_batches_notify.tracking.headers import write_header
 from celery_batches_notify.tracking.marks import carries_more, mark_message
-from celery_batches_notify.tracking.sender import Call, Sender
+from celery_batches_notify.tracking.operations import publish_recorded
 
 CHUNK = 1000
 
@@ -30,142 +31,205 @@ class Chunk:
     """
 
     calls: Sequence[Call]
-    is_last: bool
+    is_last: bool = False
     first: int | None = None
     confirmed: bool = False
 
 
 class Enrolment:
-    """The calls of one batch on their way to the broker, resumable under the same ids.
+    """The calls of one batch on their way to the broker, from any number of threads.
 
-    Members are enrolled before their messages leave, and confirmed after: where a producer dies in between,
-    the sweeper can tell. A publish that raised may have left nevertheless, so its member stays enrolled and
-    `submit` sends it again under the same id: counted once, whatever happened.
+    Members are enrolled before their messages leave, and confirmed after: if a producer dies in between, the
+    sweeper can see it. A publish that raised may have left nevertheless, so its member stays enrolled and the
+    next `submit` sends it again under the same id: counted once, whatever happened.
 
     Args:
-        app: The app whose calls these are.
-        store: Where members are enrolled.
-        sender: What publishes.
+        engine: The app's.
         bid: The batch.
         adder: Who adds the calls: the batch's owner, somebody else, or a running member.
-        open_batch: Stores the batch if it is not stored yet.
-        autoflush: Submit whenever so many calls wait, or None.
+        declaration: What the owner declared, stored with the first member; None for a stored batch.
+        parent: The batch that this one becomes a member of.
+
+    Attributes:
+        lock: Held by the thread that enrols, publishes or seals.
+        is_stored: Whether the batch is in the store.
+        is_sealed: Whether this object has sealed the batch.
+        has_members: Whether a member was enrolled from here.
+        has_published: Whether a message may have left.
     """
 
     def __init__(
         self,
-        app: Celery,
-        store: Store,
-        sender: Sender,
+        engine: Engine,
         bid: str,
-        *,
         adder: Adder,
-        open_batch: Callable[[], None],
-        autoflush: int | None = None,
+        *,
+        declaration: Declaration | None = None,
+        parent: Enrolment | None = None,
     ) -> None:
-        self.app = app
-        self._store = store
-        self._sender = sender
+        self.app = engine.app
         self.bid = bid
+        self.lock = threading.RLock()
+        self.is_stored = declaration is None
+        self.is_sealed = False
+        self.has_members = False
+        self.has_published = False
+        self._engine = engine
+        self._store = engine.store
         self._adder = adder
-        self._open_batch = open_batch
-        self._autoflush = autoflush
-        self._collected: list[Call] = []
+        self._declaration = declaration
+        self._parent = parent
         self._leaving: list[Chunk] = []
+        self._unconfirmed: list[int] = []  # first indexes of chunks that were published and not confirmed
         self._next = 0
         self._is_canvas = False
         self._eager: dict[str, Membership] = {}
-        self.unconfirmed: list[int] = []  # where the chunks stand that have left, but for the store's knowing
         self._eager_error: BatchesError | None = None
-
-    @property
-    def finished(self) -> bool:
-        """Whether all that was submitted has left."""
-        return not self._leaving
-
-    def collect(self, call: Call) -> None:
-        """Take a call; it leaves with the next `submit`."""
-        self._collected.append(call)
-        if self._autoflush and len(self._collected) >= self._autoflush:
-            self.submit()
-
-    def holds(self, task_id: str) -> bool:
-        """Whether a call is collected and has not left."""
-        return any(call.task_id == task_id for call in self._collected)
-
-    def discard(self) -> None:
-        """Forget what was collected."""
-        self._collected = []
 
     @property
     def is_members(self) -> bool:
         """Whether a running member adds these calls to its own batch."""
         return isinstance(self._adder, Membership)
 
+    @property
+    def has_unsent(self) -> bool:
+        """Whether calls wait here because the store or the broker refused them."""
+        return bool(self._leaving)
+
+    def adopt(self) -> None:
+        """Become a child of the running member's batch if its block is open in this context."""
+        frame = find_frame(self.app)
+        around = frame.owner if frame is not None else None
+        if (
+            not self.is_stored
+            and self._parent is None
+            and isinstance(around, Enrolment)
+            and around.is_members
+        ):
+            self._parent = around
+
+    def open(self) -> None:
+        """Store the batch if it is not stored yet, as a member of its parent."""
+        with self.lock:
+            if self.is_stored or self._declaration is None:
+                return
+            if self._parent is None:
+                self._declaration.store(self.bid, None)
+            else:
+                index = self._parent.enrol_child(self.bid)
+                self._declaration.store(self.bid, (self._parent.bid, index))
+                self._parent.confirm_child(index)
+            self.is_stored = True
+
     def enrol_child(self, bid: str) -> int:
         """Enrol a batch as a member of this one; return its index. Safe to repeat.
 
-        It is to be confirmed once it is stored.
+        The caller confirms it when it is stored.
 
         Raises:
             BatchSealed: This batch takes no more members.
         """
-        self._open_batch()
-        return self._store.enrol_members(self.bid, self._next, [bid], self._adder, children=True)
+        with self.lock:
+            self.open()
+            index = self._store.enrol_members(self.bid, self._next, [bid], self._adder, children=True)
+            self.has_members = True
+            return index
 
     def confirm_child(self, index: int) -> None:
         """Note that a child that was enrolled is stored. Raises `BatchSealed` as `submit` does."""
         self._store.confirm_members(self.bid, [index], self._adder)
 
     def enrol_eager(self, task_id: str) -> Membership | None:
-        """Enrol a call that Celery runs right here; it would swallow an error, so that waits for `submit`."""
-        if task_id in self._eager:  # a retry
+        """Enrol a call that Celery runs here and now; `take_eager_error` has what kept it from that."""
+        with self.lock:
+            if task_id in self._eager:  # a retry
+                return self._eager[task_id]
+            try:
+                self.open()
+                index = self._store.enrol_members(self.bid, self._next, [task_id], self._adder)
+            except BatchesError as exc:
+                self._eager_error = exc
+                return None
+            self._next = index + 1
+            self._unconfirmed.append(index)
+            self.has_members = True
+            self._eager[task_id] = Membership(bid=self.bid, index=index, task_id=task_id)
             return self._eager[task_id]
-        try:
-            self._open_batch()
-            index = self._store.enrol_members(self.bid, self._next, [task_id], self._adder)
-        except BatchesError as exc:
-            self._eager_error = exc
-            return None
-        self._next = index + 1
-        self.unconfirmed.append(index)
-        self._eager[task_id] = Membership(bid=self.bid, index=index, task_id=task_id)
-        return self._eager[task_id]
 
-    def submit(self, *, is_last: bool = False, seals: bool = False) -> None:
-        """Enrol what was collected, then publish it and what an earlier `submit` left, chunk by chunk.
+    def take_eager_error(self) -> BatchesError | None:
+        """Return why an eager call was not enrolled, once."""
+        error, self._eager_error = self._eager_error, None
+        return error
+
+    def forget(self) -> None:
+        """Begin anew: the batch is not stored any more."""
+        self.is_stored = self.has_members = False
+        self._next = 0
+        self._eager.clear()
+        self._unconfirmed.clear()
+
+    def submit(self, calls: Sequence[Call] = (), *, is_last: bool = False, seals: bool = False) -> None:
+        """Enrol calls, then publish them and those that an earlier `submit` left, chunk by chunk.
 
         Args:
+            calls: The calls.
             is_last: Whether the batch has all its members then.
-            seals: Whether the caller seals next, and confirms what is `unconfirmed` with the same script.
+            seals: Whether the caller seals next, and confirms what is unconfirmed with the same script.
 
         Raises:
             EnqueueError: The broker refused; the rest waits here for the next `submit`.
             BatchSealed: The batch takes no more members, or was taken for abandoned.
         """
-        if self._eager_error is not None:
-            raise self._eager_error
-        starts = range(0, len(self._collected), CHUNK)
-        chunks = [Chunk(calls=self._collected[at : at + CHUNK], is_last=False) for at in starts]
-        if chunks:
-            chunks[-1].is_last = is_last
-        self._leaving += chunks
-        self._collected = []
-        self._open_batch()
-        leaving = [chunk for chunk in self._leaving if not chunk.confirmed]
-        for chunk in leaving:  # also those of an earlier `submit`: they may have been given up since
-            self._enrol(chunk)
-        for chunk in leaving:
-            self._publish(chunk)
-            if not (seals and chunk is leaving[-1]):
-                self._store.confirm_members(self.bid, [chunk.first or 0], self._adder)
-                chunk.confirmed = True
-            else:
-                self.unconfirmed.append(chunk.first or 0)
-        if self.unconfirmed and not seals:
-            self._store.confirm_members(self.bid, self.unconfirmed, self._adder)
-            self.unconfirmed.clear()
-        self._leaving = []
+        with self.lock:
+            chunks = [Chunk(calls=calls[at : at + CHUNK]) for at in range(0, len(calls), CHUNK)]
+            if chunks:
+                chunks[-1].is_last = is_last
+            self._leaving += chunks
+            self.open()
+            leaving = [chunk for chunk in self._leaving if not chunk.confirmed]
+            refusal = self._enrol_all(leaving)
+            self._publish_all(leaving, seals=seals and refusal is None)
+            self._leaving = []
+            if refusal is not None:
+                raise refusal
+
+    def seal(self) -> None:
+        """Seal the batch, and publish the callbacks that this makes due. Safe to repeat.
+
+        Raises:
+            BatchSealed: Calls were not sent, or the batch was abandoned.
+        """
+        with self.lock:
+            if self._leaving:
+                raise BatchSealed(
+                    f"batch {self.bid} has calls that were not sent: call resume(), which seals too"
+                )
+            self.open()
+            sealed = self._store.seal_batch(self.bid, self._unconfirmed)
+            self._unconfirmed.clear()
+            self.is_sealed = True
+        publish_recorded(self._engine, self.bid, sealed)
+
+    def _enrol_all(self, chunks: list[Chunk]) -> BatchSealed | None:
+        """Enrol these chunks; of those behind a seal none, and return why.
+
+        All are enrolled before the first is published, also those of an earlier `submit`, which may have been
+        written off since. Whoever seals the batch in between has counted those before as members: they leave.
+        """
+        for number, chunk in enumerate(chunks):
+            try:
+                self._enrol(chunk)
+            except Abandoned:
+                raise
+            except BatchSealed as exc:
+                refused = sum(len(each.calls) for each in chunks[number:])
+                del chunks[number:]
+                self._leaving = chunks
+                members = sum(len(each.calls) for each in chunks)
+                return BatchSealed(
+                    f"{exc}; {members} calls are its members and were sent, {refused} were not made"
+                )
+        return None
 
     def _enrol(self, chunk: Chunk) -> None:
         def note_place(first: int) -> None:
@@ -177,21 +241,35 @@ class Enrolment:
         first = self._store.enrol_members(
             self.bid, place, ids, self._adder, last=chunk.is_last, note_place=note_place
         )
+        self.has_members = True
         self._next = max(self._next, first + len(ids))
         for index, call in enumerate(chunk.calls, first):
             call.index = index
 
     def _note_canvas(self, calls: Sequence[Call]) -> None:
-        """Where more members come of some, `reconcile` must not take a result for the end of it all."""
+        """If more members come of some, `reconcile` must not take a result for the end of it all."""
         if not self._is_canvas and any(carries_more(call.name, call.message) for call in calls):
             self._store.note_canvas(self.bid)
             self._is_canvas = True
+
+    def _publish_all(self, chunks: Sequence[Chunk], *, seals: bool) -> None:
+        for chunk in chunks:
+            self._publish(chunk)
+            if seals and chunk is chunks[-1]:
+                self._unconfirmed.append(chunk.first or 0)
+            else:
+                self._store.confirm_members(self.bid, [chunk.first or 0], self._adder)
+                chunk.confirmed = True
+        if self._unconfirmed and not seals:
+            self._store.confirm_members(self.bid, self._unconfirmed, self._adder)
+            self._unconfirmed.clear()
 
     def _publish(self, chunk: Chunk) -> None:
         """The narrow place where calls become messages."""
         calls = [call for call in chunk.calls if not call.sent]
         if not calls:
             return
+        self.has_published = True
         try:
             with self.app.producer_or_acquire() as producer:
                 for call in calls:
@@ -199,7 +277,7 @@ class Enrolment:
                     write_header(call.message.headers, member)
                     message = mark_message(call.name, call.message, member)
                     call.sent = None
-                    self._sender.send(producer, call.name, message, **call.options)
+                    self._engine.sender.send(producer, call.name, message, **call.options)
                     call.sent = True
         except Exception as exc:
             raise self._refused() from exc

@@ -89,10 +89,19 @@ def write_header(headers: Headers, member: Membership) -> None:
 
 
 def strip_header(headers: Headers) -> None:
-    """Take a member's mark off a message that is not the member's (its headers were passed on by hand)."""
-    headers.pop(HEADER, None)
-    if isinstance(headers.get("headers"), dict):
-        headers["headers"] = {k: v for k, v in headers["headers"].items() if k != HEADER}
+    """Take our header off a message that is nobody's member: somebody passed on another message's headers.
+
+    A header of the user's own that bears the same name stays.
+    """
+    if _is_ours(headers.get(HEADER)):
+        del headers[HEADER]
+    inner = headers.get("headers")
+    if isinstance(inner, dict) and _is_ours(inner.get(HEADER)):
+        headers["headers"] = {k: v for k, v in inner.items() if k != HEADER}
+
+
+def _is_ours(value: object) -> bool:
+    return isinstance(value, dict) and "bid" in value
 
 
 def current_member(app: Celery) -> Membership | None:

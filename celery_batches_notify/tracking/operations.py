@@ -53,6 +53,18 @@ def delete_batch(engine: Engine, bid: str) -> bool:
 
     Its parent, which would wait for it for ever, counts it as dead.
     """
+    return _remove_batch(engine, bid, "deleted", "the batch was deleted", family=True)
+
+
+def discard_batch(engine: Engine, bid: str) -> None:
+    """Remove a batch whose block raised after it was stored; its children go on without it.
+
+    Its parent counts it as discarded, which is no death.
+    """
+    _remove_batch(engine, bid, "cancelled", "the block that filled the batch raised", family=False)
+
+
+def _remove_batch(engine: Engine, bid: str, reason: str, words: str, *, family: bool) -> bool:
     try:
         snapshot = engine.store.read_snapshot(bid)
         with readable(bid):
@@ -60,13 +72,13 @@ def delete_batch(engine: Engine, bid: str) -> bool:
             telling = int(snapshot.batch.get(b"tellings", b"0")) + 1
             index = int(snapshot.batch.get(b"parent_index", b"0"))
     except (NoSuchBatch, CorruptBatch):
-        return engine.store.delete_batch(bid)
+        return engine.store.delete_batch(bid, family=family)
     if status.parent_bid and not status.success_at:
         member = Membership(bid=status.parent_bid, index=index, task_id=bid)
-        outcome = outcome_of(status, State.DEAD, telling, "deleted", "the batch was deleted")
+        outcome = outcome_of(status, State.DEAD, telling, reason, words)
         with suppress(CorruptBatch):
             publish_recorded(engine, status.parent_bid, engine.store.record_outcome(member, outcome))
-    return engine.store.delete_batch(bid)
+    return engine.store.delete_batch(bid, family=family)
 
 
 def redeliver_event(engine: Engine, bid: str, event: Event) -> int:

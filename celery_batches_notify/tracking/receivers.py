@@ -13,6 +13,7 @@ from weakref import WeakValueDictionary
 from celery import Celery, signals
 from celery.exceptions import Ignore, NotRegistered, SoftTimeLimitExceeded, TaskRevokedError, WorkerLostError
 
+from celery_batches_notify.block import find_frame, leave_blocks, return_to
 from celery_batches_notify.delivery.publisher import DELIVER_TASK, HEADER
 from celery_batches_notify.errors import StoreUnavailable
 from celery_batches_notify.model import Membership, Outcome
@@ -23,7 +24,6 @@ from celery_batches_notify.tracking.leases import Leases
 from celery_batches_notify.tracking.patience import Limits, limits_of, patience_within
 from celery_batches_notify.tracking.reporter import Reporter
 from celery_batches_notify.tracking.resend import keep_call
-from celery_batches_notify.tracking.sender import collecting, open_block
 from celery_batches_notify.tracking.stored_states import watch_stored_states
 
 BRIEFLY_SECONDS = 1.0
@@ -83,12 +83,14 @@ class Receivers:
             self._leases().watch(request)
 
     def on_task_prerun(self, task: Any, **_: Any) -> None:
-        """Enrol an eager call of an open block; note when a member began."""
+        """Enrol an eager call of an open block, leave all blocks; note when a member began."""
         if task.app is not self._app:
             return
         request = task.request
-        if request.is_eager:
-            self._begin_eager(task)
+        if request.is_eager and self._app.conf.task_always_eager:
+            self._enrol_eager(request)
+        if (outer := leave_blocks()) is not None:
+            request.batches_outer = outer
         if getattr(request, HEADER, None):
             request.batches_began = time.monotonic()
             request.batches_limits = limits_of(task, request, self.worker_limits)
@@ -154,8 +156,7 @@ class Receivers:
         if task.app is not self._app:
             return
         request = task.request
-        if (block := getattr(request, "batches_block", None)) is not None:
-            block.__exit__(None, None, None)
+        return_to(getattr(request, "batches_outer", None))
         moved = isinstance(retval, Ignore) and str(retval) == REPLACED and successors.has_moved(request)
         alone = request.is_eager or self._receives == os.getpid()
         if outcome := endings.unsignalled(task, state, retval, moved=moved, alone=alone):
@@ -166,13 +167,11 @@ class Receivers:
     def _is_cancelled(self, claim: Membership | DeliveryRef | None) -> bool:
         return claim is not None and self._cancellation().knows(claim.bid)
 
-    def _begin_eager(self, task: Any) -> None:
+    def _enrol_eager(self, request: Any) -> None:
         """An eager call never becomes a message: it is enrolled as it starts, and what it calls is not."""
-        if block := open_block(self._app):
-            if member := block.enrol_eager(task.request.id):
-                setattr(task.request, HEADER, mark_of(member))
-            task.request.batches_block = collecting(None)
-            task.request.batches_block.__enter__()
+        frame = find_frame(self._app)
+        if frame is not None and frame.owner is not None and (member := frame.owner.enrol_eager(request.id)):
+            setattr(request, HEADER, mark_of(member))
 
     def _end(self, request: Any, outcome: Outcome, *, lost: bool = False) -> None:
         claim = read_request(request)

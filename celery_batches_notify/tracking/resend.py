@@ -10,6 +10,7 @@ from celery import Celery
 from kombu.exceptions import EncodeError
 from kombu.utils import json
 
+from celery_batches_notify.block import Call, collecting
 from celery_batches_notify.errors import CorruptBatch
 from celery_batches_notify.forks import forks
 from celery_batches_notify.model import Membership
@@ -17,7 +18,7 @@ from celery_batches_notify.store.corrupt import readable
 from celery_batches_notify.store.retries import RETRY_CHUNK, Resend
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.tracking.headers import read_request, write_header
-from celery_batches_notify.tracking.sender import Call, Sender, collecting
+from celery_batches_notify.tracking.sender import Sender
 
 BYTES_AT_MOST = 16 * 1024
 _OPTIONS = (
@@ -87,8 +88,7 @@ class Resender:
 
     def _message_of(self, kept: dict[str, Any]) -> Call:
         """Let Celery make the message, and catch it on its way out."""
-        catcher = _Catcher(self.app)
-        with collecting(catcher):
+        with collecting(self.app) as calls:
             self.app.send_task(
                 kept["task"],
                 kept["args"],
@@ -97,7 +97,7 @@ class Resender:
                 add_to_parent=False,
                 **kept["options"],
             )
-        return catcher.calls[0]
+        return calls[0]
 
 
 def resend_left(store: Store, resender: Resender, bid: str) -> int:
@@ -109,20 +109,3 @@ def resend_left(store: Store, resender: Resender, bid: str) -> int:
         store.confirm_retries(bid, chunk, done=False)
     store.confirm_retries(bid, [], done=True)
     return len(left)
-
-
-class _Catcher:
-    """A block that holds what is sent inside it."""
-
-    def __init__(self, app: Celery) -> None:
-        self.app = app
-        self.calls: list[Call] = []
-
-    def collect(self, call: Call) -> None:
-        self.calls.append(call)
-
-    def enrol_eager(self, task_id: str) -> None:
-        """Nothing runs eagerly here: `send_task` always makes a message."""
-
-    def holds(self, task_id: str) -> bool:
-        return any(call.task_id == task_id for call in self.calls)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from celery import Celery
 from celery.result import AsyncResult
 
+from celery_batches_notify.block import open_frames
 from celery_batches_notify.errors import WouldDeadlock
-from celery_batches_notify.tracking.sender import open_block
 
 if TYPE_CHECKING:
     Result = AsyncResult[Any]
@@ -33,8 +33,7 @@ class BlockAwareResult(Result):
         return bool(super().supports_native_join)
 
     def _refuse_inside_block(self) -> None:
-        block = open_block(self.app)
-        if block is not None and block.holds(self.id):
+        if any(frame.holds(self.id) for frame in open_frames()):
             raise WouldDeadlock(
                 f"task {self.id} leaves only when its `with batch:` block ends: ask for its result after that"
             )

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -14,44 +11,21 @@ from kombu import serialization
 from kombu.exceptions import EncodeError
 from kombu.utils import json
 
+from celery_batches_notify.block import Call, find_frame, refuse_foreign_call
 from celery_batches_notify.delivery.publisher import HEADER
 from celery_batches_notify.errors import UnserialisableCall
 from celery_batches_notify.model import Membership
 from celery_batches_notify.tracking import successors
-from celery_batches_notify.tracking.headers import Headers, current_member, strip_header, write_header
+from celery_batches_notify.tracking.headers import (
+    DeliveryRef,
+    current_member,
+    read_header,
+    strip_header,
+    write_header,
+)
 from celery_batches_notify.tracking.marks import mark_message
 
 Send = Callable[..., Any]
-
-
-@dataclass(slots=True, kw_only=True)
-class Call:
-    """One task message that waits to be sent: what Celery wanted to send, and what has become of it."""
-
-    task_id: str
-    name: str
-    message: Any
-    options: dict[str, Any]
-    index: int | None = None
-    sent: bool | None = False
-
-
-class Block(Protocol):
-    """What takes the calls of a `with` block."""
-
-    app: Celery
-
-    def collect(self, call: Call) -> None:
-        """Take a call."""
-        ...
-
-    def enrol_eager(self, task_id: str) -> Membership | None:
-        """Enrol a call that is about to run right here; None where that failed (the block's end tells)."""
-        ...
-
-    def holds(self, task_id: str) -> bool:
-        """Whether the call waits here."""
-        ...
 
 
 class Departures(Protocol):
@@ -64,25 +38,6 @@ class Departures(Protocol):
     def note_successors(self, request: Any, member: Membership, sent: tuple[Membership, ...]) -> None:
         """It has published these."""
         ...
-
-
-_block: ContextVar[Block | None] = ContextVar("celery_batches_notify_block", default=None)
-
-
-@contextmanager
-def collecting(block: Block | None) -> Iterator[None]:
-    """Let `block` take the calls of this context; None lets them go out at once."""
-    token = _block.set(block)
-    try:
-        yield
-    finally:
-        _block.reset(token)
-
-
-def open_block(app: Celery) -> Block | None:
-    """The innermost block of this context, if it takes calls of this app."""
-    block = _block.get()
-    return block if block is not None and block.app is app else None
 
 
 class Sender:
@@ -117,14 +72,23 @@ class Sender:
             if self.leases:
                 self.leases().note_successors(running.request, member, successors.sent(running.request))
             return result
-        block = open_block(self._app)
-        if running is None and block is None and task_id in self.held:
+        if isinstance(read_header(message.headers.get(HEADER), task_id), DeliveryRef):
+            return self.send(producer, name, message, **options)  # a callback is nobody's member
+        if running is None and find_frame(self._app) is None and task_id in self.held:
             return self.send(producer, name, message, **options)  # the main process sends a lost member again
-        _strip(message.headers)
-        if block is not None:
-            block.collect(self._snapshot(task_id, name, message, options))
+        strip_header(message.headers)
+        refuse_foreign_call(self._app, name)
+        if find_frame(self._app) is not None and self._is_collected(task_id, name, message, options):
             return None
         return self.send(producer, name, message, **options)
+
+    def _is_collected(self, task_id: str, name: str, message: Any, options: dict[str, Any]) -> bool:
+        """Give a call to the innermost block that is still open when the call is ready."""
+        call = self._snapshot(task_id, name, message, options)
+        while (frame := find_frame(self._app)) is not None:
+            if frame.collect([call]):
+                return True
+        return False
 
     @cached_property
     def send(self) -> Send:
@@ -144,9 +108,3 @@ class Sender:
             ) from exc
         fixed = tuple(serialization.loads(body, content_type, encoding, accept={content_type}))
         return Call(task_id=task_id, name=name, message=message._replace(body=fixed), options=options)
-
-
-def _strip(headers: Headers) -> None:
-    mark = headers.get(HEADER)
-    if isinstance(mark, dict) and "delivery" not in mark:
-        strip_header(headers)

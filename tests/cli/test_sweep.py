@@ -22,7 +22,7 @@ def left_behind(url: str, redis: Redis) -> Batch:
     """A batch whose callback is due, and nobody publishes it."""
     with open_app(url) as app:
         batch = Batch(app=app).on("success", app.signature("proj.callback"))
-        batch._open()
+        batch._enrolment.open()
         batch._engine.store.seal_batch(batch.bid)
     redis.hset(f"batches:{{{batch.bid}}}:outbox", "success:0", "due 0 1")
     redis.hset(f"batches:{{{batch.bid}}}", "next_due", 1)

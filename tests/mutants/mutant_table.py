@@ -80,7 +80,7 @@ MUTANTS = (
     Mutant(
         "a mark that was passed on by hand is taken off",
         "tracking/sender.py",
-        "        _strip(message.headers)\n",
+        "        strip_header(message.headers)\n",
         "",
         f"{BATCH}::test_a_mark_passed_on_by_hand_is_taken_off",
     ),

@@ -80,6 +80,13 @@ def test_a_message_without_an_id_claims_nothing() -> None:
 
 
 def test_stripping_leaves_foreign_headers() -> None:
-    headers = {"batches": {"bid": BID, "index": 0}, "x": 1, "headers": {"batches": {}, "trace": 1}}
+    ours = {"bid": BID, "index": 0}
+    headers = {"batches": ours, "x": 1, "headers": {"batches": ours, "trace": 1}}
     strip_header(headers)
     assert headers == {"x": 1, "headers": {"trace": 1}}
+
+
+def test_a_users_own_header_of_the_same_name_stays() -> None:
+    headers = {"batches": {"other": 1}, "headers": {"batches": 7}}
+    strip_header(headers)
+    assert headers == {"batches": {"other": 1}, "headers": {"batches": 7}}

@@ -13,7 +13,6 @@ from celery import Celery
 from cut_proxy import CutProxy, cut_proxy
 
 from celery_batches_notify import Batch
-from celery_batches_notify import batch as batch_module
 from celery_batches_notify.errors import BatchesError, EnqueueError, StoreUnavailable
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.tracking import enrolment
@@ -26,7 +25,6 @@ ADDERS, ROUNDS = 4, 5
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(enrolment, "CHUNK", CHUNK)
-    monkeypatch.setattr(batch_module, "CHUNK", CHUNK)
 
 
 @pytest.fixture

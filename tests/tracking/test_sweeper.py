@@ -41,7 +41,7 @@ def sweeper(app: Celery) -> Sweeper:
 def fired_but_not_published(app: Celery, redis: Redis) -> Batch:
     """What a process leaves that dies right after the script."""
     batch = Batch(app=app).on("success", app.tasks["told"].s())
-    batch._open()
+    batch._enrolment.open()
     batch._engine.store.seal_batch(batch.bid)
     redis.hset(f"batches:{{{batch.bid}}}:outbox", "success:0", "due 0 1")
     redis.hset(f"batches:{{{batch.bid}}}", "next_due", 1)

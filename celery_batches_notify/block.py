@@ -1,0 +1,175 @@
+"""The open blocks of a context: frames that collect task calls until they close."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from celery import Celery
+
+from celery_batches_notify.errors import NotAMember
+
+if TYPE_CHECKING:
+    from celery_batches_notify.model import Membership
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Call:
+    """A task message that waits to be sent: the arguments of Celery's sender, and its place in the batch.
+
+    `sent` is None while the broker has neither taken nor refused the message.
+    """
+
+    task_id: str
+    name: str
+    message: Any
+    options: dict[str, Any]
+    index: int | None = None
+    sent: bool | None = False
+
+
+class Owner(Protocol):
+    """The batch's side of a frame."""
+
+    @property
+    def is_members(self) -> bool:
+        """Whether a running member adds these calls to its own batch."""
+        ...
+
+    def enrol_eager(self, task_id: str) -> Membership | None:
+        """Enrol a call that is about to run in this process; None if the store did not answer."""
+        ...
+
+
+class Frame:
+    """One open block: its app, its outer frame, and the calls made in it.
+
+    Contexts are copied (asyncio, `copy_context`, `to_thread`), and generators suspend in the middle of a
+    block. So several contexts, in several threads, may hold one frame, also after its end. A closed frame
+    takes no call.
+
+    Args:
+        app: The app whose calls it collects; None lets the calls of every app go out.
+        owner: The batch that it collects for, if any.
+        limit: Hand the calls to `flush` whenever so many wait, or None.
+        flush: What takes them then.
+    """
+
+    def __init__(
+        self,
+        app: Celery | None,
+        owner: Owner | None = None,
+        *,
+        limit: int | None = None,
+        flush: Callable[[Sequence[Call]], None] | None = None,
+    ) -> None:
+        self.app = app
+        self.owner = owner
+        self.is_open = True
+        self._limit = limit
+        self._flush = flush
+        self._calls: list[Call] = []
+        self._lock = threading.Lock()  # so that no call joins a list that was taken already
+        self.outer = next(open_frames(), None)
+
+    def enter(self) -> Frame:
+        """Become the innermost frame of this context."""
+        _current.set(self)
+        return self
+
+    def collect(self, calls: Sequence[Call]) -> bool:
+        """Take calls, all or none; return whether the frame was still open."""
+        full: list[Call] = []
+        with self._lock:
+            if not self.is_open:
+                return False
+            self._calls += calls
+            if self._limit and len(self._calls) >= self._limit:
+                full, self._calls = self._calls, []
+        if full and self._flush:
+            self._flush(full)
+        return True
+
+    def holds(self, task_id: str) -> bool:
+        """Return whether a call waits here."""
+        return any(call.task_id == task_id for call in list(self._calls))
+
+    def close(self) -> list[Call]:
+        """Take no more calls, and return those that wait. Safe to repeat, and in any context."""
+        with self._lock:
+            self.is_open = False
+            calls, self._calls = self._calls, []
+        if _current.get() is self:
+            _current.set(next(open_frames(), None))
+        return calls
+
+
+_current: ContextVar[Frame | None] = ContextVar("celery_batches_notify_frame", default=None)
+
+
+@contextmanager
+def collecting(app: Celery, owner: Owner | None = None) -> Iterator[list[Call]]:
+    """Collect the app's calls of a `with` block in the list that it yields, filled at the block's end."""
+    frame, calls = Frame(app, owner).enter(), list[Call]()
+    try:
+        yield calls
+    finally:
+        calls += frame.close()
+
+
+@contextmanager
+def outside_batch() -> Iterator[None]:
+    """Let the calls of a `with` block go out at once and belong to no batch."""
+    frame = Frame(None).enter()
+    try:
+        yield
+    finally:
+        frame.close()
+
+
+def open_frames() -> Iterator[Frame]:
+    """Yield the open frames of this context, the innermost first."""
+    frame = _current.get()
+    while frame is not None:
+        if frame.is_open:
+            yield frame
+        frame = frame.outer
+
+
+def find_frame(app: Celery) -> Frame | None:
+    """Return the innermost open frame that collects calls of this app; None if they go out at once."""
+    for frame in open_frames():
+        if frame.app is None:
+            return None
+        if frame.app is app:
+            return frame
+    return None
+
+
+def refuse_foreign_call(app: Celery, name: str) -> None:
+    """Raise `NotAMember` if the innermost open frame collects calls of other apps only."""
+    frame = next(open_frames(), None)
+    if frame is not None and frame.app is not None and find_frame(app) is None:
+        raise NotAMember(
+            f"{name} is a task of {app!r}, but the open `with batch:` block collects calls of {frame.app!r}: "
+            "call it outside the block or in `with outside_batch():`; for a shared task, make the batch's "
+            "app the current one with app.set_default(), or give Batch(app=...) the app that has the task"
+        )
+
+
+def leave_blocks() -> Frame | None:
+    """Begin a task's run outside all blocks; return the frame to give to `return_to` when it ends."""
+    frame = _current.get()
+    if frame is not None:
+        _current.set(None)
+    return frame
+
+
+def return_to(frame: Frame | None) -> None:
+    """End a task's run: the context is where it was, whatever blocks the task has left open."""
+    if _current.get() is not frame:
+        _current.set(frame)
