@@ -227,7 +227,7 @@ class Enrolment:
                 self._leaving = chunks
                 members = sum(len(each.calls) for each in chunks)
                 return BatchSealed(
-                    f"{exc}; {members} calls are its members and were sent, {refused} were not made"
+                    f"{exc}; {members} calls are members and were sent, {refused} were not made"
                 )
         return None
 

@@ -55,7 +55,7 @@ class Intake:
         """Let a block begin. Raises `BatchSealed`, and `WouldDeadlock` if it is open already."""
         self._refuse_if_sealed()
         self._enrolment.adopt()
-        refuse_on_commit_in_blocks()
+        refuse_on_commit_in_blocks(self._enrolment.app)
         with self._lock:
             if self._block is not None:
                 raise WouldDeadlock(

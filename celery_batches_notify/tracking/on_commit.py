@@ -7,14 +7,17 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+from celery import Celery
+
 from celery_batches_notify.block import find_frame
 from celery_batches_notify.errors import NotAMember
 
 _METHODS = ("delay_on_commit", "apply_async_on_commit")
 
 
-def refuse_on_commit_in_blocks() -> None:
+def refuse_on_commit_in_blocks(app: Celery) -> None:
     """Let these methods of Celery's task class for Django raise `NotAMember` in a block. Safe to repeat."""
+    app.Task  # noqa: B018 - Celery loads its class only now
     module = sys.modules.get("celery.contrib.django.task")
     task: Any = getattr(module, "DjangoTask", None)
     for name in _METHODS if task is not None else ():

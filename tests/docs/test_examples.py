@@ -310,7 +310,7 @@ tasks = types.ModuleType("proj.tasks")
 def import_row(key): ...
 tasks.import_row = app.task(import_row, name="proj.import_row")
 sys.modules["proj.tasks"] = tasks
-from celery_batches_notify import Batch
+from celery_batches_notify import Batch, NotAMember
 from proj import imports
 
 made = []
@@ -321,8 +321,15 @@ def save_rows():
     assert not made
     return [1, 2]
 
+refused = []
+
 def request():
     with transaction.atomic():
+        try:
+            with Batch("Import rows"):
+                tasks.import_row.delay_on_commit(1)
+        except NotAMember as exc:
+            refused.append(str(exc))
         imports.save_and_import(save_rows)
         assert not made
 
@@ -331,6 +338,7 @@ thread.start()
 thread.join()
 settings = app._batches_engine.engine.settings
 print(made[0].status().total, settings.linger.days, settings.backend_source)
+print(refused)
 """
 SETTINGS_OF_DJANGO = """
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
@@ -348,7 +356,8 @@ def test_the_project_in_django_makes_its_batch_after_the_transaction(tmp_path: P
         files = {name: code.replace(url, server_url) for name, code in files.items()}
     write_project(tmp_path, files)
     told = run_python(tmp_path, "-c", DRIVE_DJANGO, DJANGO_SETTINGS_MODULE="proj.settings")
-    assert told == "2 7 batches_backend_url\n"
+    assert told.startswith("2 7 batches_backend_url\n")
+    assert "proj.import_row.delay_on_commit() in a `with batch:` block" in told
 
 
 def test_the_factory_in_flask_makes_an_app_with_batches(
