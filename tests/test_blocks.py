@@ -22,6 +22,7 @@ from celery_batches_notify import (
     current_batch,
     outside_batch,
 )
+from celery_batches_notify.block import Call, open_frames
 from celery_batches_notify.testing import drain
 
 
@@ -112,6 +113,18 @@ def test_a_callback_that_is_published_in_a_block_is_nobodys_member(app: Celery, 
     messages = waiting_messages(app)
     assert [(m.headers["task"], owner(m)) for m in messages] == [("told", None), ("add", around.bid)]
     assert total(around) == 1
+
+
+def test_a_message_under_a_callbacks_own_id_is_not_collected(app: Celery) -> None:
+    done = Batch(app=app, keep_open=True)
+    done.seal()
+    mark = {"bid": done.bid, "delivery": "success:0"}
+    with Batch(app=app) as batch:
+        app.tasks["told"].apply_async(task_id=f"cb_{done.bid}_success_0", headers={"batches": mark})
+        (message,) = waiting_messages(app)
+        add(app)
+    assert message.headers["batches"] == mark
+    assert total(batch) == 1
 
 
 def test_an_eager_callback_is_nobodys_member(eager: Celery) -> None:
@@ -212,6 +225,28 @@ def test_a_task_leaves_no_block_to_the_next_task_of_its_process(app: Celery) -> 
     kept.clear()
     assert ran == ["ran"]
     assert batch.status().state == "success"
+
+
+def test_a_task_leaves_no_block_to_the_code_that_ran_it(app: Celery) -> None:
+    kept: list[Batch] = []
+
+    @app.task(name="careless", shared=False)
+    def careless() -> None:
+        kept.append(Batch(app=app).__enter__())
+
+    with Batch(app=app) as batch:
+        careless.delay()
+    drain(batch)
+    add(app)
+    assert sent(app) == [None]
+
+
+def test_a_frame_that_closes_while_a_call_is_made_ready_does_not_take_it(app: Celery) -> None:
+    with Batch(app=app) as batch:
+        frame = next(open_frames())
+        add(app)
+    assert not frame.collect([Call(task_id="t", name="add", message=None, options={})])
+    assert total(batch) == 1
 
 
 def test_a_task_that_runs_in_a_block_neither_sees_nor_ends_it(eager: Celery) -> None:

@@ -26,7 +26,101 @@ class Mutant:
     killer: str
 
 
+BLOCKS, CUT_SHORT = "tests/test_blocks.py", "tests/test_cut_short.py"
+
 MUTANTS = (
+    # How people hold it
+    Mutant(
+        "a closed frame takes nothing",
+        "block.py",
+        "        if frame.is_open:\n",
+        "        if frame.app is not None:\n",
+        f"{BLOCKS}::test_a_copied_context_calls_at_once_after_the_block",
+    ),
+    Mutant(
+        "a call that is too late for a closing frame is not collected",
+        "block.py",
+        "            if not self.is_open:\n                return False\n",
+        "",
+        f"{BLOCKS}::test_a_frame_that_closes_while_a_call_is_made_ready_does_not_take_it",
+    ),
+    Mutant(
+        "a block of another app hides nothing",
+        "block.py",
+        "        if frame.app is app:\n            return frame\n",
+        "        return frame if frame.app is app else None\n",
+        f"{BLOCKS}::test_a_block_of_another_app_does_not_hide_the_outer_one",
+    ),
+    Mutant(
+        "a call of another app is refused in a block",
+        "tracking/sender.py",
+        "        refuse_foreign_call(self._app, name)\n",
+        "",
+        f"{BLOCKS}::test_a_shared_task_of_another_current_app_is_refused_in_a_block",
+    ),
+    Mutant(
+        "a callback is published outside all blocks",
+        "delivery/publisher.py",
+        "with self._lock, outside_batch():",
+        "with self._lock:",
+        f"{BLOCKS}::test_a_callback_that_is_published_in_a_block_is_nobodys_member",
+    ),
+    Mutant(
+        "a callback's message is nobody's member",
+        "tracking/sender.py",
+        "if isinstance(read_header(message.headers.get(HEADER), task_id), DeliveryRef):",
+        "if False:",
+        f"{BLOCKS}::test_a_message_under_a_callbacks_own_id_is_not_collected",
+    ),
+    Mutant(
+        "a task leaves no block behind",
+        "block.py",
+        "    if _current.get() is not frame:\n        _current.set(frame)\n",
+        "",
+        f"{BLOCKS}::test_a_task_leaves_no_block_to_the_code_that_ran_it",
+    ),
+    Mutant(
+        "add goes to its own batch",
+        "tracking/intake.py",
+        "            if not self._join_block(calls):\n                self._refuse",
+        "            if not next(open_frames()).collect(calls):\n                self._refuse",
+        f"{BLOCKS}::test_add_goes_to_its_own_batch_whatever_block_is_innermost",
+    ),
+    Mutant(
+        "a batch that its raising block has stored is removed",
+        "tracking/intake.py",
+        "                self._discard()\n",
+        "                pass\n",
+        f"{BLOCKS}::test_a_raising_block_leaves_its_child_and_no_parent",
+    ),
+    Mutant(
+        "a batch whose calls were not all made is not sealed",
+        "tracking/intake.py",
+        "            if not self._is_whole:\n",
+        "            if False:\n",
+        f"{CUT_SHORT}::test_an_autoflush_block_that_the_broker_broke_stays_open_after_resume",
+    ),
+    Mutant(
+        "an interrupted map is remembered",
+        "tracking/intake.py",
+        "                self._unread.append((task, items))\n",
+        "",
+        f"{CUT_SHORT}::test_resume_goes_on_with_the_iterable_of_a_broken_map",
+    ),
+    Mutant(
+        "members that were enrolled before a seal are sent",
+        "tracking/enrolment.py",
+        "            except BatchSealed as exc:\n                refused",
+        "            except BatchSealed as exc:\n                raise\n                refused",
+        f"{CUT_SHORT}::test_a_seal_between_two_chunks_leaves_no_member_without_a_message",
+    ),
+    Mutant(
+        "an eager call that was not counted keeps its batch open",
+        "tracking/intake.py",
+        "            with self._lock:\n                self._faults += 1\n            raise error\n",
+        "            raise error\n",
+        f"{CUT_SHORT}::test_an_eager_call_that_the_store_missed_is_reported_once_and_never_sealed_away",
+    ),
     # Counted once
     Mutant(
         "success is final",
