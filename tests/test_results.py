@@ -5,11 +5,14 @@ import pickle
 import tracemalloc
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from celery import Celery
+from celery import Celery, group
+from celery.app.base import _unpickle_appattr
 from celery.backends.base import KeyValueStoreBackend
+from celery.result import AsyncResult
 from redis import Redis
 from servers import need
 
@@ -233,3 +236,68 @@ def test_memory_does_not_grow_with_the_members(redis_app: Celery, redis: Redis) 
     peak_of(1000)
     small, large = peak_of(1000), peak_of(30_000)
     assert large < small * 1.5 + 100_000
+
+
+# -- pickles --------------------------------------------------------------------------------------
+
+
+def load_in(app: Celery, pickled: bytes) -> object:
+    """Load a pickle in a thread where this app is Celery's current one, as it is in the app's processes."""
+
+    def load() -> object:
+        app.set_current()
+        return pickle.loads(pickled)
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(load).result()
+
+
+def test_a_result_survives_pickling_and_copying(redis_app: Celery) -> None:
+    result = redis_app.tasks["number"].delay(1)
+    loaded = load_in(redis_app, pickle.dumps(result))
+    assert loaded == result
+    assert type(loaded) is type(result)
+    assert repr(loaded) == f"<AsyncResult: {result.id}>"
+    keep(redis_app, result.id, 7)
+    assert loaded.result == 7
+
+
+def test_the_result_of_a_group_survives_pickling(redis_app: Celery) -> None:
+    result = group(redis_app.tasks["number"].s(i) for i in range(3)).apply_async()
+    loaded = load_in(redis_app, pickle.dumps(result))
+    assert loaded == result
+    for i, member in enumerate(result):
+        keep(redis_app, member.id, i)
+    assert [each.result for each in loaded] == [0, 1, 2]
+
+
+def test_a_task_can_return_a_result_through_the_pickle_serializer(
+    make_app: Callable[..., Celery], server_url: str
+) -> None:
+    app = make_app(result_backend=server_url, result_serializer="pickle", accept_content=["pickle"])
+    app.task(number, name="number", shared=False)
+    inner = app.tasks["number"].delay(1)
+    keep(app, "outer", inner)
+
+    def read() -> object:
+        app.set_current()
+        return app.AsyncResult("outer").result
+
+    with ThreadPoolExecutor(1) as thread:
+        assert thread.submit(read).result() == inner
+    close_results(app)
+
+
+class FormerPickle:
+    """What a result's pickle held while its class was called `BlockAwareResult`."""
+
+    def __init__(self, result: AsyncResult) -> None:
+        self.args = result.__reduce_args__()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _unpickle_appattr, ("BlockAwareResult", self.args)
+
+
+def test_a_pickle_made_under_the_class_s_former_name_still_loads(redis_app: Celery) -> None:
+    result = redis_app.tasks["number"].delay(1)
+    assert load_in(redis_app, pickle.dumps(FormerPickle(result))) == result

@@ -41,4 +41,7 @@ class BlockAwareResult(Result):
 
 def watch_results(app: Celery) -> None:
     """Let the app make such results."""
-    app.AsyncResult = app.subclass_with_self(BlockAwareResult)  # type: ignore[misc]
+    # A pickle of a result holds the name of the app's attribute that makes the result anew.
+    result = app.subclass_with_self(BlockAwareResult, name="AsyncResult", reverse="AsyncResult")
+    app.AsyncResult = result  # type: ignore[misc]
+    app.BlockAwareResult = result  # type: ignore[attr-defined]  # for pickles made before this

@@ -431,6 +431,13 @@ MUTANTS = (
     ),
     # Never in the way
     Mutant(
+        "a result is made anew by an attribute that the app has",
+        "tracking/results.py",
+        'name="AsyncResult", reverse="AsyncResult"',
+        'reverse="no_such_attribute"',
+        "tests/test_results.py::test_a_result_survives_pickling_and_copying",
+    ),
+    Mutant(
         "a channel that is denied changes nothing",
         f"{LUA}/prelude.lua",
         "redis.pcall('PUBLISH', CHANNEL, token)",
