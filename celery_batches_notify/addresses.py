@@ -13,6 +13,8 @@ from celery_batches_notify.errors import ConfigurationError
 
 SCHEMES = ("redis", "rediss", "unix", "sentinel")
 SENTINEL_OPTIONS = ("master_name", "sentinel_kwargs", "min_other_sentinels")
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
+_HOST_AND_PORT = re.compile(r"[A-Za-z0-9.-]+:\d{1,5}(?:/\d*)?")
 _NEXT = re.compile(r";(?=[A-Za-z0-9+.-]*://)")  # a password may hold a `;` of its own
 
 
@@ -30,12 +32,15 @@ def check_address(name: str, address: object, options: Mapping[str, Any]) -> str
     """Return the address of a store, if it can be taken apart and goes with the client's options.
 
     Raises:
-        ConfigurationError: It cannot. The text does not repeat it, for it may hold a password.
+        ConfigurationError: It cannot. The text repeats no part of it that may be a password.
     """
     urls = split_addresses(address) if isinstance(address, str) else []
     schemes = {url.partition("://")[0] for url in urls}
     if not urls or not schemes <= set(SCHEMES):
-        raise ConfigurationError(f"{name}: give a redis://, rediss:// or unix:// URL, or sentinel:// ones")
+        raise ConfigurationError(
+            f"{name} must be a redis://, rediss:// or unix:// URL, or sentinel:// ones, "
+            f"got {_show_unreadable(address)}"
+        )
     for url in urls:
         _check_readable(name, url)
     if len(schemes) > 1:
@@ -44,6 +49,20 @@ def check_address(name: str, address: object, options: Mapping[str, Any]) -> str
     if why:
         raise ConfigurationError(f"{name} and batches_backend_options: {why}")
     return ";".join(urls)
+
+
+def _show_unreadable(address: object) -> str:
+    """Say what an address is that has no scheme of ours; what may be a password stays hidden."""
+    if not isinstance(address, str):
+        return f"a value of type {type(address).__name__}"
+    scheme, found, _ = address.partition("://")
+    if scheme in SCHEMES:
+        return "several that begin otherwise"
+    if found and _SCHEME.fullmatch(scheme):
+        return f"{scheme}://…"
+    if _HOST_AND_PORT.fullmatch(address):
+        return f"{address} (did you mean redis://{address}?)"
+    return "a string without a scheme"
 
 
 def _check_readable(name: str, url: str) -> None:

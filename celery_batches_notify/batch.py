@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 from celery import Celery, Signature
 from celery.result import AsyncResult
@@ -17,12 +17,14 @@ from celery_batches_notify.errors import (
     BatchSealed,
     BatchTimeout,
     ConfigurationError,
-    InvalidCallback,
+    InvalidCall,
+    NoSuchBatch,
     WouldDeadlock,
 )
-from celery_batches_notify.model import BatchStatus, DeliveryAttempt, Event, check_bid
+from celery_batches_notify.model import BatchStatus, DeliveryAttempt, check_bid, check_event, check_state
 from celery_batches_notify.store.enrolments import Adder
 from celery_batches_notify.store.follow import Follow, wait_for_event
+from celery_batches_notify.tracking.arguments import check_signatures, check_task, explain_parent
 from celery_batches_notify.tracking.declaration import Declaration
 from celery_batches_notify.tracking.engine import Engine, find_engine
 from celery_batches_notify.tracking.enrolment import Enrolment
@@ -82,6 +84,8 @@ class Batch:
         )
         if autoflush is not None and autoflush < 1:
             raise ConfigurationError(f"autoflush: give a number of calls from 1 on, not {autoflush!r}")
+        if parent is not None and not isinstance(parent, Batch):
+            raise explain_parent(parent)
         self.description, self.tags = declaration.description, declaration.tags
         self._declaration = declaration
         enrolment = Enrolment(
@@ -114,11 +118,18 @@ class Batch:
     def all(
         cls, tag: str | None = None, state: str | None = None, *, app: Celery | None = None
     ) -> Iterator[Batch]:
-        """Iterate over the stored batches, newest first: those with this tag, those in this state."""
+        """Iterate over the stored batches, newest first: those with this tag, those in this state.
+
+        Raises:
+            InvalidState: No batch can be in this state.
+        """
         engine = find_engine(app)
-        for status in engine.store.list_batches():
-            if (tag is None or tag in status.tags) and (state is None or status.state == state):
-                yield cls._stored_one(engine, status)
+        wanted = check_state(state) if state is not None else None
+        return (
+            cls._stored_one(engine, status)
+            for status in engine.store.list_batches()
+            if (tag is None or tag in status.tags) and (wanted is None or status.state == wanted)
+        )
 
     @classmethod
     def _stored_one(cls, engine: Engine, status: BatchStatus, adder: Adder = "other") -> Batch:
@@ -175,6 +186,15 @@ class Batch:
         else:
             self._intake.drop_block()
 
+    def __aenter__(self) -> NoReturn:
+        raise InvalidCall(
+            "a batch has no `async with`: write a plain `with batch:`, in a coroutine too; it collects calls "
+            "across an `await`, and its end waits for the store and the broker"
+        )
+
+    async def __aexit__(self, *_: object) -> None:
+        """Only there so that Python asks for `__aenter__`, which explains itself."""
+
     def add(self, *signatures: Signature[Any]) -> list[AsyncResult[Any]]:
         """Add calls, all or none; return their results. While the batch's block is open, they join it.
 
@@ -183,8 +203,10 @@ class Batch:
         Raises:
             BatchSealed: The batch was sealed before, also by an earlier `add`.
             EnqueueError: The broker refused some; `resume()` finishes.
+            InvalidCall: One of them is not a signature.
             NotAMember: A signature belongs to another app.
         """
+        check_signatures(signatures)
         return self._intake.add(signatures)
 
     def map(self, task: Any, iterable: Iterable[Any]) -> int:
@@ -195,12 +217,14 @@ class Batch:
         Raises:
             BatchSealed: The batch was sealed before, or is while the iterable is read.
             EnqueueError: The broker refused some; `resume()` goes on with the iterable.
+            InvalidCall: `task` is neither a task nor a signature.
             NotAMember: The task belongs to another app.
         """
         return self.starmap(task, ((item,) for item in iterable))
 
     def starmap(self, task: Any, iterable: Iterable[Sequence[Any]]) -> int:
         """Call `task` once per item with the item as its arguments; else as `map`."""
+        check_task(task)
         return self._intake.starmap(task, iterable)
 
     def seal(self) -> None:
@@ -228,7 +252,8 @@ class Batch:
     # -- reading --------------------------------------------------------------------------------
 
     def status(self) -> BatchStatus:
-        """Read the batch's status. Raises `NoSuchBatch` where it is not stored (any more)."""
+        """Read the batch's status. Raises `NoSuchBatch` if it is not stored (any more)."""
+        self._refuse_if_not_stored()
         engine = self._engine
         status = engine.store.read_status(self.bid)
         return replace(status, reader=ResultReader(engine.app, engine.store))
@@ -245,17 +270,23 @@ class Batch:
             WouldDeadlock: Called inside the batch's own block, or by one of its members.
             NoSuchBatch: The batch is gone.
         """
-        awaited = _check_event(event)
+        awaited = check_event(event)
         member = current_member(self._engine.app)
         if self._intake.is_open_here or (member is not None and member.bid == self.bid):
             raise WouldDeadlock(f"batch {self.bid} cannot finish while this code, a part of it, waits for it")
+        self._refuse_if_not_stored()
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
         if not wait_for_event(self._engine.store, self.bid, awaited, seconds):
             raise BatchTimeout(f"batch {self.bid}: no {event} within {seconds} s; it goes on")
         return self.status()
 
     def follow(self) -> Follow:
-        """Iterate over the batch's `Progress` as it moves, with `for` or `async for`, until it finished."""
+        """Iterate over the batch's `Progress` as it moves, with `for` or `async for`, until it finished.
+
+        Raises:
+            NoSuchBatch: The batch is not stored yet.
+        """
+        self._refuse_if_not_stored()
         return Follow(self._engine.store, self.bid)
 
     def deliveries(self) -> list[DeliveryAttempt]:
@@ -270,7 +301,8 @@ class Batch:
         Raises:
             NoSuchBatch: The batch is gone.
         """
-        return redeliver_event(self._engine, self.bid, _check_event(event))
+        self._refuse_if_not_stored()
+        return redeliver_event(self._engine, self.bid, check_event(event))
 
     @property
     def cancelled(self) -> bool:
@@ -286,6 +318,7 @@ class Batch:
         Raises:
             NoSuchBatch: The batch is gone.
         """
+        self._refuse_if_not_stored()
         cancel_batch(self._engine, self.bid, terminate=terminate)
 
     def retry(self) -> int:
@@ -297,6 +330,7 @@ class Batch:
             BatchCancelled: The batch was cancelled.
             NoSuchBatch: The batch is gone.
         """
+        self._refuse_if_not_stored()
         return retry_batch(self._engine, self.bid)
 
     def reconcile(self, *, vanished: str = "leave") -> Repairs:
@@ -312,6 +346,7 @@ class Batch:
             ConfigurationError: `vanished` is neither.
             NoSuchBatch: The batch is gone.
         """
+        self._refuse_if_not_stored()
         return reconcile_batch(self._engine, self.bid, vanished=vanished)
 
     def delete(self) -> bool:
@@ -322,6 +357,14 @@ class Batch:
         self._enrolment.is_sealed = True
         return delete_batch(self._engine, self.bid)
 
+    def _refuse_if_not_stored(self) -> None:
+        """Ask the store in case a reply was lost; raise `NoSuchBatch` if the batch is not there yet."""
+        if not self._enrolment.is_stored and self._engine.store.read_progress(self.bid) is None:
+            raise NoSuchBatch(
+                f"batch {self.bid} is not stored yet: the end of its block stores it, as do add(), map() and "
+                "seal() outside of one"
+            )
+
 
 def current_batch(app: Celery | None = None) -> Batch | None:
     """Return the batch of the task that is running here, to add to it; None elsewhere, in callbacks too."""
@@ -330,9 +373,3 @@ def current_batch(app: Celery | None = None) -> Batch | None:
     if member is None:
         return None
     return Batch._stored_one(engine, engine.store.read_status(member.bid), member)
-
-
-def _check_event(event: str) -> Event:
-    if event not in list(Event):
-        raise InvalidCallback(f"there is no event {event!r}; there are {', '.join(Event)}")
-    return Event(event)

@@ -21,6 +21,14 @@ class InvalidCallback(BatchesError, ValueError):
     """`Batch.on` cannot take this event, target or option; the text says which ones it can."""
 
 
+class InvalidCall(BatchesError, TypeError):
+    """A batch cannot take what it was given, or be used this way; the text says what it takes instead."""
+
+
+class InvalidState(BatchesError, ValueError):
+    """`Batch.all` was asked for a state that no batch can be in; the text lists those there are."""
+
+
 class InvalidBid(BatchesError, ValueError):
     """A batch id is not 10 to 64 characters of `A-Z a-z 0-9 _ -`; check where it came from."""
 
@@ -34,7 +42,10 @@ class NotAMember(BatchesError, RuntimeError):
 
 
 class NoSuchBatch(BatchesError, LookupError):
-    """The batch never was, was deleted, or has expired; keep it longer with `expires=` or `linger=`."""
+    """The batch is not stored yet, never was, was deleted, or has expired; the text says which.
+
+    The end of its block stores it; `expires=` and `linger=` keep it longer.
+    """
 
 
 class BatchSealed(BatchesError):
@@ -76,10 +87,10 @@ class EnqueueError(BatchesError):
     """
 
     def __init__(
-        self, bid: str, *, sent: Sequence[str], unsent: Sequence[str], unknown: Sequence[str]
+        self, bid: str, *, sent: Sequence[str], unsent: Sequence[str], unknown: Sequence[str], why: str
     ) -> None:
         super().__init__(
-            f"batch {bid}: {len(sent)} calls sent, {len(unsent)} not sent, {len(unknown)} unknown; "
+            f"batch {bid}: {len(sent)} calls sent, {len(unsent)} not sent, {len(unknown)} unknown: {why}; "
             "the batch stays open: call batch.resume(), which sends the rest under the same ids and goes on "
             "with the iterable of a map()"
         )

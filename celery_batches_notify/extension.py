@@ -13,6 +13,7 @@ from celery_batches_notify.addresses import show_address
 from celery_batches_notify.delivery.attempt import Attempts, register_deliver_task
 from celery_batches_notify.delivery.outgoing import Outgoing
 from celery_batches_notify.delivery.publisher import Publisher
+from celery_batches_notify.errors import ConfigurationError
 from celery_batches_notify.notifiers.registry import Registry
 from celery_batches_notify.reports import keep_secrets_out_of_reports
 from celery_batches_notify.settings import Settings, find_unknown_settings
@@ -50,16 +51,24 @@ class Batches:
 
     def __new__(cls, app: Celery) -> Batches:
         """Return the app's own extension, if it has one."""
+        if not isinstance(app, Celery):
+            raise ConfigurationError(
+                f"Batches takes a Celery app, got {type(app).__name__}: call Batches(celery_app), the object "
+                "that its tasks are declared with"
+            )
         return getattr(app, ENGINE, None) or super().__new__(cls)
 
     def __init__(self, app: Celery) -> None:
         if getattr(app, ENGINE, None) is self:
             return
-        setattr(app, ENGINE, self)
+        app = getattr(app, "_get_current_object", lambda: app)()  # `celery.current_app` is a proxy
         self.app = app
         self._lock = threading.RLock()
         self._built: Parts | None = None
         self._sender = Sender(app)
+        if getattr(app, "configured", False):
+            self.parts  # noqa: B018 - a wrong setting is refused here, and nothing of the app is changed
+        setattr(app, ENGINE, self)
         app.amqp.send_task_message = self._sender  # type: ignore[misc]
         watch_results(app)
         keep_secrets_out_of_reports(app)
@@ -71,8 +80,6 @@ class Batches:
         self._sender.held = self.receivers.held
         self._sender.leases = lambda: self.parts.leases
         app.steps["worker"].add(BatchesStep)
-        if getattr(app, "configured", False):
-            self.parts  # noqa: B018 - a wrong setting is told here, not at the first batch
 
     @property
     def engine(self) -> Engine:
@@ -120,9 +127,9 @@ class Parts:
 def build_parts(app: Celery, sender: Sender) -> Parts:
     """Build everything from the app's settings; nothing is sent anywhere yet."""
     settings = Settings.from_app(app)
-    _tell_about(app, settings)
-    store = Store(settings)
     registry = Registry(settings)
+    _tell_about(app, settings, registry)
+    store = Store(settings)
     publisher = Publisher(app, store, settings)
     outgoing = Outgoing(publisher)
     resender = Resender(app, sender)
@@ -205,9 +212,17 @@ def warn_about_surroundings(app: Celery, store: Store) -> None:
         logger.warning("batches: %s", finding.words, extra={"subject": finding.subject})
 
 
-def _tell_about(app: Celery, settings: Settings) -> None:
+def _tell_about(app: Celery, settings: Settings, registry: Registry) -> None:
     where, source = show_address(settings.backend_url), settings.backend_source
-    level = logging.WARNING if source == "broker_url" else logging.INFO
-    logger.log(level, "batches live in %s (from %s)", where, source)
+    if source == "broker_url":
+        logger.warning(
+            "no batches_backend_url is set: batches live beside the broker's queues in %s; set it, to the "
+            "same URL if that is what you want, to silence this warning",
+            where,
+        )
+    else:
+        logger.info("batches live in %s (from %s)", where, source)
     for unknown in find_unknown_settings(app):
         logger.warning("batches: there is no setting %s", unknown)
+    for unknown in registry.find_unknown_keys():
+        logger.warning("batches: batches_notifications: there is no notifier %s", unknown)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from celery import Celery
 
 from celery_batches_notify.addresses import check_address
 from celery_batches_notify.errors import ConfigurationError
+from celery_batches_notify.spelling import did_you_mean
 
 PREFIX = "batches_"
 DAY = 24 * 60 * 60
@@ -94,17 +94,34 @@ class Settings:
         }
         return cls(backend_url=url, backend_source=source, **read)  # type: ignore[arg-type]
 
+    @property
+    def address_source(self) -> str:
+        """Which setting the store's address comes from, as error messages say it."""
+        if self.backend_source == "batches_backend_url":
+            return self.backend_source
+        return f"from {self.backend_source}, because no batches_backend_url is set"
+
     def page_of(self, bid: str) -> str | None:
         """Where the status page shows this batch, or None."""
         return f"{self.web_url.rstrip('/')}/{bid}" if self.web_url else None
 
 
 def find_unknown_settings(app: Celery) -> list[str]:
-    """Name the `batches_*` settings that do not exist, each with what it may have meant."""
+    """Name the `batches_*` settings that do not exist, each with the one that it may have meant.
+
+    With a namespace, as Django has one, settings are written `CELERY_BATCHES_…`, and so are the suggestions.
+    """
     known = [PREFIX + f.name for f in fields(Settings) if f.name != "backend_source"]
-    unknown = sorted(k for k in map(str, app.conf) if k.lower().startswith(PREFIX) and k not in known)
-    close = {name: difflib.get_close_matches(name.lower(), known, 1, cutoff=0.8) for name in unknown}
-    return [f"{name} (did you mean {close[name][0]}?)" if close[name] else name for name in unknown]
+    namespace: str | None = app.namespace  # type: ignore[attr-defined]
+    space = f"{namespace.rstrip('_')}_" if namespace else ""
+    written = {name: space + (name.upper() if space.isupper() else name) for name in known}
+    read = {*known, *written.values()}
+    unknown = []
+    for name in sorted(set(map(str, app.conf)) - read):
+        bare = name.lower().removeprefix(space.lower())
+        if bare.startswith(PREFIX):
+            unknown.append(name + did_you_mean(bare, known, cutoff=0.8, show=written.__getitem__))
+    return unknown
 
 
 def read_duration(name: str, value: object, *, at_least: float = 0) -> timedelta:
@@ -121,8 +138,10 @@ def read_duration(name: str, value: object, *, at_least: float = 0) -> timedelta
     if not isinstance(value, timedelta):
         raise ConfigurationError(f"{name}: give a number of seconds or a timedelta, not {value!r}")
     seconds = value.total_seconds()
-    if seconds < at_least or seconds <= 0:
-        raise ConfigurationError(f"{name}: give at least {at_least or 'a fraction of 1'} s, not {seconds} s")
+    if seconds <= 0:
+        raise ConfigurationError(f"{name} must be a positive duration, got {seconds:g} s")
+    if seconds < at_least:
+        raise ConfigurationError(f"{name} must be at least {at_least:g} s, got {seconds:g} s")
     return value
 
 

@@ -44,8 +44,10 @@ def test_durations_are_seconds_or_timedeltas() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "mend"),
     [
-        ("backend_url", "http://localhost", "redis://, rediss:// or unix://"),
-        ("backend_url", 7, "redis://, rediss:// or unix://"),
+        ("backend_url", "http://localhost", "redis://, rediss:// or unix:// URL.*, got http://…$"),
+        ("backend_url", 7, "redis://, rediss:// or unix:// URL.*, got a value of type int$"),
+        ("backend_url", "localhost:6379", r"got localhost:6379 \(did you mean redis://localhost:6379\?\)$"),
+        ("backend_url", "redis://a;http://b", "got several that begin otherwise$"),
         ("backend_options", ["x"], "mapping"),
         ("prefix", "a{b}", "letters"),
         ("prefix", "", "letters"),
@@ -54,8 +56,8 @@ def test_durations_are_seconds_or_timedeltas() -> None:
         ("notifiers", "pager", "mapping"),
         ("callback_queue", "", "text"),
         ("callback_tasks", "proj.task", "list of task names"),
-        ("expires", 0, "at least"),
-        ("expires", -1, "at least"),
+        ("expires", 0, "must be a positive duration, got 0 s"),
+        ("expires", -1, "must be a positive duration, got -1 s"),
         ("expires", "1 day", "seconds or a timedelta"),
         ("expires", True, "seconds or a timedelta"),
         ("expires", float("nan"), "possible number"),
@@ -83,6 +85,41 @@ def test_an_unknown_setting_is_named_with_what_it_may_have_meant(caplog: pytest.
     ]
     assert Batches(app).engine
     assert "there is no setting batches_expire (did you mean batches_expires?)" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["hush", "me:hush@localhost:6379", "localhost:6379,password=hush", "http://:hush@x", "?password=hush"],
+)
+def test_an_address_that_may_hold_a_password_is_not_repeated(url: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        settings(batches_backend_url=url)
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize("namespace", ["CELERY", "celery", "BATCHES", "CELERY_"])
+def test_a_misspelt_setting_under_a_namespace_is_named_with_its_prefix(namespace: str) -> None:
+    def write(name: str) -> str:
+        return f"{space}{name.upper()}" if space.isupper() else f"{space}{name}"
+
+    space = namespace.rstrip("_") + "_"
+    names = ("batches_lingerr", "batches_zzz", "batches_prefix", "batches_backend_url", "timezone")
+    app = Celery(set_as_current=False)
+    source = {write(name): value for name, value in zip(names, (1, 2, "x", URL, "UTC"), strict=True)}
+    app.config_from_object(source, namespace=namespace)
+    assert find_unknown_settings(app) == [
+        f"{write('batches_lingerr')} (did you mean {write('batches_linger')}?)",
+        write("batches_zzz"),
+    ]
+
+
+def test_a_django_setting_without_the_namespace_is_named_with_it(caplog: pytest.LogCaptureFixture) -> None:
+    app = Celery(set_as_current=False)
+    source = type("Django", (), {"CELERY_BATCHES_BACKEND_URL": URL, "BATCHES_NOTIFICATION": {}, "DEBUG": 1})
+    app.config_from_object(source, namespace="CELERY")
+    assert Batches(app).engine
+    hint = "there is no setting BATCHES_NOTIFICATION (did you mean CELERY_BATCHES_NOTIFICATIONS?)"
+    assert [record.getMessage() for record in caplog.records] == [f"batches: {hint}"]
 
 
 def test_the_task_protocol_without_headers_is_refused() -> None:

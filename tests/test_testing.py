@@ -305,7 +305,7 @@ def test_the_outbox_keeps_channel_options_and_notification(app: Celery, outbox: 
 
 
 def test_wrong_options_are_still_refused_where_they_are_declared(app: Celery, outbox: Outbox) -> None:
-    with pytest.raises(ConfigurationError, match="unknown option colour"):
+    with pytest.raises(ConfigurationError, match=r"no option .colour."):
         Batch(app=app).on("complete", "pager", colour="red")
 
 

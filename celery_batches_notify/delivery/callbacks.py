@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from celery import Celery, Signature
+from celery import Celery, Signature, Task
+from celery.result import ResultBase
 from kombu.exceptions import EncodeError
 from kombu.utils import json
 
 from celery_batches_notify.delivery.rules import check_rules
 from celery_batches_notify.errors import ConfigurationError, InvalidCallback
-from celery_batches_notify.model import Event
+from celery_batches_notify.model import Event, check_event
 from celery_batches_notify.notifiers.base import Notifier
 from celery_batches_notify.notifiers.registry import Registry
 from celery_batches_notify.settings import read_duration
@@ -47,8 +48,7 @@ def declare_callback(
         InvalidCallback: The event, the target or an option cannot be used.
         ConfigurationError: The notifier's options do not make a notifier.
     """
-    if event not in list(Event):
-        raise InvalidCallback(f"there is no event {event!r}; there are {', '.join(Event)}")
+    event = check_event(event)
     if len(declared) >= CALLBACKS_AT_MOST:
         raise InvalidCallback(f"a batch takes at most {CALLBACKS_AT_MOST} callbacks")
     n = sum(1 for other in declared if other["event"] == event)
@@ -61,10 +61,33 @@ def declare_callback(
         if options:
             raise InvalidCallback("options are for notifiers: give a signature's own with .set() or .s()")
         return place | _as_json(_declare_signature(target, known_tasks))
+    _refuse_what_needs_a_signature(target)
     name = registry.name_of(target)
     stored = _as_json({"target": name, "notifier": name, "options": options})
     registry.check(name, stored["options"])
     return place | stored
+
+
+def _refuse_what_needs_a_signature(target: object) -> None:
+    """Raise `InvalidCallback` if the target is a task, its result or a function: explain how to pass it."""
+    if isinstance(target, Task):
+        raise InvalidCallback(
+            f"on() takes a signature, and {target.name!r} is a task: write {_name_of(target)}.s()"
+        )
+    if isinstance(target, ResultBase):
+        raise InvalidCallback(
+            "on() takes a signature, and this is the result of a call that was made already: write task.s(), "
+            "not task.delay()"
+        )
+    if callable(target) and not isinstance(target, type) and not hasattr(target, "send"):
+        raise InvalidCallback(
+            f"a callback runs on a worker, so it must be a task, got the function {_name_of(target)}: "
+            "declare it with @app.task and pass its signature, such as notify.s()"
+        )
+
+
+def _name_of(target: object) -> str:
+    return str(getattr(target, "__name__", type(target).__name__))
 
 
 def _read_threshold(event: str, options: dict[str, Any]) -> Declared:

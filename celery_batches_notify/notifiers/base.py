@@ -12,6 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from celery_batches_notify.errors import ConfigurationError, InvalidCallback
 from celery_batches_notify.model import Notification
+from celery_batches_notify.spelling import did_you_mean
 
 ENV = "env:"
 
@@ -61,7 +62,9 @@ def merge_options(
     return kept
 
 
-def build_notifier(kind: type[Notifier], options: Mapping[str, Any], *, reveal: bool = True) -> Notifier:
+def build_notifier(
+    kind: type[Notifier], options: Mapping[str, Any], *, reveal: bool = True, name: str | None = None
+) -> Notifier:
     """Make the notifier that these options describe, with its `env:NAME` references read.
 
     Args:
@@ -69,21 +72,26 @@ def build_notifier(kind: type[Notifier], options: Mapping[str, Any], *, reveal: 
         options: Its options, configured and own ones merged.
         reveal: False leaves `env:NAME` references as they are: the process that declares a callback
             needs no secrets, only the one that sends does.
+        name: The key of `batches_notifications` that configures it; the class's own name if not given.
 
     Raises:
         ConfigurationError: An option is unknown, missing, wrong, or its variable is not set.
     """
     options = _as_fields(options)
-    known = [f.name for f in dataclasses.fields(kind) if f.init]  # type: ignore[arg-type]
+    fields = [f for f in dataclasses.fields(kind) if f.init]  # type: ignore[arg-type]
+    known = [f.name for f in fields]
     if unknown := sorted(set(options) - set(known)):
         raise ConfigurationError(
-            f"{kind.name}: unknown option {', '.join(unknown)}; it has {', '.join(known)}"
+            f"{kind.name}: there is no option {unknown[0]!r}{did_you_mean(unknown[0], known)}; its options "
+            f"are {', '.join(known)}"
         )
+    if missing := [f.name for f in fields if f.name not in options and _is_required(f)]:
+        raise ConfigurationError(_explain_missing(kind, name or kind.name, missing[0]))
     values = {k: _reveal(kind.name, k, v) for k, v in options.items()} if reveal else dict(options)
     try:
         return kind(**values)
     except (TypeError, ValueError) as exc:
-        raise ConfigurationError(f"{kind.name}: {_without_class(exc)}") from None
+        raise ConfigurationError(f"{kind.name}: {exc}") from None
 
 
 def refuse_secrets(kind: type[Notifier], own: Mapping[str, Any]) -> None:
@@ -166,5 +174,10 @@ def _reveal(name: str, option: str, value: Any) -> Any:
     return os.environ[variable]
 
 
-def _without_class(exc: Exception) -> str:
-    return str(exc).replace(".__init__()", "()")
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _explain_missing(kind: type[Notifier], name: str, option: str) -> str:
+    here = "" if option in kind.secrets else f"give it to on(event, {name!r}, {option}=…), or "
+    return f"{kind.name}: {option} is missing: {here}write it into batches_notifications[{name!r}]"

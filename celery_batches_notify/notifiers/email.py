@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -126,9 +126,10 @@ def _tell(receipt: Receipt, notification: Notification) -> str:
     )
 
 
-def _without_references(written: Addresses | None) -> list[str]:
-    texts = [written] if isinstance(written, str) else list(written or ())
-    return [text for text in texts if not is_reference(text)]
+def _without_references(written: Addresses | None) -> Addresses | None:
+    if isinstance(written, str) or not isinstance(written, Iterable):
+        return None if is_reference(written) else written
+    return [text for text in written if not is_reference(text)]
 
 
 def _without_unread(via_options: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -11,6 +11,7 @@ from kombu.utils.imports import symbol_by_name
 from celery_batches_notify.errors import InvalidCallback
 from celery_batches_notify.notifiers.base import Notifier, build_notifier, merge_options, refuse_secrets
 from celery_batches_notify.settings import Settings
+from celery_batches_notify.spelling import did_you_mean
 
 GROUP = "celery_batches_notify.notifiers"
 BUILT_IN = {
@@ -47,7 +48,15 @@ class Registry:
             return target
         name = getattr(target, "name", None)
         if not isinstance(name, str) or not callable(getattr(target, "send", None)):
-            raise InvalidCallback(f"{target!r} is no notifier: it needs a name and a send method")
+            raise InvalidCallback(
+                f"on() takes a signature, a notifier's class or its name, got {type(target).__name__}; "
+                "a notifier has a name and a send method"
+            )
+        if not isinstance(target, type):
+            raise InvalidCallback(
+                f"on() takes a notifier's class and its options, got a {type(target).__name__} object: write "
+                f"on(event, {type(target).__name__}, option=…)"
+            )
         if self._find(name) is not target:
             raise InvalidCallback(
                 f"{target.__qualname__} is not the notifier that workers know as {name!r}: register it with "
@@ -64,7 +73,7 @@ class Registry:
         """
         kind = self._find(name)
         refuse_secrets(kind, own)
-        build_notifier(kind, self._merge(kind, name, own), reveal=False)
+        build_notifier(kind, self._merge(kind, name, own), reveal=False, name=name)
 
     def build(self, name: str, own: Mapping[str, Any], *, stored: bool = True) -> Notifier:
         """Make the notifier that sends.
@@ -82,11 +91,19 @@ class Registry:
         kind = self._find(name)
         if stored:
             refuse_secrets(kind, own)
-        return build_notifier(kind, self._merge(kind, name, own))
+        return build_notifier(kind, self._merge(kind, name, own), name=name)
 
     def options_of(self, name: str, own: Mapping[str, Any]) -> dict[str, Any]:
         """Return what a notifier is made from, `env:NAME` references unread. Raises as `name_of`."""
         return self._merge(self._find(name), name, own)
+
+    def find_unknown_keys(self) -> list[str]:
+        """Name the keys of `batches_notifications` without a notifier, each with a suggestion."""
+        kinds = {key: key.partition(":")[0] for key in sorted(self._settings.notifications)}
+        if BUILT_IN.keys() >= set(kinds.values()):
+            return []  # do not read the metadata of all installed packages for nothing
+        known = self._known()
+        return [f"{key!r}{did_you_mean(kind, known)}" for key, kind in kinds.items() if kind not in known]
 
     def _merge(self, kind: type[Notifier], name: str, own: Mapping[str, Any]) -> dict[str, Any]:
         return merge_options(kind, self._settings.notifications.get(name, {}), own)
@@ -96,11 +113,13 @@ class Registry:
         known = self._known()
         if kind not in known:
             raise InvalidCallback(
-                f"there is no notifier {kind!r}; there are {', '.join(sorted(known))}, and others can be "
-                "registered with batches_notifiers"
+                f"there is no notifier {kind!r}{did_you_mean(kind, known)}; there are "
+                f"{', '.join(sorted(known))}, and others can be registered with batches_notifiers"
             )
-        if profile and name not in self._settings.notifications:
-            raise InvalidCallback(f"there is no profile {name!r}: describe it in batches_notifications")
+        profiles = self._settings.notifications
+        if profile and name not in profiles:
+            hint = did_you_mean(name, profiles, cutoff=0.8)
+            raise InvalidCallback(f"there is no profile {name!r}{hint}: describe it in batches_notifications")
         return symbol_by_name(known[kind])  # type: ignore[no-any-return]
 
     def _known(self) -> dict[str, str]:

@@ -175,7 +175,7 @@ def store_errors(settings: Settings) -> Iterator[None]:
         yield
     except (RedisError, RedisClusterException) as exc:
         where = f"the batches' store at {show_address(settings.backend_url)}"
-        raise StoreUnavailable(f"{where} {_explain(settings, exc)}") from exc
+        raise StoreUnavailable(f"{where} {_explain(settings, exc)} ({settings.address_source})") from exc
 
 
 def _explain(settings: Settings, exc: Exception) -> str:
@@ -186,7 +186,7 @@ def _explain(settings: Settings, exc: Exception) -> str:
         case NoPermissionError():
             return f"does not allow its user to do this: {cause}"
         case RedisConnectionError() | RedisTimeoutError():
-            return f"does not answer: {cause}; is it running? ({settings.backend_source})"
+            return f"does not answer: {str(cause).rstrip('.')}; is it running?"
         case MovedError() if not settings.backend_options.get("cluster"):
             return 'is a node of a Redis Cluster: add {"cluster": True} to batches_backend_options'
     if "Cluster mode is not enabled" in str(exc) or "cluster support disabled" in str(exc):

@@ -6,9 +6,13 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from celery import Celery
+from kombu.exceptions import OperationalError
+
 from celery_batches_notify.block import Call, find_frame
 from celery_batches_notify.errors import BatchesError, BatchSealed, EnqueueError
 from celery_batches_notify.model import Membership
+from celery_batches_notify.notifiers.escaping import one_line
 from celery_batches_notify.store.enrolments import Abandoned, Adder
 from celery_batches_notify.tracking.declaration import Declaration
 from celery_batches_notify.tracking.engine import Engine
@@ -17,6 +21,7 @@ from celery_batches_notify.tracking.marks import carries_more, mark_message
 from celery_batches_notify.tracking.operations import publish_recorded
 
 CHUNK = 1000
+WHY_AT_MOST = 300
 
 
 @dataclass(slots=True, kw_only=True)
@@ -280,10 +285,21 @@ class Enrolment:
                     self._engine.sender.send(producer, call.name, message, **call.options)
                     call.sent = True
         except Exception as exc:
-            raise self._refused() from exc
+            raise self._refused(exc) from exc
 
-    def _refused(self) -> EnqueueError:
+    def _refused(self, exc: Exception) -> EnqueueError:
         def ids(sent: bool | None) -> list[str]:
             return [call.task_id for chunk in self._leaving for call in chunk.calls if call.sent is sent]
 
-        return EnqueueError(self.bid, sent=ids(True), unsent=ids(False), unknown=ids(None))
+        why = _explain(self.app, exc)
+        return EnqueueError(self.bid, sent=ids(True), unsent=ids(False), unknown=ids(None), why=why)
+
+
+def _explain(app: Celery, exc: Exception) -> str:
+    """Say which broker refused and why, without its password."""
+    connection = app.connection_for_write()
+    named = isinstance(exc, (OperationalError, OSError))  # their texts say enough
+    words = str(exc) if named and str(exc) else f"{type(exc).__name__}: {exc}"
+    if connection.password:
+        words = words.replace(connection.password, "**")
+    return one_line(f"{connection.as_uri()}: {words}", WHY_AT_MOST).rstrip(".: ")

@@ -96,9 +96,9 @@ def test_two_samples_are_two_notifications(test_notify: Command) -> None:
     [
         (["pigeon"], "there is no notifier 'pigeon'; there are apprise, campfire"),
         (["webhook:nobody"], "describe it in batches_notifications"),
-        (["webhook"], "missing 1 required keyword-only argument: 'url'"),
+        (["webhook"], "url is missing: give it to on(event, 'webhook', url=…), or write it into"),
         (["webhook", "--url", "nonsense"], "give an http:// or https:// address"),
-        (["webhook", "--colour", "red"], "unknown option colour; it has timeout"),
+        (["webhook", "--colour", "red"], "there is no option 'colour'; its options are timeout"),
         (["webhook", "--url"], "in pairs, such as --to me@example.com"),
         (["webhook", "url", "http://x"], "in pairs, such as --to me@example.com"),
         (["email", "--to", "me"], "user@host"),

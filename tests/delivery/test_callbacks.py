@@ -77,11 +77,16 @@ def test_signatures_are_named_by_their_tasks(app: Celery) -> None:
 @pytest.mark.parametrize(
     ("event", "target", "options", "mend"),
     [
-        ("done", "pager", {}, "no event 'done'; there are cancel, deadline, .*success"),
+        (
+            "done",
+            "pager",
+            {},
+            "no event 'done'; take 'finish' .*; the events are cancel, deadline, .*success",
+        ),
         ("complete", "carrier-pigeon", {}, "no notifier 'carrier-pigeon'; there are apprise, .*pager"),
         ("complete", "pager:nobody", {}, "no profile 'pager:nobody': describe it in batches_notifications"),
-        ("complete", Nameless, {}, "needs a name and a send method"),
-        ("complete", 7, {}, "needs a name and a send method"),
+        ("complete", Nameless, {}, "has a name and a send method"),
+        ("complete", 7, {}, "has a name and a send method"),
         ("complete", "pager", {"to": object()}, "stored as JSON"),
         ("complete", "pager", {"to": "x" * 17000}, "at most 16384 bytes"),
         ("complete", "pager", {"key": "hush"}, r"key is a secret .*on\(event, .pager:NAME.\).*env:NAME"),
@@ -100,7 +105,9 @@ def test_what_cannot_be_called_back_is_refused_with_the_mend(
 
 
 def test_options_that_make_no_notifier_are_refused(app: Celery) -> None:
-    with pytest.raises(ConfigurationError, match="pager: unknown option colour; it has to, key"):
+    with pytest.raises(
+        ConfigurationError, match=r"pager: there is no option .colour.; its options are to, key"
+    ):
         Batch(app=app).on("complete", "pager", colour="red")
     with pytest.raises(ConfigurationError, match="pager: to: give somebody"):
         Batch(app=app).on("complete", "pager", to="")

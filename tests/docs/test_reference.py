@@ -20,7 +20,7 @@ from celery_batches_notify import Batch, BatchesError, BatchStatus, errors, test
 from celery_batches_notify.delivery.attempt import DELAYS_SECONDS
 from celery_batches_notify.delivery.callbacks import BYTES_AT_MOST, CALLBACKS_AT_MOST
 from celery_batches_notify.delivery.rules import RULES
-from celery_batches_notify.model import Event, Failure, Membership, Notification, Outcome, State
+from celery_batches_notify.model import STATES, Event, Failure, Membership, Notification, Outcome, State
 from celery_batches_notify.settings import LINGER_AT_LEAST, Settings
 from celery_batches_notify.store.keys import PARTS
 from celery_batches_notify.store.stream import TOKENS
@@ -139,6 +139,7 @@ def test_the_states_of_a_batch_are_those_of_the_schema() -> None:
     states = first_codes("how-to/follow-progress.md", "`state`")
     schema = json.loads((DOCS / "reference" / "webhook.schema.json").read_text("utf-8"))
     assert sorted(states) == sorted(schema["properties"]["state"]["enum"])
+    assert states == list(STATES)
 
 
 @pytest.mark.parametrize("page", ["how-to/follow-progress.md", "reference/wire.md"])

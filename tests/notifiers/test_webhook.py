@@ -233,7 +233,7 @@ def test_any_text_makes_a_good_body(text: str) -> None:
         ({"timeout": float("nan")}, "timeout must be a number of seconds"),
         ({"allow_private": "no"}, "must be True or False"),
         ({"ca_file": ""}, "ca_file"),
-        ({"URL": "https://example.com"}, "unknown option URL"),
+        ({"URL": "https://example.com"}, "no option 'URL' .did you mean 'url'"),
     ],
 )
 def test_a_wrong_option_is_named_with_its_mend_and_without_its_value(

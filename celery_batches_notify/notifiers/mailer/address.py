@@ -61,7 +61,7 @@ def parse_addresses(option: str, written: Addresses | None) -> tuple[Address, ..
         ValueError: One of them is not an address that can be written safely.
     """
     if written is not None and not isinstance(written, Iterable):
-        raise TypeError(f"{option}: {written!r} is not an address; write it as a str")
+        raise TypeError(f"{option} must be an address or a list of addresses, got {written!r}")
     texts = [written] if isinstance(written, str) else list(written or ())
     found: dict[str, Address] = {}
     for text in texts:
