@@ -21,7 +21,14 @@ from celery_batches_notify.errors import (
     NoSuchBatch,
     WouldDeadlock,
 )
-from celery_batches_notify.model import BatchStatus, DeliveryAttempt, check_bid, check_event, check_state
+from celery_batches_notify.model import (
+    BatchStatus,
+    DeliveryAttempt,
+    Membership,
+    check_bid,
+    check_event,
+    check_state,
+)
 from celery_batches_notify.store.enrolments import Adder
 from celery_batches_notify.store.follow import Follow, wait_for_event
 from celery_batches_notify.tracking.arguments import check_signatures, check_task, explain_parent
@@ -267,12 +274,11 @@ class Batch:
 
         Raises:
             BatchTimeout: It did not fire in time.
-            WouldDeadlock: Called inside the batch's own block, or by one of its members.
+            WouldDeadlock: Called inside the batch's own block, or by a member of it or of a batch below it.
             NoSuchBatch: The batch is gone.
         """
         awaited = check_event(event)
-        member = current_member(self._engine.app)
-        if self._intake.is_open_here or (member is not None and member.bid == self.bid):
+        if self._intake.is_open_here or self._is_around(current_member(self._engine.app)):
             raise WouldDeadlock(f"batch {self.bid} cannot finish while this code, a part of it, waits for it")
         self._refuse_if_not_stored()
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
@@ -356,6 +362,12 @@ class Batch:
         """
         self._enrolment.is_sealed = True
         return delete_batch(self._engine, self.bid)
+
+    def _is_around(self, member: Membership | None) -> bool:
+        """Whether a running member belongs to this batch, or to one below it."""
+        if member is None:
+            return False
+        return self.bid in (member.bid, *self._engine.store.walk_ancestors(member.bid))
 
     def _refuse_if_not_stored(self) -> None:
         """Ask the store in case a reply was lost; raise `NoSuchBatch` if the batch is not there yet."""

@@ -10,10 +10,11 @@ import pytest
 from celery import Celery
 from redis import Redis
 
-from celery_batches_notify import Batch, BatchCancelled, BatchSealed, InvalidCallback
+from celery_batches_notify import Batch, BatchCancelled, BatchSealed, InvalidCallback, WouldDeadlock
 from celery_batches_notify.model import Failure, Membership, Outcome, State
 from celery_batches_notify.store.deliveries import Claim
 from celery_batches_notify.store.store import Store
+from celery_batches_notify.testing import drain
 
 SUCCEEDED = Outcome(state=State.SUCCEEDED)
 
@@ -539,3 +540,21 @@ def test_a_threshold_that_is_wrong_is_refused(
 ) -> None:
     with pytest.raises(InvalidCallback, match=mend):
         Batch(app=app).on(event, app.tasks["told"].s(), **options)
+
+
+def test_a_member_cannot_wait_for_a_batch_above_its_own(make_app: Callable[..., Celery]) -> None:
+    app, refused = make_app(), []
+
+    @app.task(name="waits", shared=False)
+    def waits(bid: str) -> None:
+        with pytest.raises(WouldDeadlock) as told:
+            Batch.get(bid, app=app).join(60)
+        refused.append(str(told.value))
+
+    top = Batch(app=app, keep_open=True)
+    middle = Batch(app=app, parent=top, keep_open=True)
+    with Batch(app=app, parent=middle) as lowest:
+        waits.delay(top.bid)
+    drain(lowest)
+    assert len(refused) == 1
+    assert lowest.status().state == "success"

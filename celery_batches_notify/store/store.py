@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from redis.client import Pipeline
 
@@ -154,6 +155,18 @@ class Store(EnrolmentStore, DeliveryStore, RetryStore, MemberStore, RepairStore,
                     if child not in seen:
                         seen.add(child)
                         left.append(child)
+
+    def walk_ancestors(self, bid: str) -> Iterator[str]:
+        """Read the bids of a batch's parent, of that one's parent, and so on, each once."""
+        seen: set[str] = set()
+        while bid not in seen:
+            seen.add(bid)
+            with store_errors(self.settings), readable(bid):
+                parent: Any = self.client.hget(self.keys.batch(bid), "parent_bid")
+                if parent is None:
+                    return
+                bid = check_bid(parent.decode())
+            yield bid
 
     def delete_batch(self, bid: str, *, family: bool = True) -> bool:
         """Remove the batch, and with its `family` all batches below it; return whether it was there.

@@ -11,7 +11,7 @@ from celery import Celery, current_app
 
 from celery_batches_notify.batch import Batch
 from celery_batches_notify.block import find_frame
-from celery_batches_notify.errors import NoSuchBatch, WouldDeadlock
+from celery_batches_notify.errors import WouldDeadlock
 from celery_batches_notify.extension import Batches
 from celery_batches_notify.model import BatchStatus
 from celery_batches_notify.store.store import Store
@@ -65,11 +65,7 @@ def sweep(extension: Batches, bid: str) -> None:
 def _walk_family(store: Store, bid: str) -> Iterator[str]:
     """The bids of a batch's ancestors, and of the batch and all below it."""
     yield from store.walk_family(bid)
-    try:
-        while parent := store.read_status(bid).parent_bid:
-            yield (bid := parent)
-    except NoSuchBatch:
-        return
+    yield from store.walk_ancestors(bid)
 
 
 @contextmanager
