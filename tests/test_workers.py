@@ -307,7 +307,7 @@ def test_it_works_with_rabbitmq_beside_a_redis_store(
 
 
 def test_a_worker_refuses_to_start_with_a_wrong_setting(server_url: str) -> None:
-    refused = pytest.raises(AssertionError, match="batches_linger: give at least 30")
+    refused = pytest.raises(AssertionError, match="batches_linger must be at least 30")
     with refused, running_worker(server_url, "solo", BATCHES_TEST_LINGER="1"):
         pass
 
