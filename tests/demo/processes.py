@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -19,6 +22,21 @@ def running() -> dict[int, int]:
         if state not in "ZX":
             found[int(stat.parent.name)] = int(parent)
     return found
+
+
+@contextmanager
+def starting_with_sigint(handler: signal.Handlers) -> Iterator[None]:
+    """Let processes that start in this block obey Ctrl-C (`SIG_DFL`), as in a terminal, or ignore it.
+
+    A process inherits from its parent whether it ignores a signal, and tests that were started with `&` or
+    `nohup` may ignore this one.
+    """
+    ours = signal.default_int_handler if handler == signal.SIG_DFL else handler
+    before = signal.signal(signal.SIGINT, ours)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _running_by_ps() -> dict[int, int]:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from processes import find_descendants, running
+from processes import find_descendants, running, starting_with_sigint
 from redis import Redis
 from servers import wait_until
 
@@ -30,17 +30,21 @@ GOOD = 40
 
 
 @contextmanager
-def demo(tmp_path: Path, *arguments: str, **environ: str) -> Iterator[subprocess.Popen[str]]:
+def demo(
+    tmp_path: Path, *arguments: str, sigint: signal.Handlers = signal.SIG_DFL, **environ: str
+) -> Iterator[subprocess.Popen[str]]:
     """Run the demo, with temporary files of its own."""
     temporary = tmp_path / "tmp"
     temporary.mkdir(exist_ok=True)
-    with subprocess.Popen(
-        [*COMMAND, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "TMPDIR": str(temporary), **environ},
-    ) as process:
+    with starting_with_sigint(sigint):
+        process = subprocess.Popen(
+            [*COMMAND, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "TMPDIR": str(temporary), **environ},
+        )
+    with process:
         try:
             yield process
         finally:
@@ -205,6 +209,16 @@ def test_ctrl_c_while_it_starts_leaves_nothing_either(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert output.splitlines()[-1].startswith("Interrupted (SIGINT)")
     assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_a_demo_that_was_told_to_ignore_ctrl_c_ignores_it(tmp_path: Path) -> None:
+    with demo(tmp_path, sigint=signal.SIG_IGN) as process:
+        read_until(process, " + ")
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=30)
+    assert process.returncode == 143
+    assert output.splitlines()[-1].startswith("Interrupted (SIGTERM)")
 
 
 def test_a_worker_that_is_lost_fails_the_demo_and_shows_its_log(tmp_path: Path) -> None:

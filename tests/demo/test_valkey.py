@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from processes import find_descendants, running
+from processes import find_descendants, running, starting_with_sigint
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from servers import wait_until
@@ -97,7 +97,9 @@ def test_a_port_that_is_taken_is_refused(redis: Redis) -> None:
 
 def test_its_command_runs_a_server_until_it_is_ended() -> None:
     port = find_free_port()
-    with subprocess.Popen([*COMMAND, str(port)], stdout=subprocess.PIPE, text=True) as process:
+    with starting_with_sigint(signal.SIG_DFL):
+        process = subprocess.Popen([*COMMAND, str(port)], stdout=subprocess.PIPE, text=True)
+    with process:
         assert process.stdout
         assert process.stdout.readline().startswith(f"redis://127.0.0.1:{port}/0 is up.")
         started = find_descendants(process.pid)
