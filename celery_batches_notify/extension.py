@@ -14,6 +14,7 @@ from celery_batches_notify.delivery.attempt import Attempts, register_deliver_ta
 from celery_batches_notify.delivery.outgoing import Outgoing
 from celery_batches_notify.delivery.publisher import Publisher
 from celery_batches_notify.errors import ConfigurationError
+from celery_batches_notify.log_lines import log_fields
 from celery_batches_notify.notifiers.registry import Registry
 from celery_batches_notify.reports import keep_secrets_out_of_reports
 from celery_batches_notify.settings import Settings, find_unknown_settings
@@ -209,7 +210,7 @@ class BatchesStep(bootsteps.StartStopStep):
 def warn_about_surroundings(app: Celery, store: Store) -> None:
     """Warn where the store or the broker may lose what batches need."""
     for finding in (*check_store(store), *check_broker(app)):
-        logger.warning("batches: %s", finding.words, extra={"subject": finding.subject})
+        logger.warning("batches: %s", finding.words, extra=log_fields(subject=finding.subject))
 
 
 def _tell_about(app: Celery, settings: Settings, registry: Registry) -> None:

@@ -102,7 +102,7 @@ def test_after_an_iterable_that_raised_resume_leaves_the_batch_open_and_says_so(
         batch.map(app.tasks["add"], items())
     with caplog.at_level(logging.WARNING):
         batch.resume()
-    assert f"batch {batch.bid} stays open" in caplog.text
+    assert f"batch {batch.bid}: stays open" in caplog.text
     assert (batch.status().state, batch.status().total) == ("open", 5)
     batch.map(app.tasks["add"], [5, 6, 7])
     assert (batch.status().state, batch.status().total) == ("running", 8)

@@ -13,6 +13,7 @@ from celery import Celery
 from celery_batches_notify.delivery.callbacks import Declared
 from celery_batches_notify.delivery.publisher import DELIVER_TASK, callback_id
 from celery_batches_notify.errors import NoSuchBatch, NotificationFailed
+from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.model import DeliveryAttempt, Notification
 from celery_batches_notify.notifiers.base import Notifier, hide_secrets
 from celery_batches_notify.notifiers.escaping import one_line
@@ -139,8 +140,11 @@ class Attempts:
         )
         bid = notification.status.bid
         level = {"delivered": logging.INFO, "failed": logging.WARNING, "given_up": logging.ERROR}[outcome]
-        fields = {"bid": bid, "event": log.event, "channel": log.channel, "attempt": log.attempt}
-        logger.log(level, "notification %s: %s", outcome, log.detail, extra=fields)
+        channel = one_line(log.channel, DETAIL_AT_MOST)
+        words, of = outcome.replace("_", " "), len(DELAYS_SECONDS) + 1
+        BatchLog(logger, bid=bid, event=log.event, channel=channel, attempt=log.attempt).log(
+            level, "%s (attempt %d of %d): %s", words, log.attempt, of, log.detail
+        )
         happened = "due" if outcome == "failed" else outcome
         self._store.settle_delivery(bid, entry, happened, log.attempt, delay_seconds=delay, log=log)
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from celery_batches_notify.delivery.publisher import Publisher
 from celery_batches_notify.errors import StoreUnavailable
+from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.store.deliveries import Claim
 
 WAITING_AT_MOST = 1000
@@ -37,7 +38,7 @@ class Outgoing:
         """Publish these deliveries soon; return at once. If too many wait, they are left to the sweeper."""
         with self._lock:
             if self._waiting.qsize() >= WAITING_AT_MOST:
-                logger.info("batch callbacks left to the sweeper", extra={"bid": bid})
+                BatchLog(logger, bid=bid).info("its callbacks are left to the sweeper")
                 return
             self._left += 1
             if not self._running:
@@ -62,12 +63,13 @@ class Outgoing:
     def _run(self, waiting: queue.Queue[tuple[str, Sequence[Claim]] | None]) -> None:
         while (item := waiting.get()) is not None:
             bid, claims = item
+            log = BatchLog(logger, bid=bid)
             try:
                 self._publisher.publish_due(bid, claims)
             except StoreUnavailable as exc:
-                logger.warning("batch callbacks not published yet: %s", exc, extra={"bid": bid})
+                log.warning("its callbacks are not published yet: %s", exc)
             except Exception:
-                logger.exception("batch callbacks not published yet", extra={"bid": bid})
+                log.exception("its callbacks are not published yet")
             finally:
                 with self._done:
                     self._left -= 1

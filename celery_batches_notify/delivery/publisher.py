@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from celery import Celery
@@ -26,7 +26,9 @@ from celery_batches_notify.delivery.parents import tell_parent
 from celery_batches_notify.delivery.rules import rules_hold
 from celery_batches_notify.errors import NoSuchBatch
 from celery_batches_notify.forks import forks
+from celery_batches_notify.log_lines import BatchLog, Fields
 from celery_batches_notify.model import BatchStatus
+from celery_batches_notify.notifiers.escaping import one_line
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.corrupt import readable
 from celery_batches_notify.store.deliveries import Claim
@@ -36,6 +38,7 @@ from celery_batches_notify.store.store import Store
 DELIVER_TASK = "celery_batches_notify.deliver"
 HEADER = "batches"
 BROKER_TIMEOUT_SECONDS = 5
+CHANNEL_AT_MOST = 200
 _TIMEOUTS: dict[str, dict[str, Any]] = {
     "redis": {"socket_timeout": BROKER_TIMEOUT_SECONDS, "socket_connect_timeout": BROKER_TIMEOUT_SECONDS},
     "amqp": {"read_timeout": BROKER_TIMEOUT_SECONDS, "write_timeout": BROKER_TIMEOUT_SECONDS},
@@ -92,6 +95,7 @@ class Publisher:
             if claim.entry == PARENT:
                 yield from self._tell_parent(snapshot, status)
                 continue
+            log = BatchLog(logger, bid=bid, **_fields(claim, declared))
             try:
                 callback = declared[claim.entry]
                 if not rules_hold(callback.get("only_if", {}), status, snapshot.now):
@@ -99,10 +103,10 @@ class Publisher:
                 else:
                     happened = self._publish(claim.entry, callback, status, queue)
             except OperationalError as exc:
-                logger.warning("batch callback not published yet: %s", exc, extra=_fields(bid, claim))
+                log.warning("not published yet: %s", exc)
                 return
             except Exception:
-                logger.exception("batch callback given up", extra=_fields(bid, claim))
+                log.exception("given up, because it cannot be published")
                 happened = "given_up"
             self._store.settle_delivery(bid, claim.entry, happened, claim.attempts + 1)
 
@@ -191,5 +195,7 @@ def _errors_of(connection: Connection) -> tuple[type[BaseException], ...]:
     return (*connection.connection_errors, *connection.channel_errors, OperationalError, OSError)
 
 
-def _fields(bid: str, claim: Claim) -> dict[str, Any]:
-    return {"bid": bid, "delivery": claim.entry, "attempts": claim.attempts}
+def _fields(claim: Claim, declared: Mapping[str, Declared]) -> Fields:
+    """What a log line about a delivery says of it."""
+    channel = one_line(declared.get(claim.entry, {}).get("target", "nobody"), CHANNEL_AT_MOST)
+    return {"event": claim.entry.partition(":")[0], "channel": channel, "attempt": claim.attempts + 1}

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.model import Notification
 from celery_batches_notify.notifiers.email_body import write_digest, write_subject, write_text
 from celery_batches_notify.notifiers.email_html import write_html
@@ -111,15 +112,9 @@ def _tell(receipt: Receipt, notification: Notification) -> str:
     if not receipt.refused:
         return f"accepted for {everybody} of {everybody} recipients"
     codes = sorted({refusal.code for refusal in receipt.refused})
-    logger.warning(
-        "mail refused for some of its recipients",
-        extra={
-            "bid": notification.status.bid,
-            "event": notification.event,
-            "refused": len(receipt.refused),
-            "codes": codes,
-        },
-    )
+    bid, event, refused = notification.status.bid, notification.event, len(receipt.refused)
+    log = BatchLog(logger, bid=bid, event=event, channel="email", refused=refused, codes=codes)
+    log.warning("refused for %d of %d recipients", refused, everybody)
     return (
         f"accepted for {len(receipt.accepted)} of {everybody} recipients; "
         f"{len(receipt.refused)} refused ({', '.join(map(str, codes))})"

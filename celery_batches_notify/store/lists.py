@@ -12,6 +12,7 @@ from redis import Redis
 from redis.client import Pipeline
 
 from celery_batches_notify.errors import CorruptBatch, InvalidBid
+from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.model import check_bid
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.at_once import read_at_once, read_together
@@ -134,7 +135,7 @@ class Lists:
                 with readable(bid):
                     live = _parse_live(bid, score, of_one, now)
             except CorruptBatch as exc:
-                logger.warning("batch not swept: %s", exc, extra={"bid": bid})
+                BatchLog(logger, bid=bid).warning("not swept: %s", exc)
                 found.append(LiveBatch(bid=bid, score=score, ended=False, has_due=False))
                 continue
             if of_one[0][0] is None:
@@ -181,5 +182,5 @@ def well_formed(page: Sequence[tuple[bytes, float]]) -> list[tuple[str, float]]:
         try:
             found.append((check_bid(entry.decode("utf-8", "replace")), score))
         except InvalidBid as exc:
-            logger.warning("entry of a list of batches left out: %s", exc)
+            logger.warning("batches: an entry of their list is left out: %s", exc)
     return found

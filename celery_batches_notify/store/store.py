@@ -12,6 +12,7 @@ from typing import Any
 from redis.client import Pipeline
 
 from celery_batches_notify.errors import CorruptBatch, NoSuchBatch, SchemaTooNew
+from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.model import (
     BatchStatus,
     Event,
@@ -243,7 +244,7 @@ class Store(EnrolmentStore, DeliveryStore, RetryStore, MemberStore, RepairStore,
                 except NoSuchBatch:
                     self.lists.remove_batch(bid)
                 except (CorruptBatch, SchemaTooNew) as exc:
-                    logger.warning("batch left out: %s", exc, extra={"bid": bid})
+                    BatchLog(logger, bid=bid).warning("left out of the list: %s", exc)
 
     def subscribe(self, bid: str) -> Stream:
         """Listen to a batch's tokens."""

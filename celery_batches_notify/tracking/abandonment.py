@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from celery_batches_notify.delivery.publisher import Publisher
+from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.model import Failure, Membership, Outcome, State
 from celery_batches_notify.store.reading import Member
 from celery_batches_notify.store.store import Recorded, Store
@@ -24,7 +25,7 @@ def abandon_batch(store: Store, publisher: Publisher, bid: str) -> None:
     _publish(publisher, bid, recorded)
     if recorded.word != "abandoned":
         return
-    logger.warning("batch abandoned by its producer", extra={"bid": bid})
+    BatchLog(logger, bid=bid).warning("abandoned by its producer")
     seen = 0
     for first, count in store.walk_unconfirmed(bid):
         for member in store.read_members(bid, first, count):

@@ -12,6 +12,7 @@ from celery.worker import state as worker_state
 
 from celery_batches_notify.delivery.publisher import HEADER
 from celery_batches_notify.errors import BatchesError
+from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.tracking.every import Every
 
@@ -67,7 +68,8 @@ class Cancellation:
     def _terminate(self, request: Any) -> None:
         """End a task that has not ended: at once or, where the pool has not begun it, as soon as it does."""
         if getattr(self._pool.terminate_job, "__func__", None) is BasePool.terminate_job:
-            logger.warning("this pool cannot terminate a running task", extra={"task_id": request.id})
+            log = BatchLog(logger, bid=self._bid_of(request), task_id=request.id)
+            log.warning("this pool cannot terminate the running task %s", request.id)
         else:
             request.terminate(self._pool)
 

@@ -12,6 +12,7 @@ from celery.result import AsyncResult
 
 from celery_batches_notify.block import Call, Frame, collecting, open_frames
 from celery_batches_notify.errors import BatchesError, BatchSealed, NotAMember, WouldDeadlock
+from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.tracking import enrolment as enrolments
 from celery_batches_notify.tracking.engine import Engine
 from celery_batches_notify.tracking.enrolment import Enrolment
@@ -76,11 +77,9 @@ class Intake:
             self._raise_eager_error()
             self._enrolment.submit(calls, is_last=True, seals=self._seals)
             if self._seals and not self._enrolment.has_members:
-                logger.warning(
-                    "batch %s is sealed without a member, and so a success: its block made no call that it "
-                    "collects (not collected are delay_on_commit, calls in threads, and other apps' tasks)",
-                    self._bid,
-                    extra={"bid": self._bid},
+                BatchLog(logger, bid=self._bid).warning(
+                    "sealed without a member, and so a success: its block made no call that it collects (not "
+                    "collected are delay_on_commit, calls in threads, and other apps' tasks)"
                 )
             self._seal_if_whole()
 
@@ -106,9 +105,7 @@ class Intake:
         try:
             discard_batch(self._engine, bid)
         except BatchesError as exc:  # the block's own error goes on
-            logger.warning(
-                "batch %s is not removed, though its block raised: %s", bid, exc, extra={"bid": bid}
-            )
+            BatchLog(logger, bid=bid).warning("not removed, though its block raised: %s", exc)
         else:
             self._enrolment.forget()
 
@@ -207,11 +204,9 @@ class Intake:
             if not self._seals or self._block is not None:
                 return
             if not self._is_whole:
-                logger.warning(
-                    "batch %s stays open, because a block or an iterable raised: make the missing calls in "
-                    "another block, whose end seals it, or call seal()",
-                    self._bid,
-                    extra={"bid": self._bid},
+                BatchLog(logger, bid=self._bid).warning(
+                    "stays open, because a block or an iterable raised: make the missing calls in another "
+                    "block, whose end seals it, or call seal()"
                 )
                 return
             self._enrolment.seal()

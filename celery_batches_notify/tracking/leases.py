@@ -22,6 +22,7 @@ from celery.worker import state as worker_state
 
 from celery_batches_notify.delivery.publisher import HEADER
 from celery_batches_notify.errors import BatchesError
+from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.model import Membership
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.mark_wire import MarkWire
@@ -168,7 +169,8 @@ class Leases:
             try:
                 self._mark(request)
             except Exception:  # the acknowledgement must leave
-                logger.exception("batches: member not marked", extra={"task_id": request.id})
+                log = BatchLog(logger, bid=_bid_of(request), task_id=request.id)
+                log.exception("task %s is not named in this worker's lease", request.id)
         return ack(**how)
 
     def _mark(self, request: Any) -> None:
@@ -225,6 +227,11 @@ class Leases:
 def _field_of(request: Any) -> str:
     mark = getattr(request, HEADER, None) or {}
     return field_of(request.id, mark, request.replaced_task_nesting, request.retries)
+
+
+def _bid_of(request: Any) -> str:
+    mark = request.request_dict.get(HEADER)
+    return str(mark.get("bid")) if isinstance(mark, dict) else "?"
 
 
 def _is_held(request: Any) -> bool:

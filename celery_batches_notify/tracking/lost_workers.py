@@ -10,6 +10,7 @@ from billiard.exceptions import WorkerLostError
 
 from celery_batches_notify.delivery.publisher import Publisher
 from celery_batches_notify.errors import BatchesError, StoreUnavailable
+from celery_batches_notify.log_lines import BatchLog, log_fields
 from celery_batches_notify.model import DeliveryAttempt, Membership
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.deliveries import Claim
@@ -66,14 +67,20 @@ class LostWorkers:
 
     def _settle(self, wid: str, field: str, mark: bytes, living: Sequence[str]) -> bool:
         """Do what is to be done for one task; return whether that is all."""
-        fields = {"task_id": task_of(field), "worker": wid}
+        task_id = task_of(field)
         try:
             held = read_held(field, mark)
         except (ValueError, TypeError) as exc:
-            logger.warning("batches: a lost worker's mark cannot be read: %r", exc, extra=fields)
+            logger.warning(
+                "batches: the mark of task %s cannot be read: %r",
+                task_id,
+                exc,
+                extra=log_fields(task_id=task_id, worker=wid),
+            )
             return True
         if held is None or held.went_on or self._store.is_marked(living, field):
             return True  # another worker has the same message, and will tell
+        log = BatchLog(logger, bid=held.claim.bid, task_id=task_id, worker=wid)
         try:
             if isinstance(held.claim, DeliveryRef):
                 self._give_back(held.claim, held.task)
@@ -82,12 +89,12 @@ class LostWorkers:
         except StoreUnavailable:
             raise
         except BatchesError as exc:
-            logger.warning("batches: left to another worker: %s", exc, extra=fields)
+            log.warning("task %s of a lost worker is left to another worker: %s", task_id, exc)
             return False
         except Exception:
-            logger.exception("batches: lost with its worker, and not settled yet", extra=fields)
+            log.exception("task %s was lost with its worker, and is not settled yet", task_id)
             return False
-        logger.warning("batches: a task was lost with its worker", extra=fields)
+        log.warning("task %s was lost with its worker", task_id)
         return True
 
     def _give_back(self, ref: DeliveryRef, task: str) -> None:

@@ -6,6 +6,7 @@ import logging
 import time
 
 from celery_batches_notify.errors import CorruptBatch, SchemaTooNew, StoreUnavailable
+from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.tracking.every import Every
 from celery_batches_notify.tracking.reporter import Reporter
 from celery_batches_notify.tracking.spool import Spool, Taken
@@ -71,7 +72,7 @@ class Replay:
         else:
             taken.leave()
         if told:
-            logger.info("batches: %d outcomes from the spool are told", told)
+            logger.info("batches: %d outcomes from the spool are reported", told)
         return whole
 
     def _tell(self, line: bytes) -> bool:
@@ -81,14 +82,15 @@ class Replay:
         except UnreadableLine as exc:
             logger.error("batches: a line of the spool is left out: %s", exc)
             return False
+        log = BatchLog(logger, bid=said.bid, **said.fields)
         try:
             self._reporter.tell_now(said)
         except CorruptBatch as exc:
-            logger.critical("batch outcome not counted: %s", exc, extra=said.fields)
+            log.critical("%s is not counted: %s", said.name, exc)
         except (SchemaTooNew, StoreUnavailable):
             raise
         except Exception:
-            logger.exception("batch outcome not counted", extra=said.fields)
+            log.exception("%s is not counted", said.name)
         else:
             return True
         return False

@@ -10,6 +10,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 
 from celery_batches_notify.delivery.outgoing import Outgoing
 from celery_batches_notify.errors import BatchesError, SchemaTooNew, StoreUnavailable
+from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.model import DeliveryAttempt, Membership, Outcome
 from celery_batches_notify.store.store import Recorded, Store
 from celery_batches_notify.tracking.absence import Absence
@@ -67,7 +68,7 @@ class Reporter:
         try:
             recorded = self._insist(said, seconds if how == "insist" else 0)
         except SchemaTooNew as exc:
-            logger.warning("batch outcome waits for an upgrade: %s", exc, extra=said.fields)
+            _log_of(said).warning("%s waits for an upgrade: %s", said.name, exc)
             self._keep(said, exc)
         except (StoreUnavailable, SoftTimeLimitExceeded) as exc:
             if not self._absence.noted:
@@ -75,9 +76,10 @@ class Reporter:
             self._absence.begin()
             self._keep(said, exc)
         except BatchesError as exc:
-            logger.critical("batch outcome not counted: %s", exc, extra=said.fields)
+            _log_of(said).critical("%s is not counted: %s", said.name, exc)
         except Exception as exc:
-            logger.exception("batch outcome not counted yet", extra=said.fields)
+            log = _log_of(said)
+            log.exception("%s is not counted yet", said.name)
             self._keep(said, exc)
         else:
             self._absence.end()
@@ -85,7 +87,7 @@ class Reporter:
 
     def _follow_up(self, said: Said, recorded: Recorded) -> None:
         if recorded.word not in _EXPECTED:
-            logger.warning("batch outcome changes nothing: %s", recorded.word, extra=said.fields)
+            _log_of(said).warning("%s changes nothing: %s", said.name, recorded.word)
         if recorded.due and isinstance(said, Report):
             self._outgoing.submit(said.member.bid, recorded.claims)
 
@@ -107,9 +109,13 @@ class Reporter:
         try:
             self._spool.append(pack_line(said))
         except OSError as failed:
-            logger.critical("batch outcome not counted: %s; nor kept: %s", why, failed, extra=said.fields)
+            _log_of(said).critical("%s is not counted: %s; nor kept: %s", said.name, why, failed)
         else:
-            logger.info("batch outcome kept for later", extra=said.fields)
+            _log_of(said).info("%s is kept for later", said.name)
+
+
+def _log_of(said: Said) -> BatchLog:
+    return BatchLog(logger, bid=said.bid, **said.fields)
 
 
 def _ask(store: Store, said: Said) -> Recorded:

@@ -13,6 +13,7 @@ from kombu.utils import json
 from celery_batches_notify.block import Call, collecting
 from celery_batches_notify.errors import CorruptBatch
 from celery_batches_notify.forks import forks
+from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.model import Membership
 from celery_batches_notify.store.corrupt import readable
 from celery_batches_notify.store.retries import RETRY_CHUNK, Resend
@@ -78,7 +79,7 @@ class Resender:
                         kept = json.loads(member.call)
                         call, turn = self._message_of(kept), int(kept.get("turn", 0))
                 except CorruptBatch as exc:
-                    logger.error("batch member not sent again: %s", exc, extra={"bid": bid})
+                    BatchLog(logger, bid=bid).error("member %d is not sent again: %s", member.index, exc)
                     continue
                 place = Membership(
                     bid=bid, index=member.index, task_id=call.task_id, round=member.round, turn=turn

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from celery_batches_notify.log_lines import Fields
 from celery_batches_notify.model import DeliveryAttempt, Failure, Membership, Outcome, State, check_bid
 from celery_batches_notify.tracking.headers import ENTRY
 
@@ -26,10 +27,19 @@ class Report:
     outcome: Outcome
 
     @property
-    def fields(self) -> dict[str, str]:
-        """What a log line names it by."""
-        state = self.outcome.state.name.lower()
-        return {"bid": self.member.bid, "task_id": self.member.task_id, "state": state}
+    def bid(self) -> str:
+        """The batch."""
+        return self.member.bid
+
+    @property
+    def name(self) -> str:
+        """How a log line names it."""
+        return f"the outcome of task {self.member.task_id}"
+
+    @property
+    def fields(self) -> Fields:
+        """What a log line about it has in its fields."""
+        return {"task_id": self.member.task_id, "state": self.outcome.state.name.lower()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,9 +53,14 @@ class Settlement:
     log: DeliveryAttempt | None = None
 
     @property
-    def fields(self) -> dict[str, str]:
-        """What a log line names it by."""
-        return {"bid": self.bid, "delivery": self.entry, "state": self.happened}
+    def name(self) -> str:
+        """How a log line names it."""
+        return f"the outcome of callback {self.entry}"
+
+    @property
+    def fields(self) -> Fields:
+        """What a log line about it has in its fields."""
+        return {"delivery": self.entry, "state": self.happened}
 
 
 Said = Report | Settlement

@@ -8,6 +8,7 @@ from functools import cached_property
 
 from celery_batches_notify.delivery.publisher import Publisher
 from celery_batches_notify.errors import BatchesError, StoreUnavailable
+from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.connection import store_errors
 from celery_batches_notify.store.lists import LiveBatch
@@ -65,7 +66,7 @@ class Sweeper:
                 raise
             except Exception as exc:  # noqa: BLE001 - one broken batch must not stop the rest
                 self.done["failed"] += 1
-                logger.warning("batch not swept: %r", exc, extra={"bid": batch.bid})
+                BatchLog(logger, bid=batch.bid).warning("not swept: %r", exc)
 
     def look_after(self, batch: LiveBatch) -> None:
         """Do for one live batch what is due: publish, send again, give up its producer, retire it."""
@@ -82,7 +83,8 @@ class Sweeper:
             self._store.retire_batch(batch)
             self.done["retired"] += 1
         elif batch.has_due and (claims := self._store.claim_deliveries(batch.bid)):
-            logger.info("batch callbacks left behind", extra={"bid": batch.bid, "count": len(claims)})
+            log = BatchLog(logger, bid=batch.bid, count=len(claims))
+            log.info("%d callbacks were left behind, and are published now", len(claims))
             self._publisher.publish_due(batch.bid, claims)
             self.done["published"] += len(claims)
 

@@ -83,7 +83,7 @@ def test_a_broker_that_is_away_leaves_callbacks_due_and_the_seal_stands(
     batch.seal()
     assert batch.status().state == "success"
     assert [(c.state, c.attempts) for c in batch.status().callbacks] == [("due", 0)]
-    assert "batch callback not published yet" in caplog.text
+    assert "by told: not published yet" in caplog.text
 
     def published() -> bool:
         return [(c.state, c.attempts) for c in batch.status().callbacks] == [("published", 1)]

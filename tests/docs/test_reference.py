@@ -20,6 +20,7 @@ from celery_batches_notify import Batch, BatchesError, BatchStatus, errors, test
 from celery_batches_notify.delivery.attempt import DELAYS_SECONDS
 from celery_batches_notify.delivery.callbacks import BYTES_AT_MOST, CALLBACKS_AT_MOST
 from celery_batches_notify.delivery.rules import RULES
+from celery_batches_notify.log_lines import PREFIX, Fields
 from celery_batches_notify.model import STATES, Event, Failure, Membership, Notification, Outcome, State
 from celery_batches_notify.settings import LINGER_AT_LEAST, Settings
 from celery_batches_notify.store.keys import PARTS
@@ -79,7 +80,8 @@ def test_the_least_linger_is_the_one_on_the_page() -> None:
 
 def test_no_page_names_a_setting_that_is_none() -> None:
     fixtures = {name for name in vars(plugin) if name.startswith("batches_")}
-    known = {*defaults(), "batches_backend_url", *fixtures}
+    fields = {PREFIX + name for name in ("bid", *Fields.__annotations__)}
+    known = {*defaults(), "batches_backend_url", *fixtures, *fields}
     for page in all_pages():
         found = re.findall(r"\b(?:CELERY_BATCHES|batches)_[A-Za-z_]+\b", read_page(page))
         named = {name.removeprefix("CELERY_").lower() for name in found}
@@ -87,6 +89,11 @@ def test_no_page_names_a_setting_that_is_none() -> None:
 
 
 # -- words ----------------------------------------------------------------------------------------
+
+
+def test_the_fields_of_log_lines_are_those_of_the_page() -> None:
+    names = {PREFIX + name for name in ("bid", *Fields.__annotations__)}
+    assert set(first_codes("how-to/run-in-production.md", "field")) == names
 
 
 def test_the_errors_are_those_of_the_page() -> None:

@@ -288,9 +288,9 @@ MUTANTS = (
     Mutant(
         "what the broker did not take stays due",
         "delivery/publisher.py",
-        """extra=_fields(bid, claim))
+        """log.warning("not published yet: %s", exc)
                 return""",
-        """extra=_fields(bid, claim))
+        """log.warning("not published yet: %s", exc)
                 happened = "published\"""",
         f"{PUBLISHER}::test_a_broker_that_is_away_leaves_callbacks_due_and_the_seal_stands",
     ),
@@ -431,6 +431,13 @@ MUTANTS = (
     ),
     # Never in the way
     Mutant(
+        "the fields of a log line are nobody else's",
+        "log_lines.py",
+        'PREFIX = "batches_"',
+        'PREFIX = ""',
+        "tests/test_log_lines.py::test_structlog_shows_why_a_delivery_failed",
+    ),
+    Mutant(
         "a result is made anew by an attribute that the app has",
         "tracking/results.py",
         'name="AsyncResult", reverse="AsyncResult"',
@@ -454,7 +461,7 @@ MUTANTS = (
     Mutant(
         "one batch that cannot be read does not stop the sweeper",
         "tracking/sweeper.py",
-        'logger.warning("batch not swept: %r", exc, extra={"bid": batch.bid})',
+        'BatchLog(logger, bid=batch.bid).warning("not swept: %r", exc)',
         "raise",
         f"{SWEEPER}::test_the_sweeper_is_not_stopped_by_one_batch_it_cannot_read",
     ),

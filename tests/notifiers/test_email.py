@@ -131,9 +131,8 @@ def test_one_refused_recipient_is_logged_and_no_reason_to_send_again(
 
     assert said == "accepted for 1 of 3 recipients; 2 refused (450, 550)"
     (record,) = caplog.records
-    assert record.getMessage() == "mail refused for some of its recipients"
-    fields = {name: getattr(record, name) for name in ("bid", "event", "refused", "codes")}
-    assert fields == {"bid": BID, "event": "success", "refused": 2, "codes": [450, 550]}
+    assert record.getMessage() == f"batch {BID} 'success' by email: refused for 2 of 3 recipients"
+    assert (record.batches_refused, record.batches_codes) == (2, [450, 550])
     assert "x.test" not in str(vars(record))
 
 

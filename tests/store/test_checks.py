@@ -253,4 +253,4 @@ def test_a_worker_warns_of_each_finding_once(
         warn_about_surroundings(app, Batches(app).engine.store)
     app._batches_engine.reset()
     (told,) = [record for record in caplog.records if record.getMessage().startswith("batches: ")]
-    assert told.subject == "persistence"
+    assert told.batches_subject == "persistence"

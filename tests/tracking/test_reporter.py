@@ -175,7 +175,9 @@ def test_where_the_disk_fails_too_the_log_says_which_member_is_lost(
     proxy[0].misbehave("refuse")
     app._batches_engine.parts.reporter.report(member, SUCCEEDED, seconds=0)
     (record,) = [r for r in caplog.records if r.levelno == logging.CRITICAL]
-    assert (record.bid, record.task_id, record.state) == (member.bid, member.task_id, "succeeded")
+    assert (record.batches_bid, record.batches_task_id) == (member.bid, member.task_id)
+    assert record.batches_state == "succeeded"
+    assert f"batch {member.bid}: the outcome of task {member.task_id} is not counted" in record.getMessage()
     assert "batches_spool_size" in record.getMessage()
 
 
@@ -188,7 +190,7 @@ def test_one_damaged_batch_keeps_no_other_from_being_counted(
     redis.expire(f"batches:{{{damaged.bid}}}:states", 60)
     well, (member,) = members_of(app, 1)
     parts.reporter.report(lost, SUCCEEDED, seconds=30)
-    assert [r.bid for r in caplog.records if r.levelno == logging.CRITICAL] == [damaged.bid]
+    assert [r.batches_bid for r in caplog.records if r.levelno == logging.CRITICAL] == [damaged.bid]
     parts.reporter.report(member, SUCCEEDED, seconds=30)
     assert well.status().state == "success"
     assert not spooled(tmp_path)
