@@ -252,7 +252,7 @@ def test_the_canary_is_nowhere_in(evidence: dict[str, str], where: str) -> None:
         ("what the store holds while it works", "webhook:busy"),
         ("what the store holds in the end", "careless:dead"),
         ("the worker's log", " DEBUG/MainProcess]"),
-        ("the worker's log", "notification given_up: "),
+        ("the worker's log", ": given up (attempt "),
         ("the worker's log", "answered 410 Gone"),
         ("the producer's log", "batches live in redis://:**@127.0.0.1"),
         ("statuses", '"state": "given_up"'),
