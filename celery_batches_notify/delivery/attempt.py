@@ -15,12 +15,12 @@ from celery_batches_notify.delivery.publisher import DELIVER_TASK, callback_id
 from celery_batches_notify.errors import NoSuchBatch, NotificationFailed
 from celery_batches_notify.model import DeliveryAttempt, Notification
 from celery_batches_notify.notifiers.base import Notifier, hide_secrets
-from celery_batches_notify.notifiers.escaping import one_line
 from celery_batches_notify.notifiers.registry import Registry
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.corrupt import readable
 from celery_batches_notify.store.reading import Snapshot, parse_deliverable, parse_status
 from celery_batches_notify.store.store import Store
+from celery_batches_notify.text import one_line
 
 MINUTE, HOUR = 60, 60 * 60
 DELAYS_SECONDS = (5, 5 * MINUTE, 30 * MINUTE, 2 * HOUR, 5 * HOUR, 10 * HOUR, 10 * HOUR)

@@ -14,12 +14,12 @@ import ssl
 import yagmail
 
 from celery_batches_notify.notifiers.deadline import DeadlinePassed, run_within
-from celery_batches_notify.notifiers.escaping import one_line
 from celery_batches_notify.notifiers.mailer.letter import Letter
 from celery_batches_notify.notifiers.mailer.oauth2 import fetch_access_token, read_credentials
 from celery_batches_notify.notifiers.mailer.options import SmtpOptions
 from celery_batches_notify.notifiers.mailer.receipt import MailFailed, Refusal
 from celery_batches_notify.notifiers.mailer.session import XOAUTH2, Line, Session
+from celery_batches_notify.text import one_line
 
 _LOGIN_WANTED = frozenset({530, 534, 535, 538})
 _TEXT_SHOWN = 300
