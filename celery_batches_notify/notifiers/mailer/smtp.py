@@ -41,9 +41,7 @@ def send(letter: Letter, options: SmtpOptions) -> tuple[Refusal, ...]:
     try:
         return run_within(options.total_timeout, lambda: _deliver(letter, options, line), line.cut)
     except DeadlinePassed:
-        raise MailFailed(
-            f"{options.address}:{options.port} was not done after {options.total_timeout:g} s in all"
-        ) from None
+        raise MailFailed(f"{options.where} was not done after {options.total_timeout:g} s in all") from None
 
 
 def _deliver(letter: Letter, options: SmtpOptions, line: Line) -> tuple[Refusal, ...]:
@@ -56,7 +54,7 @@ def _deliver(letter: Letter, options: SmtpOptions, line: Line) -> tuple[Refusal,
             client.smtp.log_in(*login)
         return _refusals(client.smtp.sendmail(letter.sender, letter.recipients, letter.as_bytes()), hidden)
     except OSError as exc:  # which smtplib's and ssl's errors are
-        failure = _failure(exc, f"{options.address}:{options.port}", hidden)
+        failure = _failure(exc, options.where, hidden)
     finally:
         client.close()
         line.release()
