@@ -147,8 +147,8 @@ class CallbackStatus:
 class DeliveryAttempt:
     """One line of a batch's delivery log.
 
-    `outcome` is `delivered`, `failed` (tried again later), `given_up` or `skipped`; `detail` says in a few
-    words what the receiver answered, and never holds a secret.
+    `outcome` is `delivered`, `failed` (tried again later) or `given_up`; `status_code` is the receiver's, if
+    its protocol has one; `detail` says in a few words what the receiver answered, and never holds a secret.
     """
 
     event: str

@@ -78,7 +78,8 @@ class Attempts:
             answer = self._send(notifier, host, notification)
         except NotificationFailed as exc:
             return self._fail(entry, declared, notification, exc)
-        self._settle(entry, declared, notification, "delivered", detail=answer)
+        code = getattr(answer, "status_code", None)
+        self._settle(entry, declared, notification, "delivered", code, answer)
         return answer
 
     def _build(self, declared: Declared) -> Notifier:

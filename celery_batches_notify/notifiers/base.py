@@ -20,6 +20,18 @@ _PIECES = re.compile(r"[^\w.~%+-]+")
 _HIDDEN_AT_LEAST = 4
 
 
+class Reply(str):
+    """What a receiver said, in a few words, and its status code, if its protocol has one."""
+
+    status_code: int | None
+
+    def __new__(cls, words: str, status_code: int | None = None) -> Reply:
+        """Make one from its words."""
+        reply = super().__new__(cls, words)
+        reply.status_code = status_code
+        return reply
+
+
 @runtime_checkable
 class Notifier(Protocol):
     """A channel. Write it as a frozen dataclass: its fields are its options.
@@ -38,6 +50,8 @@ class Notifier(Protocol):
 
     def send(self, notification: Notification) -> str:
         """Send once, within a bounded time, and return in a few words what the receiver said.
+
+        The words may be a `Reply`, whose status code the delivery log then holds.
 
         Raises:
             NotificationFailed: It did not arrive; the error says whether and when to try again.

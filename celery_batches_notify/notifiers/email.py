@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from celery_batches_notify.model import Notification
+from celery_batches_notify.notifiers.base import Reply
 from celery_batches_notify.notifiers.email_body import write_digest, write_subject, write_text
 from celery_batches_notify.notifiers.email_html import write_html
 from celery_batches_notify.notifiers.mailer import Receipt, mail
@@ -106,10 +107,10 @@ class Email:
         return f"<{notification.id}@{host}>"
 
 
-def _tell(receipt: Receipt, notification: Notification) -> str:
+def _tell(receipt: Receipt, notification: Notification) -> Reply:
     everybody = len(receipt.accepted) + len(receipt.refused)
     if not receipt.refused:
-        return f"accepted for {everybody} of {everybody} recipients"
+        return Reply(f"accepted for {everybody} of {everybody} recipients", receipt.status_code)
     codes = sorted({refusal.code for refusal in receipt.refused})
     logger.warning(
         "mail refused for some of its recipients",
@@ -120,9 +121,10 @@ def _tell(receipt: Receipt, notification: Notification) -> str:
             "codes": codes,
         },
     )
-    return (
+    return Reply(
         f"accepted for {len(receipt.accepted)} of {everybody} recipients; "
-        f"{len(receipt.refused)} refused ({', '.join(map(str, codes))})"
+        f"{len(receipt.refused)} refused ({', '.join(map(str, codes))})",
+        receipt.status_code,
     )
 
 

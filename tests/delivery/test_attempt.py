@@ -11,6 +11,7 @@ from celery import Celery
 from celery_batches_notify import Batch, InvalidCallback, NoSuchBatch, NotificationFailed
 from celery_batches_notify.delivery.attempt import DELAYS_SECONDS, Attempts
 from celery_batches_notify.model import DeliveryAttempt, Notification
+from celery_batches_notify.notifiers.base import Reply
 
 SENT: list[Notification] = []
 ANSWERS: list[object] = []
@@ -31,7 +32,7 @@ class Scripted:
         answer = ANSWERS.pop(0) if ANSWERS else "ok"
         if isinstance(answer, Exception):
             raise answer
-        return f"{self.word}: {answer}"
+        return answer if isinstance(answer, Reply) else f"{self.word}: {answer}"
 
 
 @pytest.fixture
@@ -203,6 +204,13 @@ def test_the_log_tells_every_attempt(app: Celery, batch: Batch) -> None:
     ]
     assert [a.detail for a in batch.deliveries()] == ["x" * 200, "own: ok"]
     assert all(a.at is not None for a in batch.deliveries())
+
+
+def test_the_log_holds_the_status_code_of_what_was_delivered(app: Celery, batch: Batch) -> None:
+    ANSWERS.append(Reply("201 Created", 201))
+    attempts(app).run(batch.bid, "complete:0")
+    (line,) = batch.deliveries()
+    assert (line.outcome, line.status_code, line.detail) == ("delivered", 201, "201 Created")
 
 
 def test_the_log_keeps_the_last_hundred(app: Celery, batch: Batch) -> None:

@@ -27,11 +27,13 @@ class Receipt:
         message_id: The mail's `Message-ID`, with its angle brackets.
         accepted: Addresses whose copy was taken over.
         refused: The others; sending again would reach those of `accepted` twice.
+        status_code: SMTP's code for the mail (250), or None.
     """
 
     message_id: str
     accepted: tuple[str, ...]
     refused: tuple[Refusal, ...] = ()
+    status_code: int | None = None
 
 
 class MailFailed(NotificationFailed):
