@@ -14,7 +14,7 @@ from celery_batches_notify.delivery.callbacks import Declared
 from celery_batches_notify.delivery.publisher import DELIVER_TASK, callback_id
 from celery_batches_notify.errors import NoSuchBatch, NotificationFailed
 from celery_batches_notify.model import DeliveryAttempt, Notification
-from celery_batches_notify.notifiers.base import Notifier, hide_secrets
+from celery_batches_notify.notifiers.base import Notifier, NotifierBroke, Reply, send_once
 from celery_batches_notify.notifiers.registry import Registry
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.corrupt import readable
@@ -78,8 +78,7 @@ class Attempts:
             answer = self._send(notifier, host, notification)
         except NotificationFailed as exc:
             return self._fail(entry, declared, notification, exc)
-        code = getattr(answer, "status_code", None)
-        self._settle(entry, declared, notification, "delivered", code, answer)
+        self._settle(entry, declared, notification, "delivered", answer.status_code, answer)
         return answer
 
     def _build(self, declared: Declared) -> Notifier:
@@ -88,16 +87,15 @@ class Attempts:
         except Exception as exc:
             raise NotificationFailed(str(exc)) from exc
 
-    def _send(self, notifier: Notifier, host: str, notification: Notification) -> str:
+    def _send(self, notifier: Notifier, host: str, notification: Notification) -> Reply:
         """Send once. A receiver that fails is left alone for a while, not one that answers with a refusal."""
         try:
-            answer = notifier.send(notification)
+            answer = send_once(notifier, notification)
+        except NotifierBroke:
+            raise
         except NotificationFailed as exc:
             self._store.note_host(host, answered=exc.permanent, pause_seconds=exc.retry_after or 0)
             raise
-        except Exception as exc:
-            words = hide_secrets(notifier, str(exc))
-            raise NotificationFailed(f"{type(exc).__name__} in the notifier: {words}") from exc
         self._store.note_host(host, answered=True)
         return answer
 

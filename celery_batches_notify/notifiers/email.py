@@ -16,7 +16,7 @@ from celery_batches_notify.notifiers.mailer.address import Addresses, parse_addr
 from celery_batches_notify.notifiers.mailer.header import header_line
 from celery_batches_notify.notifiers.mailer.letter import check_headers
 from celery_batches_notify.notifiers.mailer.transport import choose_transport
-from celery_batches_notify.notifiers.options import is_reference
+from celery_batches_notify.notifiers.references import is_reference
 
 logger = logging.getLogger(__name__)
 

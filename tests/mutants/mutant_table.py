@@ -12,6 +12,7 @@ SCRIPTS, LATE = "tests/store/test_scripts.py", "tests/store/test_late_members.py
 SWEEPER, REPORTER = "tests/tracking/test_sweeper.py", "tests/tracking/test_reporter.py"
 ABANDONED = "tests/tracking/test_abandoned.py"
 LEASES, RECONCILE = "tests/tracking/test_leases.py", "tests/tracking/repair/test_reconcile.py"
+REFERENCES = "tests/notifiers/test_references.py"
 BATCH, FAMILY, PUBLISHER = "tests/test_batch.py", "tests/test_family.py", "tests/delivery/test_publisher.py"
 
 
@@ -457,5 +458,27 @@ MUTANTS = (
         'logger.warning("batch not swept: %r", exc, extra={"bid": batch.bid})',
         "raise",
         f"{SWEEPER}::test_the_sweeper_is_not_stopped_by_one_batch_it_cannot_read",
+    ),
+    # What others must not see
+    Mutant(
+        "a text that somebody wrote names no variable of the environment",
+        "notifiers/base.py",
+        "own = _mark_secrets(kind, _as_fields(own)) if stored else mark_references(_as_fields(own))",
+        "own = mark_references(_as_fields(own))",
+        f"{REFERENCES}::test_who_can_write_to_the_store_gets_no_variable_into_a_text",
+    ),
+    Mutant(
+        "a value of the environment is not repeated by an error",
+        "notifiers/base.py",
+        "if not repeats_environment(str(exc), values.values()):",
+        "if True:",
+        f"{REFERENCES}::test_an_error_about_a_value_names_the_variable_and_not_the_value",
+    ),
+    Mutant(
+        "a value of the environment reaches neither store nor log",
+        "notifiers/redaction.py",
+        "hidden |= dict.fromkeys((str(value), *pieces), value.reference)",
+        "pass",
+        f"{REFERENCES}::test_neither_store_nor_log_holds_a_value_of_the_environment",
     ),
 )
