@@ -291,7 +291,8 @@ class Notification:
     """What a notifier sends: one event of one batch.
 
     `id` is the same on every attempt, so that receivers can drop repeats; `url` is the batch's page,
-    where `batches_web_url` says there is one; `attempt` counts from 1.
+    where `batches_web_url` says there is one; `attempt` counts from 1. `owed` names the receivers that an
+    earlier attempt left out, as its `NotificationFailed` did: only they get it now. Empty means all.
     """
 
     id: str
@@ -299,6 +300,7 @@ class Notification:
     status: BatchStatus
     url: str | None = None
     attempt: int = 1
+    owed: tuple[str, ...] = ()
 
     @property
     def subject(self) -> str:

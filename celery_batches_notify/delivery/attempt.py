@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -18,7 +18,7 @@ from celery_batches_notify.notifiers.base import Notifier, NotifierBroke, Reply,
 from celery_batches_notify.notifiers.registry import Registry
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.corrupt import readable
-from celery_batches_notify.store.reading import Snapshot, parse_deliverable, parse_status
+from celery_batches_notify.store.reading import Snapshot, parse_deliverable, parse_owed, parse_status
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.text import one_line
 
@@ -26,7 +26,7 @@ MINUTE, HOUR = 60, 60 * 60
 DELAYS_SECONDS = (5, 5 * MINUTE, 30 * MINUTE, 2 * HOUR, 5 * HOUR, 10 * HOUR, 10 * HOUR)
 ATTEMPT_SECONDS = 60
 JITTER = 0.1
-DETAIL_AT_MOST = 200
+DETAIL_AT_MOST = 500
 
 Outcome = Literal["delivered", "failed", "given_up"]
 
@@ -60,12 +60,14 @@ class Attempts:
                 return f"already {state}"
             declared = parse_deliverable(snapshot.batch)[entry]
             status = parse_status(snapshot, self._settings.stall_after)
+            owed = parse_owed(snapshot.batch, entry)
         notification = Notification(
             id=callback_id(bid, entry),
             event=declared["event"],
             status=status,
             url=self._settings.page_of(bid),
             attempt=attempts + (state == "due"),
+            owed=owed,
         )
         return self._attempt(entry, declared, notification)
 
@@ -110,11 +112,11 @@ class Attempts:
     ) -> str:
         attempt, detail = notification.attempt, str(exc)
         if exc.permanent or attempt > len(DELAYS_SECONDS):
-            self._settle(entry, declared, notification, "given_up", exc.status_code, detail)
+            self._settle(entry, declared, notification, "given_up", exc.status_code, detail, owed=exc.owed)
             return f"given up: {detail}"
         delay = DELAYS_SECONDS[attempt - 1] * (1 + JITTER * self._draw())
         delay = max(delay, exc.retry_after or 0)
-        self._settle(entry, declared, notification, "failed", exc.status_code, detail, delay)
+        self._settle(entry, declared, notification, "failed", exc.status_code, detail, delay, exc.owed)
         return f"failed, next attempt in {delay:.0f} s: {detail}"
 
     def _settle(
@@ -126,6 +128,7 @@ class Attempts:
         status_code: int | None = None,
         detail: str = "",
         delay: float = 0,
+        owed: Sequence[str] = (),
     ) -> None:
         log = DeliveryAttempt(
             event=declared["event"],
@@ -141,7 +144,9 @@ class Attempts:
         fields = {"bid": bid, "event": log.event, "channel": log.channel, "attempt": log.attempt}
         logger.log(level, "notification %s: %s", outcome, log.detail, extra=fields)
         happened = "due" if outcome == "failed" else outcome
-        self._store.settle_delivery(bid, entry, happened, log.attempt, delay_seconds=delay, log=log)
+        self._store.settle_delivery(
+            bid, entry, happened, log.attempt, delay_seconds=delay, log=log, owed=owed
+        )
 
 
 def host_of(notifier: Notifier) -> str:

@@ -12,6 +12,7 @@ SCRIPTS, LATE = "tests/store/test_scripts.py", "tests/store/test_late_members.py
 SWEEPER, REPORTER = "tests/tracking/test_sweeper.py", "tests/tracking/test_reporter.py"
 ABANDONED = "tests/tracking/test_abandoned.py"
 LEASES, RECONCILE = "tests/tracking/test_leases.py", "tests/tracking/repair/test_reconcile.py"
+ATTEMPTS = "tests/delivery/test_attempt.py"
 REFERENCES = "tests/notifiers/test_references.py"
 BATCH, FAMILY, PUBLISHER = "tests/test_batch.py", "tests/test_family.py", "tests/delivery/test_publisher.py"
 
@@ -458,6 +459,20 @@ MUTANTS = (
         'logger.warning("batch not swept: %r", exc, extra={"bid": batch.bid})',
         "raise",
         f"{SWEEPER}::test_the_sweeper_is_not_stopped_by_one_batch_it_cannot_read",
+    ),
+    Mutant(
+        "who got a mail gets it no second time because others were refused for now",
+        f"{LUA}/settle_delivery.lua",
+        "redis.call('HSET', BATCH, 'owed:' .. entry, owed)",
+        "local _ = owed",
+        f"{ATTEMPTS}::test_a_mail_that_some_recipients_refuse_for_now_reaches_each_of_them_once",
+    ),
+    Mutant(
+        "who was refused for now is tried again",
+        "notifiers/email.py",
+        "if owed := [refusal for refusal in receipt.refused if not refusal.is_final]:",
+        "if owed := []:",
+        f"{ATTEMPTS}::test_a_mail_that_some_recipients_refuse_for_now_reaches_each_of_them_once",
     ),
     # What others must not see
     Mutant(

@@ -185,7 +185,7 @@ def test_a_mail_servers_words_do_not_bring_an_address_of_the_environment_into_th
     configured = {"to": "env:T_TO", "from": "c@x.test", "via": "smtp", "via_options": via}
     with pytest.raises(NotificationFailed) as caught:
         send_once(build_notifier(Email, configured), samples.notification())  # type: ignore[type-abstract]
-    assert "refused every recipient, env:T_TO with 550" in str(caught.value)
+    assert "refused for good: env:T_TO (550 no such user), env:T_TO (550 no such user)" in str(caught.value)
     assert "hidden" not in str(caught.value)
 
 

@@ -21,7 +21,6 @@ from celery_batches_notify.notifiers.mailer.receipt import MailFailed, Refusal
 from celery_batches_notify.notifiers.mailer.session import XOAUTH2, Line, Session
 from celery_batches_notify.text import one_line
 
-_LOGIN_WANTED = frozenset({530, 534, 535, 538})
 _TEXT_SHOWN = 300
 _REFUSED_STEP = {
     smtplib.SMTPSenderRefused: "the sender",
@@ -127,10 +126,11 @@ def _failure(exc: OSError, where: str, hidden: tuple[str, ...]) -> MailFailed:
         case smtplib.SMTPResponseException():
             step = _REFUSED_STEP.get(type(exc), "the connection")
             about_the_mail = isinstance(exc, (smtplib.SMTPSenderRefused, smtplib.SMTPDataError))
+            refusal = Refusal(address="", code=exc.smtp_code, text=_words(exc.smtp_error, hidden))
             return MailFailed(
-                f"{where} refused {step}: {exc.smtp_code} {_words(exc.smtp_error, hidden)}",
-                permanent=about_the_mail and _is_final(exc.smtp_code),
-                status_code=exc.smtp_code if exc.smtp_code > 0 else None,
+                f"{where} refused {step}: {refusal}",
+                permanent=about_the_mail and refusal.is_final,
+                status_code=refusal.code if refusal.code > 0 else None,
             )
         case ssl.SSLCertVerificationError():
             return MailFailed(
@@ -141,7 +141,7 @@ def _failure(exc: OSError, where: str, hidden: tuple[str, ...]) -> MailFailed:
 
 
 def _all_refused(refused: tuple[Refusal, ...], where: str) -> MailFailed:
-    passing = [refusal for refusal in refused if not _is_final(refusal.code)]
+    passing = [refusal for refusal in refused if not refusal.is_final]
     shown = (passing or refused)[0]
     return MailFailed(
         f"{where} refused every recipient, {shown.address} with {shown}",
@@ -149,10 +149,6 @@ def _all_refused(refused: tuple[Refusal, ...], where: str) -> MailFailed:
         status_code=shown.code,
         refused=refused,
     )
-
-
-def _is_final(code: int) -> bool:
-    return 500 <= code < 600 and code not in _LOGIN_WANTED
 
 
 def _refusals(refused: dict[str, tuple[int, bytes]], hidden: tuple[str, ...]) -> tuple[Refusal, ...]:
