@@ -107,6 +107,8 @@ class NotificationFailed(BatchesError):
         permanent: Whether trying again is pointless (the address is wrong, the receiver said stop).
         retry_after: Seconds the receiver asked to be left alone, or None.
         status_code: The protocol's own answer code (HTTP, SMTP), or None.
+        owed: Of several receivers, those that have not got it yet, in words of the notifier's own that are no
+            secrets: the next attempt is given them as `Notification.owed`. Empty leaves that as it was.
     """
 
     def __init__(
@@ -116,8 +118,10 @@ class NotificationFailed(BatchesError):
         permanent: bool = False,
         retry_after: float | None = None,
         status_code: int | None = None,
+        owed: Sequence[str] = (),
     ) -> None:
         super().__init__(message)
         self.permanent = permanent
         self.retry_after = retry_after
         self.status_code = status_code
+        self.owed = tuple(owed)

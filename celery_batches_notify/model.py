@@ -147,8 +147,8 @@ class CallbackStatus:
 class DeliveryAttempt:
     """One line of a batch's delivery log.
 
-    `outcome` is `delivered`, `failed` (tried again later), `given_up` or `skipped`; `detail` says in a few
-    words what the receiver answered, and never holds a secret.
+    `outcome` is `delivered`, `failed` (tried again later) or `given_up`; `status_code` is the receiver's, if
+    its protocol has one; `detail` says in a few words what the receiver answered, and never holds a secret.
     """
 
     event: str
@@ -291,7 +291,8 @@ class Notification:
     """What a notifier sends: one event of one batch.
 
     `id` is the same on every attempt, so that receivers can drop repeats; `url` is the batch's page,
-    where `batches_web_url` says there is one; `attempt` counts from 1.
+    where `batches_web_url` says there is one; `attempt` counts from 1. `owed` names the receivers that an
+    earlier attempt left out, as its `NotificationFailed` did: only they get it now. Empty means all.
     """
 
     id: str
@@ -299,6 +300,7 @@ class Notification:
     status: BatchStatus
     url: str | None = None
     attempt: int = 1
+    owed: tuple[str, ...] = ()
 
     @property
     def subject(self) -> str:

@@ -456,6 +456,14 @@ def test_a_status_has_all_its_fields(app: Celery) -> None:
     assert (status.progress, status.parent_bid, status.children, status.duration) == (0.0, None, 0, None)
 
 
+def test_half_a_character_is_replaced_where_the_batch_is_made(app: Celery) -> None:
+    with Batch("half \ud83d", tags=["half \udc00", "\U0001f600"], app=app) as batch:
+        app.send_task("proj.add", (1, 2))
+    assert (batch.description, batch.tags) == ("half \ufffd", ("half \ufffd", "\U0001f600"))
+    status = batch.status()
+    assert (status.description, status.tags) == (batch.description, batch.tags)
+
+
 def test_a_batch_nobody_stored_is_no_such_batch(app: Celery) -> None:
     with pytest.raises(NoSuchBatch):
         Batch(app=app).status()

@@ -11,9 +11,9 @@ from typing import Any
 from celery import Celery
 
 from celery_batches_notify.cli.extension_of import extension_of
-from celery_batches_notify.errors import InvalidCallback, NotificationFailed
+from celery_batches_notify.errors import InvalidCallback
 from celery_batches_notify.model import BatchStatus, Event, Failure, Notification
-from celery_batches_notify.notifiers.base import hide_secrets
+from celery_batches_notify.notifiers.base import send_once
 
 BID = "sample-notification-00"
 
@@ -33,13 +33,7 @@ def send_sample(app: Celery, channel: str, options: Sequence[str]) -> str:
         url=engine.settings.page_of(BID),
     )
     began = time.monotonic()
-    try:
-        answer = notifier.send(notification)
-    except NotificationFailed:
-        raise
-    except Exception as exc:
-        words = hide_secrets(notifier, str(exc))
-        raise NotificationFailed(f"{type(exc).__name__} in the notifier: {words}") from exc
+    answer = send_once(notifier, notification)
     return f"{channel}: {answer} ({time.monotonic() - began:.2f} s)"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from celery_batches_notify.errors import BatchesError
-from celery_batches_notify.notifiers.escaping import one_line
+from celery_batches_notify.text import one_line
 
 CHARACTERS = 1_000
 

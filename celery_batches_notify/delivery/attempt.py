@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -15,19 +15,19 @@ from celery_batches_notify.delivery.publisher import DELIVER_TASK, callback_id
 from celery_batches_notify.errors import NoSuchBatch, NotificationFailed
 from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.model import DeliveryAttempt, Notification
-from celery_batches_notify.notifiers.base import Notifier, hide_secrets
-from celery_batches_notify.notifiers.escaping import one_line
+from celery_batches_notify.notifiers.base import Notifier, NotifierBroke, Reply, send_once
 from celery_batches_notify.notifiers.registry import Registry
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.corrupt import readable
-from celery_batches_notify.store.reading import Snapshot, parse_deliverable, parse_status
+from celery_batches_notify.store.reading import Snapshot, parse_deliverable, parse_owed, parse_status
 from celery_batches_notify.store.store import Store
+from celery_batches_notify.text import one_line
 
 MINUTE, HOUR = 60, 60 * 60
 DELAYS_SECONDS = (5, 5 * MINUTE, 30 * MINUTE, 2 * HOUR, 5 * HOUR, 10 * HOUR, 10 * HOUR)
 ATTEMPT_SECONDS = 60
 JITTER = 0.1
-DETAIL_AT_MOST = 200
+DETAIL_AT_MOST = 500
 
 Outcome = Literal["delivered", "failed", "given_up"]
 
@@ -61,12 +61,14 @@ class Attempts:
                 return f"already {state}"
             declared = parse_deliverable(snapshot.batch)[entry]
             status = parse_status(snapshot, self._settings.stall_after)
+            owed = parse_owed(snapshot.batch, entry)
         notification = Notification(
             id=callback_id(bid, entry),
             event=declared["event"],
             status=status,
             url=self._settings.page_of(bid),
             attempt=attempts + (state == "due"),
+            owed=owed,
         )
         return self._attempt(entry, declared, notification)
 
@@ -79,7 +81,7 @@ class Attempts:
             answer = self._send(notifier, host, notification)
         except NotificationFailed as exc:
             return self._fail(entry, declared, notification, exc)
-        self._settle(entry, declared, notification, "delivered", detail=answer)
+        self._settle(entry, declared, notification, "delivered", answer.status_code, answer)
         return answer
 
     def _build(self, declared: Declared) -> Notifier:
@@ -88,16 +90,15 @@ class Attempts:
         except Exception as exc:
             raise NotificationFailed(str(exc)) from exc
 
-    def _send(self, notifier: Notifier, host: str, notification: Notification) -> str:
+    def _send(self, notifier: Notifier, host: str, notification: Notification) -> Reply:
         """Send once. A receiver that fails is left alone for a while, not one that answers with a refusal."""
         try:
-            answer = notifier.send(notification)
+            answer = send_once(notifier, notification)
+        except NotifierBroke:
+            raise
         except NotificationFailed as exc:
             self._store.note_host(host, answered=exc.permanent, pause_seconds=exc.retry_after or 0)
             raise
-        except Exception as exc:
-            words = hide_secrets(notifier, str(exc))
-            raise NotificationFailed(f"{type(exc).__name__} in the notifier: {words}") from exc
         self._store.note_host(host, answered=True)
         return answer
 
@@ -112,11 +113,11 @@ class Attempts:
     ) -> str:
         attempt, detail = notification.attempt, str(exc)
         if exc.permanent or attempt > len(DELAYS_SECONDS):
-            self._settle(entry, declared, notification, "given_up", exc.status_code, detail)
+            self._settle(entry, declared, notification, "given_up", exc.status_code, detail, owed=exc.owed)
             return f"given up: {detail}"
         delay = DELAYS_SECONDS[attempt - 1] * (1 + JITTER * self._draw())
         delay = max(delay, exc.retry_after or 0)
-        self._settle(entry, declared, notification, "failed", exc.status_code, detail, delay)
+        self._settle(entry, declared, notification, "failed", exc.status_code, detail, delay, exc.owed)
         return f"failed, next attempt in {delay:.0f} s: {detail}"
 
     def _settle(
@@ -128,6 +129,7 @@ class Attempts:
         status_code: int | None = None,
         detail: str = "",
         delay: float = 0,
+        owed: Sequence[str] = (),
     ) -> None:
         log = DeliveryAttempt(
             event=declared["event"],
@@ -146,7 +148,9 @@ class Attempts:
             level, "%s (attempt %d of %d): %s", words, log.attempt, of, log.detail
         )
         happened = "due" if outcome == "failed" else outcome
-        self._store.settle_delivery(bid, entry, happened, log.attempt, delay_seconds=delay, log=log)
+        self._store.settle_delivery(
+            bid, entry, happened, log.attempt, delay_seconds=delay, log=log, owed=owed
+        )
 
 
 def host_of(notifier: Notifier) -> str:

@@ -28,12 +28,12 @@ from celery_batches_notify.errors import NoSuchBatch
 from celery_batches_notify.forks import forks
 from celery_batches_notify.log_lines import BatchLog, Fields
 from celery_batches_notify.model import BatchStatus
-from celery_batches_notify.notifiers.escaping import one_line
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.corrupt import readable
 from celery_batches_notify.store.deliveries import Claim
 from celery_batches_notify.store.reading import Snapshot, parse_deliverable, parse_status
 from celery_batches_notify.store.store import Store
+from celery_batches_notify.text import one_line
 
 DELIVER_TASK = "celery_batches_notify.deliver"
 HEADER = "batches"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -12,6 +13,7 @@ from http import HTTPStatus
 from urllib.parse import unquote
 
 from celery_batches_notify.errors import NotificationFailed
+from celery_batches_notify.notifiers.base import Reply
 
 RETRY_AFTER_AT_MOST_SECONDS = 3600.0
 CHARACTERS_SHOWN = 200
@@ -30,12 +32,12 @@ class Answer:
     body: bytes = field(repr=False)
 
     @property
-    def words(self) -> str:
+    def words(self) -> Reply:
         """The status as people read it, `404 Not Found`: the code's own name, not the receiver's text."""
-        try:
-            return f"{self.status_code} {HTTPStatus(self.status_code).phrase}"
-        except ValueError:
-            return str(self.status_code)
+        words = str(self.status_code)
+        with suppress(ValueError):
+            words += f" {HTTPStatus(self.status_code).phrase}"
+        return Reply(words, self.status_code)
 
     def header(self, name: str) -> str | None:
         """Return a header's value, whatever its name's case."""

@@ -13,11 +13,13 @@ from celery_batches_notify.errors import NotificationFailed
 from celery_batches_notify.model import Notification
 from celery_batches_notify.notifiers.answer import is_permanent
 from celery_batches_notify.notifiers.deadline import DeadlinePassed, run_within
-from celery_batches_notify.notifiers.escaping import break_mentions, one_line
+from celery_batches_notify.notifiers.escaping import break_mentions
 from celery_batches_notify.notifiers.http import TIMEOUT_SECONDS
 from celery_batches_notify.notifiers.hush import HTTP_LOGGERS, hush
-from celery_batches_notify.notifiers.options import check_extra, check_seconds, is_reference, to_seconds
+from celery_batches_notify.notifiers.options import check_extra, check_seconds, to_seconds
+from celery_batches_notify.notifiers.references import is_reference
 from celery_batches_notify.notifiers.summary import Summary, Verdict, summarise
+from celery_batches_notify.text import one_line
 
 REASON_CHARACTERS = 200
 

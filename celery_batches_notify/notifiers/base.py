@@ -4,20 +4,37 @@ from __future__ import annotations
 
 import dataclasses
 import keyword
-import os
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol, runtime_checkable
 from urllib.parse import SplitResult, urlsplit
 
-from celery_batches_notify.errors import ConfigurationError, InvalidCallback
+from celery_batches_notify.errors import ConfigurationError, InvalidCallback, NotificationFailed
 from celery_batches_notify.model import Notification
+from celery_batches_notify.notifiers.redaction import hide_environment, hide_secrets, repeats_environment
+from celery_batches_notify.notifiers.references import (
+    ENV,
+    is_reference,
+    mark_references,
+    read_references,
+    texts_in,
+)
 from celery_batches_notify.spelling import did_you_mean
 
-ENV = "env:"
 
-_PIECES = re.compile(r"[^\w.~%+-]+")
-_HIDDEN_AT_LEAST = 4
+class Reply(str):
+    """What a receiver said, in a few words, and its status code, if its protocol has one."""
+
+    status_code: int | None
+
+    def __new__(cls, words: str, status_code: int | None = None) -> Reply:
+        """Make one from its words."""
+        reply = super().__new__(cls, words)
+        reply.status_code = status_code
+        return reply
+
+
+class NotifierBroke(NotificationFailed):
+    """A notifier raised an error that it should have turned into a `NotificationFailed`."""
 
 
 @runtime_checkable
@@ -39,6 +56,8 @@ class Notifier(Protocol):
     def send(self, notification: Notification) -> str:
         """Send once, within a bounded time, and return in a few words what the receiver said.
 
+        The words may be a `Reply`, whose status code the delivery log then holds.
+
         Raises:
             NotificationFailed: It did not arrive; the error says whether and when to try again.
         """
@@ -46,13 +65,15 @@ class Notifier(Protocol):
 
 
 def merge_options(
-    kind: type[Notifier], configured: Mapping[str, Any], own: Mapping[str, Any]
+    kind: type[Notifier], configured: Mapping[str, Any], own: Mapping[str, Any], *, stored: bool = True
 ) -> dict[str, Any]:
     """Put a callback's own options over the configured ones.
 
-    Nested mappings are merged too, unless they hold credentials: those stay with their server.
+    Nested mappings are merged too, unless they hold credentials: those stay with their server. `env:NAME` is
+    a reference in the configuration; among own options that are stored, only in place of a secret.
     """
-    kept, own = _as_fields(configured), _as_fields(own)
+    kept: dict[str, Any] = mark_references(_as_fields(configured))
+    own = _mark_secrets(kind, _as_fields(own)) if stored else mark_references(_as_fields(own))
     if "url" in own and _origin(own["url"]) != _origin(configured.get("url")):
         kept = {k: v for k, v in kept.items() if k not in kind.credentials}
     for key, value in own.items():
@@ -63,13 +84,21 @@ def merge_options(
 
 
 def build_notifier(
-    kind: type[Notifier], options: Mapping[str, Any], *, reveal: bool = True, name: str | None = None
+    kind: type[Notifier],
+    configured: Mapping[str, Any],
+    own: Mapping[str, Any] | None = None,
+    *,
+    stored: bool = True,
+    reveal: bool = True,
+    name: str | None = None,
 ) -> Notifier:
     """Make the notifier that these options describe, with its `env:NAME` references read.
 
     Args:
         kind: The notifier's class.
-        options: Its options, configured and own ones merged.
+        configured: Its options in the configuration.
+        own: A callback's own options, which go over the configured ones.
+        stored: Whether the own options come from the store, or are about to go there.
         reveal: False leaves `env:NAME` references as they are: the process that declares a callback
             needs no secrets, only the one that sends does.
         name: The key of `batches_notifications` that configures it; the class's own name if not given.
@@ -77,7 +106,7 @@ def build_notifier(
     Raises:
         ConfigurationError: An option is unknown, missing, wrong, or its variable is not set.
     """
-    options = _as_fields(options)
+    options = merge_options(kind, configured, own or {}, stored=stored)
     fields = [f for f in dataclasses.fields(kind) if f.init]  # type: ignore[arg-type]
     known = [f.name for f in fields]
     if unknown := sorted(set(options) - set(known)):
@@ -87,11 +116,29 @@ def build_notifier(
         )
     if missing := [f.name for f in fields if f.name not in options and _is_required(f)]:
         raise ConfigurationError(_explain_missing(kind, name or kind.name, missing[0]))
-    values = {k: _reveal(kind.name, k, v) for k, v in options.items()} if reveal else dict(options)
+    values = {k: read_references(f"{kind.name}: {k}", v) for k, v in options.items()} if reveal else options
     try:
         return kind(**values)
-    except (TypeError, ValueError) as exc:
-        raise ConfigurationError(f"{kind.name}: {exc}") from None
+    except Exception as exc:  # noqa: BLE001 -- a notifier of the user's may raise anything
+        raise ConfigurationError(f"{kind.name}: {_explain(kind, options, values, exc)}") from None
+
+
+def send_once(notifier: Notifier, notification: Notification) -> Reply:
+    """Let a notifier send; what comes of it shows no secret, and no value from the environment.
+
+    Raises:
+        NotificationFailed: It did not arrive.
+        NotifierBroke: The notifier raised another error, which may be its library's, or a bug.
+    """
+    try:
+        said = notifier.send(notification)
+    except NotificationFailed as exc:
+        exc.args = (hide_environment(notifier, str(exc)),)
+        raise
+    except Exception as exc:
+        words = hide_secrets(notifier, hide_environment(notifier, str(exc)))
+        raise NotifierBroke(f"{type(exc).__name__} in the notifier: {words}") from exc
+    return Reply(hide_environment(notifier, said), getattr(said, "status_code", None))
 
 
 def refuse_secrets(kind: type[Notifier], own: Mapping[str, Any]) -> None:
@@ -100,7 +147,7 @@ def refuse_secrets(kind: type[Notifier], own: Mapping[str, Any]) -> None:
         value: Any = own
         for key in path.split("."):
             value = value.get(key) if isinstance(value, Mapping) else None
-        if value is not None and not str(value).startswith(ENV):
+        if value is not None and not (isinstance(value, str) and value.startswith(ENV)):
             raise InvalidCallback(
                 f"{kind.name}: {path} is a secret and on() stores its options in Redis; write it into "
                 f"batches_notifications under a name of its own and use that name "
@@ -111,34 +158,6 @@ def refuse_secrets(kind: type[Notifier], own: Mapping[str, Any]) -> None:
             f"{kind.name}: the url holds a password and on() stores its options in Redis; "
             f"configure username and password in batches_notifications"
         )
-
-
-def hide_secrets(notifier: Notifier, text: str) -> str:
-    """Take a notifier's secrets out of a text that is not its own, such as a library's error.
-
-    Of an address that is a secret, every piece of the path and the query is taken out: the host may be told.
-    """
-    pieces: set[str] = set()
-    for path in notifier.secrets:
-        option, _, key = path.partition(".")
-        value: Any = getattr(notifier, option, None)
-        for secret in _texts(value.get(key) if key and isinstance(value, Mapping) else value):
-            _, _, behind_host = secret.partition("://")[2].partition("/")
-            pieces |= {secret, *_PIECES.split(behind_host)}
-    for piece in sorted(pieces, key=len, reverse=True):
-        if len(piece) >= _HIDDEN_AT_LEAST:
-            text = text.replace(piece, "…")
-    return text
-
-
-def _texts(value: object) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        yield from _texts(list(value.values()))
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _texts(item)
 
 
 def _as_fields(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -161,17 +180,15 @@ def _split(url: object) -> SplitResult:
     return parts
 
 
-def _reveal(name: str, option: str, value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {k: _reveal(name, f"{option}.{k}", v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_reveal(name, option, v) for v in value]
-    if not isinstance(value, str) or not value.startswith(ENV):
-        return value
-    variable = value.removeprefix(ENV)
-    if variable not in os.environ:
-        raise ConfigurationError(f"{name}: {option} refers to the environment variable {variable}: set it")
-    return os.environ[variable]
+def _mark_secrets(kind: type[Notifier], own: dict[str, Any]) -> dict[str, Any]:
+    for path in kind.secrets:
+        option, _, key = path.partition(".")
+        value = own.get(option)
+        if not key:
+            own |= {option: mark_references(value)} if option in own else {}
+        elif isinstance(value, Mapping) and key in value:
+            own[option] = {**value, key: mark_references(value[key])}
+    return own
 
 
 def _is_required(field: dataclasses.Field[Any]) -> bool:
@@ -181,3 +198,21 @@ def _is_required(field: dataclasses.Field[Any]) -> bool:
 def _explain_missing(kind: type[Notifier], name: str, option: str) -> str:
     here = "" if option in kind.secrets else f"give it to on(event, {name!r}, {option}=…), or "
     return f"{kind.name}: {option} is missing: {here}write it into batches_notifications[{name!r}]"
+
+
+def _explain(
+    kind: type[Notifier], options: Mapping[str, Any], values: Mapping[str, Any], exc: Exception
+) -> str:
+    """Say what is wrong with the options; a value that was read from the environment is not repeated."""
+    if not repeats_environment(str(exc), values.values()):
+        return str(exc)
+    try:
+        kind(**options)
+    except Exception as written:  # noqa: BLE001 -- it is about options that hold no such value
+        return str(written)
+    references = {option: list(filter(is_reference, texts_in(value))) for option, value in options.items()}
+    places = [f"{option} ({', '.join(found)})" for option, found in references.items() if found]
+    return (
+        f"the environment of this process holds no usable value for {' or '.join(places)}: correct it there; "
+        "it is not shown here"
+    )

@@ -12,7 +12,8 @@ from celery_batches_notify.model import Notification
 from celery_batches_notify.notifiers.chat import LINK_TEXT
 from celery_batches_notify.notifiers.escaping import break_mentions, escape_href, escape_html
 from celery_batches_notify.notifiers.http import HttpNotifier, basic_auth, show_origin
-from celery_batches_notify.notifiers.options import check_room, check_text, check_url, is_reference
+from celery_batches_notify.notifiers.options import check_room, check_text, check_url
+from celery_batches_notify.notifiers.references import is_reference
 from celery_batches_notify.notifiers.summary import Summary, summarise
 
 _SUBDOMAIN = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")

@@ -15,8 +15,8 @@ from celery_batches_notify.model import (
     Failure,
     Notification,
 )
-from celery_batches_notify.notifiers.escaping import one_line, straighten
 from celery_batches_notify.notifiers.summary import Summary, Verdict, summarise
+from celery_batches_notify.text import one_line, straighten
 
 _LABELS: dict[str, str] = {
     Event.CANCEL: "Cancelled",

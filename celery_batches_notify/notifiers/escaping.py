@@ -12,24 +12,9 @@ from collections.abc import Callable
 
 NOTHING_SEEN = "\u200b"  # a space of no width: services no longer see a mention, people see no difference
 
-_BREAKS = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u2028\u2029]+")
-_TURNS = re.compile(r"[\u061c\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff\ufff9-\ufffb]")
-_HALVES = re.compile(r"[\ud800-\udfff]")
 _MENTION = re.compile(r"(?<=[@\uff20])(?=\S)")
 _FENCE = re.compile(r"(?<=`)(?=`)")
 _MARKUP = re.compile(r"(?<=<)(?=\S)|(?<=\])(?=[(\[:])|(?<=`)(?=`)")
-
-
-def one_line(text: object, limit: int) -> str:
-    """Return a text as one line of at most `limit` characters, without what is not seen or turns it round."""
-    line = straighten(_HALVES.sub("\ufffd", str(text)[: 8 * limit]))
-    line = _BREAKS.sub(" ", line).strip()
-    return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
-
-
-def straighten(text: str) -> str:
-    """Return text without what is not seen or turns its direction round."""
-    return _TURNS.sub("", text)
 
 
 def fit(text: str, limit: int, escape: Callable[[str], str]) -> str:

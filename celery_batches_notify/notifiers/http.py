@@ -28,6 +28,7 @@ from celery_batches_notify.notifiers.options import (
     check_url,
     to_seconds,
 )
+from celery_batches_notify.notifiers.references import texts_in
 
 TIMEOUT_SECONDS = 15.0
 CONNECT_TIMEOUT_SECONDS = 5.0
@@ -83,7 +84,7 @@ class HttpNotifier:
 
     def _read_secrets(self) -> Iterator[str]:
         for option in self.secrets | self.credentials:
-            yield from _texts(getattr(self, option))
+            yield from texts_in(getattr(self, option))
 
 
 def post(
@@ -198,14 +199,3 @@ def _address_parts(url: str) -> Iterator[str]:
     for piece in re.split(r"[/?&=;]", f"{parts.path}?{parts.query}"):
         yield piece
         yield unquote(piece)
-
-
-def _texts(value: object) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _texts(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _texts(item)

@@ -8,17 +8,12 @@ from datetime import timedelta
 from importlib.util import find_spec
 from urllib.parse import urlsplit
 
-from celery_batches_notify.notifiers.base import ENV
+from celery_batches_notify.notifiers.references import is_reference
 
 _NOT_IN_URLS = re.compile(r"[\x00-\x20\x7f\\]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _ROOM = re.compile(r"(?!\.{1,2}$)[^\x00-\x1f\x7f/?#]{1,100}")
-
-
-def is_reference(value: object) -> bool:
-    """Say whether the value is an `env:NAME` that only the sending process reads."""
-    return isinstance(value, str) and value.startswith(ENV)
 
 
 def check_url(option: str, value: object) -> None:

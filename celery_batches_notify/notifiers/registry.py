@@ -73,7 +73,7 @@ class Registry:
         """
         kind = self._find(name)
         refuse_secrets(kind, own)
-        build_notifier(kind, self._merge(kind, name, own), reveal=False, name=name)
+        build_notifier(kind, self._configured(name), own, reveal=False, name=name)
 
     def build(self, name: str, own: Mapping[str, Any], *, stored: bool = True) -> Notifier:
         """Make the notifier that sends.
@@ -91,11 +91,11 @@ class Registry:
         kind = self._find(name)
         if stored:
             refuse_secrets(kind, own)
-        return build_notifier(kind, self._merge(kind, name, own), name=name)
+        return build_notifier(kind, self._configured(name), own, stored=stored, name=name)
 
     def options_of(self, name: str, own: Mapping[str, Any]) -> dict[str, Any]:
         """Return what a notifier is made from, `env:NAME` references unread. Raises as `name_of`."""
-        return self._merge(self._find(name), name, own)
+        return merge_options(self._find(name), self._configured(name), own)
 
     def find_unknown_keys(self) -> list[str]:
         """Name the keys of `batches_notifications` without a notifier, each with a suggestion."""
@@ -105,8 +105,8 @@ class Registry:
         known = self._known()
         return [f"{key!r}{did_you_mean(kind, known)}" for key, kind in kinds.items() if kind not in known]
 
-    def _merge(self, kind: type[Notifier], name: str, own: Mapping[str, Any]) -> dict[str, Any]:
-        return merge_options(kind, self._settings.notifications.get(name, {}), own)
+    def _configured(self, name: str) -> Mapping[str, Any]:
+        return self._settings.notifications.get(name, {})
 
     def _find(self, name: str) -> type[Notifier]:
         kind, _, profile = name.partition(":")

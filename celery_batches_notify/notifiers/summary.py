@@ -8,7 +8,7 @@ from datetime import timedelta
 from enum import StrEnum
 
 from celery_batches_notify.model import BatchStatus, Event, Failure, Notification
-from celery_batches_notify.notifiers.escaping import one_line
+from celery_batches_notify.text import one_line
 
 NAME_CHARACTERS = 100
 TITLE_CHARACTERS = 150

@@ -32,13 +32,15 @@ from celery_batches_notify.notifiers.hush import HTTP_LOGGERS, hush
 
 READ_SIZE = 4096
 
+_CA_BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+
 
 class AddressRefused(requests.RequestException):
     """The host's address is not a public one, and only those are allowed."""
 
 
 class NoCaFile(OSError):
-    """There is no file where `ca_file` says."""
+    """There is no file where an option or a variable of the environment says; it is named by that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,15 +207,19 @@ class Exchange:
             return WatchedAdapter()
         from celery_batches_notify.notifiers.public_only import PublicOnlyAdapter  # noqa: PLC0415 -- an extra
 
-        return PublicOnlyAdapter(is_tls=self._url.lower().startswith("https:"))
+        return PublicOnlyAdapter(is_tls=self._is_tls)
+
+    @property
+    def _is_tls(self) -> bool:
+        return self._url.lower().startswith("https:")
 
     def _find_authorities(self) -> str | bool:
-        if self._ca_file and not os.path.exists(self._ca_file):
-            raise NoCaFile
         # Without a session, the environment's bundles are ours to look up.
-        return (
-            self._ca_file or os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
-        )
+        named = {"ca_file": self._ca_file, **{name: os.environ.get(name) for name in _CA_BUNDLES}}
+        name, path = next(((name, path) for name, path in named.items() if path), ("", None))
+        if path and self._is_tls and not os.path.exists(path):
+            raise NoCaFile(name)
+        return path or True
 
     def _receive(self, chunks: Iterator[bytes]) -> None:
         for chunk in chunks:
@@ -228,23 +234,30 @@ def _explain(exc: BaseException) -> Trouble:
         for cause in causes:
             if isinstance(cause, kinds):
                 return Trouble(words=words, permanent=permanent)
-    for cause in causes:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return Trouble(words=f"its TLS certificate is not valid: {cause.verify_message}")
-        if isinstance(cause, ssl.SSLError):
-            return Trouble(words=f"TLS failed: {cause.reason or 'no reason given'}")
-        if isinstance(cause, OSError) and cause.errno:
-            return Trouble(words=os.strerror(cause.errno).lower())
+    if words := next(filter(None, map(_words_of, causes)), ""):
+        return Trouble(words=words)
     if isinstance(exc, requests.exceptions.SSLError):  # urllib3 itself checks the name of a pinned address
         return Trouble(words="its TLS certificate is not valid: it is for another name")
     return Trouble(words="the connection broke")
+
+
+def _words_of(cause: BaseException) -> str | None:
+    match cause:
+        case NoCaFile():
+            return f"not connected, because there is no file where {cause} says"
+        case ssl.SSLCertVerificationError():
+            return f"its TLS certificate is not valid: {cause.verify_message}"
+        case ssl.SSLError():
+            return f"TLS failed: {cause.reason or 'no reason given'}"
+        case OSError() if cause.errno:
+            return os.strerror(cause.errno).lower()
+    return None
 
 
 # What is behind an error, the telling ones first: a name that does not resolve is also a failed connection.
 _WORDS: tuple[tuple[tuple[type[BaseException], ...], str, bool], ...] = (
     ((AddressRefused,), "not connected, because allow_private is off and its address is not public", True),
     ((LocationParseError, requests.exceptions.InvalidURL, UnicodeError), "the url cannot be used", True),
-    ((NoCaFile,), "not connected, because there is no file where ca_file says", False),
     ((socket.gaierror,), "its name does not resolve", False),
     ((requests.exceptions.ProxyError,), "the proxy on the way to it failed", False),
     ((requests.ConnectTimeout,), "could not connect in time", False),

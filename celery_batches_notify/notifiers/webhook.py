@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 
 from celery_batches_notify.model import Notification
 from celery_batches_notify.notifiers.http import HttpNotifier, basic_auth, dump_json
-from celery_batches_notify.notifiers.options import check_headers, check_text, check_url, is_reference
+from celery_batches_notify.notifiers.options import check_headers, check_text, check_url
+from celery_batches_notify.notifiers.references import is_reference
 from celery_batches_notify.notifiers.signature import decode_secret, list_secrets, sign
 
 BODY_BYTES = 64 * 1024

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,11 +38,13 @@ class DeliveryStore(Runner):
         *,
         delay_seconds: float = 0,
         log: DeliveryAttempt | None = None,
+        owed: Sequence[str] = (),
     ) -> str:
-        """Note what happened to a delivery: see the script. Return its word."""
+        """Note what happened to a delivery, and who is still owed it: see the script. Return its word."""
         delay = round(delay_seconds * 1000)
         line = reading.pack_attempt(log) if log else ""
-        answer = self._answer(self.scripts.settle_delivery, bid, entry, happened, attempt, delay, line)
+        left = reading.pack_owed(owed)
+        answer = self._answer(self.scripts.settle_delivery, bid, entry, happened, attempt, delay, line, left)
         return str(answer[0])
 
     def redeliver_event(self, bid: str, event: Event) -> list[Claim]:

@@ -227,6 +227,16 @@ def parse_attempts(stored: Sequence[Any]) -> list[DeliveryAttempt]:
     return [DeliveryAttempt(**json.loads(record), at=_from_ms(int(at))) for at, _, record in lines]
 
 
+def pack_owed(owed: Sequence[str]) -> str:
+    """The receivers of a delivery that have not got it yet, or an empty text to leave them as they were."""
+    return str(json.dumps(list(owed))) if owed else ""
+
+
+def parse_owed(batch: Hash, entry: str) -> tuple[str, ...]:
+    """Read which receivers of a delivery have not got it yet; none means that it is owed to all."""
+    return tuple(map(str, json.loads(batch.get(f"owed:{entry}".encode(), b"[]"))))
+
+
 def parse_deliverable(batch: Hash) -> dict[str, dict[str, Any]]:
     """Read what was declared with `on()`, by its place in the outbox."""
     return {f"{d['event']}:{d['n']}": d for d in parse_callbacks(batch)}

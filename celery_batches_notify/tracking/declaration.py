@@ -12,6 +12,7 @@ from celery_batches_notify.delivery.callbacks import Declared, Target, declare_c
 from celery_batches_notify.errors import ConfigurationError
 from celery_batches_notify.model import Event
 from celery_batches_notify.settings import LINGER_AT_LEAST, read_duration
+from celery_batches_notify.text import replace_halves
 from celery_batches_notify.tracking.engine import Engine
 
 DESCRIPTION_AT_MOST = 1000
@@ -85,7 +86,7 @@ class Declaration:
 
 def _check_description(description: object) -> str:
     if isinstance(description, str) and len(description) <= DESCRIPTION_AT_MOST:
-        return description
+        return replace_halves(description)
     raise ConfigurationError(f"description: give a text of at most {DESCRIPTION_AT_MOST} characters")
 
 
@@ -93,7 +94,7 @@ def _check_tags(tags: Iterable[str]) -> tuple[str, ...]:
     checked = (tags,) if isinstance(tags, str) else tuple(tags)
     fit = all(isinstance(tag, str) and 0 < len(tag) <= TAG_AT_MOST for tag in checked)
     if fit and len(checked) <= TAGS_AT_MOST:
-        return checked
+        return tuple(map(replace_halves, checked))
     raise ConfigurationError(f"tags: give at most {TAGS_AT_MOST} texts of 1 to {TAG_AT_MOST} characters")
 
 

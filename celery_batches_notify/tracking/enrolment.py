@@ -12,8 +12,8 @@ from kombu.exceptions import OperationalError
 from celery_batches_notify.block import Call, find_frame
 from celery_batches_notify.errors import BatchesError, BatchSealed, EnqueueError
 from celery_batches_notify.model import Membership
-from celery_batches_notify.notifiers.escaping import one_line
 from celery_batches_notify.store.enrolments import Abandoned, Adder
+from celery_batches_notify.text import one_line
 from celery_batches_notify.tracking.declaration import Declaration
 from celery_batches_notify.tracking.engine import Engine
 from celery_batches_notify.tracking.headers import write_header

@@ -10,6 +10,7 @@ from celery_batches_notify.model import DeliveryAttempt, Failure, Outcome, State
 CLASS_AT_MOST = 200
 MESSAGE_AT_MOST = 2000
 BACKTRACE_AT_MOST = 4000
+BACKTRACE_MESSAGE_AT_MOST = 500
 
 
 @cache
@@ -50,14 +51,14 @@ def attempt_of(request: Any) -> int:
 def _failed(
     state: State, reason: str | None, request: Any, task: str, exc: object, backtrace: object
 ) -> Outcome:
-    attempt = attempt_of(request)
+    attempt, message = attempt_of(request), _message_of(exc)
     task_id = request.get("id") if isinstance(request, dict) else request.id
     failure = Failure(
         task_id=str(task_id),
         task=str(task)[:CLASS_AT_MOST],
         error_class=_class_of(exc)[:CLASS_AT_MOST],
-        error_message=_cap(_message_of(exc), MESSAGE_AT_MOST),
-        backtrace=_cap(str(backtrace), -BACKTRACE_AT_MOST) if backtrace else None,
+        error_message=_cap(message, MESSAGE_AT_MOST),
+        backtrace=_cap(_shorten_backtrace(str(backtrace), message), BACKTRACE_AT_MOST) if backtrace else None,
         retries=attempt - 1,
     )
     return Outcome(state=state, attempt=attempt, reason=reason, failure=failure)
@@ -79,7 +80,26 @@ def _message_of(exc: object) -> str:
         return f"<{type(exc).__name__}.__str__ raised {type(broken).__name__}>"
 
 
+def _shorten_backtrace(backtrace: str, message: str) -> str:
+    """Keep the last frames and the beginning of the message, which stands behind them and may be long."""
+    if len(backtrace) <= BACKTRACE_AT_MOST:
+        return backtrace
+    text = backtrace.rstrip()
+    end = len(text) - len(message) if message and text.endswith(message) else _end_of_frames(text)
+    said = text[end:]
+    if len(said) > BACKTRACE_MESSAGE_AT_MOST:
+        said = said[: BACKTRACE_MESSAGE_AT_MOST - 1] + "…"
+    return text[:end][len(said) - BACKTRACE_AT_MOST :] + said
+
+
+def _end_of_frames(text: str) -> int:
+    """Find where the last frame ends; its lines of code are indented."""
+    end = text.rfind('\n  File "') + 1
+    while end and text.startswith("  ", end):
+        end = text.find("\n", end) + 1
+    return end or len(text)
+
+
 def _cap(text: str, length: int) -> str:
-    """Keep the first characters, or the last where `length` is negative; surrogates do not survive JSON."""
-    cut = text[:length] if length > 0 else text[length:]
-    return cut.encode("utf-8", "replace").decode("utf-8")
+    """Keep the first characters; surrogates do not survive JSON."""
+    return text[:length].encode("utf-8", "replace").decode("utf-8")

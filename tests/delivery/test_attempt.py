@@ -7,10 +7,12 @@ from typing import ClassVar
 
 import pytest
 from celery import Celery
+from smtp_server import serving_smtp
 
 from celery_batches_notify import Batch, InvalidCallback, NoSuchBatch, NotificationFailed
 from celery_batches_notify.delivery.attempt import DELAYS_SECONDS, Attempts
 from celery_batches_notify.model import DeliveryAttempt, Notification
+from celery_batches_notify.notifiers.base import Reply
 
 SENT: list[Notification] = []
 ANSWERS: list[object] = []
@@ -31,7 +33,7 @@ class Scripted:
         answer = ANSWERS.pop(0) if ANSWERS else "ok"
         if isinstance(answer, Exception):
             raise answer
-        return f"{self.word}: {answer}"
+        return answer if isinstance(answer, Reply) else f"{self.word}: {answer}"
 
 
 @pytest.fixture
@@ -76,7 +78,8 @@ def test_a_second_copy_of_the_message_sends_nothing(app: Celery, batch: Batch) -
 
 def next_attempt(app: Celery, batch: Batch) -> None:
     """Publish what is due, as the sweeper does when the time has come and the host's pause is over."""
-    app._batches_engine.engine.store.client.delete("batches:host:scripted")
+    for host in ("scripted", "127.0.0.1"):
+        app._batches_engine.engine.store.client.delete(f"batches:host:{host}")
     state, n = callback(batch)
     assert state == "due"
     app._batches_engine.engine.store.settle_delivery(batch.bid, "complete:0", "published", n + 1)
@@ -127,6 +130,70 @@ def test_a_batch_that_is_gone_is_told_nobody(app: Celery, batch: Batch) -> None:
     batch.delete()
     assert attempts(app).run(batch.bid, "complete:0") == "the batch is gone"
     assert SENT == []
+
+
+# -- some of several receivers ----------------------------------------------------------------------
+
+
+def owed(app: Celery, batch: Batch) -> bytes | None:
+    held: bytes | None = app._batches_engine.engine.store.client.hget(
+        f"batches:{{{batch.bid}}}", "owed:complete:0"
+    )
+    return held
+
+
+def test_those_who_are_still_owed_it_get_the_next_attempts_alone(app: Celery, batch: Batch) -> None:
+    ANSWERS.append(NotificationFailed("b and c later", status_code=450, owed=["b", "c"]))
+    ANSWERS.append(NotificationFailed("no connection"))
+    ANSWERS.append(NotificationFailed("c later", owed=["c"]))
+    for _ in range(3):
+        attempts(app).run(batch.bid, "complete:0")
+        next_attempt(app, batch)
+    attempts(app).run(batch.bid, "complete:0")
+    assert [sent.owed for sent in SENT] == [(), ("b", "c"), ("b", "c"), ("c",)]
+    assert [sent.attempt for sent in SENT] == [1, 2, 3, 4]
+    assert callback(batch) == ("delivered", 4)
+    assert owed(app, batch) is None
+    assert [(line.outcome, line.detail) for line in batch.deliveries()] == [
+        ("failed", "b and c later"),
+        ("failed", "no connection"),
+        ("failed", "c later"),
+        ("delivered", "own: ok"),
+    ]
+
+
+def test_redeliver_sends_what_was_given_up_to_those_who_are_owed_it(app: Celery, batch: Batch) -> None:
+    ANSWERS.append(NotificationFailed("b for good", permanent=True, owed=["b"]))
+    attempts(app).run(batch.bid, "complete:0")
+    assert callback(batch)[0] == "given_up"
+    batch.redeliver("complete")
+    attempts(app).run(batch.bid, "complete:0")
+    batch.redeliver("complete")
+    attempts(app).run(batch.bid, "complete:0")
+    assert [sent.owed for sent in SENT] == [(), ("b",), ()]
+
+
+def test_a_mail_that_some_recipients_refuse_for_now_reaches_each_of_them_once(
+    make_app: Callable[..., Celery],
+) -> None:
+    busy = {"b@x.test": ["450 greylisted", "250 OK"], "c@x.test": ["452 full", "452 full", "250 OK"]}
+    with serving_smtp(answers={**busy, "d@x.test": ["550 no such user"]}) as server:
+        via = {"address": "127.0.0.1", "port": server.port}
+        to = [f"{name}@x.test" for name in "abcd"]
+        mail = {"to": to, "from": "celery@x.test", "via": "smtp", "via_options": via}
+        app = make_app(batches_notifications={"email": mail})
+        batch = Batch(app=app).on("complete", "email")
+        batch.seal()
+        for _ in range(2):
+            attempts(app).run(batch.bid, "complete:0")
+            assert b"x.test" not in (owed(app, batch) or b"x.test")
+            next_attempt(app, batch)
+        attempts(app).run(batch.bid, "complete:0")
+    assert callback(batch) == ("delivered", 3)
+    assert [got.recipients for got in server.received] == [["a@x.test"], ["b@x.test"], ["c@x.test"]]
+    first = batch.deliveries()[0].detail
+    assert "refused for now: b@x.test (450 greylisted), c@x.test (452 full)" in first
+    assert "refused for good: d@x.test (550 no such user); accepted: a@x.test" in first
 
 
 # -- one host for many ----------------------------------------------------------------------------
@@ -201,8 +268,15 @@ def test_the_log_tells_every_attempt(app: Celery, batch: Batch) -> None:
         ("complete", 0, "scripted", 1, "failed", 503),
         ("complete", 0, "scripted", 2, "delivered", None),
     ]
-    assert [a.detail for a in batch.deliveries()] == ["x" * 200, "own: ok"]
+    assert [a.detail for a in batch.deliveries()] == ["x" * 500, "own: ok"]
     assert all(a.at is not None for a in batch.deliveries())
+
+
+def test_the_log_holds_the_status_code_of_what_was_delivered(app: Celery, batch: Batch) -> None:
+    ANSWERS.append(Reply("201 Created", 201))
+    attempts(app).run(batch.bid, "complete:0")
+    (line,) = batch.deliveries()
+    assert (line.outcome, line.status_code, line.detail) == ("delivered", 201, "201 Created")
 
 
 def test_the_log_keeps_the_last_hundred(app: Celery, batch: Batch) -> None:

@@ -47,6 +47,12 @@ def test_all_rules_must_hold(rules: dict[str, float], holds: bool) -> None:
     assert rules_hold(rules, STATUS, NOW) is holds
 
 
+def test_a_duration_is_a_number_of_seconds_or_a_timedelta() -> None:
+    given = {"slower_than": timedelta(minutes=10), "faster_than": timedelta(days=1), "total": 100}
+    assert check_rules(given) == {"slower_than": 600, "faster_than": 86_400, "total": 100}
+    assert check_rules({"slower_than": 600}) == {"slower_than": 600}
+
+
 def test_an_empty_batch_has_no_share_of_failures() -> None:
     empty = BatchStatus(
         bid="0123456789abcdef",
@@ -72,8 +78,11 @@ def test_an_empty_batch_has_no_share_of_failures() -> None:
         ({"failures": "1"}, "takes a number"),
         ({"failures": -1}, "from 0 on"),
         ({"failures": True}, "takes a number"),
-        ({"slower_than": float("inf")}, "takes a number"),
+        ({"slower_than": float("inf")}, "takes a number of seconds from 0 on or a timedelta"),
         ({"slower_than": float("nan")}, "takes a number"),
+        ({"slower_than": timedelta(seconds=-1)}, "from 0 on or a timedelta, not datetime.timedelta"),
+        ({"faster_than": "1 h"}, "takes a number of seconds from 0 on or a timedelta"),
+        ({"total": timedelta(1)}, "takes a number from 0 on, not"),
         ({"failure_share": 5}, "from 0 to 1"),
         ({}, "give a mapping"),
         (["failures"], "give a mapping"),

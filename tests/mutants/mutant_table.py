@@ -12,6 +12,8 @@ SCRIPTS, LATE = "tests/store/test_scripts.py", "tests/store/test_late_members.py
 SWEEPER, REPORTER = "tests/tracking/test_sweeper.py", "tests/tracking/test_reporter.py"
 ABANDONED = "tests/tracking/test_abandoned.py"
 LEASES, RECONCILE = "tests/tracking/test_leases.py", "tests/tracking/repair/test_reconcile.py"
+ATTEMPTS = "tests/delivery/test_attempt.py"
+REFERENCES = "tests/notifiers/test_references.py"
 BATCH, FAMILY, PUBLISHER = "tests/test_batch.py", "tests/test_family.py", "tests/delivery/test_publisher.py"
 
 
@@ -464,5 +466,41 @@ MUTANTS = (
         'BatchLog(logger, bid=batch.bid).warning("not swept: %r", exc)',
         "raise",
         f"{SWEEPER}::test_the_sweeper_is_not_stopped_by_one_batch_it_cannot_read",
+    ),
+    Mutant(
+        "who got a mail gets it no second time because others were refused for now",
+        f"{LUA}/settle_delivery.lua",
+        "redis.call('HSET', BATCH, 'owed:' .. entry, owed)",
+        "local _ = owed",
+        f"{ATTEMPTS}::test_a_mail_that_some_recipients_refuse_for_now_reaches_each_of_them_once",
+    ),
+    Mutant(
+        "who was refused for now is tried again",
+        "notifiers/email.py",
+        "if owed := [refusal for refusal in receipt.refused if not refusal.is_final]:",
+        "if owed := []:",
+        f"{ATTEMPTS}::test_a_mail_that_some_recipients_refuse_for_now_reaches_each_of_them_once",
+    ),
+    # What others must not see
+    Mutant(
+        "a text that somebody wrote names no variable of the environment",
+        "notifiers/base.py",
+        "own = _mark_secrets(kind, _as_fields(own)) if stored else mark_references(_as_fields(own))",
+        "own = mark_references(_as_fields(own))",
+        f"{REFERENCES}::test_who_can_write_to_the_store_gets_no_variable_into_a_text",
+    ),
+    Mutant(
+        "a value of the environment is not repeated by an error",
+        "notifiers/base.py",
+        "if not repeats_environment(str(exc), values.values()):",
+        "if True:",
+        f"{REFERENCES}::test_an_error_about_a_value_names_the_variable_and_not_the_value",
+    ),
+    Mutant(
+        "a value of the environment reaches neither store nor log",
+        "notifiers/redaction.py",
+        "hidden |= dict.fromkeys((str(value), *pieces), value.reference)",
+        "pass",
+        f"{REFERENCES}::test_neither_store_nor_log_holds_a_value_of_the_environment",
     ),
 )

@@ -21,7 +21,7 @@ from celery_batches_notify.notifiers.base import Notifier
 from celery_batches_notify.notifiers.email import Email
 from celery_batches_notify.notifiers.email_body import write_digest
 from celery_batches_notify.notifiers.email_html import write_html
-from celery_batches_notify.notifiers.escaping import one_line
+from celery_batches_notify.text import one_line
 
 TO = "ops@example.com"
 LOGIN = base64.b64encode(f"\0{USER}\0{CANARY}".encode()).decode()

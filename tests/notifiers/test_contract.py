@@ -47,6 +47,8 @@ def test_it_delivers_one_message_and_says_so(channel: Channel) -> None:
         texts = " ".join(text for _, text in visit.texts())
     assert isinstance(said, str)
     assert 0 < len(said) < 100
+    assert 200 <= getattr(said, "status_code", 200) < 300
+    assert hasattr(said, "status_code") or channel.label == "apprise"  # which does not pass it on
     if channel.is_for_people:
         assert "Import rows is complete" in texts
         assert channel.counts in texts

@@ -18,7 +18,7 @@ from smtp_server import PASSWORD, USER, SmtpServer
 from test_mailer import ADDRESS_TRICKS, INJECTIONS, shape
 
 from celery_batches_notify.errors import ConfigurationError, InvalidCallback, NotificationFailed
-from celery_batches_notify.model import Event
+from celery_batches_notify.model import Event, Notification
 from celery_batches_notify.notifiers.base import Notifier, build_notifier, merge_options, refuse_secrets
 from celery_batches_notify.notifiers.email import Email
 from celery_batches_notify.notifiers.mailer import Letter
@@ -121,19 +121,86 @@ def test_sendmail_takes_it(program: Path) -> None:
     assert f"Message-ID: <cb_{BID}_success_0@x.test>" in (program.parent / "mail").read_text()
 
 
-def test_one_refused_recipient_is_logged_and_no_reason_to_send_again(
+def test_who_is_refused_for_good_is_named_and_no_reason_to_send_again(
     smtp_server: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
-    server = smtp_server(answers={"b@x.test": ["550 no such user"], "c@x.test": ["450 greylisted"]})
+    server = smtp_server(answers={"b@x.test": ["550 no such user"], "c@x.test": ["553 no"]})
 
     with caplog.at_level(logging.WARNING, logger="celery_batches_notify"):
         said = email(server.port, to=["a@x.test", "b@x.test", "c@x.test"]).send(notification())
 
-    assert said == "accepted for 1 of 3 recipients; 2 refused (450, 550)"
+    assert said == (
+        "accepted for 1 of 3 recipients; refused for good: b@x.test (550 no such user), c@x.test (553 no); "
+        "accepted: a@x.test"
+    )
     (record,) = caplog.records
-    assert record.getMessage() == f"batch {BID} 'success' by email: refused for 2 of 3 recipients"
-    assert (record.batches_refused, record.batches_codes) == (2, [450, 550])
+    assert record.getMessage() == f"batch {BID} 'success' by email: refused for 2 of its recipients"
+    assert (record.batches_refused, record.batches_codes) == (2, [550, 553])
     assert "x.test" not in str(vars(record))
+
+
+def send_in_vain(notifier: Email, about: Notification) -> NotificationFailed:
+    with pytest.raises(NotificationFailed) as caught:
+        notifier.send(about)
+    assert not caught.value.permanent
+    return caught.value
+
+
+def test_who_is_refused_for_now_gets_the_next_attempt_alone(smtp_server: Serve) -> None:
+    busy = {"b@x.test": ["450 greylisted", "250 OK"], "c@x.test": ["452 full", "452 full", "250 OK"]}
+    server = smtp_server(answers={**busy, "d@x.test": ["550 no such user"]})
+    notifier = email(server.port, to=["a@x.test", "b@x.test"], cc="c@x.test", bcc="d@x.test")
+
+    first = send_in_vain(notifier, notification())
+    second = send_in_vain(notifier, replace(notification(), attempt=2, owed=first.owed))
+    said = notifier.send(replace(notification(), attempt=3, owed=second.owed))
+
+    assert str(first) == (
+        "accepted for 1 of 4 recipients; refused for now: b@x.test (450 greylisted), c@x.test (452 full); "
+        "refused for good: d@x.test (550 no such user); accepted: a@x.test"
+    )
+    assert (str(second), second.status_code) == (
+        "accepted for 1 of 2 recipients; refused for now: c@x.test (452 full); accepted: b@x.test",
+        452,
+    )
+    assert said == "accepted for 1 of 1 recipients"
+    assert [mail.recipients for mail in server.received] == [["a@x.test"], ["b@x.test"], ["c@x.test"]]
+    headers = [
+        (mail.message["To"], mail.message["Cc"], mail.message["Message-ID"]) for mail in server.received
+    ]
+    assert headers == [("a@x.test, b@x.test", "c@x.test", f"<cb_{BID}_success_0@example.com>")] * 3
+
+
+def test_of_recipients_that_are_all_refused_those_for_good_are_not_asked_again(smtp_server: Serve) -> None:
+    server = smtp_server(answers={"a@x.test": ["550 no such user"], "b@x.test": ["450 greylisted", "250 OK"]})
+    notifier = email(server.port, to=["a@x.test", "b@x.test"])
+
+    first = send_in_vain(notifier, notification())
+    notifier.send(replace(notification(), attempt=2, owed=first.owed))
+
+    assert "accepted for 0 of 2 recipients; refused for now: b@x.test" in str(first)
+    assert server.only.recipients == ["b@x.test"]
+
+
+def test_a_connection_that_breaks_leaves_it_owed_to_whom_it_was(smtp_server: Serve) -> None:
+    server = smtp_server(answers={"b@x.test": ["450 greylisted"], "DATA": ["250 OK", "451 try later"]})
+    notifier = email(server.port, to=["a@x.test", "b@x.test"])
+    first = send_in_vain(notifier, notification())
+
+    with silent() as port:
+        broken = send_in_vain(email(port, to="b@x.test", via_options={"read_timeout": 0.2}), notification())
+
+    assert first.owed and not broken.owed
+
+
+def test_what_is_owed_to_nobody_any_more_is_done(smtp_server: Serve) -> None:
+    server = smtp_server(answers={"b@x.test": ["450 greylisted"]})
+    first = send_in_vain(email(server.port, to=["a@x.test", "b@x.test"]), notification())
+
+    said = email(server.port, to="a@x.test").send(replace(notification(), owed=first.owed))
+
+    assert said == "nobody who is still owed it is among the recipients any more"
+    assert server.only.recipients == ["a@x.test"]
 
 
 @pytest.mark.parametrize(

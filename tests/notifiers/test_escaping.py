@@ -14,9 +14,9 @@ from celery_batches_notify.notifiers.escaping import (
     escape_html,
     escape_slack,
     fit,
-    one_line,
     soften,
 )
+from celery_batches_notify.text import one_line
 
 ESCAPES = [break_mentions, soften, escape_html, escape_slack]
 

@@ -196,6 +196,19 @@ def test_a_password_does_not_travel_in_clear_unless_that_is_asked_for(smtp_serve
     assert server.only.mechanism == "PLAIN"
 
 
+@pytest.mark.parametrize("password", ["password", "server", "offers"])
+def test_our_own_words_stay_readable_whatever_the_password_is(smtp_server: Serve, password: str) -> None:
+    clear = smtp_server(offers=("PLAIN",))
+    odd = smtp_server(offers=("XOAUTH2",))
+    login = {"user_name": USER, "password": password}
+
+    unsafe = send_in_vain(clear.port, address="127.1", **login)
+    unknown = send_in_vain(odd.port, **login)
+
+    assert "the server offers no STARTTLS, so the password would travel in clear" in str(unsafe)
+    assert "the server offers to log in by XOAUTH2, not by PLAIN or LOGIN or CRAM-MD5" in str(unknown)
+
+
 @pytest.mark.parametrize("mode", [{}, {"enable_starttls": True}, {"ssl": True}, {"tls": True}])
 def test_certificates_of_an_unknown_authority_are_refused(
     smtp_server: Serve, mail_authority: Authority, mode: dict[str, Any]
@@ -253,6 +266,7 @@ def test_one_refused_recipient_does_not_stop_the_others(smtp_server: Serve) -> N
     receipt = send(server.port, to="a@example.com, b@example.com, c@example.com")
 
     assert receipt.accepted == ("a@example.com", "c@example.com")
+    assert receipt.status_code == 250
     (refusal,) = receipt.refused
     assert (refusal.address, refusal.code, refusal.text) == ("b@example.com", 550, "5.1.1 no such user")
     assert server.only.recipients == ["a@example.com", "c@example.com"]

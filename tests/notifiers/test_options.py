@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from celery_batches_notify.notifiers import options
+from celery_batches_notify.notifiers.references import Reference
 
 GOOD_URLS = [
     "https://example.com",
@@ -15,7 +16,7 @@ GOOD_URLS = [
     "https://[::1]:8443/",
     "HTTPS://EXAMPLE.COM/",
     "https://bücher.example/",
-    "env:HOOK_URL",
+    Reference("env:HOOK_URL"),
 ]
 
 

@@ -257,6 +257,17 @@ def test_a_missing_ca_file_is_told(tmp_path: Path) -> None:
         post("https://127.0.0.1:1/", b"", HEADERS, ca_file=str(tmp_path / "none.pem"))
 
 
+@pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+def test_a_bundle_of_the_environment_that_is_not_there_is_named(
+    no_proxy: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    monkeypatch.setenv(name, str(tmp_path / "none.pem"))
+    with pytest.raises(NotificationFailed, match=f"there is no file where {name} says"):
+        post("https://127.0.0.1:1/", b"", HEADERS)
+    with serving() as server:  # without TLS nobody needs it
+        assert post(server.url, b"", HEADERS).status_code == 200
+
+
 def test_a_ca_file_without_certificates_is_told(tmp_path: Path) -> None:
     (tmp_path / "none.pem").write_text("nothing")
     with serving() as server, pytest.raises(NotificationFailed, match="TLS failed: "):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import traceback
 from types import SimpleNamespace
 
 import pytest
@@ -40,3 +41,56 @@ def test_an_exception_that_celery_could_not_pickle_keeps_its_own_name() -> None:
     outcome = outcomes.dead({"id": "t", "retries": None}, "proj.task", "failed", wrapped)
     assert outcome.failure is not None
     assert (outcome.failure.error_class, outcome.attempt, outcome.failure.backtrace) == ("LockError", 1, None)
+
+
+def raised(message: str, cause: str = "") -> ValueError:
+    try:
+        try:
+            raise KeyError(cause)
+        except KeyError as exc:
+            raise ValueError(message) from (exc if cause else None)
+    except ValueError as exc:
+        return exc
+
+
+def backtrace_of(exc: BaseException, text: str | None = None) -> str:
+    text = "".join(traceback.format_exception(exc)) if text is None else text
+    failure = outcomes.failing(SimpleNamespace(id="t", retries=0), "proj.task", exc, text).failure
+    assert failure is not None
+    assert failure.backtrace is not None
+    return failure.backtrace
+
+
+FRAME = f'  File "{__file__}", line '
+LAST_LINE = "raise ValueError(message) from"
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["x" * 5_000, "x" * 100_000, "line\n" * 2_000, '  File "forged.py", line 1, in x\n' * 500 + "end"],
+    ids=["5,000", "100,000", "many lines", "forged frames"],
+)
+@pytest.mark.parametrize("cause", ["", "y" * 9_000], ids=["alone", "with a long cause"])
+def test_a_backtrace_keeps_its_frames_and_shortens_its_message(message: str, cause: str) -> None:
+    kept = backtrace_of(raised(message, cause))
+    assert len(kept) <= outcomes.BACKTRACE_AT_MOST
+    assert FRAME in kept and LAST_LINE in kept
+    assert f"ValueError: {message[:400]}" in kept and kept.endswith("…")
+
+
+def test_a_backtrace_keeps_its_frames_though_nobody_knows_its_message() -> None:
+    text = "".join(traceback.format_exception(raised("x" * 100_000)))
+    kept = backtrace_of(RuntimeError("another"), text)
+    assert FRAME in kept and LAST_LINE in kept and "ValueError: xxx" in kept
+
+
+def test_a_backtrace_that_is_deep_keeps_the_frames_next_to_the_error() -> None:
+    frames = "".join(f'  File "deep.py", line {n}, in f\n    f({n})\n' for n in range(1_000))
+    kept = backtrace_of(ValueError("no"), f"Traceback (most recent call last):\n{frames}ValueError: no\n")
+    assert len(kept) == outcomes.BACKTRACE_AT_MOST
+    assert kept.endswith("in f\n    f(999)\nValueError: no")
+
+
+def test_a_short_backtrace_stays_as_it_is() -> None:
+    text = "".join(traceback.format_exception(raised("no")))
+    assert backtrace_of(raised("no"), text) == text

@@ -109,7 +109,7 @@ def mail(
         date=date or datetime.now(UTC),
         headers=headers,
     )
-    refused = transport(letter)
+    refused, code = transport(letter)
     out = {refusal.address for refusal in refused}
     accepted = tuple(address for address in letter.recipients if address not in out)
-    return Receipt(message_id=letter.message_id, accepted=accepted, refused=refused)
+    return Receipt(message_id=letter.message_id, accepted=accepted, refused=refused, status_code=code)

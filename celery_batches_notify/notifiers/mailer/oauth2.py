@@ -11,9 +11,9 @@ from pathlib import Path
 
 import requests
 
-from celery_batches_notify.notifiers.escaping import one_line
 from celery_batches_notify.notifiers.mailer.options import SmtpOptions
 from celery_batches_notify.notifiers.mailer.receipt import MailFailed
+from celery_batches_notify.text import one_line
 
 GOOGLE_TOKEN_URI = "https://oauth2.googleapis.com/token"  # noqa: S105 -- an address
 _KEYS = ("google_client_id", "google_client_secret", "google_refresh_token")

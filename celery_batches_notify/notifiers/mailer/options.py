@@ -39,6 +39,11 @@ class SmtpOptions:
     total_timeout: float = 60.0
 
     @property
+    def where(self) -> str:
+        """The server, as errors name it."""
+        return f"{self.address}:{self.port}"
+
+    @property
     def logs_in(self) -> bool:
         """Whether there is a name to log in with and it is not switched off."""
         named = self.user_name is not None or self.oauth2_file is not None

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from celery_batches_notify.errors import NotificationFailed
 
+LOGIN_WANTED = frozenset({530, 534, 535, 538})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
@@ -14,6 +16,11 @@ class Refusal:
     address: str
     code: int
     text: str
+
+    @property
+    def is_final(self) -> bool:
+        """Whether sending it again is pointless; what a login would change is not final."""
+        return 500 <= self.code < 600 and self.code not in LOGIN_WANTED
 
     def __str__(self) -> str:
         return f"{self.code} {self.text}".rstrip()
@@ -27,11 +34,13 @@ class Receipt:
         message_id: The mail's `Message-ID`, with its angle brackets.
         accepted: Addresses whose copy was taken over.
         refused: The others; sending again would reach those of `accepted` twice.
+        status_code: SMTP's code for the mail (250), or None.
     """
 
     message_id: str
     accepted: tuple[str, ...]
     refused: tuple[Refusal, ...] = ()
+    status_code: int | None = None
 
 
 class MailFailed(NotificationFailed):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import shutil
 import subprocess
 
-from celery_batches_notify.notifiers.escaping import one_line
 from celery_batches_notify.notifiers.mailer.letter import Letter
 from celery_batches_notify.notifiers.mailer.options import SendmailOptions
 from celery_batches_notify.notifiers.mailer.receipt import MailFailed
+from celery_batches_notify.text import one_line
 
 _PERMANENT = {65: "EX_DATAERR", 67: "EX_NOUSER", 68: "EX_NOHOST"}  # sysexits.h: this mail, not this machine
 

@@ -11,6 +11,8 @@ import ssl
 from collections.abc import Callable, Sequence
 
 from celery_batches_notify.notifiers.mailer.options import SmtpOptions
+from celery_batches_notify.notifiers.mailer.receipt import MailFailed
+from celery_batches_notify.text import one_line
 
 XOAUTH2 = "xoauth2"
 _MECHANISMS = {"plain": "PLAIN", "login": "LOGIN", "cram_md5": "CRAM-MD5"}
@@ -77,11 +79,9 @@ class Session(smtplib.SMTP):
         if self.has_extn("starttls"):
             self.starttls(context=self._context)
         elif wanted == "required":
-            raise smtplib.SMTPNotSupportedError(
-                "the server offers no STARTTLS, which enable_starttls requires"
-            )
+            raise self._failure("the server offers no STARTTLS, which enable_starttls requires")
         elif self._options.logs_in and not self._options.is_loopback:
-            raise smtplib.SMTPNotSupportedError(
+            raise self._failure(
                 "the server offers no STARTTLS, so the password would travel in clear; "
                 "use a server or port with TLS, or allow it with enable_starttls=False"
             )
@@ -92,7 +92,7 @@ class Session(smtplib.SMTP):
         Unlike `login` it tries one only, writes UTF-8, and keeps the secret out of its errors.
 
         Raises:
-            smtplib.SMTPNotSupportedError: The server does not offer it.
+            MailFailed: The server does not offer it.
             smtplib.SMTPAuthenticationError: The server says no.
         """
         self.ehlo_or_helo_if_needed()
@@ -118,11 +118,15 @@ class Session(smtplib.SMTP):
         for mechanism in wanted:
             if mechanism in offered:
                 return mechanism
-        raise smtplib.SMTPNotSupportedError(
-            f"the server offers to log in by {', '.join(offered) or 'nothing'}, "
+        raise self._failure(
+            f"the server offers to log in by {one_line(', '.join(offered), 100) or 'nothing'}, "
             f"not by {' or '.join(wanted)}; choose another authentication, "
             "or a port with TLS if it offers more there"
         )
+
+    def _failure(self, words: str) -> MailFailed:
+        """Make an error of our own words, out of which no secret is to be taken: a password may be a word."""
+        return MailFailed(f"{self._options.where}: {words}")
 
 
 def _exchange(mechanism: str, user: str, secret: str) -> tuple[str, list[Callable[[bytes], str]]]:

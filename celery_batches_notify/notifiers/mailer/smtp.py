@@ -14,14 +14,13 @@ import ssl
 import yagmail
 
 from celery_batches_notify.notifiers.deadline import DeadlinePassed, run_within
-from celery_batches_notify.notifiers.escaping import one_line
 from celery_batches_notify.notifiers.mailer.letter import Letter
 from celery_batches_notify.notifiers.mailer.oauth2 import fetch_access_token, read_credentials
 from celery_batches_notify.notifiers.mailer.options import SmtpOptions
 from celery_batches_notify.notifiers.mailer.receipt import MailFailed, Refusal
 from celery_batches_notify.notifiers.mailer.session import XOAUTH2, Line, Session
+from celery_batches_notify.text import one_line
 
-_LOGIN_WANTED = frozenset({530, 534, 535, 538})
 _TEXT_SHOWN = 300
 _REFUSED_STEP = {
     smtplib.SMTPSenderRefused: "the sender",
@@ -41,9 +40,7 @@ def send(letter: Letter, options: SmtpOptions) -> tuple[Refusal, ...]:
     try:
         return run_within(options.total_timeout, lambda: _deliver(letter, options, line), line.cut)
     except DeadlinePassed:
-        raise MailFailed(
-            f"{options.address}:{options.port} was not done after {options.total_timeout:g} s in all"
-        ) from None
+        raise MailFailed(f"{options.where} was not done after {options.total_timeout:g} s in all") from None
 
 
 def _deliver(letter: Letter, options: SmtpOptions, line: Line) -> tuple[Refusal, ...]:
@@ -56,7 +53,7 @@ def _deliver(letter: Letter, options: SmtpOptions, line: Line) -> tuple[Refusal,
             client.smtp.log_in(*login)
         return _refusals(client.smtp.sendmail(letter.sender, letter.recipients, letter.as_bytes()), hidden)
     except OSError as exc:  # which smtplib's and ssl's errors are
-        failure = _failure(exc, f"{options.address}:{options.port}", hidden)
+        failure = _failure(exc, options.where, hidden)
     finally:
         client.close()
         line.release()
@@ -129,10 +126,11 @@ def _failure(exc: OSError, where: str, hidden: tuple[str, ...]) -> MailFailed:
         case smtplib.SMTPResponseException():
             step = _REFUSED_STEP.get(type(exc), "the connection")
             about_the_mail = isinstance(exc, (smtplib.SMTPSenderRefused, smtplib.SMTPDataError))
+            refusal = Refusal(address="", code=exc.smtp_code, text=_words(exc.smtp_error, hidden))
             return MailFailed(
-                f"{where} refused {step}: {exc.smtp_code} {_words(exc.smtp_error, hidden)}",
-                permanent=about_the_mail and _is_final(exc.smtp_code),
-                status_code=exc.smtp_code if exc.smtp_code > 0 else None,
+                f"{where} refused {step}: {refusal}",
+                permanent=about_the_mail and refusal.is_final,
+                status_code=refusal.code if refusal.code > 0 else None,
             )
         case ssl.SSLCertVerificationError():
             return MailFailed(
@@ -143,7 +141,7 @@ def _failure(exc: OSError, where: str, hidden: tuple[str, ...]) -> MailFailed:
 
 
 def _all_refused(refused: tuple[Refusal, ...], where: str) -> MailFailed:
-    passing = [refusal for refusal in refused if not _is_final(refusal.code)]
+    passing = [refusal for refusal in refused if not refusal.is_final]
     shown = (passing or refused)[0]
     return MailFailed(
         f"{where} refused every recipient, {shown.address} with {shown}",
@@ -151,10 +149,6 @@ def _all_refused(refused: tuple[Refusal, ...], where: str) -> MailFailed:
         status_code=shown.code,
         refused=refused,
     )
-
-
-def _is_final(code: int) -> bool:
-    return 500 <= code < 600 and code not in _LOGIN_WANTED
 
 
 def _refusals(refused: dict[str, tuple[int, bytes]], hidden: tuple[str, ...]) -> tuple[Refusal, ...]:

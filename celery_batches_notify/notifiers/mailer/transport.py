@@ -12,14 +12,19 @@ from celery_batches_notify.notifiers.mailer.letter import Letter
 from celery_batches_notify.notifiers.mailer.options import read_sendmail_options, read_smtp_options
 from celery_batches_notify.notifiers.mailer.receipt import Refusal
 
-Transport = Callable[[Letter], tuple[Refusal, ...]]
+Taken = tuple[tuple[Refusal, ...], int | None]
+"""The recipients that were refused, and the code with which the others' mail was taken, if there is one."""
+
+Transport = Callable[[Letter], Taken]
+
+TAKEN_BY_SMTP = 250
 
 outbox: list[Letter] = []
 """What `via="test"` sent in this process, oldest first. Empty it between tests."""
 
 
 def choose_transport(via: str | None, via_options: Mapping[str, Any]) -> Transport:
-    """Return what takes a letter away and tells which recipients were refused.
+    """Return what takes a letter away and says which recipients were refused.
 
     Args:
         via: `smtp`, `sendmail`, `test`, or None: SMTP where the options have an `address`, else sendmail
@@ -57,10 +62,10 @@ def default_from(via_options: Mapping[str, Any]) -> str:
 def _smtp(via_options: Mapping[str, Any]) -> Transport:
     options = read_smtp_options(via_options)
 
-    def take(letter: Letter) -> tuple[Refusal, ...]:
+    def take(letter: Letter) -> Taken:
         from celery_batches_notify.notifiers.mailer import smtp  # noqa: PLC0415 -- yagmail is slow to import
 
-        return smtp.send(letter, options)
+        return smtp.send(letter, options), TAKEN_BY_SMTP
 
     return take
 
@@ -68,13 +73,13 @@ def _smtp(via_options: Mapping[str, Any]) -> Transport:
 def _sendmail(via_options: Mapping[str, Any]) -> Transport:
     options = read_sendmail_options(via_options)
 
-    def take(letter: Letter) -> tuple[Refusal, ...]:
+    def take(letter: Letter) -> Taken:
         sendmail.send(letter, options)
-        return ()
+        return (), None
 
     return take
 
 
-def _keep(letter: Letter) -> tuple[Refusal, ...]:
+def _keep(letter: Letter) -> Taken:
     outbox.append(letter)
-    return ()
+    return (), None

@@ -2,11 +2,11 @@
 -- KEYS: the batch. ARGV: channel; entry; what happened (published | delivered | given_up | skipped | due: failed,
 -- and tried again | postponed: not tried, and tried again | lost with its worker: due, or given up after 8 attempts);
 -- attempt (from 1, or 0 for the present one); for due and postponed after how many ms; what the delivery log says as
--- JSON, or ''.
+-- JSON, or ''; which receivers have not got it yet, as JSON, or '' to leave that as it was.
 -- Answer: settled | repeated | unknown | gone | newer.
 -- Safe to repeat because an attempt settles once, and what is final stays, but that an arrival always counts.
 local entry, happened, attempt, delay, log = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
-local LOG_LENGTH, LOST_AT_MOST = 100, 8
+local owed, LOG_LENGTH, LOST_AT_MOST = ARGV[7], 100, 8
 local why = refusal()
 if why then return {why} end
 local state, attempts = read_entry(entry)
@@ -27,6 +27,11 @@ if happened == 'postponed' then
   write_entry(entry, 'due', attempt - 1, now + delay)
 else
   write_entry(entry, happened, math.max(attempt, attempts), happened == 'due' and now + delay or 0)
+end
+if happened == 'delivered' then
+  redis.call('HDEL', BATCH, 'owed:' .. entry)
+elseif owed ~= '' then
+  redis.call('HSET', BATCH, 'owed:' .. entry, owed)
 end
 if log ~= '' then
   redis.call('RPUSH', DELIVERIES, string.format('%.0f %s', now, log))
