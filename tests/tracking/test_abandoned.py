@@ -17,6 +17,7 @@ from proj_tasks import declare_tasks
 from redis import Redis
 
 from celery_batches_notify import Batch
+from celery_batches_notify.block import leave_blocks, return_to
 from celery_batches_notify.errors import BatchSealed, EnqueueError
 from celery_batches_notify.model import BatchStatus, Membership, Outcome, State
 from celery_batches_notify.store.store import Store
@@ -49,9 +50,13 @@ def striking(spec: str, strike: type[BaseException] = Died, when: str | None = N
 @contextmanager
 def dying() -> Iterator[None]:
     """Let a block that raises leave all as it is: a process that is killed ends no block."""
+    around = leave_blocks()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Intake, "drop_block", lambda _: None)
-        yield
+        try:
+            yield
+        finally:  # the blocks of the killed are not those of this process
+            return_to(around)
 
 
 @pytest.fixture
