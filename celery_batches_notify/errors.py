@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 from celery.exceptions import ImproperlyConfigured
 from celery.exceptions import TimeoutError as CeleryTimeoutError
@@ -84,6 +86,7 @@ class EnqueueError(BatchesError):
         sent: Task ids the broker accepted.
         unsent: Task ids that were never handed to the broker.
         unknown: Task ids whose publish raised: the broker may hold them or not.
+        why: The reason that the broker gave.
     """
 
     def __init__(
@@ -98,6 +101,12 @@ class EnqueueError(BatchesError):
         self.sent = tuple(sent)
         self.unsent = tuple(unsent)
         self.unknown = tuple(unknown)
+        self.why = why
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        """Survive the way to another process, as the result of a task that raised it."""
+        calls: dict[str, Any] = {"sent": self.sent, "unsent": self.unsent, "unknown": self.unknown}
+        return partial(type(self), why=self.why, **calls), (self.bid,)
 
 
 class NotificationFailed(BatchesError):

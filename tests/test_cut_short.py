@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -64,6 +65,16 @@ def test_resume_goes_on_with_the_iterable_of_a_broken_map(app: Celery) -> None:
     batch.resume()
     assert arguments(app) == list(range(23))
     assert (batch.status().total, batch.status().state) == (23, "running")
+
+
+def test_the_error_of_a_broker_that_refuses_can_be_pickled(app: Celery) -> None:
+    break_broker(app, 2)
+    batch = Batch(app=app)
+    with pytest.raises(EnqueueError) as refused:
+        batch.add(*(app.tasks["add"].s(n) for n in range(3)))
+    again = pickle.loads(pickle.dumps(refused.value))
+    assert (str(again), vars(again)) == (str(refused.value), vars(refused.value))
+    batch.resume()
 
 
 def test_resume_goes_on_with_a_map_that_the_store_interrupted(
