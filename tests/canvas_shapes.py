@@ -12,6 +12,7 @@ from celery import Signature, chain, chord, group
 CALLED_ANEW = (
     *("link=", "link of", "two links", "link on", "has a link", "chunks last", "chunks in", "replace with c"),
     *("replace with g", "replace with a", "send_task by name", "used again", "adds to", "add_to_chord"),
+    *("another id", "gives its chain"),
 )
 
 
@@ -280,6 +281,39 @@ SHAPES += [
     _shape("a late member adds to its batch", lambda p: chain(p.t.si(), p.t.si(), p.adds_more.si(3)), 6),
     _shape("late request.headers forwarded by hand", lambda p: chain(p.t.si(), p.forwards.si()), 2),
     _shape("chain of ids that are no UUIDs", lambda p: _named(p), 3),
+    *(
+        _shape(
+            f"add_to_chord of a {what}",
+            lambda p, what=what: chord([p.adds.s(what), p.t.s()], p.body.s()),
+            total,
+            chords=1,
+            redis_only=True,
+        )
+        for what, total in (("chain", 5), ("group", 5), ("chord", 6), ("chord in a chain", 7))
+    ),
+    _shape(
+        "add_to_chord, called later",
+        lambda p: chord([p.adds_lazily.s(), p.t.s()], p.body.s()),
+        4,
+        chords=1,
+        redis_only=True,
+    ),
+    _shape(
+        "add_to_chord in a group in a chain",
+        lambda p: group([p.adds.s("chord")]) | p.body.s(),
+        5,
+        redis_only=True,
+    ),
+    _shape("goes on under its own id, in a chain", lambda p: chain(p.t.s(), p.goes_on.s(), p.t.s()), 3),
+    _shape("retry under another id, in a chain", lambda p: chain(p.t.s(), p.retries_anew.s(), p.t.s()), 4),
+    _shape(
+        "retry under another id, in a chord header",
+        lambda p: chord([p.retries_anew.s(), p.t.s()], p.body.s()),
+        4,
+        chords=1,
+        redis_only=True,
+    ),
+    _shape("a task that gives its chain to another", lambda p: chain(p.passes_on.s(), p.t.s()), 3),
 ]
 
 

@@ -222,6 +222,19 @@ REFUSED = (
     row("undecodable", "message whose body cannot be decoded", "returns", UNREADABLE, act="garbled"),
 )
 
+WENT_ON_UNDER_ITS_ID = (
+    row("goes-on", "`self.retry(throw=False)`, then returned", "goes_on", AGAIN, args=("returns",)),
+    row("goes-on-ignored", "the same, then `Ignore`", "goes_on", AGAIN, args=("ignores",)),
+    row("goes-on-raised", "the same, then raised", "goes_on", AFTER_RETRY, args=("raises",)),
+    row(
+        "goes-on-by-itself",
+        "called itself again with `task_id=self.request.id`, then returned",
+        "goes_on",
+        AGAIN,
+        args=("calls itself",),
+    ),
+)
+
 IGNORED_OR_REPLACED = (
     row("ignored", "`Ignore`", "ignores", SUCCEEDED),
     row("ignored-late", "`Ignore`, late ack", "ignores.late", SUCCEEDED),
@@ -394,6 +407,7 @@ GROUPS = {
     "Revoked or expired": REVOKED_OR_EXPIRED,
     "Refused": REFUSED,
     "Ignored or replaced": IGNORED_OR_REPLACED,
+    "Went on under its own id": WENT_ON_UNDER_ITS_ID,
     "Its process was lost": ITS_PROCESS_WAS_LOST,
     "Delivered twice, or out of order": DELIVERED_TWICE,
 }

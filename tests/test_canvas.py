@@ -12,15 +12,18 @@ from uuid import uuid4
 
 import pytest
 from canvas_shapes import SHAPES, Shape, docs_table
-from canvas_tasks import declare_tasks
+from canvas_tasks import call, declare_tasks, named_tasks
 from celery import Celery, Signature, current_app
 from servers import running_worker, wait_until
 
-from celery_batches_notify import Batch, Batches, outside_batch
+from celery_batches_notify import Batch, Batches
 
 pytestmark = pytest.mark.timeout(300)
 ALL_SECONDS = 200.0
 WAYS = ["called in a block", "handed to add"]
+INSIDE, BY_A_MEMBER = "called in a block inside another batch's", "called by a member"
+ALL_WAYS = [*WAYS, INSIDE, BY_A_MEMBER]
+OTHER = ("the other batch", INSIDE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,21 +37,16 @@ class Setting:
     @property
     def tasks(self) -> SimpleNamespace:
         """What `Shape.build` takes."""
-        named = {
-            name.partition(".")[2]: task for name, task in self.app.tasks.items() if name[:7] == "canvas."
-        }
-        queue = self.app.conf.task_default_queue
-        return SimpleNamespace(
-            app=self.app, q2=f"{queue}-2", outside_batch=outside_batch, unique=lambda: uuid4().hex, **named
-        )
+        return named_tasks(self.app)
 
     def runs(self, shape: Shape) -> bool:
         return (self.pool == "prefork" or not shape.prefork_only) and (
             self.counts_chords or not shape.redis_only
         )
 
-    def total(self, shape: Shape) -> int:
-        return shape.total + (0 if self.counts_chords else shape.chords)
+    def total(self, shape: Shape, way: str) -> int:
+        """How many members there are: also the one that calls the shape, where one does."""
+        return shape.total + (0 if self.counts_chords else shape.chords) + (way == BY_A_MEMBER)
 
 
 @contextmanager
@@ -76,11 +74,13 @@ def start(setting: Setting, shape: Shape, way: str) -> Batch:
     """Call a shape in a batch."""
     built = shape.build(setting.tasks)
     batch = Batch(f"{shape.name}, {way}", app=setting.app)
-    if way == "handed to add" and isinstance(built, Signature):
+    if way == BY_A_MEMBER:
+        batch.add(setting.tasks.calls.s(shape.name))
+    elif way == "handed to add" and isinstance(built, Signature):
         batch.add(built)
     else:
         with batch:
-            built.apply_async() if isinstance(built, Signature) else built()
+            call(built)
     return batch
 
 
@@ -93,9 +93,17 @@ def stored(batch: Batch) -> dict[str, str]:
 Runs = dict[tuple[str, str], Batch]
 
 
-def run_all(setting: Setting, shapes: list[Shape]) -> Runs:
-    """Run shapes all at once, each in both ways, until every batch has finished or time is up."""
-    batches = {(s.name, way): start(setting, s, way) for s in shapes if setting.runs(s) for way in WAYS}
+def run_all(setting: Setting, shapes: list[Shape], ways: list[str] = WAYS) -> Runs:
+    """Run shapes all at once, each in these ways, until every batch has finished or time is up."""
+    shapes = [shape for shape in shapes if setting.runs(shape)]
+    batches = {
+        (shape.name, way): start(setting, shape, way) for shape in shapes for way in ways if way != INSIDE
+    }
+    if INSIDE in ways:
+        with Batch("has blocks of others inside its own", app=setting.app) as other:
+            setting.tasks.t.delay()
+            batches |= {(shape.name, INSIDE): start(setting, shape, INSIDE) for shape in shapes}
+        batches[OTHER] = other
     left = list(batches.values())
 
     def finished() -> bool:
@@ -127,7 +135,7 @@ def setting(request: pytest.FixtureRequest, server_url: str, backend: str) -> It
 
 @pytest.fixture(scope="module")
 def runs(setting: Setting) -> Runs:
-    return run_all(setting, SHAPES)
+    return run_all(setting, SHAPES, ALL_WAYS)
 
 
 def check(batch: Batch, *, total: int, dead: int) -> None:
@@ -145,12 +153,16 @@ def check(batch: Batch, *, total: int, dead: int) -> None:
     assert store.client.strlen(store.keys.part(batch.bid, "members")) == total * 16
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ALL_WAYS)
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
 def test_a_shape_counts_all_its_parts_and_ends_when_they_have(
     setting: Setting, runs: Runs, shape: Shape, way: str
 ) -> None:
-    check(runs[shape.name, way], total=setting.total(shape), dead=shape.dead)
+    check(runs[shape.name, way], total=setting.total(shape, way), dead=shape.dead)
+
+
+def test_a_batch_counts_no_canvas_of_blocks_inside_its_own(runs: Runs) -> None:
+    check(runs[OTHER], total=1, dead=0)
 
 
 def test_the_docs_show_the_shapes_as_they_are_tested() -> None:

@@ -21,21 +21,21 @@ _terminated: Callable[[], bool] | None = getattr(billiard_common, "terminate_han
 _MAIN_TELLS_OF_EXITS = celery.VERSION >= (5, 7) or _terminated is None
 
 
-def unsignalled(task: Any, state: str | None, retval: Any, *, moved: bool, alone: bool) -> Outcome | None:
+def unsignalled(task: Any, state: str | None, retval: Any, *, goes_on: bool, alone: bool) -> Outcome | None:
     """How it ended, where only `task_postrun` tells; None where it runs again, or another signal tells.
 
     Args:
         task: The task, whose request is the one that ended.
         state: Its state; None where something other than an `Exception` went through Celery.
         retval: What it returned or raised.
-        moved: Whether a replacement carries the membership on.
+        goes_on: Whether its retry or replacement has left under its own id.
         alone: Whether no other process stands by that learns of an exit, as in every pool but prefork.
     """
     request = task.request
     if state == SUCCESS:  # the result backend was down before Celery could say so
         return None if getattr(request, "batches_reported", False) else outcomes.succeeded()
     if state == IGNORED:
-        return None if moved else _ignored(task, retval)
+        return None if goes_on else _ignored(task, retval)
     if state == REJECTED:
         requeued = getattr(retval, "requeue", False) and _is_late(task)
         return None if requeued else outcomes.dead(request, task.name, "rejected", retval)

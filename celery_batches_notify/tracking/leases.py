@@ -32,7 +32,6 @@ from celery_batches_notify.tracking.holding import field_of, write_held, write_n
 
 BEATS_PER_LEASE = 4
 REOPEN_SECONDS = 5.0
-NOTED_AT_MOST = 32
 
 logger = logging.getLogger(__name__)
 
@@ -103,8 +102,7 @@ class Leases:
 
     def note_successors(self, request: Any, member: Membership, sent: tuple[Membership, ...]) -> None:
         """Say which late members the running task has published: if it is lost, they are not."""
-        if len(sent) <= NOTED_AT_MOST:  # the batch waits for these, and for the rest once they report
-            self._note(request, member, sent=sent)
+        self._note(request, member, sent=sent)
 
     @property
     def steady(self) -> bool:

@@ -10,7 +10,7 @@ from celery_batches_notify.model import Membership
 from celery_batches_notify.tracking.headers import Headers, mark_of, read_header
 
 CHORD_UNLOCK = "celery.chord_unlock"
-CHUNKS = "celery.chunks"
+CALLS_PARTS = frozenset({"celery.chunks", "celery.group", "celery.chord"})  # from their own code
 _CONTAINERS = frozenset({"chain", "group", "chord"})
 _IN_MESSAGE = ("callbacks", "chain", "chord")  # errbacks are no members
 _IN_OPTIONS = ("link", "chain", "chord")  # where freezing puts the outer body and the rest of the chain
@@ -38,7 +38,7 @@ def mark_message(name: str, message: Any, member: Membership, *, replaced: Membe
 
 def carries_more(name: str, message: Any) -> bool:
     """Whether more members come of a message: links of a chain, callbacks, a chord's body, chunks."""
-    return name in (CHORD_UNLOCK, CHUNKS) or any(message.body[2].get(k) for k in _IN_MESSAGE)
+    return name == CHORD_UNLOCK or name in CALLS_PARTS or any(message.body[2].get(k) for k in _IN_MESSAGE)
 
 
 def unlocked_body(name: str, message: Any) -> Any:
@@ -56,14 +56,24 @@ def read_mark(headers: Any, task_id: str) -> Headers | None:
     return mark if isinstance(mark, dict) and mark.get("late") is True and mark.get("by") == task_id else None
 
 
+def passes_on(message: Any, task_id: str) -> bool:
+    """Whether a message carries a signature that hangs in this task's own message, as its chain does."""
+    hanging = [part for key in _IN_MESSAGE for part in _listed(message.body[2].get(key))]
+    return any(is_marked(part, task_id) for part in hanging)
+
+
 def is_marked(signature: Any, task_id: str) -> bool:
-    """Whether a signature, or any part of a canvas, hangs in this task's own message."""
+    """Whether a signature, or any that it carries, hangs in this task's own message."""
     if not isinstance(signature, Mapping):
         return False
-    if read_mark((signature.get("options") or {}).get("headers"), task_id):
+    options = signature.get("options") or {}
+    if read_mark(options.get("headers"), task_id):
         return True
-    parts = [part for key in _IN_KWARGS for part in _listed((signature.get("kwargs") or {}).get(key))]
-    return signature.get("subtask_type") in _CONTAINERS and any(is_marked(part, task_id) for part in parts)
+    carried = [part for key in _IN_OPTIONS for part in _listed(options.get(key))]
+    if signature.get("subtask_type") in _CONTAINERS:
+        kwargs = signature.get("kwargs") or {}
+        carried += [part for key in _IN_KWARGS for part in _listed(kwargs.get(key))]
+    return any(is_marked(part, task_id) for part in carried)
 
 
 def first_of_body(body: Any, task_id: str) -> tuple[Membership, ...]:

@@ -11,7 +11,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from celery import Celery, signals
-from celery.exceptions import Ignore, NotRegistered, SoftTimeLimitExceeded, TaskRevokedError, WorkerLostError
+from celery.exceptions import NotRegistered, Reject, SoftTimeLimitExceeded, TaskRevokedError, WorkerLostError
 
 from celery_batches_notify.block import find_frame, leave_blocks, return_to
 from celery_batches_notify.delivery.publisher import DELIVER_TASK, HEADER
@@ -29,7 +29,6 @@ from celery_batches_notify.tracking.stored_states import watch_stored_states
 BRIEFLY_SECONDS = 1.0
 WORKER_LOST_DELAY_SECONDS = 5.0
 STORE_AWAY = f"{StoreUnavailable.__module__}.{StoreUnavailable.__qualname__}"
-REPLACED = "Replaced by new task"  # what Task.replace says when it raises Ignore
 _SIGNALS = (
     "task_received",
     "task_prerun",
@@ -108,8 +107,8 @@ class Receivers:
         if sender.app is not self._app:
             return
         request = sender.request if sender.request.id == task_id else self._request_of(task_id)
-        if endings.runs_again(sender, exception):
-            return
+        if endings.runs_again(sender, exception) or isinstance(exception, Reject):
+            return  # what was rejected, its own process has reported: only there it is known how it goes on
         lost = isinstance(exception, WorkerLostError)
         backtrace = getattr(einfo, "traceback", None)
         reason, own = "lost" if lost else "failed", endings.raised(exception)
@@ -157,9 +156,8 @@ class Receivers:
             return
         request = task.request
         return_to(getattr(request, "batches_outer", None))
-        moved = isinstance(retval, Ignore) and str(retval) == REPLACED and successors.has_moved(request)
-        alone = request.is_eager or self._receives == os.getpid()
-        if outcome := endings.unsignalled(task, state, retval, moved=moved, alone=alone):
+        goes_on, alone = successors.goes_on(request), request.is_eager or self._receives == os.getpid()
+        if outcome := endings.unsignalled(task, state, retval, goes_on=goes_on, alone=alone):
             if outcome.reason == "exited" and self._is_cancelled(read_request(request)):
                 outcome = dataclasses.replace(outcome, reason="cancelled")  # gevent ends it before it says so
             self._end(request, outcome)
@@ -174,6 +172,12 @@ class Receivers:
             setattr(request, HEADER, mark_of(member))
 
     def _end(self, request: Any, outcome: Outcome, *, lost: bool = False) -> None:
+        if successors.goes_on(request):  # then its next run tells how it ends, unless this one failed
+            if outcome.state == outcome.state.SUCCEEDED:
+                return
+            outcome = dataclasses.replace(outcome, state=outcome.state.FAILING, reason=None)
+        elif outcome.state == outcome.state.FAILING and successors.is_replaced(request):
+            outcome = outcomes.succeeded()  # its retry bears another id
         claim = read_request(request)
         if isinstance(claim, Membership):
             seconds = self._seconds_for(request)

@@ -58,9 +58,9 @@ class Sender:
             # A retry or replacement of the running task is that task still: it keeps its mark and leaves.
             if member:
                 write_header(message.headers, member)
-                successors.note_move(running.request, message)
                 message = mark_message(name, message, member)
             result = self.send(producer, name, message, **options)
+            successors.note_going_on(running.request)
             if member and self.leases:
                 self.leases().note_departure(running.request, member)
             return result
@@ -69,8 +69,8 @@ class Sender:
             message = mark_message(name, message, found.member, replaced=found.replaced)
             with successors.noting(running.request, name, found):
                 result = self.send(producer, name, message, **options)
-            if self.leases:
-                self.leases().note_successors(running.request, member, successors.sent(running.request))
+            if self.leases and (noted := successors.worth_noting(running.request)):
+                self.leases().note_successors(running.request, member, noted)
             return result
         if isinstance(read_header(message.headers.get(HEADER), task_id), DeliveryRef):
             return self.send(producer, name, message, **options)  # a callback is nobody's member

@@ -15,7 +15,16 @@ from typing import Any
 from celery_batches_notify.model import Membership, Outcome
 from celery_batches_notify.tracking import outcomes
 from celery_batches_notify.tracking.headers import read_header
-from celery_batches_notify.tracking.marks import CHUNKS, first_of_body, is_marked, read_mark, unlocked_body
+from celery_batches_notify.tracking.marks import (
+    CALLS_PARTS,
+    first_of_body,
+    is_marked,
+    passes_on,
+    read_mark,
+    unlocked_body,
+)
+
+NOTED_AT_MOST = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,13 +48,15 @@ def find(running: Any, member: Membership, name: str, message: Any) -> Successor
         claim = read_header(mark, headers["id"])
         return Successor(member=claim, by_celery=True) if isinstance(claim, Membership) else None
     late = Membership(bid=member.bid, index=None, task_id=headers["id"], of=member.origin)
-    body, chord = unlocked_body(name, message), message.body[2].get("chord")
+    body = unlocked_body(name, message)
     if _replaces(request, headers) or (body is not None and _replaces(request, body.get("options") or {})):
         return Successor(member=late, replaced=member)
+    if name == running.name and (headers.get("retries") or 0) == (request.retries or 0) + 1:
+        return Successor(member=late, replaced=member)  # a retry that was given an id of its own
     if body is not None and is_marked(body, request.id):
         return Successor(member=late, by_celery=True)
-    # celery.chunks calls its parts from its own code; add_to_chord puts a call into the member's own chord.
-    if running.name == CHUNKS or is_marked(chord, request.id):
+    # Such as `add_to_chord`, whose call, or the last part of it, reports to the member's own chord.
+    if running.name in CALLS_PARTS or passes_on(message, request.id):
         return Successor(member=late)
     return None
 
@@ -75,7 +86,7 @@ def add_to(outcome: Outcome, request: Any) -> Outcome:
     if left := sent(request):
         outcome = dataclasses.replace(outcome, successors=left)
     chord = getattr(request, "chord", None)
-    if not chord or outcome.state != outcome.state.SUCCEEDED or getattr(request, "batches_replaced", False):
+    if not chord or outcome.state != outcome.state.SUCCEEDED or is_replaced(request):
         return outcome
     if getattr(request, "batches_reported", False):
         return dataclasses.replace(outcome, body=first_of_body(chord, request.id))
@@ -87,20 +98,29 @@ def sent(request: Any) -> tuple[Membership, ...]:
     return tuple(member for member, lost in _noted(request).items() if lost is None)
 
 
+def worth_noting(request: Any) -> tuple[Membership, ...]:
+    """Return those that have left, or none once they are many: the batch then waits for the first ones."""
+    return sent(request) if len(_noted(request)) <= NOTED_AT_MOST else ()
+
+
 def unsent(request: Any) -> list[tuple[Membership, Outcome]]:
     """The successors that Celery could not publish: members that will never run."""
     return [(member, lost) for member, lost in _noted(request).items() if lost is not None]
 
 
-def note_move(request: Any, message: Any) -> None:
-    """Note that the running task goes on under its own id in a single task that replaces it."""
-    if _replaces(request, message.headers):
-        request.batches_moved = True
+def note_going_on(request: Any) -> None:
+    """Note that the running task has sent a message under its own id: its retry, or its replacement."""
+    request.batches_goes_on = True
 
 
-def has_moved(request: Any) -> bool:
-    """Whether its membership went over to a single task that replaces it."""
-    return bool(getattr(request, "batches_moved", False))
+def goes_on(request: Any) -> bool:
+    """Whether it goes on under its own id, however this run of it ends."""
+    return bool(getattr(request, "batches_goes_on", False))
+
+
+def is_replaced(request: Any) -> bool:
+    """Whether others go on in its place: a canvas, or a retry under another id."""
+    return bool(getattr(request, "batches_replaced", False))
 
 
 def _replaces(request: Any, sent_with: Any) -> bool:

@@ -14,6 +14,7 @@ ABANDONED = "tests/tracking/test_abandoned.py"
 LEASES, RECONCILE = "tests/tracking/test_leases.py", "tests/tracking/repair/test_reconcile.py"
 ATTEMPTS = "tests/delivery/test_attempt.py"
 REFERENCES = "tests/notifiers/test_references.py"
+GOING_ON = "tests/tracking/test_going_on.py"
 BATCH, FAMILY, PUBLISHER = "tests/test_batch.py", "tests/test_family.py", "tests/delivery/test_publisher.py"
 
 
@@ -243,6 +244,20 @@ MUTANTS = (
         "if tonumber(schema) > SCHEMA then return 'newer' end",
         "",
         f"{SCRIPTS}::test_a_newer_schema_is_refused_and_left_alone",
+    ),
+    Mutant(
+        "a member that goes on under its own id is not done",
+        "tracking/sender.py",
+        "            successors.note_going_on(running.request)\n",
+        "",
+        f"{GOING_ON}::test_a_member_that_goes_on_under_its_own_id_is_not_done",
+    ),
+    Mutant(
+        "what reports to a member's own chord is a member",
+        "tracking/successors.py",
+        " or passes_on(message, request.id)",
+        "",
+        f"{GOING_ON}::test_what_a_member_adds_to_its_own_chord_is_counted_to_its_end",
     ),
     # Never lost
     Mutant(

@@ -22,7 +22,7 @@ def task(*, late: bool = False, eager: bool = False, **options: object) -> Simpl
 
 
 def ended(a_task: object, state: str | None, retval: object = None, **how: bool) -> Outcome | None:
-    return endings.unsignalled(a_task, state, retval, **{"moved": False, "alone": True, **how})
+    return endings.unsignalled(a_task, state, retval, **{"goes_on": False, "alone": True, **how})
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_ignore_leaves_a_task_as_it_stored_itself(
 
 
 def test_a_replaced_task_changes_nothing() -> None:
-    assert ended(task(), "IGNORED", Ignore("Replaced by new task"), moved=True) is None
+    assert ended(task(), "IGNORED", Ignore("Replaced by new task"), goes_on=True) is None
 
 
 @pytest.mark.parametrize(
