@@ -75,7 +75,7 @@ def _examine_batch(engine: Engine, bid: str, limit: int, echo: Echo) -> int:
     if not members:
         echo("no member is waiting or failing" + ("" if status.sealed_at else "; the batch is not sealed"))
         return 0
-    look = look_for(engine, members)
+    look = look_for(engine, members, since=status.created_at)
     _tell_sources(look, echo)
     places = [_rename(place, status) for place in look.places]
     counts = Counter(place.kind for place in places)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, tzinfo
 from typing import Any
+from uuid import UUID
 
 from celery import Celery, states
 from celery.backends.base import BaseKeyValueStoreBackend, DisabledBackend
@@ -11,7 +14,7 @@ from celery.backends.rpc import RPCBackend
 
 from celery_batches_notify.errors import ConfigurationError
 from celery_batches_notify.model import BatchStatus, MemberResult, State
-from celery_batches_notify.store.reading import Member
+from celery_batches_notify.store.reading import Member, is_uuid
 from celery_batches_notify.store.store import Store
 
 RESULTS_CHUNK = 100  # results may be large, ids are not
@@ -87,6 +90,33 @@ def read_metas(backend: Any, task_ids: Sequence[str]) -> dict[str, Meta]:
             pairs = zip(task_ids, found, strict=True)
             return {task_id: backend.decode_result(value) for task_id, value in pairs if value}
     return {task_id: backend.get_task_meta(task_id, cache=False) for task_id in task_ids}
+
+
+def read_metas_since(backend: Any, task_ids: Sequence[str], since: datetime) -> dict[str, Meta]:
+    """Read as `read_metas`, but no result of a task that bore the same id before.
+
+    A caller may give the same id every night, and backends keep results for a day. So only a random id is
+    believed without a time.
+    """
+    zone = backend.app.timezone
+    metas = read_metas(backend, task_ids)
+    return {task_id: meta for task_id, meta in metas.items() if _is_since(task_id, meta, since, zone)}
+
+
+def _is_since(task_id: str, meta: Meta, since: datetime, zone: tzinfo) -> bool:
+    done = meta.get("date_done")
+    if isinstance(done, str):
+        with suppress(ValueError):
+            done = datetime.fromisoformat(done)
+    if not isinstance(done, datetime):
+        return _is_random(task_id)
+    # A database drops the time zone: then it is the app's, or UTC.
+    times = [done] if done.tzinfo else [done.replace(tzinfo=each) for each in (UTC, zone)]
+    return (max if _is_random(task_id) else min)(times) >= since
+
+
+def _is_random(task_id: str) -> bool:
+    return is_uuid(task_id) and UUID(task_id).version == 4
 
 
 def _other_kind(key: bytes | str) -> bytes | str:

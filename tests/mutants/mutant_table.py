@@ -259,6 +259,13 @@ MUTANTS = (
         "",
         f"{GOING_ON}::test_what_a_member_adds_to_its_own_chord_is_counted_to_its_end",
     ),
+    Mutant(
+        "a result that is older than the batch says nothing",
+        "tracking/stored_results.py",
+        "return (max if _is_random(task_id) else min)(times) >= since",
+        "return True",
+        f"{RECONCILE}::test_what_an_earlier_task_with_the_same_id_left_says_nothing",
+    ),
     # Never lost
     Mutant(
         "the script that fires fills the outbox",

@@ -7,12 +7,13 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import islice
 from typing import Any
 
 from celery_batches_notify.delivery.parents import ENTRY as PARENT
 from celery_batches_notify.errors import BatchesError, ConfigurationError, NoSuchBatch, StoreUnavailable
-from celery_batches_notify.model import Failure, Membership, State
+from celery_batches_notify.model import BatchStatus, Failure, Membership, State
 from celery_batches_notify.store.deliveries import Claim
 from celery_batches_notify.store.reading import ATTEMPTS_PER_ROUND, Member
 from celery_batches_notify.store.repairs import Lost
@@ -21,7 +22,7 @@ from celery_batches_notify.tracking.operations import publish_recorded
 from celery_batches_notify.tracking.repair.redrive import redrive_deliveries
 from celery_batches_notify.tracking.repair.verdicts import is_end_of_canvas, judge
 from celery_batches_notify.tracking.repair.whereabouts import LOOKED_AT, Kind, ids_of, look_for, walk_open
-from celery_batches_notify.tracking.stored_results import RESULTS_CHUNK, find_result_backend, read_metas
+from celery_batches_notify.tracking.stored_results import RESULTS_CHUNK, find_result_backend, read_metas_since
 
 BETWEEN_LOOKS_SECONDS = 5.0
 QUIET_SECONDS = 60
@@ -93,10 +94,10 @@ def reconcile_batch(engine: Engine, bid: str, *, vanished: str = "leave") -> Rep
 
 def _reconcile_one(engine: Engine, bid: str, vanished: str) -> Repairs:
     repairs = Repairs(listed=engine.store.restore_lists(bid))
-    total = engine.store.read_status(bid).total
-    repairs += _count_results(engine, bid, total)
+    status = engine.store.read_status(bid)
+    repairs += _count_results(engine, status)
     if vanished == "dead":
-        repairs += _write_off_vanished(engine, bid, total)
+        repairs += _write_off_vanished(engine, status)
     fired = engine.store.conclude_batch(bid)
     engine.publisher.publish_due(bid, fired)
     repairs += Repairs(fired=len(fired), redriven=redrive_deliveries(engine, bid))
@@ -120,17 +121,17 @@ def reconcile_all(engine: Engine, *, vanished: str = "leave") -> Iterator[tuple[
                 yield bid, Repairs(notes=(f"{bid} was not repaired ({type(exc).__name__})",))
 
 
-def _count_results(engine: Engine, bid: str, total: int) -> Repairs:
+def _count_results(engine: Engine, status: BatchStatus) -> Repairs:
     try:
         backend = find_result_backend(engine.app)
     except ConfigurationError:
         return Repairs(notes=("no result backend keeps what members returned: nothing was learnt there",))
-    repairs, canvas = Repairs(), engine.store.has_canvas(bid)
-    for members in engine.store.walk_members(bid, total):
+    repairs, canvas = Repairs(), engine.store.has_canvas(status.bid)
+    for members in engine.store.walk_members(status.bid, status.total):
         left = [m for m in members if m.state != State.SUCCEEDED and not m.is_batch]
         for start in range(0, len(left), RESULTS_CHUNK):
             try:
-                repairs += _count_chunk(engine, backend, bid, left[start : start + RESULTS_CHUNK], canvas)
+                repairs += _count_chunk(engine, backend, status, left[start : start + RESULTS_CHUNK], canvas)
             except BatchesError:
                 raise
             except Exception as exc:  # noqa: BLE001 - every backend has errors of its own
@@ -139,8 +140,11 @@ def _count_results(engine: Engine, bid: str, total: int) -> Repairs:
     return repairs
 
 
-def _count_chunk(engine: Engine, backend: Any, bid: str, members: Sequence[Member], canvas: bool) -> Repairs:
-    metas = read_metas(backend, [ids_of(member)[-1] for member in members])
+def _count_chunk(
+    engine: Engine, backend: Any, status: BatchStatus, members: Sequence[Member], canvas: bool
+) -> Repairs:
+    bid, since = status.bid, status.created_at
+    metas = read_metas_since(backend, [ids_of(member)[-1] for member in members], since)
     counts: Counter[str] = Counter()
     for member in members:
         meta = metas.get(ids_of(member)[-1], {})
@@ -148,7 +152,7 @@ def _count_chunk(engine: Engine, backend: Any, bid: str, members: Sequence[Membe
         if outcome is None:
             continue
         success = outcome.state == State.SUCCEEDED
-        if success and canvas and not is_end_of_canvas(engine.store, backend, bid, meta):
+        if success and canvas and not is_end_of_canvas(engine.store, backend, bid, meta, since):
             counts["unsure"] += 1
             continue
         place = Membership(bid=bid, index=member.index, task_id=member.id)
@@ -163,16 +167,17 @@ def _count_chunk(engine: Engine, backend: Any, bid: str, members: Sequence[Membe
     )
 
 
-def _write_off_vanished(engine: Engine, bid: str, total: int) -> Repairs:
+def _write_off_vanished(engine: Engine, status: BatchStatus) -> Repairs:
+    bid = status.bid
     if why := _may_be_on_its_way(engine, bid):
         return Repairs(notes=(why,))
-    repairs, members = Repairs(), walk_open(engine, bid, total)
+    repairs, members = Repairs(), walk_open(engine, bid, status.total)
     while window := list(islice(members, LOOKED_AT)):
         # What moves from a worker back to a queue could pass by one look, but not by two.
-        suspects, why = _find_vanished(engine, window)
+        suspects, why = _find_vanished(engine, window, status.created_at)
         if suspects:
             time.sleep(BETWEEN_LOOKS_SECONDS)
-            suspects, why = _find_vanished(engine, suspects)
+            suspects, why = _find_vanished(engine, suspects, status.created_at)
         repairs += Repairs(notes=(why,) if why else ())
         for start in range(0, len(suspects), WRITTEN_OFF_CHUNK):
             chunk = suspects[start : start + WRITTEN_OFF_CHUNK]
@@ -198,9 +203,9 @@ def _may_be_on_its_way(engine: Engine, bid: str) -> str:
     return ""
 
 
-def _find_vanished(engine: Engine, members: Sequence[Member]) -> tuple[list[Member], str]:
+def _find_vanished(engine: Engine, members: Sequence[Member], since: datetime) -> tuple[list[Member], str]:
     """Those of whom nothing is left; and why nobody can say so, where that is so."""
-    look = look_for(engine, members)
+    look = look_for(engine, members, since=since)
     if why := look.doubt:
         return [], f"no member was given up as vanished: {why}"
     gone = [place.member for place in look.places if place.kind in (Kind.VANISHED, Kind.CHILD_GONE)]

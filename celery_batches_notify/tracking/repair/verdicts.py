@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 from celery import Celery, states
@@ -13,7 +14,7 @@ from celery_batches_notify.store.reading import ATTEMPTS_PER_ROUND, Member
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.tracking import outcomes
 from celery_batches_notify.tracking.endings import runs_again
-from celery_batches_notify.tracking.stored_results import Meta, read_metas
+from celery_batches_notify.tracking.stored_results import Meta, read_metas_since
 
 CHILDREN_AT_MOST = 1000
 
@@ -47,7 +48,7 @@ def judge(app: Celery, member: Member, meta: Meta) -> Outcome | None:
     return None
 
 
-def is_end_of_canvas(store: Store, backend: Any, bid: str, meta: Meta) -> bool:
+def is_end_of_canvas(store: Store, backend: Any, bid: str, meta: Meta, since: datetime) -> bool:
     """Whether all that a succeeded member of a canvas has published has succeeded too, or is a member itself.
 
     What its report would have said of its successors is not in the result: so they must have run before it
@@ -64,7 +65,7 @@ def is_end_of_canvas(store: Store, backend: Any, bid: str, meta: Meta) -> bool:
             return False
         known = store.are_late(bid, ids)
         unknown = [task_id for task_id, late in zip(ids, known, strict=True) if not late]
-        metas = read_metas(backend, unknown)
+        metas = read_metas_since(backend, unknown, since)
         left += [metas.get(task_id, {}) for task_id in unknown]
     return True
 

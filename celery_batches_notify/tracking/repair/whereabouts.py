@@ -23,6 +23,7 @@ from celery_batches_notify.tracking.stored_results import (
     Meta,
     find_result_backend,
     read_metas,
+    read_metas_since,
 )
 
 LOOKED_AT = 100_000
@@ -89,12 +90,19 @@ def walk_open(engine: Engine, bid: str, total: int) -> Iterator[Member]:
             yield member
 
 
-def look_for(engine: Engine, members: Sequence[Member], *, seconds: float = INSPECT_SECONDS) -> Whereabouts:
+def look_for(
+    engine: Engine,
+    members: Sequence[Member],
+    *,
+    since: datetime | None = None,
+    seconds: float = INSPECT_SECONDS,
+) -> Whereabouts:
     """Find out where these members are; never raises for a broker or a result backend that is away.
 
     Args:
         engine: The app's.
         members: Whom to look for; the caller says how many are not too many (`LOOKED_AT`).
+        since: Leave out results of earlier tasks with the same ids; None if nobody else can have these ids.
         seconds: How long to wait for the workers' answers, four times.
     """
     wanted = {task_id for member in members for task_id in ids_of(member)}
@@ -106,7 +114,7 @@ def look_for(engine: Engine, members: Sequence[Member], *, seconds: float = INSP
     workers = add_leases(workers, engine.store, wanted.__contains__)
     held = [_place_in_hand(engine, member, broker, workers) for member in members]
     lost = [member for member, place in zip(members, held, strict=True) if place is None]
-    metas, why = read_results(engine, lost)
+    metas, why = read_results(engine, lost, since)
     places = [
         place or _place_elsewhere(member, metas, broker, workers)
         for member, place in zip(members, held, strict=True)
@@ -123,7 +131,9 @@ def ids_of(member: Member) -> tuple[str, ...]:
     return (member.id, turn[1]) if turn else (member.id,)
 
 
-def read_results(engine: Engine, members: Sequence[Member]) -> tuple[dict[int, Meta], str]:
+def read_results(
+    engine: Engine, members: Sequence[Member], since: datetime | None
+) -> tuple[dict[int, Meta], str]:
     """Read what the result backend holds of members, by their index; and why it cannot be read, if so."""
     try:
         backend = find_result_backend(engine.app)
@@ -135,7 +145,8 @@ def read_results(engine: Engine, members: Sequence[Member]) -> tuple[dict[int, M
     try:
         for start in range(0, len(tasks), RESULTS_CHUNK):
             chunk = tasks[start : start + RESULTS_CHUNK]
-            found = read_metas(backend, [ids_of(member)[-1] for member in chunk])
+            ids = [ids_of(member)[-1] for member in chunk]
+            found = read_metas_since(backend, ids, since) if since else read_metas(backend, ids)
             metas |= {m.index: _slim(meta) for m in chunk if (meta := found.get(ids_of(m)[-1]))}
     except Exception as exc:  # noqa: BLE001 - every backend has errors of its own
         return metas, f"the result backend does not answer ({type(exc).__name__})"

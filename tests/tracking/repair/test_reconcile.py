@@ -6,6 +6,7 @@ import json
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,10 @@ from apps import open_app
 from celery import Celery, chain, chord, group, states
 from celery.exceptions import TimeLimitExceeded
 from redis import Redis
-from servers import running_worker, wait_until
+from servers import need, running_worker, wait_until
 
 from celery_batches_notify import Batch, ConfigurationError, NoSuchBatch
+from celery_batches_notify.cli.doctor import examine
 from celery_batches_notify.demo.valkey import embedded_server
 from celery_batches_notify.model import Membership, Outcome, State
 from celery_batches_notify.tracking.repair import reconcile
@@ -162,6 +164,66 @@ def test_a_result_backend_that_is_away_is_told_and_the_rest_is_repaired(
         repairs = Batch.get(batch.bid, app=away).reconcile()
         assert repairs.listed == 1
         assert "the result backend does not answer" in repairs.notes[0]
+
+
+# -- results of others that had the same id ----------------------------------------------------------
+
+
+def calling(app: Celery, task_id: str) -> Batch:
+    batch = Batch(app=app).on("success", app.signature("proj.callback"))
+    batch.add(app.signature("proj.ok").set(task_id=task_id))
+    return batch
+
+
+@pytest.mark.parametrize("task_id", ["nightly-1", "00000000-0000-4000-8000-000000000001"])
+@pytest.mark.parametrize("state", [states.SUCCESS, states.FAILURE, states.REVOKED])
+def test_what_an_earlier_task_with_the_same_id_left_says_nothing(
+    app: Celery, redis: Redis, task_id: str, state: str
+) -> None:
+    app.backend.store_result(task_id, None if state == states.SUCCESS else ValueError(), state)
+    batch = calling(app, task_id)
+    assert counts(batch.reconcile()) == {}
+    assert (batch.status().state, batch.status().pending) == ("running", 1)
+    app.backend.forget(task_id)  # Celery stores no result over a success
+    app.backend.mark_as_done(task_id, None)
+    assert counts(batch.reconcile()) == {"succeeded": 1}
+
+
+def test_a_retry_of_whatever_time_is_believed_only_of_a_random_id(app: Celery) -> None:
+    """Celery stores no time with it."""
+    random, named = str(uuid.uuid4()), "nightly-1"
+    app.backend.mark_as_retry(named, ValueError())
+    app.backend.mark_as_retry(random, ValueError())
+    assert counts(calling(app, named).reconcile()) == {}
+    assert counts(calling(app, random).reconcile()) == {"failing": 1}
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo"])
+def test_a_time_that_a_database_stored_without_its_zone_is_not_taken_for_a_later_one(
+    redis: Redis, server_url: str, tmp_path: Path, zone: str
+) -> None:
+    need("SQLAlchemy", find_spec("sqlalchemy"))
+    with open_app(server_url, result_backend=f"db+sqlite:///{tmp_path}/results.db", timezone=zone) as app:
+        app.backend.mark_as_done("nightly-1", None)
+        batch = calling(app, "nightly-1")
+        assert counts(batch.reconcile()) == {}
+        app.backend.forget("nightly-1")
+        app.backend.mark_as_done("nightly-1", None)
+        assert counts(batch.reconcile()) == {"succeeded": 1}
+
+
+def test_the_doctor_finds_a_member_whose_id_has_an_older_result_where_it_is(
+    app: Celery, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app.backend.mark_as_done("nightly-1", None)
+    batch = calling(app, "nightly-1")
+    lines: list[str] = []
+    examine(app, batch.bid, 10, lines.append)
+    assert any("nightly-1: queued" in line for line in lines), lines
+    with app.connection_for_write() as connection:
+        connection.default_channel.queue_purge("celery")
+    examine(app, batch.bid, 10, lines.append)
+    assert any("nightly-1: vanished" in line for line in lines), lines
 
 
 # -- canvas ---------------------------------------------------------------------------------------
