@@ -49,7 +49,7 @@ class RetryStore(Runner):
         with store_errors(self.settings), readable(bid):
             for index, value in self.client.hscan_iter(self.keys.part(bid, "resend")):
                 round_, _, call = value.decode().partition(" ")
-                if round_ != "0":
+                if round_.isdigit() and round_ != "0":
                     left.append(Resend(index=int(index), round=int(round_), call=call))
         return left
 

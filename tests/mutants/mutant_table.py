@@ -14,6 +14,7 @@ ABANDONED = "tests/tracking/test_abandoned.py"
 LEASES, RECONCILE = "tests/tracking/test_leases.py", "tests/tracking/repair/test_reconcile.py"
 ATTEMPTS = "tests/delivery/test_attempt.py"
 REFERENCES = "tests/notifiers/test_references.py"
+DEAD = "tests/store/test_dead_members.py"
 GOING_ON = "tests/tracking/test_going_on.py"
 BATCH, FAMILY, PUBLISHER = "tests/test_batch.py", "tests/test_family.py", "tests/delivery/test_publisher.py"
 
@@ -194,6 +195,27 @@ MUTANTS = (
         "if not schema then return 'gone' end",
         "if not schema then schema = 1 end",
         f"{SCRIPTS}::test_a_report_for_a_batch_that_is_gone_makes_no_key",
+    ),
+    Mutant(
+        "no round is without stamps that grow",
+        f"{LUA}/claim_retries.lua",
+        " and round <= LAST_ROUND then",
+        " then",
+        f"{DEAD}::test_what_was_kept_of_a_member_without_rounds_is_not_claimed",
+    ),
+    Mutant(
+        "a member in its last round is not kept for another",
+        f"{LUA}/record_outcome.lua",
+        "if stamp >= LAST_ROUND * ROUND then",
+        "if false then",
+        f"{DEAD}::test_stamps_grow_with_every_round_and_there_is_none_after_the_fifteenth",
+    ),
+    Mutant(
+        "who succeeds counts no more as not to be sent again",
+        f"{LUA}/record_outcome.lua",
+        "if before == DEAD and state ~= DEAD then forget_reason(index) end",
+        "",
+        f"{DEAD}::test_who_succeeds_after_all_counts_no_more_as_not_to_be_sent_again",
     ),
     # Never early
     Mutant(
@@ -435,7 +457,7 @@ MUTANTS = (
     Mutant(
         "nobody is given up who reported meanwhile",
         f"{LUA}/write_off_members.lua",
-        " or stamp_of(index) ~= stamp then return end",
+        " or last_stamp(index) ~= stamp then return end",
         " then return end",
         f"{RECONCILE}::test_a_member_that_reported_since_it_was_looked_for_is_not_written_off",
     ),
@@ -453,6 +475,13 @@ MUTANTS = (
         "fired = []",
         f"{RECONCILE}::test_an_event_that_is_true_and_did_not_fire_fires",
     ),
+    Mutant(
+        "a member that fails more often than is counted keeps its batch alive",
+        f"{LUA}/record_outcome.lua",
+        "if moves then redis.call('HSET', BATCH, 'reported_at', now) end",
+        "moves = false",
+        f"{DEAD}::test_a_member_that_fails_more_often_than_is_counted_keeps_its_batch_alive",
+    ),
     # Never in the way
     Mutant(
         "the fields of a log line are nobody else's",
@@ -460,6 +489,13 @@ MUTANTS = (
         'PREFIX = "batches_"',
         'PREFIX = ""',
         "tests/test_log_lines.py::test_structlog_shows_why_a_delivery_failed",
+    ),
+    Mutant(
+        "a death looks at a hundred failures, however many are kept",
+        f"{LUA}/failures.lua",
+        "redis.call('HRANDFIELD', FAILURES, LOOKED_AT)",
+        "redis.call('HKEYS', FAILURES)",
+        f"{DEAD}::test_a_death_costs_no_more_if_very_many_failures_are_kept",
     ),
     Mutant(
         "a result is made anew by an attribute that the app has",

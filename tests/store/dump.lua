@@ -41,7 +41,7 @@ for _, bid in ipairs(ARGV) do
   say('members', hex(redis.call('GET', key .. ':members')))
   say('outbox', pairs_of(key .. ':outbox', when))
   say('failures', pairs_of(key .. ':failures', function() return '' end))
-  say('resend', pairs_of(key .. ':resend', function(kept) return string.match(kept, '^%d+') end))
+  say('resend', pairs_of(key .. ':resend', function(kept) return string.match(kept, '^%d+') or '-' end))
   local abandon_at = tonumber(redis.call('HGET', key, 'abandon_at') or 0)
   say('awaited_producers', abandon_at == 0 and '' or abandon_at <= now and 'now' or 'later')
   say('unconfirmed', pairs_of(key .. ':unconfirmed', function(count) return count end))

@@ -6,6 +6,7 @@ counted, never kept. Nothing here waits: a batch's life is whole, or `low` when 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -19,7 +20,7 @@ FAILURES_KEPT, RETRIES_KEPT, LAST_ROUND = 2, 2, 15
 FIRING_ORDER = ("cancel", "progress", "death", "complete", "finish", "success")
 TOKENS = {"complete": "!", "success": "$"}
 PARENT = "parent:0"
-TOO_MANY, NOT_JSON = "too many dead", "not JSON"
+TOO_MANY, NOT_JSON, LAST_ROUND_OVER = "too many dead", "not JSON", "it was sent again 15 times"
 
 Adder = Literal["owner", "other"] | tuple[int, str]
 
@@ -42,7 +43,6 @@ class ModelBatch:
     told: tuple[State, bool] = (State.WAITING, False)
     tellings: int = 0
     failures: set[frozenset[int]] = field(default_factory=lambda: {frozenset()})
-    unsendable: dict[str, int] = field(default_factory=dict)
     sending: Literal["", "lease", "now"] = ""
     tokens: str = ""
     life: str = "running"
@@ -70,6 +70,11 @@ class ModelBatch:
     @property
     def successful(self) -> bool:
         return self.sealed and not self.cut_short and all(m.state is State.SUCCEEDED for m in self.members)
+
+    @property
+    def unsendable(self) -> dict[str, int]:
+        """How many of the dead cannot be sent again, and why."""
+        return dict(Counter(member.why for member in self.members if member.why))
 
     @property
     def open_deliveries(self) -> int:
@@ -214,16 +219,16 @@ class ModelBatch:
         elif report.stamp > member.stamp:
             self.tokens += "-"
             member.stamp = report.stamp
-        member.state = report.state
+        before, member.state = member.state, report.state
         self.retired = False
-        self._keep(report, member)
+        self._keep(report, member, before)
         return "counted", self.move()
 
-    def _keep(self, report: Report, member: Member) -> None:
+    def _keep(self, report: Report, member: Member, before: State) -> None:
         """Keep what a reader of the failures and a later retry will need."""
         if report.state is State.SUCCEEDED:
             self.failures = {kept - {report.index} for kept in self.failures}
-            member.kept = None
+            member.kept, member.why = None, ""
             return
         self.failures = {now for kept in self.failures for now in self._with_failure(kept, report)}
         if report.state is State.DEAD:
@@ -231,13 +236,22 @@ class ModelBatch:
                 self.cancelled and report.reason in ("revoked", NEVER_PUBLISHED)
             )
             self.died |= not discarded
-            room = member.kept is not None or sum(m.kept is not None for m in self.members) < RETRIES_KEPT
-            if report.sendable and room:
-                member.kept = 0
-            elif not member.is_batch or report.reason == NEVER_PUBLISHED:
-                why = TOO_MANY if report.sendable else NOT_JSON
-                why = NEVER_PUBLISHED if report.reason == NEVER_PUBLISHED else why
-                self.unsendable[why] = self.unsendable.get(why, 0) + 1
+            self._keep_call(report, member, before)
+        else:
+            member.why = ""
+
+    def _keep_call(self, report: Report, member: Member, before: State) -> None:
+        """Keep the call of a dead member, if it is known and there is room; else why there is none."""
+        over = member.stamp[0] >= LAST_ROUND
+        room = member.kept is not None or sum(m.kept is not None for m in self.members) < RETRIES_KEPT
+        if report.sendable and room and not over:
+            member.kept, member.why = 0, ""
+        elif member.kept == 0 or before is State.DEAD:
+            return  # what was known of its call still holds
+        elif not member.is_batch or report.reason == NEVER_PUBLISHED:
+            why = LAST_ROUND_OVER if over else TOO_MANY if report.sendable else NOT_JSON
+            why = NEVER_PUBLISHED if report.reason == NEVER_PUBLISHED else why
+            member.kept, member.why = None, why
 
     def _with_failure(self, kept: frozenset[int], report: Report) -> list[frozenset[int]]:
         """Every way to keep one more: without room, a dead one's record evicts any failing one's."""
@@ -262,8 +276,8 @@ class ModelBatch:
             return None
         claimed = set()
         for index, member in enumerate(self.members):
-            if member.state is State.DEAD and member.kept == 0:
-                member.kept = min(member.stamp[0] + 1, LAST_ROUND)
+            if member.state is State.DEAD and member.kept == 0:  # one that has no round left is not kept
+                member.kept = member.stamp[0] + 1
                 member.stamp = (member.kept, 0)
                 member.state = State.FAILING
                 claimed.add((index, member.kept))

@@ -28,13 +28,18 @@ class Report:
 
 @dataclass(slots=True)
 class Member:
-    """One member. `kept` is the round in which its call is to be sent again: 0 while nobody claimed it."""
+    """One member.
+
+    `kept` is the round in which its call is to be sent again: 0 while nobody claimed it. `why` says of a dead
+    one why it cannot be sent again.
+    """
 
     task_id: str
     is_batch: bool = False
     state: State = State.WAITING
     stamp: tuple[int, int] = (0, 0)
     kept: int | None = None
+    why: str = ""
 
     @property
     def ended(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import re
 import time
@@ -229,6 +230,7 @@ def test_the_commands_that_are_checked_are_those_that_are_used(any_server: str) 
             prepared(store)
             call(store)
             admin.flushall()
+        store.settings = dataclasses.replace(store.settings, failures_kept=1)  # so one has to make room
         prepare(store)
         read_everything(store)
         after = admin.info("commandstats")

@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from model_of_batches import FIRING_ORDER, ModelBatch
+from model_of_batches import FIRING_ORDER, TOO_MANY, ModelBatch
 from redis import Redis
 from redis.connection import Connection
 from redis.exceptions import NoScriptError
@@ -120,6 +120,7 @@ def expected(batch: ModelBatch, *, live: bool, listed: bool) -> Held:
         for entry, d in batch.outbox.items()
     }
     kept = {str(i): m.kept for i, m in enumerate(members) if m.kept is not None}
+    kept |= {str(i): "-" for i, m in enumerate(members) if m.why not in ("", TOO_MANY)}
     told, died = batch.told
     held = counts | {
         "total": str(len(members)),

@@ -20,9 +20,14 @@ local admitted
 index, admitted = admit(index, id, late_of, successors)
 if not index then return {admitted} end
 local before = state_of(index)
-local function repeated() return admitted and conclude('repeated') or {'repeated'} end
-if before == SUCCEEDED or reason == 'never published' and before ~= WAITING then return repeated() end
 local last = state ~= SUCCEEDED and last_stamp(index) or 0
+local function repeated()
+  -- What comes after the last attempt that a stamp can tell of looks the same, and is a sign of life.
+  local moves = stamp == last and last % ROUND == ROUND - 1 and before == FAILING and state == FAILING
+  if moves then redis.call('HSET', BATCH, 'reported_at', now) end
+  return (admitted or moves) and conclude('repeated') or {'repeated'}
+end
+if before == SUCCEEDED or reason == 'never published' and before ~= WAITING then return repeated() end
 local fresh = stamp > last
 -- Of an attempt that was counted as failing, a lost worker says nothing new: the retry that it announced may have left.
 local worse = stamp == last and before == FAILING and state == DEAD and reason ~= 'lost'
@@ -36,6 +41,7 @@ if before ~= state then
   redis.call('HINCRBY', BATCH, COUNTER[state], 1)
 end
 redis.call('HSET', BATCH, 'reported_at', now)
+if before == DEAD and state ~= DEAD then forget_reason(index) end
 if state == SUCCEEDED then
   redis.call('HDEL', FAILURES, index)
   redis.call('HDEL', RESEND, index)
@@ -49,7 +55,8 @@ else
   end
   if failure ~= '' then keep_failure(index, state, failure, failures_kept) end
   if state == DEAD then
-    keep_for_retry(index, resend, unsendable, resend_kept)
+    if stamp >= LAST_ROUND * ROUND then resend, unsendable = '', 'it was sent again 15 times' end
+    keep_for_retry(index, before, resend, unsendable, resend_kept)
     -- Discarded with its batch is no death.
     local discards = {revoked = true, terminated = true, ['never published'] = true}
     if not (reason == 'cancelled' or b[2] and discards[reason]) then redis.call('HSETNX', BATCH, 'died', 1) end

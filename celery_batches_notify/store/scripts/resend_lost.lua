@@ -6,7 +6,7 @@
 -- and not sent is found by `resend_at`.
 local index, id, stamp, failure, failures_kept = tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[5]), ARGV[7], tonumber(ARGV[8])
 local call, late_of = ARGV[9], ARGV[12]
-local LEASE_FOR_SENDING_MS, ROUND, ROUNDS_AT_MOST = 60000, 4096, 3
+local LEASE_FOR_SENDING_MS, ROUNDS_AT_MOST = 60000, 3
 
 local why = refusal()
 if why then return {why} end
@@ -24,7 +24,10 @@ if redis.call('HEXISTS', BATCH, 'retired') == 1 then return {'retired'} end
 
 if before ~= FAILING then
   redis.call('BITFIELD', STATES, 'SET', 'u2', '#' .. index, FAILING)
-  if before == DEAD then redis.call('HINCRBY', BATCH, 'dead', -1) end
+  if before == DEAD then
+    redis.call('HINCRBY', BATCH, 'dead', -1)
+    forget_reason(index)
+  end
   redis.call('HINCRBY', BATCH, 'failing', 1)
 end
 note_stamp(index, round * ROUND)

@@ -6,18 +6,13 @@ local why = refusal()
 if why then return {why} end
 local written = 0
 
-local function stamp_of(index)
-  local high, low = string.byte(redis.call('GETRANGE', ATTEMPTS, index * 2, index * 2 + 1), 1, 2)
-  return (high or 0) * 256 + (low or 0)
-end
-
 local function write_off(index, id, stamp, failure)
   local before = state_of(index)
-  if before >= DEAD or not stands_at(index, id) or stamp_of(index) ~= stamp then return end
+  if before >= DEAD or not stands_at(index, id) or last_stamp(index) ~= stamp then return end
   redis.call('BITFIELD', STATES, 'SET', 'u2', '#' .. index, DEAD)
   if before == FAILING then redis.call('HINCRBY', BATCH, 'failing', -1) end
   redis.call('HINCRBY', BATCH, 'dead', 1)
-  redis.call('HINCRBY', BATCH, 'unsendable:its message is gone', 1)
+  keep_for_retry(index, before, '', 'its message is gone', 0)
   keep_failure(index, DEAD, failure, tonumber(ARGV[2]))
   tokens[#tokens + 1] = '-'
   written = written + 1

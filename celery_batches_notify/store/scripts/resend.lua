@@ -1,0 +1,49 @@
+-- Put after `failures.lua`: what becomes of dead members, of which RESEND says whether they can be sent again:
+-- `0 call`, or `round call` while that is done; or `- why` they cannot. It holds so many calls as are kept, and so many
+-- reasons as stand here: of a dead task that has neither, too many were dead. The batch counts in `unsendable:why` the
+-- dead that cannot be sent again.
+local TOO_MANY, REASONS_AT_MOST = 'too many dead', 1000
+
+local function count_unsendable(why, by)
+  if redis.call('HINCRBY', BATCH, 'unsendable:' .. why, by) < 1 then redis.call('HDEL', BATCH, 'unsendable:' .. why) end
+end
+
+-- A dead member is dead no longer, or can be sent again: whatever was counted of it counts no more.
+local function forget_reason(index)
+  local held = redis.call('HGET', RESEND, index)
+  local why = held and string.match(held, '^%- (.*)$')
+  if why then
+    redis.call('HDEL', RESEND, index)
+    redis.call('HINCRBY', BATCH, 'reasons', -1)
+  elseif held or redis.call('HEXISTS', CHILDREN, index) == 1 then
+    return
+  end
+  count_unsendable(why or TOO_MANY, -1)
+end
+
+local function keep_reason(index, why)
+  local reasons = tonumber(redis.call('HGET', BATCH, 'reasons') or 0)
+  if why ~= TOO_MANY and reasons < REASONS_AT_MOST then
+    redis.call('HSET', RESEND, index, '- ' .. why)
+    redis.call('HSET', BATCH, 'reasons', reasons + 1)
+    share_life(RESEND)
+  else
+    redis.call('HDEL', RESEND, index)
+    why = TOO_MANY
+  end
+  count_unsendable(why, 1)
+end
+
+-- Keep what a retry of a member that has died needs, or why there is none ('' if nobody asks).
+local function keep_for_retry(index, before, call, why, kept)
+  local held = redis.call('HGET', RESEND, index)
+  local has_call = held and string.sub(held, 1, 1) ~= '-'
+  local calls = redis.call('HLEN', RESEND) - tonumber(redis.call('HGET', BATCH, 'reasons') or 0)
+  if call ~= '' and (has_call or calls < kept) then
+    if before == DEAD then forget_reason(index) end
+    redis.call('HSET', RESEND, index, '0 ' .. call)
+    share_life(RESEND)
+  elseif before ~= DEAD and string.sub(held or '', 1, 2) ~= '0 ' and (why ~= '' or call ~= '') then
+    keep_reason(index, call ~= '' and TOO_MANY or why)
+  end
+end
