@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -19,6 +19,7 @@ from celery_batches_notify.model import (
     Membership,
     Outcome,
     Progress,
+    State,
     check_bid,
 )
 from celery_batches_notify.store import reading
@@ -38,6 +39,7 @@ from celery_batches_notify.store.sweep_lock import SweepLock
 from celery_batches_notify.store.workers import WorkerStore
 
 CHILDREN_PAGE = 100
+AT_ONCE = 1000  # successors in one script
 
 logger = logging.getLogger(__name__)
 
@@ -94,10 +96,23 @@ class Store(EnrolmentStore, DeliveryStore, RetryStore, MemberStore, RepairStore,
         return Recorded(word=answer[0], due=answer[1:])
 
     def record_outcome(self, member: Membership, outcome: Outcome) -> Recorded:
-        """Count an outcome; return what became of it. A batch that is gone is no error here."""
-        args = reading.pack_report(member, outcome, self.settings)
-        answer = self._change(self.scripts.record_outcome, member.bid, *args)
-        return Recorded(word=answer[0], due=answer[1:])
+        """Count an outcome; return what became of it. A batch that is gone is no error here.
+
+        Its successors are enrolled before it counts, and by scripts of their own if they are very many.
+        """
+        count, due = len(outcome.successors), []
+        chunks = [outcome.successors[at : at + AT_ONCE] for at in range(0, count, AT_ONCE)] or [()]
+        for chunk in chunks[:-1]:
+            args = reading.pack_report(
+                member, Outcome(state=State.SUCCEEDED, successors=chunk), self.settings
+            )
+            word, *more = self._change(self.scripts.enrol_successors, member.bid, *args)
+            due += more
+            if word not in ("enrolled", "repeated"):
+                return Recorded(word=word, due=due)
+        args = reading.pack_report(member, replace(outcome, successors=chunks[-1]), self.settings)
+        word, *more = self._change(self.scripts.record_outcome, member.bid, *args)
+        return Recorded(word=word, due=[*due, *more])
 
     def cancel_batch(self, bid: str, *, terminate: bool) -> Recorded:
         """Cancel the batch, and tell workers that it is; return the deliveries that this made due."""

@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 from celery_batches_notify.addresses import split_addresses
 from celery_batches_notify.settings import Settings
 
-LINE_AT_MOST = 4 * 1024 * 1024
+LINE_AT_MOST = 64 * 1024 * 1024  # a report that names a million and a half others
 LOCK_PAUSE_SECONDS, LOCK_TRIES = 0.005, 400
 _LOCK, _APPENDED, _KEPT, _TAKEN = "lock", "appended", "kept", "taken."
 _MEND = "remove it, or set batches_spool_dir"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from celery_batches_notify.log_lines import Fields
 from celery_batches_notify.model import DeliveryAttempt, Failure, Membership, Outcome, State, check_bid
 from celery_batches_notify.tracking.headers import ENTRY
 
-VERSION = 1
 HAPPENED = ("due", "delivered", "given_up")
 NUMBER_AT_MOST = 2**31
 
@@ -68,8 +68,32 @@ Said = Report | Settlement
 
 def pack_line(said: Said) -> bytes:
     """Write one line, without its end."""
-    kind = "report" if isinstance(said, Report) else "settlement"
-    return json.dumps({"v": VERSION, kind: asdict(said)}, separators=(",", ":")).encode()
+    if isinstance(said, Settlement):
+        line: dict[str, Any] = {"v": 1, "settlement": asdict(said)}
+    elif said.outcome.successors or said.outcome.body:
+        line = {"v": 2, "report": _pack_canvas(said)}
+    else:
+        line = {"v": 1, "report": asdict(said)}
+    return json.dumps(line, separators=(",", ":")).encode()
+
+
+def _pack_canvas(said: Report) -> dict[str, Any]:
+    """A report that names others: most of them by their ids alone, because they may be very many."""
+    member, outcome = said.member, replace(said.outcome, successors=(), body=())
+    names = {
+        "successors": [_pack_late(member, each) for each in said.outcome.successors],
+        "body": [_pack_late(member, each) for each in said.outcome.body],
+    }
+    return {"member": asdict(member), "outcome": asdict(outcome) | names}
+
+
+def _pack_late(member: Membership, each: Membership) -> str | dict[str, Any]:
+    return each.task_id if each == _late(member, each.task_id) else asdict(each)
+
+
+def _late(member: Membership, task_id: str) -> Membership:
+    """Return the late member with this id that goes on with the canvas of another one."""
+    return Membership(bid=member.bid, index=None, task_id=task_id, of=member.origin)
 
 
 def parse_line(line: bytes) -> Said:
@@ -80,8 +104,9 @@ def parse_line(line: bytes) -> Said:
     """
     try:
         match json.loads(line):
-            case {"v": 1, "report": {"member": dict(member), "outcome": dict(outcome), **rest}} if not rest:
-                return Report(member=_membership(member), outcome=_outcome(outcome))
+            case {"v": 1 | 2, "report": {"member": dict(said), "outcome": dict(outcome), **rest}} if not rest:
+                member = _membership(said)
+                return Report(member=member, outcome=_outcome(outcome, member))
             case {"v": 1, "settlement": dict(settlement)}:
                 return _settlement(settlement)
     except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as exc:
@@ -101,7 +126,7 @@ def _membership(said: dict[str, Any]) -> Membership:
     )
 
 
-def _outcome(said: dict[str, Any]) -> Outcome:
+def _outcome(said: dict[str, Any], member: Membership) -> Outcome:
     state = State(_number(said["state"]))
     if state == State.WAITING:
         raise ValueError("waiting is no outcome")
@@ -112,10 +137,15 @@ def _outcome(said: dict[str, Any]) -> Outcome:
         failure=_failure(said["failure"]) if said["failure"] is not None else None,
         resend=_text(said["resend"]),
         unsendable=_text(said["unsendable"]),
-        successors=tuple(map(_membership, said["successors"])),
-        body=tuple(map(_membership, said["body"])),
+        successors=_members(said["successors"], member),
+        body=_members(said["body"], member),
         breaks_chord=said["breaks_chord"] is True,
     )
+
+
+def _members(said: Sequence[str | dict[str, Any]], member: Membership) -> tuple[Membership, ...]:
+    """Read those that a report names: in lines of version 1 each of them says all there is of it."""
+    return tuple(_late(member, each) if isinstance(each, str) else _membership(each) for each in said)
 
 
 def _failure(said: dict[str, Any]) -> Failure:

@@ -282,6 +282,13 @@ MUTANTS = (
         f"{GOING_ON}::test_what_a_member_adds_to_its_own_chord_is_counted_to_its_end",
     ),
     Mutant(
+        "all of very many successors are enrolled before their predecessor counts",
+        "store/store.py",
+        "for chunk in chunks[:-1]:",
+        "for chunk in chunks[:0]:",
+        f"{LATE}::test_a_report_that_is_told_in_parts_comes_to_the_same_as_a_whole",
+    ),
+    Mutant(
         "a result that is older than the batch says nothing",
         "tracking/stored_results.py",
         "return (max if _is_random(task_id) else min)(times) >= since",
@@ -368,6 +375,13 @@ MUTANTS = (
         "self._spool.append(pack_line(said))",
         "pack_line(said)",
         f"{REPORTER}::test_what_the_store_did_not_take_is_told_once_it_is_back_and_its_callbacks_follow",
+    ),
+    Mutant(
+        "a report that names very many others is short enough for the disk",
+        "tracking/spool_lines.py",
+        "return each.task_id if each == _late(member, each.task_id) else asdict(each)",
+        "return asdict(each)",
+        "tests/tracking/test_spool_lines.py::test_a_report_takes_no_more_than_an_id_for_each_that_it_names",
     ),
     Mutant(
         "the spool's callbacks follow",

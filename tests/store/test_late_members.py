@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+from collections.abc import Iterator
 from uuid import UUID, uuid4
 
 import pytest
@@ -21,6 +23,8 @@ from test_scripts import (
 
 from celery_batches_notify.errors import BatchSealed
 from celery_batches_notify.model import Membership, Outcome, State
+from celery_batches_notify.store import store as store_module
+from celery_batches_notify.store.scripts import Script
 from celery_batches_notify.store.store import Store
 
 
@@ -306,3 +310,101 @@ def test_a_part_of_a_header_that_celery_does_not_count_awaits_no_body(
     ]
     due = [event for which in order for event in store.record_outcome(*reports[which]).due]
     assert due == ["complete:0", "finish:0", "success:0"]
+
+
+# -- reports of any size --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many successors one script takes: few, so that a report of some brings more."""
+    monkeypatch.setattr(store_module, "AT_ONCE", 3)
+    return 3
+
+
+@pytest.mark.parametrize("brought", range(11))
+def test_a_report_that_is_told_in_parts_comes_to_the_same_as_a_whole(
+    store: Store, at_once: int, monkeypatch: pytest.MonkeyPatch, brought: int
+) -> None:
+    def told(at_once: int) -> dict[bytes, object]:
+        store.client.flushall()
+        (one, two) = sealed(store, 2)
+        late = [dataclasses.replace(successor(one, f"no uuid {n}"), turn=n % 2) for n in range(brought)]
+        with monkeypatch.context() as patch:
+            patch.setattr(store_module, "AT_ONCE", at_once)
+            assert store.record_outcome(one, succeeded(*late)).word == "counted"
+            assert store.record_outcome(one, succeeded(*late)).word == "repeated"
+        held = dump(store)
+        members = held.pop(f"batches:{{{BID}}}:members".encode())
+        assert len(members) == 16 * (2 + brought)
+        for member in (*late, two):
+            store.record_outcome(member, SUCCEEDED)
+        assert store.read_status(BID).state == "success"
+        return held
+
+    assert told(at_once) == told(1000)
+
+
+def test_a_report_whose_process_dies_between_its_parts_counts_nobody_and_may_come_again(
+    store: Store, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (one,) = sealed(store)
+    late = [successor(one) for _ in range(10)]
+    totals = []
+    for parts in range(1, 4):
+        left = iter(range(parts))
+
+        def change(script: Script, *args: object, left: Iterator[int] = left) -> object:
+            if next(left, None) is None:
+                raise ConnectionError("the process dies")
+            return Store._change(store, script, *args)
+
+        with monkeypatch.context() as patch, pytest.raises(ConnectionError):
+            patch.setattr(store, "_change", change)
+            store.record_outcome(one, succeeded(*late))
+        totals.append(counts(store))
+        for member in late[: 3 * parts]:  # they have run, and say so
+            assert store.record_outcome(member, SUCCEEDED).due == []
+    assert totals == [(4, 0, 0, 0), (7, 3, 0, 0), (10, 6, 0, 0)]
+    assert store.read_status(BID).complete_at is None
+    assert store.record_outcome(one, succeeded(*late)).word == "counted"
+    assert counts(store) == (11, 10, 0, 0)
+    assert store.record_outcome(late[-1], SUCCEEDED).due == ["complete:0", "finish:0", "success:0"]
+
+
+def test_a_report_in_parts_from_sixteen_threads_counts_once(store: Store, at_once: int) -> None:
+    for n in range(10):
+        bid = f"parts-{n:08d}"
+        (one,) = sealed(store, bid=bid)
+        late = [successor(one) for _ in range(10)]
+        reports = [(one, succeeded(*late)), *((member, SUCCEEDED) for member in late)]
+        answers = together(*(lambda r=r: store.record_outcome(*r) for r in reports * 2))
+        assert not [answer for answer in answers if isinstance(answer, Exception)]
+        assert sum(bool(answer.due) for answer in answers) == 1
+        assert counts(store, bid) == (11, 11, 0, 0)
+
+
+@pytest.mark.parametrize("why", ["stranger", "gone"])
+def test_a_report_in_parts_that_is_refused_says_so(store: Store, at_once: int, why: str) -> None:
+    (one,) = sealed(store)
+    if why == "gone":
+        store.delete_batch(BID)
+    else:
+        one = dataclasses.replace(one, task_id=str(uuid4()))
+    before = dump(store)
+    assert store.record_outcome(one, succeeded(*(successor(one) for _ in range(10)))).word == why
+    assert dump(store) == before
+
+
+def test_no_script_enrols_more_than_a_thousand(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    brought: list[int] = []
+
+    def change(script: Script, bid: str, *args: bytes) -> object:
+        brought.append(len(args[11]) // 16)
+        return Store._change(store, script, bid, *args)
+
+    (one,) = sealed(store)
+    monkeypatch.setattr(store, "_change", change)
+    assert store.record_outcome(one, succeeded(*(successor(one) for _ in range(4500)))).word == "counted"
+    assert counts(store) == (4501, 1, 0, 0)
+    assert brought == [1000, 1000, 1000, 1000, 500]

@@ -10,7 +10,7 @@ import pytest
 from test_scripts import BID, SUCCEEDED, dead, due_now, dump, failing, open_batch, together
 
 from celery_batches_notify.model import DeliveryAttempt, Event, Membership, Outcome, State
-from celery_batches_notify.store.reading import Member
+from celery_batches_notify.store.reading import Member, pack_report
 from celery_batches_notify.store.repairs import Lost
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.store.sweep_lock import SweepLock
@@ -50,6 +50,14 @@ def lost() -> list[Lost]:
     ]
 
 
+def enrol_successors(store: Store) -> object:
+    """A report with very many successors, until its process dies before it says how its member ended."""
+    one = member(3)
+    late = Membership(bid=BID, index=None, task_id=IDS[4], of=one.origin)
+    args = pack_report(one, Outcome(state=State.SUCCEEDED, successors=(late,)), store.settings)
+    return store._change(store.scripts.enrol_successors, BID, *args)
+
+
 def retire(store: Store) -> object:
     (batch,) = store.walk_live()
     return store.retire_batch(batch)
@@ -85,6 +93,7 @@ CALLS: dict[str, tuple[Call, Call]] = {
     "beat_worker": (lambda _: None, lambda s: s.beat_worker("a worker")),
     "resend_lost": (lambda _: None, lambda s: s.resend_lost(member(3), kept())),
     "record_outcome": (lambda _: None, lambda s: s.record_outcome(member(3), kept())),
+    "enrol_successors": (lambda _: None, enrol_successors),
     "claim_deliveries": (due_now, lambda s: s.claim_deliveries(BID)),
     "settle_delivery": (
         lambda _: None,

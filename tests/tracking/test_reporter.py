@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from away import spooled
@@ -83,6 +84,22 @@ def test_what_the_store_did_not_take_is_told_once_it_is_back_and_its_callbacks_f
     assert batch.status().state == "success"
     assert not spooled(tmp_path)
     wait_until(lambda: batch.status().callbacks[0].state == "published")
+
+
+def test_a_report_that_names_a_hundred_thousand_others_is_kept_and_told(
+    app: Celery, parts: Parts, proxy: tuple[CutProxy, str], tmp_path: Path
+) -> None:
+    batch, (member,) = members_of(app, 1)
+    late = (
+        Membership(bid=batch.bid, index=None, task_id=str(uuid4()), of=member.origin) for _ in range(100_000)
+    )
+    proxy[0].misbehave("refuse")
+    parts.reporter.report(member, Outcome(state=State.SUCCEEDED, successors=tuple(late)), seconds=0)
+    assert spooled(tmp_path) == 1
+    proxy[0].behave()
+    parts.replay.replay()
+    assert not spooled(tmp_path)
+    assert (batch.status().total, batch.status().succeeded) == (100_001, 1)
 
 
 def test_only_the_first_report_waits(app: Celery, parts: Parts, proxy: tuple[CutProxy, str]) -> None:

@@ -16,8 +16,10 @@ from celery import Celery
 from servers import wait_until
 
 from celery_batches_notify.settings import Settings
-from celery_batches_notify.tracking.spool import LINE_AT_MOST, Spool, spool_of
+from celery_batches_notify.tracking import spool as spool_module
+from celery_batches_notify.tracking.spool import Spool, spool_of
 
+LINE_AT_MOST = 100_000
 MEGABYTE = 1024 * 1024
 
 
@@ -97,7 +99,10 @@ def test_a_torn_end_spoils_no_line_but_itself(spool: Spool) -> None:
     assert take_all(spool) == [b"one", b"half of what a process that d", b"two"]
 
 
-def test_a_line_that_is_too_long_is_refused_and_when_read_cut(spool: Spool) -> None:
+def test_a_line_that_is_too_long_is_refused_and_when_read_cut(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool_module, "LINE_AT_MOST", LINE_AT_MOST)
     spool.append(b"one")
     with pytest.raises(OSError, match="a line of"):
         spool.append(b"x" * (LINE_AT_MOST + 1))

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from hypothesis import given, settings
@@ -158,3 +160,56 @@ def test_waiting_is_no_outcome() -> None:
     whole["report"]["outcome"]["state"] = 0
     with pytest.raises(UnreadableLine):
         parse_line(json.dumps(whole).encode())
+
+
+# -- reports that name very many others ----------------------------------------------------------
+
+
+def many(count: int, **more: object) -> Report:
+    first = Membership(bid="b" * 22, index=7, task_id="first")
+    late = (
+        Membership(bid=first.bid, index=None, task_id=str(uuid4()), of=first.origin) for _ in range(count)
+    )
+    return Report(member=first, outcome=Outcome(state=State.SUCCEEDED, successors=tuple(late), **more))
+
+
+def test_a_report_takes_no_more_than_an_id_for_each_that_it_names() -> None:
+    said = many(1000)
+    assert parse_line(pack_line(said)) == said
+    assert len(pack_line(said)) < 1000 * (36 + 3) + 1000
+
+
+def test_a_line_as_it_was_written_before_is_read() -> None:
+    """A worker that is upgraded while its store is away leaves such lines."""
+    late = {"bid": "b" * 22, "index": None, "task_id": "s", "round": 0, "of": [7, "first"], "turn": 0}
+    body = late | {"task_id": "body", "turn": 1}
+    member = {"bid": "b" * 22, "index": 7, "task_id": "first", "round": 1, "of": None, "turn": 0}
+    outcome = {
+        "state": 3,
+        "attempt": 2,
+        "reason": None,
+        "failure": None,
+        "resend": "",
+        "unsendable": "not kept",
+    }
+    outcome |= {"successors": [late], "body": [body], "breaks_chord": False}
+    line = json.dumps({"v": 1, "report": {"member": member, "outcome": outcome}})
+    first = Membership(bid="b" * 22, index=7, task_id="first", round=1)
+    said = parse_line(line.encode())
+    assert said == Report(
+        member=first,
+        outcome=Outcome(
+            state=State.SUCCEEDED,
+            attempt=2,
+            successors=(Membership(bid="b" * 22, index=None, task_id="s", of=first.origin),),
+            body=(Membership(bid="b" * 22, index=None, task_id="body", of=first.origin, turn=1),),
+        ),
+    )
+
+
+def test_a_report_that_names_nobody_is_written_as_before() -> None:
+    """So that a worker of before, beside this one, takes it from their spool."""
+    said = Report(
+        member=Membership(bid="b" * 22, index=0, task_id="t"), outcome=Outcome(state=State.SUCCEEDED)
+    )
+    assert json.loads(pack_line(said)) == {"v": 1, "report": json.loads(json.dumps(asdict(said)))}

@@ -35,6 +35,7 @@ class Scripts:
         self.seal_batch = self._load("producers", "seal_batch")
         self.abandon_batch = self._load("abandon_batch")
         self.record_outcome = self._load("failures", "resend", "late", "chords", "record_outcome")
+        self.enrol_successors = self._load("late", "enrol_successors")
         self.claim_deliveries = self._load("claim_deliveries")
         self.settle_delivery = self._load("settle_delivery")
         self.retire_batch = self._load("retire_batch")
