@@ -100,17 +100,16 @@ class Store(EnrolmentStore, DeliveryStore, RetryStore, MemberStore, RepairStore,
 
         Its successors are enrolled before it counts, and by scripts of their own if they are very many.
         """
-        count, due = len(outcome.successors), []
-        chunks = [outcome.successors[at : at + AT_ONCE] for at in range(0, count, AT_ONCE)] or [()]
-        for chunk in chunks[:-1]:
-            args = reading.pack_report(
-                member, Outcome(state=State.SUCCEEDED, successors=chunk), self.settings
-            )
+        due: list[str] = []
+        while len(outcome.successors) > AT_ONCE:
+            part = Outcome(state=State.SUCCEEDED, successors=outcome.successors[:AT_ONCE])
+            args = reading.pack_report(member, part, self.settings)
             word, *more = self._change(self.scripts.enrol_successors, member.bid, *args)
             due += more
             if word not in ("enrolled", "repeated"):
                 return Recorded(word=word, due=due)
-        args = reading.pack_report(member, replace(outcome, successors=chunks[-1]), self.settings)
+            outcome = replace(outcome, successors=outcome.successors[AT_ONCE:])
+        args = reading.pack_report(member, outcome, self.settings)
         word, *more = self._change(self.scripts.record_outcome, member.bid, *args)
         return Recorded(word=word, due=[*due, *more])
 
