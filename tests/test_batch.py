@@ -526,7 +526,7 @@ def test_delete_leaves_nothing_and_reports_make_nothing(app: Celery, redis: Redi
 
 
 def test_join_returns_the_status_once_the_event_fired(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("celery_batches_notify.store.follow.REREAD_SECONDS", 90.0)
+    monkeypatch.setattr("celery_batches_notify.store.followed.REREAD_SECONDS", 90.0)
     batch = Batch(app=app)
     ids = [r.id for r in batch.add(*(app.tasks["add"].s(i) for i in range(3)))]
     with soon(0.2, finish_members, app, batch, ids):

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 from celery import Celery
 from redis import Redis
+from servers import Ear
 
 from celery_batches_notify import Batch, BatchCancelled, BatchSealed, InvalidCallback, WouldDeadlock
 from celery_batches_notify.model import Failure, Membership, Outcome, State
@@ -174,13 +175,14 @@ def test_a_complete_child_that_grows_is_told_to_nobody(app: Celery, store: Store
     top = Made(app, 0, keep_open=True)
     child = Made(app, 1, parent=top.batch)
     child.report(0, failed(State.FAILING))
-    with store.subscribe(top.batch.bid) as heard:
-        store.enrol_members(child.batch.bid, 1, ["new"], Membership(bid="", index=0, task_id=child.ids[0]))
-        child.ids.append("new")
-        child.report(1, SUCCEEDED)
-        assert redis.hget(f"batches:{{{child.batch.bid}}}", "tellings") == b"1"
-        child.report(0, SUCCEEDED)
-        assert heard.wait(5) == "+"
+    ear = Ear(redis)
+    store.enrol_members(child.batch.bid, 1, ["new"], Membership(bid="", index=0, task_id=child.ids[0]))
+    child.ids.append("new")
+    child.report(1, SUCCEEDED)
+    assert redis.hget(f"batches:{{{child.batch.bid}}}", "tellings") == b"1"
+    child.report(0, SUCCEEDED)
+    assert ear.listen()[top.batch.bid] == "+"
+    ear.close()
 
 
 def test_an_empty_child_succeeds_for_its_parent(app: Celery) -> None:

@@ -16,6 +16,7 @@ from redis import Redis
 
 from celery_batches_notify import Batch, InvalidBid, NoSuchBatch
 from celery_batches_notify.model import Membership, Outcome, State, check_bid
+from celery_batches_notify.store.follow import Follow
 from celery_batches_notify.tracking import outcomes
 from celery_batches_notify.tracking.headers import read_header
 
@@ -123,7 +124,7 @@ def test_all_that_is_touched_for_a_well_formed_bid_lies_under_the_prefix(
             Batch.get(bid, app=app)
         assert store.record_outcome(member, SUCCEEDED).word == "gone"
         assert not store.delete_batch(bid)
-        store.subscribe(bid).close()
+        assert list(Follow(store, bid)) == []
         with pytest.raises(NoSuchBatch):
             store.claim_deliveries(bid)
     heard = ear.close()

@@ -36,6 +36,8 @@ ABOUT_NO_BATCH = {
     "batches: outcomes are lost while the store is away: %s",
     "batches: %d outcomes from the spool are reported",
     "batches: a line of the spool is left out: %s",
+    "batches: followers hear no tokens until the next subscription: %s",
+    "batches: following ended",
     "sweeper's lock not released: %s",
     "batches: the mark of task %s cannot be read: %r",
     "batches: %s failed and is tried again: %s",

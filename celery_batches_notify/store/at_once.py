@@ -36,4 +36,8 @@ def _read(
             pipe.time()
         queue(pipe)
         answers = pipe.execute(raise_on_error=transaction)
-    return (clock, answers) if clock is not None else (answers[0], answers[1:])
+    if clock is None:
+        clock, *answers = answers
+    if isinstance(clock, Exception):
+        raise clock
+    return clock, answers

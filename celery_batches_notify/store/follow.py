@@ -2,51 +2,116 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from typing import Generic, Self, TypeVar
 
+from celery_batches_notify.errors import NoSuchBatch
 from celery_batches_notify.model import Event, Progress
-from celery_batches_notify.store.connection import store_errors
+from celery_batches_notify.store.listener import Listener
+from celery_batches_notify.store.reading import Reading
 from celery_batches_notify.store.store import Store
+from celery_batches_notify.store.watches import Answer, LoopWatch, ThreadWatch, raise_for_one
 
-REREAD_SECONDS = 5.0
-QUIET_SECONDS = 0.05
-_END = object()
+W = TypeVar("W", ThreadWatch, LoopWatch)
 
 
 class Follow:
     """The readings of one batch as it moves, with `for` or `async for`.
 
     It ends after the reading that shows the batch finished, and when the batch is deleted or expires.
-    Tokens only wake it, and many tokens at once give one reading, so it is never far behind.
+    Tokens only wake it, and many tokens at once give one reading, so it is never far behind. It raises
+    `StoreUnavailable` if the store is away at the start, or later for longer than `AWAY_SECONDS`.
     """
 
     def __init__(self, store: Store, bid: str) -> None:
         self._store = store
         self._bid = bid
 
-    def __iter__(self) -> Iterator[Progress]:
-        return (progress for progress in self._readings() if progress is not None)
+    def __iter__(self) -> Readings:
+        return Readings(self._store, self._bid)
 
-    async def __aiter__(self) -> AsyncIterator[Progress]:
-        readings = self._readings()
-        while (progress := await asyncio.to_thread(next, readings, _END)) is not _END:
-            if isinstance(progress, Progress):
-                yield progress
+    def __aiter__(self) -> AsyncReadings:
+        return AsyncReadings(self._store, self._bid)
 
-    def _readings(self) -> Iterator[Progress | None]:
-        """Read whenever something moves; None where nothing did, so that nobody waits in vain for long."""
-        with self._store.subscribe(self._bid) as stream:
-            last = None
-            while (progress := self._store.read_progress(self._bid)) is not None:
-                yield progress if progress != last else None
-                if progress.finished:
-                    return
-                last = progress
-                with store_errors(self._store.settings):
-                    stream.wait(REREAD_SECONDS)
-                time.sleep(QUIET_SECONDS)
+
+class _Readings(Generic[W]):
+    """An iterator over readings, synchronous or not.
+
+    It is no generator, because an asynchronous generator that is left half-way is ended by its event loop,
+    and a loop that has ended itself does not do so.
+    """
+
+    def __init__(self, store: Store, bid: str) -> None:
+        self._store = store
+        self._bid = bid
+        self._listener: Listener | None = None
+        self._watch: W | None = None
+        self._last: Progress | None = None
+        self._over = False
+
+    def _close(self) -> None:
+        self._over = True
+        if self._listener is not None and self._watch is not None:
+            self._listener.remove(self._watch)
+        self._watch = None
+
+    def _place(self, kind: type[W]) -> W:
+        """Return this follower's place: a new one at first, after a fork, and once its event loop ended."""
+        listener, watch = self._store.listener, self._watch
+        if watch is None or watch.is_over or self._listener is not listener:
+            self._watch = watch = kind(self._bid)
+            self._listener = listener
+            listener.add(watch)
+        return watch
+
+    def _take(self, answer: Answer | None) -> Progress | None:
+        """Return the progress if it is news; note the end."""
+        if isinstance(answer, Reading):
+            last, self._last = self._last, answer.progress
+            if answer.progress.finished:
+                self._close()
+            return answer.progress if answer.progress != last else None
+        self._close()
+        if answer is not None and not isinstance(answer, NoSuchBatch):
+            raise_for_one(answer)
+        return None
+
+    def __del__(self) -> None:
+        self._close()
+
+
+class Readings(_Readings[ThreadWatch]):
+    """The readings of one batch, each as soon as it is there; `close()` ends them early."""
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Progress:
+        while not self._over:
+            if (progress := self._take(self._place(ThreadWatch).wait())) is not None:
+                return progress
+        raise StopIteration
+
+    def close(self) -> None:
+        """Follow no longer."""
+        self._close()
+
+
+class AsyncReadings(_Readings[LoopWatch]):
+    """The readings of one batch, each as soon as it is there; `aclose()` ends them early."""
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Progress:
+        while not self._over:
+            if (progress := self._take(await self._place(LoopWatch).wait())) is not None:
+                return progress
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """Follow no longer."""
+        self._close()
 
 
 def wait_for_event(store: Store, bid: str, event: Event, seconds: float | None) -> bool:
@@ -56,11 +121,13 @@ def wait_for_event(store: Store, bid: str, event: Event, seconds: float | None) 
         NoSuchBatch: The batch is gone.
     """
     deadline = None if seconds is None else time.monotonic() + seconds
-    with store.subscribe(bid) as stream:
-        while not store.has_fired(bid, event):
-            left = REREAD_SECONDS if deadline is None else deadline - time.monotonic()
-            if left <= 0:
-                return False
-            with store_errors(store.settings):
-                stream.wait(min(left, REREAD_SECONDS))
-    return True
+    watch = ThreadWatch(bid)
+    with store.listener.serving(watch):
+        answer = watch.wait()  # the first reading or an error comes soon, and a timeout of 0 needs it too
+        while answer is not None:
+            if not isinstance(answer, Reading):
+                raise_for_one(answer)
+            if event in answer.fired:
+                return True
+            answer = watch.wait(None if deadline is None else deadline - time.monotonic())
+    return False

@@ -16,6 +16,7 @@ from celery_batches_notify.model import (
     BatchStatus,
     CallbackStatus,
     DeliveryAttempt,
+    Event,
     Failure,
     Membership,
     Outcome,
@@ -60,6 +61,21 @@ class Member:
     state: State
     is_batch: bool = False
     stamp: int = 0
+
+
+# What a `Reading` is made of; the rest of a batch's hash may be long.
+READING_FIELDS = (
+    *("schema", "total", "succeeded", "failing", "dead", "sealed_at", "cancelled_at", "reported_at"),
+    *(f"{event}_at" for event in Event),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """A batch's counters, and the events that have fired."""
+
+    progress: Progress
+    fired: frozenset[Event]
 
 
 def pack_id(task_id: str) -> bytes:
@@ -170,6 +186,17 @@ def parse_progress(bid: str, batch: Hash, now: datetime, stall_after: timedelta)
         failures=failing + dead,
         dead=dead,
         finished=b"finish_at" in batch,
+    )
+
+
+def parse_reading(bid: str, values: Sequence[bytes | None], now: datetime, stall_after: timedelta) -> Reading:
+    """Read the values of `READING_FIELDS`."""
+    batch = {
+        name.encode(): value for name, value in zip(READING_FIELDS, values, strict=True) if value is not None
+    }
+    return Reading(
+        progress=parse_progress(bid, batch, now, stall_after),
+        fired=frozenset(event for event in Event if f"{event}_at".encode() in batch),
     )
 
 

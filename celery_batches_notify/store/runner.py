@@ -103,9 +103,10 @@ class Runner:
     def _begin_anew(self) -> None:
         """After a fork: a Cluster's client has locks that another thread of the parent may have held.
 
-        The parent's client is kept, for to close it would take them.
+        The parent's client is kept, because to close it would take them; so is its listener, because the
+        parent goes on using its sockets.
         """
-        self._inherited = self.__dict__.pop("client", None)
+        self._inherited = [self.__dict__.pop(name, None) for name in ("client", "listener")]
         for name in ("scripts", "lists"):
             self.__dict__.pop(name, None)
 

@@ -6,16 +6,15 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from redis.client import Pipeline
 
-from celery_batches_notify.errors import CorruptBatch, NoSuchBatch, SchemaTooNew
+from celery_batches_notify.errors import BatchesError, CorruptBatch, NoSuchBatch, SchemaTooNew
 from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.model import (
     BatchStatus,
-    Event,
     Membership,
     Outcome,
     Progress,
@@ -23,18 +22,17 @@ from celery_batches_notify.model import (
     check_bid,
 )
 from celery_batches_notify.store import reading
-from celery_batches_notify.store.at_once import read_at_once
+from celery_batches_notify.store.at_once import read_at_once, read_together
 from celery_batches_notify.store.connection import store_errors
 from celery_batches_notify.store.corrupt import readable, type_errors
 from celery_batches_notify.store.deliveries import Claim, DeliveryStore
 from celery_batches_notify.store.enrolments import EnrolmentStore, abandoned
-from celery_batches_notify.store.keys import channel
+from celery_batches_notify.store.listener import Listener
 from celery_batches_notify.store.lists import LiveBatch
 from celery_batches_notify.store.members import MemberStore
 from celery_batches_notify.store.repairs import RepairStore
 from celery_batches_notify.store.retries import RetryStore
 from celery_batches_notify.store.runner import check_schema, gone
-from celery_batches_notify.store.stream import Stream
 from celery_batches_notify.store.sweep_lock import SweepLock
 from celery_batches_notify.store.workers import WorkerStore
 
@@ -233,21 +231,34 @@ class Store(EnrolmentStore, DeliveryStore, RetryStore, MemberStore, RepairStore,
 
     def read_progress(self, bid: str) -> Progress | None:
         """Read a batch's counters, or None where it is gone."""
-        key = self.keys.batch(bid)
-        with store_errors(self.settings), type_errors(bid):
-            clock, (batch,) = read_at_once(self.client, lambda pipe: pipe.hgetall(key))
-        if not batch:
+        answer = self.read_many([bid])[bid]
+        if isinstance(answer, NoSuchBatch):
             return None
-        check_schema(bid, batch.get(b"schema"))
-        with readable(bid):
-            return reading.parse_progress(bid, batch, reading.parse_time(clock), self.settings.stall_after)
+        if isinstance(answer, BatchesError):
+            raise answer
+        return answer.progress
 
-    def has_fired(self, bid: str, event: Event) -> bool:
-        """Whether an event of the batch has fired. Raises `NoSuchBatch`."""
-        with store_errors(self.settings), type_errors(bid):
-            schema, at = self.client.hmget(self.keys.batch(bid), ["schema", f"{event}_at"])
-        check_schema(bid, schema)
-        return at is not None
+    def read_many(self, bids: Sequence[str]) -> dict[str, reading.Reading | BatchesError]:
+        """Read how far batches have come, in one round trip to each server; or why one cannot be read."""
+
+        def queue(pipe: Pipeline) -> None:
+            for bid in bids:
+                pipe.hmget(self.keys.batch(bid), reading.READING_FIELDS)
+
+        with store_errors(self.settings):
+            clock, answers = read_together(self.client, queue)
+        now = reading.parse_time(clock)
+        return {bid: self._read_one(bid, answer, now) for bid, answer in zip(bids, answers, strict=True)}
+
+    def _read_one(self, bid: str, answer: Any, now: datetime) -> reading.Reading | BatchesError:
+        try:
+            with store_errors(self.settings), readable(bid):
+                if isinstance(answer, Exception):
+                    raise answer
+                check_schema(bid, answer[0])
+                return reading.parse_reading(bid, answer, now, self.settings.stall_after)
+        except BatchesError as exc:
+            return exc
 
     def list_batches(self) -> Iterator[BatchStatus]:
         """Read the statuses of all batches, newest first."""
@@ -260,10 +271,16 @@ class Store(EnrolmentStore, DeliveryStore, RetryStore, MemberStore, RepairStore,
                 except (CorruptBatch, SchemaTooNew) as exc:
                     BatchLog(logger, bid=bid).warning("left out of the list: %s", exc)
 
-    def subscribe(self, bid: str) -> Stream:
-        """Listen to a batch's tokens."""
-        with store_errors(self.settings):
-            return Stream(self.client, channel(bid))
+    @property
+    def listener(self) -> Listener:
+        """The thread that serves the followers in this process, and what they ask of it."""
+        return self._kept("listener", lambda: Listener(lambda: self.client, self.read_many))
+
+    def close(self) -> None:
+        """Give the connections back; the next use opens others."""
+        if "listener" in self.__dict__:
+            self.listener.close()
+        super().close()
 
     # -- the sweeper's list ---------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ ATTEMPTS = "tests/delivery/test_attempt.py"
 REFERENCES = "tests/notifiers/test_references.py"
 DEAD = "tests/store/test_dead_members.py"
 GOING_ON = "tests/tracking/test_going_on.py"
+FOLLOWED, FOLLOWING = "tests/store/test_followed.py", "tests/test_following.py"
 BATCH, FAMILY, PUBLISHER = "tests/test_batch.py", "tests/test_family.py", "tests/delivery/test_publisher.py"
 
 
@@ -574,5 +575,62 @@ MUTANTS = (
         "hidden |= dict.fromkeys((str(value), *pieces), value.reference)",
         "pass",
         f"{REFERENCES}::test_neither_store_nor_log_holds_a_value_of_the_environment",
+    ),
+    # A follower never misses the end
+    Mutant(
+        "a follower's first reading comes after its subscription",
+        "store/followed.py",
+        "self.stir([bid] if bid not in self._unread else [])",
+        "self.stir([bid])",
+        f"{FOLLOWED}::test_a_batch_is_first_read_when_its_subscription_stands",
+    ),
+    Mutant(
+        "a followed batch is read again whatever was heard",
+        "store/followed.py",
+        "wanted = chain(self._fresh, self._stirred, overdue)",
+        "wanted = chain(self._fresh, self._stirred)",
+        f"{FOLLOWED}::test_a_batch_is_read_after_five_seconds_without_a_token",
+    ),
+    Mutant(
+        "a new subscription has the batches of the one that was cut",
+        "store/inbox.py",
+        "self._subscription.subscribe(batches)",
+        "self._subscription.subscribe(new)",
+        f"{FOLLOWING}::test_a_subscription_that_is_cut_misses_nothing",
+    ),
+    Mutant(
+        "a subscription that is silent is left",
+        "store/subscription.py",
+        "if self._asked_at > self._heard_at:",
+        "if False:",
+        f"{FOLLOWING}::test_a_server_that_is_silent_is_asked_and_one_that_does_not_answer_is_left",
+    ),
+    Mutant(
+        "a follower outlives a short absence of the store",
+        "store/followed.py",
+        "now < self.read_at + AWAY_SECONDS",
+        "False",
+        f"{FOLLOWING}::test_followers_outlive_a_restart_of_the_store",
+    ),
+    Mutant(
+        "a fork's child has a listener of its own",
+        "store/runner.py",
+        'for name in ("client", "listener")',
+        'for name in ("client",)',
+        f"{FOLLOWING}::test_a_forks_child_follows_on_with_a_subscription_of_its_own",
+    ),
+    Mutant(
+        "a listener does not leave as a follower comes",
+        "store/listener.py",
+        "            if self._orders:\n                return False\n",
+        "",
+        f"{FOLLOWING}::test_a_follower_that_comes_as_the_listener_leaves_is_served",
+    ),
+    Mutant(
+        "a follower that is dropped leaves",
+        "store/follow.py",
+        "    def __del__(self) -> None:\n        self._close()",
+        "    def __del__(self) -> None:\n        pass",
+        f"{FOLLOWING}::test_followers_that_are_dropped_half_way_are_unsubscribed",
     ),
 )

@@ -23,7 +23,6 @@ from test_scripts import BID
 from topologies import HAS_CLUSTER, nodes
 
 from celery_batches_notify.demo.valkey import embedded_server, find_free_port
-from celery_batches_notify.model import Event
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.checks import check_store
 from celery_batches_notify.store.findings import Finding
@@ -213,7 +212,6 @@ def read_everything(store: Store) -> None:
     store.read_cancelled()
     store.is_cancelled(BID)
     store.read_progress(BID)
-    store.has_fired(BID, Event.FINISH)
     store.read_deliveries(BID)
     store.read_unsent_retries(BID)
     list(store.walk_members(BID, 4))

@@ -1,0 +1,93 @@
+"""A follower's place: it has room for the latest reading of a batch, and a way to wake the follower."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterable
+from contextlib import suppress
+from copy import copy
+from typing import NoReturn
+
+from celery_batches_notify.store.reading import Reading
+
+Answer = Reading | Exception
+
+
+class Watch:
+    """One follower's place. A slow follower finds the latest reading there, and holds up no other.
+
+    Nothing follows an exception.
+    """
+
+    _moved: threading.Event | asyncio.Event
+
+    def __init__(self, bid: str) -> None:
+        self.bid = bid
+        self.latest: Answer | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the follower's event loop has ended, and the follower with it."""
+        return self.loop is not None and self.loop.is_closed()
+
+    def wake(self) -> None:
+        """Let the follower look; call this in its event loop, if it has one."""
+        self._moved.set()
+
+
+class ThreadWatch(Watch):
+    """The place of a follower that is a thread or a greenlet."""
+
+    def __init__(self, bid: str) -> None:
+        super().__init__(bid)
+        self._moved: threading.Event = threading.Event()
+
+    def wait(self, seconds: float | None = None) -> Answer | None:
+        """Wait for something new, at most so many seconds; then return None."""
+        if not self._moved.wait(seconds):
+            return None
+        self._moved.clear()
+        return self.latest
+
+
+class LoopWatch(Watch):
+    """The place of a follower that is a coroutine of the running event loop."""
+
+    def __init__(self, bid: str) -> None:
+        super().__init__(bid)
+        self.loop = asyncio.get_running_loop()
+        self._moved: asyncio.Event = asyncio.Event()
+
+    async def wait(self) -> Answer | None:
+        """Wait for something new."""
+        await self._moved.wait()
+        self._moved.clear()
+        return self.latest
+
+
+def wake_all(watches: Iterable[Watch]) -> None:
+    """Wake these followers, all of one event loop with one call into it.
+
+    With a call for each, the loop's thread would take over after the first, and each further one wait for it.
+    """
+    by_loop: dict[asyncio.AbstractEventLoop | None, list[Watch]] = {}
+    for watch in watches:
+        by_loop.setdefault(watch.loop, []).append(watch)
+    for loop, group in by_loop.items():
+        if loop is None:
+            _wake_each(group)
+        else:
+            with suppress(RuntimeError):  # the loop has ended meanwhile
+                loop.call_soon_threadsafe(_wake_each, group)
+
+
+def _wake_each(watches: Iterable[Watch]) -> None:
+    for watch in watches:
+        watch.wake()
+
+
+def raise_for_one(exc: Exception) -> NoReturn:
+    """Raise an error that many are given: each raises a copy, because raising adds to its traceback."""
+    raise copy(exc) from exc.__cause__
