@@ -285,8 +285,8 @@ MUTANTS = (
     Mutant(
         "all of very many successors are enrolled before their predecessor counts",
         "store/store.py",
-        "for chunk in chunks[:-1]:",
-        "for chunk in chunks[:0]:",
+        "            word, *more = self._change(self.scripts.enrol_successors, member.bid, *args)\n",
+        "            word, *more = ('enrolled',)\n",
         f"{LATE}::test_a_report_that_is_told_in_parts_comes_to_the_same_as_a_whole",
     ),
     Mutant(
