@@ -209,8 +209,8 @@ class BatchStatus:
     `pending` counts members that have not succeeded, `failures` those whose last attempt failed
     (`dead` ones included), as in Sidekiq. `failure_info` holds up to `batches_failures_kept` records;
     `unsendable` counts, by reason, the dead members that a retry cannot send again. `abandoned_at` is when a
-    worker sealed it because its producer had died; where that was before all calls were made, it is
-    `cut_short` and cannot succeed.
+    worker sealed it because its producer had died. A batch is `cut_short`, and cannot succeed, if not all of
+    its calls were made: its producer died before, or Celery has given up a chord.
     """
 
     bid: str

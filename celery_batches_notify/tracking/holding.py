@@ -13,10 +13,15 @@ from celery_batches_notify.delivery.publisher import HEADER
 from celery_batches_notify.model import Membership
 from celery_batches_notify.store.workers import pack_mark, parse_mark, task_of
 from celery_batches_notify.tracking.headers import DeliveryRef, Headers, mark_of, read_header
-from celery_batches_notify.tracking.resend import BYTES_AT_MOST, keep_call
+from celery_batches_notify.tracking.kept_calls import (
+    BYTES_AT_MOST,
+    HEADERS_NOT_JSON,
+    TOO_LONG,
+    is_json,
+    keep_call,
+)
 
 JSON = "application/json"
-TOO_LONG = "its arguments are too long"
 NOT_KEPT = "not kept"
 _KEPT = (
     HEADER,
@@ -30,6 +35,9 @@ _KEPT = (
     "timelimit",
     "delivery_info",
 )
+_KEPT_IF_SET = ("ignore_result", "replaced_task_nesting", "stamped_headers", "stamps")
+# Whatever else stands in a message's headers, somebody else wrote there.
+_CELERYS = {*vars(Context), "lang", "task", "argsrepr", "kwargsrepr", "compression", HEADER}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,12 +81,23 @@ def write_held(request: Any, *, keep: bool) -> bytes:
     head = {name: headers[name] for name in _KEPT if headers.get(name) is not None}
     if not keep:
         return pack_mark(head | {"unsendable": NOT_KEPT}, b"")
+    head |= {name: headers[name] for name in _KEPT_IF_SET if headers.get(name)}
+    if foreign := _foreign(headers):
+        if not is_json(foreign):
+            return pack_mark(head | {"unsendable": HEADERS_NOT_JSON}, b"")
+        head["headers"] = foreign
     body = request.body
     body = body.encode("utf-8", "surrogatepass") if isinstance(body, str) else bytes(body)
     if len(body) > BYTES_AT_MOST:
         return pack_mark(head | {"unsendable": TOO_LONG}, b"")
     head["type"], head["encoding"] = request.content_type, request.content_encoding
     return pack_mark(head, body)
+
+
+def _foreign(headers: Headers) -> Headers:
+    """Return what neither Celery nor we wrote: an inner `headers` hides the rest, as it does in a retry."""
+    inner = headers.get("headers")
+    return inner if isinstance(inner, dict) else {k: v for k, v in headers.items() if k not in _CELERYS}
 
 
 def write_note(member: Membership, request: Any, *, went_on: bool, sent: tuple[Membership, ...]) -> bytes:
@@ -114,6 +133,7 @@ def _read_request(task_id: str, head: Mapping[str, Any], body: bytes) -> Context
     """Read the message if it is JSON: nothing from the store is unpickled, though the app takes pickle."""
     try:
         args, kwargs, embed = serialization.loads(body, head["type"], head["encoding"], accept={JSON})
-        return Context({**head, **(embed or {}), "id": task_id, "args": args, "kwargs": kwargs})
+        message = {**head, **(embed or {}), "id": task_id, "args": args, "kwargs": kwargs}
+        return Context({**message, "headers": head.get("headers", {})})
     except Exception:  # noqa: BLE001 - a foreign decoder may raise anything; then it is not sent again
         return None

@@ -87,6 +87,25 @@ def first_of_body(body: Any, task_id: str) -> tuple[Membership, ...]:
     return tuple(claim for claim in claims if isinstance(claim, Membership))
 
 
+def chord_of(request: Any) -> Any:
+    """Return the body of the chord that a task, or the last one of its chain, reports to; or None."""
+    reports_to = getattr(request, "chord", None)
+    return reports_to or next(
+        filter(None, map(_chord_behind, _listed(getattr(request, "chain", None)))), None
+    )
+
+
+def _chord_behind(signature: Any) -> Any:
+    """Return the chord that a signature that is still to be called ends in, but none that begins in it."""
+    if not isinstance(signature, Mapping):
+        return None
+    kwargs = signature.get("kwargs") or {}
+    last = {"chain": "tasks", "group": "tasks", "chord": "body"}.get(signature.get("subtask_type") or "", "")
+    parts = _listed(kwargs.get(last)) if last else []
+    found = (signature.get("options") or {}).get("chord")
+    return found or next(filter(None, map(_chord_behind, parts)), None)
+
+
 def _claim_of(signature: Any, task_id: str) -> object:
     if not isinstance(signature, Mapping) or signature.get("subtask_type") in _CONTAINERS:
         return None

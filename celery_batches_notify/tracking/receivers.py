@@ -20,10 +20,11 @@ from celery_batches_notify.model import Membership, Outcome
 from celery_batches_notify.tracking import endings, outcomes, successors
 from celery_batches_notify.tracking.cancellation import Cancellation
 from celery_batches_notify.tracking.headers import DeliveryRef, mark_of, read_header, read_request
+from celery_batches_notify.tracking.kept_calls import CHORD_IS_OVER, keep_call, note_arguments
 from celery_batches_notify.tracking.leases import Leases
+from celery_batches_notify.tracking.marks import chord_of
 from celery_batches_notify.tracking.patience import Limits, limits_of, patience_within
 from celery_batches_notify.tracking.reporter import Reporter
-from celery_batches_notify.tracking.resend import keep_call
 from celery_batches_notify.tracking.stored_states import watch_stored_states
 
 BRIEFLY_SECONDS = 1.0
@@ -93,6 +94,7 @@ class Receivers:
         if getattr(request, HEADER, None):
             request.batches_began = time.monotonic()
             request.batches_limits = limits_of(task, request, self.worker_limits)
+            note_arguments(request)
             watch_stored_states(task)
 
     def on_task_success(self, sender: Any, **_: Any) -> None:
@@ -184,8 +186,7 @@ class Receivers:
             for unsent, why in successors.unsent(request):  # first, or the batch could finish without them
                 self._reporter().report(unsent, why, seconds=seconds)
             if outcome.state == outcome.state.DEAD:
-                resend, unsendable = keep_call(request, outcome.failure.task if outcome.failure else "")
-                outcome = dataclasses.replace(outcome, resend=resend, unsendable=unsendable)
+                outcome = _add_call(outcome, request)
             self._reporter().report(claim, successors.add_to(outcome, request), seconds=seconds)
         elif isinstance(claim, DeliveryRef):
             task = request.get("task") if isinstance(request, dict) else getattr(request, "task", None)
@@ -239,6 +240,14 @@ def _finishing(receiver: Callable[..., None]) -> Callable[..., None]:
             receiver(*args, **kwargs)
 
     return finish
+
+
+def _add_call(outcome: Outcome, request: Any) -> Outcome:
+    """Add to a death what sending the member again needs. What exited, Celery does not know of yet."""
+    if outcome.reason != "exited" and chord_of(request):
+        return dataclasses.replace(outcome, unsendable=CHORD_IS_OVER)
+    call, unsendable = keep_call(request, outcome.failure.task if outcome.failure else "")
+    return dataclasses.replace(outcome, resend=call, unsendable=unsendable)
 
 
 class _Unknown:

@@ -1,4 +1,4 @@
-"""What a retry of a dead member needs: its call as JSON, kept when it dies and published again."""
+"""Dead members are sent again: the calls that were kept as JSON when they died."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from celery import Celery
-from kombu.exceptions import EncodeError
 from kombu.utils import json
 
 from celery_batches_notify.block import Call, collecting
@@ -18,49 +17,10 @@ from celery_batches_notify.model import Membership
 from celery_batches_notify.store.corrupt import readable
 from celery_batches_notify.store.retries import RETRY_CHUNK, Resend
 from celery_batches_notify.store.store import Store
-from celery_batches_notify.tracking.headers import read_request, write_header
+from celery_batches_notify.tracking.headers import write_header
 from celery_batches_notify.tracking.sender import Sender
 
-BYTES_AT_MOST = 16 * 1024
-_OPTIONS = (
-    "chain",
-    "chord",
-    "group_id",
-    "group_index",
-    "link",
-    "link_error",
-    "parent_id",
-    "root_id",
-    "shadow",
-    "soft_time_limit",
-    "time_limit",
-)
 logger = logging.getLogger(__name__)
-
-_ROUTING = ("queue", "exchange", "routing_key", "priority")
-
-
-def keep_call(request: Any, task: str) -> tuple[str, str]:
-    """Return a call as JSON, or "" and why it cannot be sent again."""
-    args, kwargs = getattr(request, "args", None), getattr(request, "kwargs", None)
-    if args is None or kwargs is None or not getattr(request, "id", None):
-        return "", "its arguments are not known here"
-    as_options = getattr(request, "as_execution_options", None)
-    options = as_options() if as_options else {}
-    kept = {name: options[name] for name in _OPTIONS if options.get(name) is not None}
-    routing = dict(getattr(request, "delivery_info", None) or {})
-    if routing.get("exchange") == "" and routing.get("routing_key"):  # as Celery sends to a queue by its name
-        routing = {"queue": routing["routing_key"], "priority": routing.get("priority")}
-    kept |= {name: routing[name] for name in _ROUTING if routing.get(name) is not None}
-    try:
-        whole = {"id": request.id, "task": task, "args": list(args), "kwargs": kwargs, "options": kept}
-        claim = read_request(request)
-        if isinstance(claim, Membership) and claim.turn:  # it bears the id of what it replaced
-            whole["turn"] = claim.turn
-        call = json.dumps(whole)
-    except (EncodeError, TypeError, ValueError, RecursionError):
-        return "", "its arguments are not JSON"
-    return (call, "") if len(call) <= BYTES_AT_MOST else ("", "its arguments are too long")
 
 
 class Resender:

@@ -218,6 +218,27 @@ MUTANTS = (
         "",
         f"{DEAD}::test_who_succeeds_after_all_counts_no_more_as_not_to_be_sent_again",
     ),
+    Mutant(
+        "a retry sends no arguments that JSON changed",
+        "tracking/kept_calls.py",
+        "return _is_same(json.loads(json.dumps(value)), value)",
+        "return bool(json.dumps(value))",
+        "tests/tracking/test_kept_calls.py::test_what_json_would_change_is_not_sent_again",
+    ),
+    Mutant(
+        "a retry sends the arguments as they came",
+        "tracking/receivers.py",
+        "            note_arguments(request)\n",
+        "",
+        "tests/tracking/test_kept_calls.py::test_what_a_member_does_to_its_arguments_does_not_go_into_its_retry",
+    ),
+    Mutant(
+        "a retry sends the user's headers",
+        "tracking/kept_calls.py",
+        'whole["options"] |= {"headers": headers} if headers else {}',
+        "_ = headers",
+        "tests/tracking/test_kept_calls.py::test_a_retry_bears_the_headers_of_the_user",
+    ),
     # Never early
     Mutant(
         "nothing fires before the seal",
@@ -288,6 +309,20 @@ MUTANTS = (
         "            word, *more = self._change(self.scripts.enrol_successors, member.bid, *args)\n",
         "            word, *more = ('enrolled',)\n",
         f"{LATE}::test_a_report_that_is_told_in_parts_comes_to_the_same_as_a_whole",
+    ),
+    Mutant(
+        "a dead part of a chord is not sent again",
+        "tracking/receivers.py",
+        'if outcome.reason != "exited" and chord_of(request):',
+        "if False:",
+        "tests/tracking/test_kept_calls.py::test_a_dead_part_of_a_chord_is_not_sent_again_because_celery_has_given_the_chord_up",
+    ),
+    Mutant(
+        "a batch whose chord was given up does not succeed",
+        f"{LUA}/chords.lua",
+        "if #bodies > 0 and b[2] then redis.call('HSET', BATCH, 'cut_short', 1) end",
+        "",
+        f"{LATE}::test_a_header_that_failed_once_awaits_no_body_and_its_batch_is_cut_short",
     ),
     Mutant(
         "a result that is older than the batch says nothing",

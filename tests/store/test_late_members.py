@@ -289,14 +289,28 @@ def test_a_body_is_awaited_also_when_a_member_outside_the_chord_succeeds_last(st
     assert total == 3, "of one member only its first success says what it awaits"
 
 
-def test_a_header_that_failed_once_awaits_no_body(store: Store) -> None:
+def test_a_header_that_failed_once_awaits_no_body_and_its_batch_is_cut_short(store: Store) -> None:
     """Celery fails the body with the first part of the header that dies; no later success brings it back."""
     one, two = sealed(store, 2)
     body = successor(one)
     store.record_outcome(one, part_of_header(body))
     store.record_outcome(two, dead())
-    assert store.record_outcome(two, part_of_header(body)).due == ["success:0"]
-    assert counts(store) == (2, 2, 0, 0)
+    for _ in range(2):
+        assert store.record_outcome(two, part_of_header(body)).due == []
+        assert counts(store) == (2, 2, 0, 0)
+        status = store.read_status(BID)
+        assert (status.state, status.cut_short, status.success_at) == ("dead", True, None)
+
+
+def test_a_death_elsewhere_that_was_made_good_cuts_no_chord_short(store: Store) -> None:
+    one, two, other = sealed(store, 3)
+    body = successor(one)
+    store.record_outcome(other, dead())
+    store.record_outcome(one, part_of_header(body))
+    store.record_outcome(two, part_of_header(body, publishes=True))
+    store.record_outcome(body, SUCCEEDED)
+    assert store.record_outcome(other, SUCCEEDED).due == ["success:0"]
+    assert not store.read_status(BID).cut_short
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations([0, 1])), ids=str)

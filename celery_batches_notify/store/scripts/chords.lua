@@ -25,11 +25,13 @@ local function await_body(body)
   redis.call('HSET', BATCH, 'awaited', to_hex(table.concat(awaited)))
 end
 
--- All members have succeeded, so all of every header: each body is on its way, unless a death kept one back.
+-- All members have succeeded, so all of every header: each body is on its way. After a death it may never come, for
+-- Celery gives a chord up with the first part that fails, though that may succeed later: then work is missing.
 local function enrol_awaited()
   local b = redis.call('HMGET', BATCH, 'awaited', 'died')
-  if not b[1] or b[1] == BROKEN or b[2] or may_grow() then return end
+  if not b[1] or b[1] == BROKEN or may_grow() then return end
   local bodies = awaited_bodies()
-  if #bodies > 0 then enrol_late(bodies) end
+  if #bodies > 0 and b[2] then redis.call('HSET', BATCH, 'cut_short', 1) end
+  if #bodies > 0 and not b[2] then enrol_late(bodies) end
   redis.call('HDEL', BATCH, 'awaited')
 end
