@@ -151,7 +151,7 @@ def build_parts(app: Celery, sender: Sender) -> Parts:
         outgoing=outgoing,
         reporter=reporter,
         replay=Replay(spool, reporter),
-        attempts=Attempts(store, settings, registry),
+        attempts=Attempts(store, settings, registry, publisher),
         sweeper=Sweeper(store, publisher, resender, lost, settings),
         cancellation=Cancellation(store),
         leases=leases,

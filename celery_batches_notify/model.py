@@ -144,11 +144,21 @@ class CallbackStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryNote:
+    """What the delivery log says of an attempt, beside what the store knows of it."""
+
+    channel: str
+    detail: str = ""
+    status_code: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryAttempt:
     """One line of a batch's delivery log.
 
-    `outcome` is `delivered`, `failed` (tried again later) or `given_up`; `status_code` is the receiver's, if
-    its protocol has one; `detail` says in a few words what the receiver answered, and never holds a secret.
+    `outcome` is `delivered`, `failed` (tried again later) or `given_up`; `channel` is a notifier, or the
+    callback's tasks; `status_code` is the receiver's, if its protocol has one; `detail` says in a few words
+    what the receiver answered or what went wrong, and never holds a secret.
     """
 
     event: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 
 from celery import Celery, Task, chain, current_app
@@ -52,6 +53,12 @@ def fail_twice() -> None:
 
 def callback(status: dict, *words: str) -> None:
     note("callback", status["bid"], *words, status["state"], status["total"], status["succeeded"])
+
+
+def die(self: Task, *_: object) -> None:
+    """Kill the pool's process."""
+    note("died", self.request.id)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def silent(*words: str) -> None:
@@ -124,5 +131,8 @@ def declare_tasks(app: Celery) -> None:
         add_more,
         which_batch,
     )
+    app.task(die, name="proj.die", shared=False, bind=True)
+    late = {"acks_late": True, "reject_on_worker_lost": True}  # Celery hands it back to the broker
+    app.task(die, name="proj.die_late", shared=False, bind=True, **late)
     for task in (*tasks, nest, fail_once, replace_and_fail_once, watch_cancel):
         app.task(task, name=f"proj.{task.__name__}", shared=False, **OPTIONS.get(task.__name__, {}))

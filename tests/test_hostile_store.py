@@ -14,6 +14,7 @@ from redis import Redis
 from celery_batches_notify import Batch, BatchesError, CorruptBatch, NoSuchBatch, SchemaTooNew
 from celery_batches_notify.model import Failure, Membership, Outcome, State
 from celery_batches_notify.store.keys import PARTS
+from celery_batches_notify.testing import drain
 
 SUCCEEDED = Outcome(state=State.SUCCEEDED)
 NESTED = "[" * 10_000 + "]" * 10_000
@@ -227,19 +228,46 @@ def test_hostile_entries_of_the_lists_are_left_out(app: Celery, redis: Redis) ->
 # -- callbacks ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("task", ["os:system", "os.system", "builtins.eval", "subprocess:run", "told2", ""])
-def test_a_stored_callback_is_only_called_if_its_task_is_registered(
-    task: str, app: Celery, redis: Redis
-) -> None:
+def forge_callback(app: Celery, redis: Redis, signature: object) -> Batch:
+    """A batch whose due callback somebody else wrote, and that the sweeper has looked after."""
     batch, _ = make_full(app)
     key = f"batches:{{{batch.bid}}}"
-    signature = {"task": task, "args": ["touch /tmp/x"], "kwargs": {}, "options": {}, "subtask_type": None}
-    forged = [{"event": "death", "n": 0, "target": task, "signature": signature}]
+    forged = [{"event": "death", "n": 0, "target": "x", "signature": signature}]
     redis.hset(key, "callbacks", json.dumps(forged))
     redis.hset(f"{key}:outbox", "death:0", "due 0 1")
     redis.hset(key, mapping={"next_due": 1, "open": 1})
     app._batches_engine.parts.sweeper.sweep()
+    return batch
+
+
+@pytest.mark.parametrize("task", ["os:system", "os.system", "builtins.eval", "subprocess:run", "told2"])
+def test_a_stored_callback_names_a_task_that_a_worker_must_have(task: str, app: Celery, redis: Redis) -> None:
+    batch = forge_callback(app, redis, {"task": task, "args": ["touch /tmp/x"], "kwargs": {}, "options": {}})
+    drain(batch)
+    line = batch.deliveries()[-1]
+    assert (line.outcome, line.detail) == ("failed", "a worker that has no such task took it")
+
+
+@pytest.mark.parametrize(
+    "signature",
+    [
+        {},
+        {"task": ""},
+        {"task": 5},
+        {"task": "told", "options": ["queue"]},
+        {"task": "told", "defaults": 7},
+        {"subtask_type": "chain", "kwargs": {"tasks": ["told"]}},
+        {"subtask_type": "group", "kwargs": {"tasks": []}},
+        {"subtask_type": "chord", "kwargs": {"header": [["told"]], "body": {"task": "told"}}},
+    ],
+    ids=[f"case{n}" for n in range(8)],
+)
+def test_a_stored_callback_that_is_no_signature_is_given_up(
+    signature: object, app: Celery, redis: Redis
+) -> None:
+    batch = forge_callback(app, redis, signature)
     assert batch.status().callbacks[0].state == "given_up"
+    assert batch.deliveries()[-1].detail.startswith("not published: InvalidCallback: ")
 
 
 @pytest.mark.parametrize("name", ["os:system", "proj.own:Pager", "", "__class__", "../email"])

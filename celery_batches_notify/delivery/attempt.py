@@ -10,24 +10,28 @@ from urllib.parse import urlsplit
 
 from celery import Celery
 
+from celery_batches_notify.delivery.backoff import ATTEMPTS_AT_MOST, JITTER, delay_after
 from celery_batches_notify.delivery.callbacks import Declared
-from celery_batches_notify.delivery.publisher import DELIVER_TASK, callback_id
+from celery_batches_notify.delivery.publisher import (
+    DELIVER_TASK,
+    DETAIL_AT_MOST,
+    NEVER_PUBLISHED,
+    Publisher,
+    callback_id,
+    words_of,
+)
 from celery_batches_notify.errors import NoSuchBatch, NotificationFailed
-from celery_batches_notify.log_lines import BatchLog
-from celery_batches_notify.model import DeliveryAttempt, Notification
+from celery_batches_notify.model import DeliveryNote, Notification
 from celery_batches_notify.notifiers.base import Notifier, NotifierBroke, Reply, send_once
 from celery_batches_notify.notifiers.registry import Registry
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.corrupt import readable
-from celery_batches_notify.store.reading import Snapshot, parse_deliverable, parse_owed, parse_status
+from celery_batches_notify.store.deliveries import log_of_delivery
+from celery_batches_notify.store.reading import parse_deliverable, parse_entry, parse_owed, parse_status
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.text import one_line
 
-MINUTE, HOUR = 60, 60 * 60
-DELAYS_SECONDS = (5, 5 * MINUTE, 30 * MINUTE, 2 * HOUR, 5 * HOUR, 10 * HOUR, 10 * HOUR)
 ATTEMPT_SECONDS = 60
-JITTER = 0.1
-DETAIL_AT_MOST = 500
 
 Outcome = Literal["delivered", "failed", "given_up"]
 
@@ -35,18 +39,20 @@ logger = logging.getLogger(__name__)
 
 
 class Attempts:
-    """Sends notifications, and notes in the outbox what became of each attempt."""
+    """Sends notifications, calls what may have to wait, and notes in the outbox what became of it."""
 
     def __init__(
         self,
         store: Store,
         settings: Settings,
         registry: Registry,
+        publisher: Publisher,
         draw: Callable[[], float] = random.random,
     ) -> None:
         self._store = store
         self._settings = settings
         self._registry = registry
+        self._publisher = publisher
         self._draw = draw
 
     def run(self, bid: str, entry: str) -> str:
@@ -56,7 +62,7 @@ class Attempts:
         except NoSuchBatch:
             return "the batch is gone"
         with readable(bid):
-            state, attempts = _read_entry(snapshot, entry)
+            state, attempts, _ = parse_entry(snapshot.outbox.get(entry.encode()))
             if state not in ("due", "published"):
                 return f"already {state}"
             declared = parse_deliverable(snapshot.batch)[entry]
@@ -70,7 +76,20 @@ class Attempts:
             attempt=attempts + (state == "due"),
             owed=owed,
         )
+        if "signature" in declared:
+            return self._call(entry, declared, notification, self._publisher.queue_of(snapshot))
         return self._attempt(entry, declared, notification)
+
+    def _call(self, entry: str, canvas: Declared, notification: Notification, queue: str | None) -> str:
+        """Call a canvas for which Celery asks the result backend first; without one it can never be."""
+        try:
+            self._publisher.call_canvas(entry, canvas, notification.status, queue)
+        except Exception as exc:  # noqa: BLE001 - every broker and result backend has errors of its own
+            never = isinstance(exc, (*NEVER_PUBLISHED, NotImplementedError))
+            failed = NotificationFailed(f"not published: {words_of(exc)}", permanent=never)
+            return self._fail(entry, canvas, notification, failed)
+        self._settle(entry, canvas, notification, "delivered", detail="published")
+        return "published"
 
     def _attempt(self, entry: str, declared: Declared, notification: Notification) -> str:
         try:
@@ -112,11 +131,11 @@ class Attempts:
         self, entry: str, declared: Declared, notification: Notification, exc: NotificationFailed
     ) -> str:
         attempt, detail = notification.attempt, str(exc)
-        if exc.permanent or attempt > len(DELAYS_SECONDS):
+        again = None if exc.permanent else delay_after(attempt, self._draw())
+        if again is None:
             self._settle(entry, declared, notification, "given_up", exc.status_code, detail, owed=exc.owed)
             return f"given up: {detail}"
-        delay = DELAYS_SECONDS[attempt - 1] * (1 + JITTER * self._draw())
-        delay = max(delay, exc.retry_after or 0)
+        delay = max(again, exc.retry_after or 0)
         self._settle(entry, declared, notification, "failed", exc.status_code, detail, delay, exc.owed)
         return f"failed, next attempt in {delay:.0f} s: {detail}"
 
@@ -131,26 +150,18 @@ class Attempts:
         delay: float = 0,
         owed: Sequence[str] = (),
     ) -> None:
-        log = DeliveryAttempt(
-            event=declared["event"],
-            n=declared["n"],
+        note = DeliveryNote(
             channel=declared["target"],
-            attempt=notification.attempt,
-            outcome=outcome,
-            status_code=status_code,
             detail=one_line(detail[:DETAIL_AT_MOST], DETAIL_AT_MOST),
+            status_code=status_code,
         )
-        bid = notification.status.bid
-        level = {"delivered": logging.INFO, "failed": logging.WARNING, "given_up": logging.ERROR}[outcome]
-        channel = one_line(log.channel, DETAIL_AT_MOST)
-        words, of = outcome.replace("_", " "), len(DELAYS_SECONDS) + 1
-        BatchLog(logger, bid=bid, event=log.event, channel=channel, attempt=log.attempt).log(
-            level, "%s (attempt %d of %d): %s", words, log.attempt, of, log.detail
-        )
+        bid, attempt = notification.status.bid, notification.attempt
+        if outcome != "given_up":  # the store logs that, whoever gives up
+            level = logging.INFO if outcome == "delivered" else logging.WARNING
+            log = log_of_delivery(logger, bid, entry, note.channel, attempt)
+            log.log(level, "%s (attempt %d of %d): %s", outcome, attempt, ATTEMPTS_AT_MOST, note.detail)
         happened = "due" if outcome == "failed" else outcome
-        self._store.settle_delivery(
-            bid, entry, happened, log.attempt, delay_seconds=delay, log=log, owed=owed
-        )
+        self._store.settle_delivery(bid, entry, happened, attempt, delay_seconds=delay, note=note, owed=owed)
 
 
 def host_of(notifier: Notifier) -> str:
@@ -164,8 +175,8 @@ def host_of(notifier: Notifier) -> str:
 def register_deliver_task(app: Celery, attempts: Callable[[], Attempts]) -> None:
     """Register the task that workers run for a notification.
 
-    It is acknowledged late and comes back if its worker is lost: a notification may be sent twice, under
-    one id, but not lost.
+    It is acknowledged late, so it comes back if its worker is lost; if only its process is lost, the outbox
+    sends it again. A notification may be sent twice, under one id, but not lost.
     """
 
     def deliver(bid: str, entry: str) -> str:
@@ -174,15 +185,8 @@ def register_deliver_task(app: Celery, attempts: Callable[[], Attempts]) -> None
     options: dict[str, Any] = {
         "name": DELIVER_TASK,
         "acks_late": True,
-        "reject_on_worker_lost": True,
         "ignore_result": True,
         "serializer": "json",
         "shared": False,
     }
     app.task(deliver, **options)
-
-
-def _read_entry(snapshot: Snapshot, entry: str) -> tuple[str, int]:
-    value = snapshot.outbox.get(entry.encode(), b"unknown 0 0").decode()
-    state, attempts, _ = value.split(" ")
-    return state, int(attempts)

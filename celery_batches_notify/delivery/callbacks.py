@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from celery import Celery, Signature, Task
@@ -19,6 +20,7 @@ from celery_batches_notify.settings import read_duration
 
 CALLBACKS_AT_MOST = 32
 BYTES_AT_MOST = 16 * 1024
+ROUTING = ("queue", "exchange", "routing_key")
 
 Target = type[Notifier] | str | Signature[Any]
 Declared = dict[str, Any]
@@ -31,7 +33,8 @@ def declare_callback(
     options: Mapping[str, Any],
     *,
     registry: Registry,
-    known_tasks: Collection[str],
+    app: Celery,
+    accepted: Collection[str],
 ) -> Declared:
     """Check one callback and return what is stored of it.
 
@@ -42,7 +45,8 @@ def declare_callback(
         options: The notifier's own options; for any target `only_if`, the rules under which it is called;
             for `progress` the share `at` which, for `deadline` and `stall` the time `after` which.
         registry: The notifiers of the app.
-        known_tasks: Names of tasks that may be called back.
+        app: The app whose tasks may be called back.
+        accepted: Names of tasks that may be called back, though the app does not have them.
 
     Raises:
         InvalidCallback: The event, the target or an option cannot be used.
@@ -60,7 +64,7 @@ def declare_callback(
     if isinstance(target, Signature):
         if options:
             raise InvalidCallback("options are for notifiers: give a signature's own with .set() or .s()")
-        return place | _as_json(_declare_signature(target, known_tasks))
+        return place | _as_json(_declare_signature(target, app, accepted))
     _refuse_what_needs_a_signature(target)
     name = registry.name_of(target)
     stored = _as_json({"target": name, "notifier": name, "options": options})
@@ -130,26 +134,84 @@ def is_canvas(signature: Mapping[str, Any]) -> bool:
     return signature.get("subtask_type") in ("chain", "group", "chord")
 
 
-def refuse_unknown_tasks(signature: Mapping[str, Any], known_tasks: Collection[str]) -> None:
-    """Raise `InvalidCallback` if a signature calls a task that is not registered."""
-    for leaf in walk_leaves(signature):
-        if leaf["task"] not in known_tasks:
+def asks_results(signature: Mapping[str, Any]) -> bool:
+    """Whether Celery asks the result backend before it calls a signature in its JSON form.
+
+    It does for a chord, and makes one of a group that has something behind it.
+    """
+    parts = (signature.get("kwargs") or {}).get("tasks") or []
+    match signature.get("subtask_type"):
+        case "chord":
+            return True
+        case "chain":
+            before_others = [part for part in parts[:-1] if part.get("subtask_type") == "group"]
+            return bool(before_others) or any(map(asks_results, parts))
+        case "group":
+            return any(map(asks_results, parts))
+    return False
+
+
+def prepare_signature(app: Celery, signature: Declared, task_id: str, queue: str | None) -> Signature[Any]:
+    """Make a signature of what is stored: with the ids that its tasks have on every publish, and a queue.
+
+    A task that is not registered here is called by its name, with the options that it had where it was
+    declared: `on()` knew it there, and a worker that has it will run it.
+
+    Raises:
+        InvalidCallback: What is stored is no signature.
+    """
+    for k, leaf in enumerate(_check_leaves(signature)):
+        own, options = leaf.pop("defaults", {}), leaf.setdefault("options", {})
+        if is_canvas(signature):
+            options["task_id"] = f"{task_id}_{k}"
+        if queue and not options.keys() & set(ROUTING):
+            options["queue"] = queue
+        if leaf["task"] not in app.tasks:
+            routed = ROUTING if options.keys() & set(ROUTING) else ()
+            leaf["options"] = {name: value for name, value in own.items() if name not in routed} | options
+    prepared: Signature[Any] = Signature.from_dict(signature, app=app)
+    return prepared
+
+
+def route_of(app: Celery, signature: Mapping[str, Any]) -> dict[str, Any]:
+    """The options with which another task goes where the first task of a prepared signature would go."""
+    leaf = next(walk_leaves(signature))
+    task = app.tasks.get(leaf["task"])
+    options = {**(_options_of(task) if task else {}), **leaf["options"]}
+    return {"route_name": leaf["task"]} | {name: options[name] for name in ROUTING if options.get(name)}
+
+
+def _check_leaves(signature: Mapping[str, Any]) -> list[dict[str, Any]]:
+    with suppress(AttributeError, TypeError):
+        leaves = list(walk_leaves(signature))
+        if leaves and all(map(_is_leaf, leaves)):
+            return leaves
+    raise InvalidCallback("what is stored of this callback is no signature")
+
+
+def _is_leaf(leaf: Any) -> bool:
+    name, options = leaf.get("task"), [leaf.get("options", {}), leaf.get("defaults", {})]
+    return isinstance(name, str) and name != "" and all(isinstance(each, dict) for each in options)
+
+
+def _declare_signature(target: Signature[Any], app: Celery, accepted: Collection[str]) -> Declared:
+    stored = _as_json({"signature": target})["signature"]
+    for leaf in walk_leaves(stored):
+        if (task := app.tasks.get(leaf["task"])) is not None:
+            leaf["defaults"] = _options_of(task)
+        elif leaf["task"] not in accepted:
             raise InvalidCallback(
                 f"the task {leaf['task']!r} is not registered here: import it, or name it in "
                 "batches_callback_tasks if only the workers have it"
             )
-
-
-def known_tasks(app: Celery, accepted: Collection[str]) -> set[str]:
-    """The names of tasks that may be called back."""
-    return {*app.tasks, *accepted}
-
-
-def _declare_signature(target: Signature[Any], known_tasks: Collection[str]) -> Declared:
-    stored = _as_json({"signature": target})["signature"]
-    refuse_unknown_tasks(stored, known_tasks)
     names = " | ".join(str(leaf["task"]) for leaf in walk_leaves(stored))
     return {"target": names[:200], "signature": stored}
+
+
+def _options_of(task: Any) -> dict[str, Any]:
+    """The options that a task's own class sets, as far as they are JSON: they go where the name goes."""
+    options = task._get_exec_options().items()
+    return {name: value for name, value in options if isinstance(value, (str, int, float))}
 
 
 def _as_json(declared: Declared) -> Declared:

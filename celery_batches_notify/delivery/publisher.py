@@ -4,33 +4,37 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
 from celery import Celery
-from celery.canvas import Signature
+from celery.exceptions import SoftTimeLimitExceeded
 from kombu import Connection
-from kombu.exceptions import OperationalError
+from kombu.exceptions import EncodeError, OperationalError
 
 from celery_batches_notify.block import outside_batch
+from celery_batches_notify.delivery.backoff import ATTEMPTS_AT_MOST, delay_after
 from celery_batches_notify.delivery.callbacks import (
     Declared,
+    asks_results,
     is_canvas,
-    known_tasks,
-    refuse_unknown_tasks,
-    walk_leaves,
+    prepare_signature,
+    route_of,
 )
 from celery_batches_notify.delivery.parents import ENTRY as PARENT
 from celery_batches_notify.delivery.parents import tell_parent
 from celery_batches_notify.delivery.rules import rules_hold
-from celery_batches_notify.errors import NoSuchBatch
+from celery_batches_notify.delivery.unwatched import unwatched
+from celery_batches_notify.errors import InvalidCallback, NoSuchBatch
 from celery_batches_notify.forks import forks
-from celery_batches_notify.log_lines import BatchLog, Fields
-from celery_batches_notify.model import BatchStatus
+from celery_batches_notify.log_lines import BatchLog
+from celery_batches_notify.model import BatchStatus, DeliveryNote
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.corrupt import readable
-from celery_batches_notify.store.deliveries import Claim
+from celery_batches_notify.store.deliveries import Claim, log_of_delivery
 from celery_batches_notify.store.reading import Snapshot, parse_deliverable, parse_status
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.text import one_line
@@ -38,7 +42,8 @@ from celery_batches_notify.text import one_line
 DELIVER_TASK = "celery_batches_notify.deliver"
 HEADER = "batches"
 BROKER_TIMEOUT_SECONDS = 5
-CHANNEL_AT_MOST = 200
+DETAIL_AT_MOST = 500
+NEVER_PUBLISHED = (InvalidCallback, EncodeError)  # whoever publishes it, and whenever
 _TIMEOUTS: dict[str, dict[str, Any]] = {
     "redis": {"socket_timeout": BROKER_TIMEOUT_SECONDS, "socket_connect_timeout": BROKER_TIMEOUT_SECONDS},
     "amqp": {"read_timeout": BROKER_TIMEOUT_SECONDS, "write_timeout": BROKER_TIMEOUT_SECONDS},
@@ -50,26 +55,31 @@ logger = logging.getLogger(__name__)
 class Publisher:
     """Publishes one task per callback, over a connection of its own that never waits without end.
 
-    What the broker does not take stays due in the outbox, where the sweeper finds it.
+    While the broker is away, what it does not take stays due in the outbox, where the sweeper finds it.
+    Anything else that keeps a callback from being published is an attempt that failed: it is tried again, as
+    often as a notification is.
     """
 
-    def __init__(self, app: Celery, store: Store, settings: Settings) -> None:
+    def __init__(
+        self, app: Celery, store: Store, settings: Settings, draw: Callable[[], float] = random.random
+    ) -> None:
         self._app = app
         self._store = store
         self._settings = settings
+        self._draw = draw
         self._begin()
         os.register_at_fork(after_in_child=self._begin)
 
     def _begin(self) -> None:
         """Start anew: a fork's child has neither its parent's connection nor the lock's holder."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # what publishes may end another batch on its way
         self._connection: Connection | None = None
 
     def publish_due(self, bid: str, claims: Sequence[Claim]) -> None:
-        """Publish these deliveries of a batch, in their order.
+        """Publish these deliveries of a batch, in their order, and give up those that are silent.
 
-        Where the broker is away they stay due; a callback that can never be published is given up. What a
-        child's telling makes due in its parent follows, and so on upwards.
+        While the broker is away they stay due. What a child's telling makes due in its parent follows, and so
+        on upwards.
         """
         under_way = [self._publish_of(bid, claims)]
         while under_way:  # no recursion, for a family may be deep
@@ -79,7 +89,7 @@ class Publisher:
                 under_way.pop()
 
     def _publish_of(self, bid: str, claims: Sequence[Claim]) -> Iterator[tuple[str, Sequence[Claim]]]:
-        """Publish these deliveries of one batch; yield what is due in its parent first."""
+        """See to these deliveries of one batch; yield what is due in its parent first."""
         try:
             snapshot = self._store.read_snapshot(bid)
         except NoSuchBatch:
@@ -87,35 +97,34 @@ class Publisher:
         with readable(bid):
             status = parse_status(snapshot, self._settings.stall_after)
             declared = parse_deliverable(snapshot.batch)
-        queue = (
-            snapshot.batch.get(b"callback_queue", b"").decode("utf-8", "replace")
-            or self._settings.callback_queue
-        )
+        queue = self.queue_of(snapshot)
         for claim in claims:
             if claim.entry == PARENT:
                 yield from self._tell_parent(snapshot, status)
                 continue
-            log = BatchLog(logger, bid=bid, **_fields(claim, declared))
             try:
-                callback = declared[claim.entry]
-                if not rules_hold(callback.get("only_if", {}), status, snapshot.now):
-                    happened = "skipped"
-                else:
-                    happened = self._publish(claim.entry, callback, status, queue)
-            except OperationalError as exc:
+                self._see_to(claim, declared.get(claim.entry, {}), status, snapshot.now, queue)
+            except _BrokerAway as exc:
+                log = _log_of(bid, claim, declared.get(claim.entry, {}))
                 log.warning("not published yet: %s", exc)
                 return
-            except Exception:
-                log.exception("given up, because it cannot be published")
-                happened = "given_up"
-            self._store.settle_delivery(bid, claim.entry, happened, claim.attempts + 1)
 
     def close(self) -> None:
         """Give the connection back; the next callback opens another."""
         with self._lock:
-            connection, self._connection = self._connection, None
-            if connection is not None:
-                connection.release()
+            self._drop()
+
+    def queue_of(self, snapshot: Snapshot) -> str | None:
+        """The queue of those callbacks of a batch that have none of their own, or None."""
+        own = snapshot.batch.get(b"callback_queue", b"").decode("utf-8", "replace")
+        return own or self._settings.callback_queue
+
+    def call_canvas(self, entry: str, declared: Declared, status: BatchStatus, queue: str | None) -> None:
+        """Call a callback that is a canvas; here, in a task, Celery may wait for the result backend."""
+        task_id = callback_id(status.bid, entry)
+        canvas = prepare_signature(self._app, declared["signature"], task_id, queue)
+        with unwatched(self._app):
+            canvas.apply_async((status.as_dict(),), task_id=task_id)
 
     def _tell_parent(self, snapshot: Snapshot, status: BatchStatus) -> list[tuple[str, Sequence[Claim]]]:
         """Report a child to its parent; return what that made due there."""
@@ -128,23 +137,50 @@ class Publisher:
         self._store.settle_delivery(status.bid, PARENT, "delivered", telling)
         return [(status.parent_bid, recorded.claims) for recorded in told if recorded.due]
 
+    def _see_to(
+        self, claim: Claim, callback: Declared, status: BatchStatus, now: datetime, queue: str | None
+    ) -> None:
+        """Publish one delivery, and note what became of that. Raises `_BrokerAway`."""
+        bid, attempt, delay, note = status.bid, claim.attempts + 1, 0.0, None
+        try:
+            if claim.silent:
+                happened, attempt = "silent", claim.attempts
+                note = _note(callback, "nothing was heard of it since it was published")
+            elif not rules_hold(callback.get("only_if", {}), status, now):
+                happened = "skipped"
+            else:
+                happened = self._publish(claim.entry, callback, status, queue)
+        except (_BrokerAway, SoftTimeLimitExceeded):  # the latter is meant for the caller's own task
+            raise
+        except Exception as exc:
+            log = _log_of(bid, claim, callback)
+            log.exception("not published (attempt %d of %d)", attempt, ATTEMPTS_AT_MOST)
+            again = None if isinstance(exc, NEVER_PUBLISHED) else delay_after(attempt, self._draw())
+            happened, delay = ("given_up", 0.0) if again is None else ("due", again)
+            note = _note(callback, f"not published: {words_of(exc)}")
+        self._store.settle_delivery(bid, claim.entry, happened, attempt, delay_seconds=delay, note=note)
+
     def _publish(self, entry: str, declared: Declared, status: BatchStatus, queue: str | None) -> str:
-        options: dict[str, Any] = {"task_id": callback_id(status.bid, entry)}
+        task_id = callback_id(status.bid, entry)
         header = {HEADER: {"bid": status.bid, "delivery": entry}}
-        signature = declared.get("signature")
-        if signature is None:
-            task: Any = self._app.tasks[DELIVER_TASK]
-            self._send(task, (status.bid, entry), headers=header, queue=queue, **options)
+        if "notifier" in declared:
+            self._deliver(status.bid, entry, headers=header, task_id=task_id, queue=queue)
             return "published"
-        refuse_unknown_tasks(signature, known_tasks(self._app, self._settings.callback_tasks))
-        prepare_leaves(signature, options["task_id"], queue)
-        callback: Any = Signature.from_dict(signature, app=self._app)
+        signature = declared.get("signature") or {}
+        callback = prepare_signature(self._app, signature, task_id, queue)
+        if asks_results(signature):  # for which only a task may wait
+            route = route_of(self._app, signature)
+            self._deliver(status.bid, entry, headers=header, task_id=task_id, **route)
+            return "published"
         if is_canvas(signature):
-            self._send(callback, (status.as_dict(),), **options)
+            self._send(callback, (status.as_dict(),), task_id=task_id)
             return "delivered"
         headers = {**(callback.options.get("headers") or {}), **header}
-        self._send(callback, (status.as_dict(),), headers=headers, **options)
+        self._send(callback, (status.as_dict(),), headers=headers, task_id=task_id)
         return "published"
+
+    def _deliver(self, bid: str, entry: str, **options: Any) -> None:
+        self._send(self._app.tasks[DELIVER_TASK], (bid, entry), **options)
 
     def _send(self, call: Any, args: tuple[Any, ...], **options: Any) -> None:
         if self._app.conf.task_always_eager:
@@ -154,17 +190,41 @@ class Publisher:
         with self._lock, outside_batch():  # or the block that is open here would take it
             connection = self._connect()
             try:
-                with forks.waiting(), connection.Producer(auto_declare=False) as producer:
+                with (
+                    unwatched(self._app),
+                    forks.waiting(),
+                    connection.Producer(auto_declare=False) as producer,
+                ):
                     call.apply_async(args, producer=producer, **options)
-            except _errors_of(connection) as exc:
-                self._connection = None
-                connection.release()
-                raise OperationalError(str(exc)) from exc
+            except BaseException as exc:
+                self._drop()  # it may have been left in the middle of a message
+                if isinstance(exc, _errors_of(connection)) and not self._broker_answers():
+                    raise _BrokerAway(str(exc)) from exc
+                raise
+
+    def _broker_answers(self) -> bool:
+        """Whether the broker takes a connection: then it is not why a callback was not published."""
+        try:
+            with forks.waiting():
+                self._connect().connect()
+        except Exception:  # noqa: BLE001 - every transport has errors of its own
+            self._drop()
+            return False
+        return True
 
     def _connect(self) -> Connection:
         if self._connection is None:
             self._connection = connect_for_callbacks(self._app)
         return self._connection
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.release()
+
+
+class _BrokerAway(Exception):
+    """The broker cannot be reached just now, for whatever is published."""
 
 
 def callback_id(bid: str, entry: str) -> str:
@@ -180,14 +240,9 @@ def connect_for_callbacks(app: Celery) -> Connection:
     return connection
 
 
-def prepare_leaves(signature: Declared, task_id: str, queue: str | None) -> None:
-    """Give a callback's tasks the ids they have on every publish, and a queue where they have none."""
-    for k, leaf in enumerate(walk_leaves(signature)):
-        options = leaf.setdefault("options", {})
-        if is_canvas(signature):
-            options["task_id"] = f"{task_id}_{k}"
-        if queue and not {"queue", "exchange", "routing_key"} & options.keys():
-            options["queue"] = queue
+def words_of(exc: BaseException) -> str:
+    """Say in a few words, on one line, what was raised."""
+    return one_line(f"{type(exc).__name__}: {exc}"[:DETAIL_AT_MOST], DETAIL_AT_MOST)
 
 
 def _errors_of(connection: Connection) -> tuple[type[BaseException], ...]:
@@ -195,7 +250,9 @@ def _errors_of(connection: Connection) -> tuple[type[BaseException], ...]:
     return (*connection.connection_errors, *connection.channel_errors, OperationalError, OSError)
 
 
-def _fields(claim: Claim, declared: Mapping[str, Declared]) -> Fields:
-    """What a log line about a delivery says of it."""
-    channel = one_line(declared.get(claim.entry, {}).get("target", "nobody"), CHANNEL_AT_MOST)
-    return {"event": claim.entry.partition(":")[0], "channel": channel, "attempt": claim.attempts + 1}
+def _note(callback: Declared, detail: str = "") -> DeliveryNote:
+    return DeliveryNote(channel=str(callback.get("target", "nobody")), detail=detail)
+
+
+def _log_of(bid: str, claim: Claim, callback: Declared) -> BatchLog:
+    return log_of_delivery(logger, bid, claim.entry, _note(callback).channel, claim.attempts + 1)

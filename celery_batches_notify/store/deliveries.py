@@ -2,32 +2,46 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from celery_batches_notify.model import DeliveryAttempt, Event
+from celery_batches_notify.log_lines import BatchLog
+from celery_batches_notify.model import DeliveryAttempt, DeliveryNote, Event
 from celery_batches_notify.store import reading
 from celery_batches_notify.store.connection import store_errors
 from celery_batches_notify.store.corrupt import readable
 from celery_batches_notify.store.runner import Runner
+from celery_batches_notify.text import one_line
+
+CHANNEL_AT_MOST = 200
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """A delivery taken for publishing: its place in the outbox, and how often it was tried before."""
+    """A delivery that somebody must see to: its place in the outbox, and how often it was tried before.
+
+    It is taken for publishing, unless it is `silent`: it was published, and nothing was heard of it for so
+    long that it must be given up.
+    """
 
     entry: str
     attempts: int
+    silent: bool = False
 
 
 class DeliveryStore(Runner):
     """What becomes of callbacks, one method per script."""
 
     def claim_deliveries(self, bid: str) -> list[Claim]:
-        """Take the deliveries that are due, in the order in which they fired."""
-        answer = self._run(self.scripts.claim_deliveries, bid)[1:]
-        return [Claim(entry=e, attempts=n) for e, n in zip(answer[::2], answer[1::2], strict=True)]
+        """Take the deliveries that are due, and name the silent ones, in the order in which they fired."""
+        answer = iter(self._run(self.scripts.claim_deliveries, bid)[1:])
+        return [
+            Claim(entry=entry, attempts=attempts, silent=word == "silent")
+            for entry, attempts, word in zip(answer, answer, answer, strict=True)
+        ]
 
     def settle_delivery(
         self,
@@ -37,27 +51,29 @@ class DeliveryStore(Runner):
         attempt: int,
         *,
         delay_seconds: float = 0,
-        log: DeliveryAttempt | None = None,
+        note: DeliveryNote | None = None,
         owed: Sequence[str] = (),
     ) -> str:
-        """Note what happened to a delivery, and who is still owed it: see the script. Return its word."""
+        """Note what happened to a delivery, and who is still owed it: see the script. Return its word.
+
+        Every delivery that is given up is given up here, so this is where the log names it.
+        """
         delay = round(delay_seconds * 1000)
-        line = reading.pack_attempt(log) if log else ""
-        left = reading.pack_owed(owed)
-        answer = self._answer(self.scripts.settle_delivery, bid, entry, happened, attempt, delay, line, left)
-        return str(answer[0])
+        line, left = reading.pack_note(note) if note else "", reading.pack_owed(owed)
+        word, *rest = self._answer(
+            self.scripts.settle_delivery, bid, entry, happened, attempt, delay, line, left
+        )
+        if word == "given_up":
+            channel, why = (note.channel, note.detail) if note else ("nobody", "")
+            log = log_of_delivery(logger, bid, entry, channel, rest[0])
+            log.error("given up (attempt %d): %s", rest[0], why)
+        return str(word)
 
     def redeliver_event(self, bid: str, event: Event) -> list[Claim]:
         """Make the deliveries of an event that has fired due again, and take them."""
         with store_errors(self.settings):
             self.lists.add_live(bid)
         return [Claim(entry=e, attempts=0) for e in self._run(self.scripts.redeliver_event, bid, event)[1:]]
-
-    def read_attempts(self, bid: str, entry: str) -> int:
-        """Read how often a delivery was published."""
-        with store_errors(self.settings):
-            value: Any = self.client.hget(self.keys.part(bid, "outbox"), entry)
-        return reading.parse_entry(value)[1]
 
     def read_deliveries(self, bid: str) -> list[DeliveryAttempt]:
         """Read the delivery log, oldest first."""
@@ -75,3 +91,9 @@ class DeliveryStore(Runner):
         word = "answered" if answered else "failed"
         with store_errors(self.settings):
             self.scripts.note_host([self.keys.host(host)], ["", word, round(pause_seconds * 1000)])
+
+
+def log_of_delivery(logger: logging.Logger, bid: str, entry: str, channel: str, attempt: int) -> BatchLog:
+    """Return a logger for lines about one attempt of a delivery."""
+    words = one_line(channel, CHANNEL_AT_MOST)
+    return BatchLog(logger, bid=bid, event=entry.partition(":")[0], channel=words, attempt=attempt)

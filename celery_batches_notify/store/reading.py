@@ -16,6 +16,7 @@ from celery_batches_notify.model import (
     BatchStatus,
     CallbackStatus,
     DeliveryAttempt,
+    DeliveryNote,
     Event,
     Failure,
     Membership,
@@ -243,15 +244,26 @@ def parse_callbacks(batch: Hash) -> list[dict[str, Any]]:
     return declared
 
 
-def pack_attempt(log: DeliveryAttempt) -> str:
-    """One line of the delivery log; the store adds the time."""
-    return str(json.dumps({k: v for k, v in asdict(log).items() if k != "at"}))
+def pack_note(note: DeliveryNote) -> str:
+    """The rest of a line of the delivery log; the script adds when, what, which attempt, and of whom."""
+    return str(json.dumps(asdict(note)))
 
 
 def parse_attempts(stored: Sequence[Any]) -> list[DeliveryAttempt]:
     """Read the delivery log."""
-    lines = [line.partition(b" ") for line in stored]
-    return [DeliveryAttempt(**json.loads(record), at=_from_ms(int(at))) for at, _, record in lines]
+    return [_parse_attempt(*line.split(b" ", 4)) for line in stored]
+
+
+def _parse_attempt(at: bytes, outcome: bytes, attempt: bytes, entry: bytes, note: bytes) -> DeliveryAttempt:
+    event, n = entry.decode().split(":")
+    return DeliveryAttempt(
+        at=_from_ms(int(at)),
+        outcome=outcome.decode(),
+        attempt=int(attempt),
+        event=event,
+        n=int(n),
+        **json.loads(note),
+    )
 
 
 def pack_owed(owed: Sequence[str]) -> str:
@@ -301,10 +313,13 @@ def _callbacks(snapshot: Snapshot) -> list[CallbackStatus]:
     return out
 
 
-def parse_entry(stored: bytes | None) -> tuple[str, int, int]:
-    """Read a place in the outbox: its state, the attempts so far, and when it is due (ms since 1970)."""
-    state, attempts, due = (stored or b"waiting 0 0").decode().split(" ")
-    return state, int(attempts), int(due)
+def parse_entry(stored: bytes | None) -> tuple[str, int, datetime]:
+    """Read a place in the outbox: its state, the attempts so far, and a time.
+
+    That is when it is due, or, if it is published, when it was last heard of.
+    """
+    state, attempts, at = (stored or b"waiting 0 0").decode().split(" ")
+    return state, int(attempts), _from_ms(int(at))
 
 
 def _failures(stored: Hash) -> list[Failure]:

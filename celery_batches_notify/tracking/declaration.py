@@ -8,7 +8,7 @@ from typing import Any
 
 from kombu.utils import json
 
-from celery_batches_notify.delivery.callbacks import Declared, Target, declare_callback, known_tasks
+from celery_batches_notify.delivery.callbacks import Declared, Target, declare_callback
 from celery_batches_notify.errors import ConfigurationError
 from celery_batches_notify.model import Event
 from celery_batches_notify.settings import LINGER_AT_LEAST, read_duration
@@ -66,7 +66,8 @@ class Declaration:
             target,
             options,
             registry=engine.registry,
-            known_tasks=known_tasks(engine.app, engine.settings.callback_tasks),
+            app=engine.app,
+            accepted=engine.settings.callback_tasks,
         )
         self._callbacks.append(declared)
 

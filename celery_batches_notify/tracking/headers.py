@@ -48,8 +48,14 @@ def read_request(request: Any) -> Membership | DeliveryRef | None:
     return read_header(get(HEADER, None) or (get("headers", None) or {}).get(HEADER), get("id", None))
 
 
-def mark_of(member: Membership) -> Headers:
-    """What the header of a member's message says."""
+def mark_of(claim: Membership | DeliveryRef) -> Headers:
+    """What the header of a member's message says, or of a callback's."""
+    if isinstance(claim, DeliveryRef):
+        return {"bid": claim.bid, "delivery": claim.entry}
+    return _mark_of_member(claim)
+
+
+def _mark_of_member(member: Membership) -> Headers:
     mark: Headers = {"bid": member.bid}
     if member.index is not None:
         mark |= {"index": member.index} | ({"round": member.round} if member.round else {})
@@ -78,12 +84,12 @@ def _is_count(value: object) -> bool:
     return type(value) is int and value >= 0
 
 
-def write_header(headers: Headers, member: Membership) -> None:
-    """Mark a message as a member's.
+def write_header(headers: Headers, claim: Membership | DeliveryRef) -> None:
+    """Mark a message as a member's, or as a callback's.
 
     Where somebody (Sentry) put an inner `headers` into it, Celery's retry keeps only that one.
     """
-    headers[HEADER] = mark_of(member)
+    headers[HEADER] = mark_of(claim)
     if isinstance(headers.get("headers"), dict):
         headers["headers"] = {**headers["headers"], HEADER: headers[HEADER]}
 

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from billiard.exceptions import WorkerLostError
 
 from celery_batches_notify.delivery.publisher import Publisher
+from celery_batches_notify.delivery.settling import worker_lost
 from celery_batches_notify.errors import BatchesError, StoreUnavailable
 from celery_batches_notify.log_lines import BatchLog, log_fields
-from celery_batches_notify.model import DeliveryAttempt, Membership
+from celery_batches_notify.model import Membership
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.deliveries import Claim
 from celery_batches_notify.store.store import Store
@@ -99,16 +100,7 @@ class LostWorkers:
 
     def _give_back(self, ref: DeliveryRef, task: str) -> None:
         """Let a callback be published again; one that was lost over and over is given up."""
-        event, _, n = ref.entry.partition(":")
-        log = DeliveryAttempt(
-            event=event,
-            n=int(n),
-            channel=task,
-            attempt=self._store.read_attempts(ref.bid, ref.entry),
-            outcome="failed",
-            detail="its worker was lost",
-        )
-        self._store.settle_delivery(ref.bid, ref.entry, "lost", 0, log=log)
+        self._store.settle_delivery(ref.bid, ref.entry, "lost", 0, note=worker_lost(task))
 
     def _end(self, member: Membership, held: Held) -> None:
         error = WorkerLostError("the worker that ran it was killed or cut off from the store")

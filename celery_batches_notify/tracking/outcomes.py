@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from celery_batches_notify.model import DeliveryAttempt, Failure, Outcome, State
+from celery_batches_notify.model import Failure, Outcome, State
 
 CLASS_AT_MOST = 200
 MESSAGE_AT_MOST = 2000
@@ -27,19 +27,6 @@ def failing(request: Any, task: str, exc: BaseException, backtrace: object) -> O
 def dead(request: Any, task: str, reason: str, exc: object, backtrace: object = None) -> Outcome:
     """It will not run again by itself, for this reason."""
     return _failed(State.DEAD, reason, request, task, exc, backtrace)
-
-
-def log_of(entry: str, task: str | None, happened: str, outcome: Outcome) -> DeliveryAttempt:
-    """What the delivery log says of a callback task that ended."""
-    event, n = entry.split(":")
-    return DeliveryAttempt(
-        event=event,
-        n=int(n),
-        channel=str(task),
-        attempt=outcome.attempt,
-        outcome=happened,
-        detail=outcome.failure.error_class if outcome.failure else "",
-    )
 
 
 def attempt_of(request: Any) -> int:

@@ -14,8 +14,8 @@ from celery import Celery, signals
 from celery.exceptions import NotRegistered, Reject, SoftTimeLimitExceeded, TaskRevokedError, WorkerLostError
 
 from celery_batches_notify.block import find_frame, leave_blocks, return_to
-from celery_batches_notify.delivery.publisher import DELIVER_TASK, HEADER
-from celery_batches_notify.errors import StoreUnavailable
+from celery_batches_notify.delivery.publisher import HEADER
+from celery_batches_notify.delivery.settling import ending_of
 from celery_batches_notify.model import Membership, Outcome
 from celery_batches_notify.tracking import endings, outcomes, successors
 from celery_batches_notify.tracking.cancellation import Cancellation
@@ -24,12 +24,11 @@ from celery_batches_notify.tracking.kept_calls import CHORD_IS_OVER, keep_call, 
 from celery_batches_notify.tracking.leases import Leases
 from celery_batches_notify.tracking.marks import chord_of
 from celery_batches_notify.tracking.patience import Limits, limits_of, patience_within
+from celery_batches_notify.tracking.process_losses import watch_process
 from celery_batches_notify.tracking.reporter import Reporter
 from celery_batches_notify.tracking.stored_states import watch_stored_states
 
 BRIEFLY_SECONDS = 1.0
-WORKER_LOST_DELAY_SECONDS = 5.0
-STORE_AWAY = f"{StoreUnavailable.__module__}.{StoreUnavailable.__qualname__}"
 _SIGNALS = (
     "task_received",
     "task_prerun",
@@ -81,6 +80,8 @@ class Receivers:
             self.held[request.id] = request
             self._cancellation().discard(request)
             self._leases().watch(request)
+            if isinstance(read_header(request.request_dict[HEADER], request.id), DeliveryRef):
+                watch_process(request, self._lose_process)
 
     def on_task_prerun(self, task: Any, **_: Any) -> None:
         """Enrol an eager call of an open block, leave all blocks; note when a member began."""
@@ -193,17 +194,15 @@ class Receivers:
             self._settle(claim, task, outcome, lost=lost)
 
     def _settle(self, ref: DeliveryRef, task: str | None, outcome: Outcome, *, lost: bool) -> None:
-        if lost:
-            self._reporter().settle(ref, "due", delay_seconds=WORKER_LOST_DELAY_SECONDS)
-        elif outcome.state == outcome.state.FAILING:
-            return  # a retry is Celery's
-        elif task == DELIVER_TASK and outcome.state == outcome.state.SUCCEEDED:
-            return  # a notification notes its own attempts
-        elif task == DELIVER_TASK and outcome.failure and outcome.failure.error_class == STORE_AWAY:
-            self._reporter().settle(ref, "due", delay_seconds=WORKER_LOST_DELAY_SECONDS)  # it could not
-        else:
-            happened = "delivered" if outcome.state == outcome.state.SUCCEEDED else "given_up"
-            self._reporter().settle(ref, happened, log=outcomes.log_of(ref.entry, task, happened, outcome))
+        if ending := ending_of(task, outcome, lost=lost):
+            self._reporter().settle(ref, ending)
+
+    def _lose_process(self, request: Any) -> None:
+        """A callback's process was lost, and its message is not to go back to the broker."""
+        claim = read_header(request.request_dict[HEADER], request.id)
+        if isinstance(claim, DeliveryRef):
+            lost = outcomes.dead(request.request_dict, request.name, "lost", WorkerLostError())
+            self._settle(claim, request.name, lost, lost=True)
 
     def _refused(self, consumer: Any, message: Any, name: str, reason: str, exc: Any) -> None:
         headers = message.headers or {}

@@ -9,9 +9,10 @@ import time
 from celery.exceptions import SoftTimeLimitExceeded
 
 from celery_batches_notify.delivery.outgoing import Outgoing
+from celery_batches_notify.delivery.settling import Ending
 from celery_batches_notify.errors import BatchesError, SchemaTooNew, StoreUnavailable
 from celery_batches_notify.log_lines import BatchLog
-from celery_batches_notify.model import DeliveryAttempt, Membership, Outcome
+from celery_batches_notify.model import Membership, Outcome
 from celery_batches_notify.store.store import Recorded, Store
 from celery_batches_notify.tracking.absence import Absence
 from celery_batches_notify.tracking.headers import DeliveryRef
@@ -22,7 +23,7 @@ FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 2.0
 REPLAY_SECONDS = 5.0
 LONGEST_CALL_SECONDS = 8.0  # what connecting, asking and asking again may take if nothing answers
-_EXPECTED = frozenset({"counted", "repeated", "settled"})
+_EXPECTED = frozenset({"counted", "repeated", "settled", "given_up"})
 
 logger = logging.getLogger(__name__)
 
@@ -41,17 +42,15 @@ class Reporter:
         """Count an outcome, trying for so many seconds while the store is away."""
         self._tell(Report(member=member, outcome=outcome), seconds)
 
-    def settle(
-        self,
-        ref: DeliveryRef,
-        happened: str,
-        *,
-        delay_seconds: float = 0,
-        log: DeliveryAttempt | None = None,
-    ) -> None:
+    def settle(self, ref: DeliveryRef, ending: Ending) -> None:
         """Note what became of a callback, trying once."""
-        bid, entry = ref.bid, ref.entry
-        settlement = Settlement(bid=bid, entry=entry, happened=happened, delay_seconds=delay_seconds, log=log)
+        settlement = Settlement(
+            bid=ref.bid,
+            entry=ref.entry,
+            happened=ending.happened,
+            delay_seconds=ending.delay_seconds,
+            note=ending.note,
+        )
         self._tell(settlement, 0)
 
     def tell_now(self, said: Said) -> None:
@@ -122,6 +121,6 @@ def _ask(store: Store, said: Said) -> Recorded:
     if isinstance(said, Report):
         return store.record_outcome(said.member, said.outcome)
     word = store.settle_delivery(
-        said.bid, said.entry, said.happened, 0, delay_seconds=said.delay_seconds, log=said.log
+        said.bid, said.entry, said.happened, 0, delay_seconds=said.delay_seconds, note=said.note
     )
     return Recorded(word=word)

@@ -20,6 +20,7 @@ from celery_batches_notify.tracking.headers import (
     DeliveryRef,
     current_member,
     read_header,
+    read_request,
     strip_header,
     write_header,
 )
@@ -56,8 +57,9 @@ class Sender:
         member = current_member(self._app)
         if running is not None and running.request.id == task_id:
             # A retry or replacement of the running task is that task still: it keeps its mark and leaves.
+            if claim := read_request(running.request):
+                write_header(message.headers, claim)
             if member:
-                write_header(message.headers, member)
                 message = mark_message(name, message, member)
             result = self.send(producer, name, message, **options)
             successors.note_going_on(running.request)
@@ -72,7 +74,8 @@ class Sender:
             if self.leases and (noted := successors.worth_noting(running.request)):
                 self.leases().note_successors(running.request, member, noted)
             return result
-        if isinstance(read_header(message.headers.get(HEADER), task_id), DeliveryRef):
+        if isinstance(claim := read_header(message.headers.get(HEADER), task_id), DeliveryRef):
+            write_header(message.headers, claim)
             return self.send(producer, name, message, **options)  # a callback is nobody's member
         if running is None and find_frame(self._app) is None and task_id in self.held:
             return self.send(producer, name, message, **options)  # the main process sends a lost member again

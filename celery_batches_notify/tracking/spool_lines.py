@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from celery_batches_notify.log_lines import Fields
-from celery_batches_notify.model import DeliveryAttempt, Failure, Membership, Outcome, State, check_bid
+from celery_batches_notify.model import DeliveryNote, Failure, Membership, Outcome, State, check_bid
 from celery_batches_notify.tracking.headers import ENTRY
 
-HAPPENED = ("due", "delivered", "given_up")
+HAPPENED = ("due", "delivered", "given_up", "lost", "retried")
 NUMBER_AT_MOST = 2**31
 
 
@@ -50,7 +50,7 @@ class Settlement:
     entry: str
     happened: str
     delay_seconds: float = 0
-    log: DeliveryAttempt | None = None
+    note: DeliveryNote | None = None
 
     @property
     def name(self) -> str:
@@ -160,7 +160,7 @@ def _failure(said: dict[str, Any]) -> Failure:
 
 
 def _settlement(said: dict[str, Any]) -> Settlement:
-    entry, happened, delay, log = (said[name] for name in ("entry", "happened", "delay_seconds", "log"))
+    entry, happened, delay, note = (said[name] for name in ("entry", "happened", "delay_seconds", "note"))
     if not ENTRY.fullmatch(_text(entry)) or happened not in HAPPENED:
         raise ValueError(f"no such delivery or end: {entry!r}, {happened!r}"[:100])
     return Settlement(
@@ -168,20 +168,16 @@ def _settlement(said: dict[str, Any]) -> Settlement:
         entry=entry,
         happened=happened,
         delay_seconds=_number(int(delay)),
-        log=_attempt(log) if log is not None else None,
+        note=_note(note) if note is not None else None,
     )
 
 
-def _attempt(said: dict[str, Any]) -> DeliveryAttempt:
+def _note(said: dict[str, Any]) -> DeliveryNote:
     code = said["status_code"]
-    return DeliveryAttempt(
-        event=_text(said["event"]),
-        n=_number(said["n"]),
+    return DeliveryNote(
         channel=_text(said["channel"]),
-        attempt=_number(said["attempt"]),
-        outcome=_text(said["outcome"]),
-        status_code=_number(code) if code is not None else None,
         detail=_text(said["detail"]),
+        status_code=_number(code) if code is not None else None,
     )
 
 

@@ -10,8 +10,9 @@ from celery import Celery
 from smtp_server import serving_smtp
 
 from celery_batches_notify import Batch, InvalidCallback, NoSuchBatch, NotificationFailed
-from celery_batches_notify.delivery.attempt import DELAYS_SECONDS, Attempts
-from celery_batches_notify.model import DeliveryAttempt, Notification
+from celery_batches_notify.delivery.attempt import Attempts
+from celery_batches_notify.delivery.backoff import DELAYS_SECONDS
+from celery_batches_notify.model import DeliveryNote, Notification
 from celery_batches_notify.notifiers.base import Reply
 
 SENT: list[Notification] = []
@@ -281,10 +282,10 @@ def test_the_log_holds_the_status_code_of_what_was_delivered(app: Celery, batch:
 
 def test_the_log_keeps_the_last_hundred(app: Celery, batch: Batch) -> None:
     store = app._batches_engine.engine.store
-    log = DeliveryAttempt(event="complete", n=0, channel="c", attempt=1, outcome="failed")
+    note = DeliveryNote(channel="c")
     for n in range(1, 131):
-        store.settle_delivery(batch.bid, "complete:0", "due", n, log=log)
-        store.settle_delivery(batch.bid, "complete:0", "due", n, log=log)
+        store.settle_delivery(batch.bid, "complete:0", "due", n, note=note)
+        store.settle_delivery(batch.bid, "complete:0", "due", n, note=note)
         store.settle_delivery(batch.bid, "complete:0", "published", n + 1)
     assert len(batch.deliveries()) == 100
 

@@ -17,7 +17,7 @@ from servers import Ear
 
 import celery_batches_notify
 from celery_batches_notify import Batch, BatchesError, BatchStatus, errors, testing
-from celery_batches_notify.delivery.attempt import DELAYS_SECONDS
+from celery_batches_notify.delivery.backoff import DELAYS_SECONDS
 from celery_batches_notify.delivery.callbacks import BYTES_AT_MOST, CALLBACKS_AT_MOST
 from celery_batches_notify.delivery.rules import RULES
 from celery_batches_notify.log_lines import PREFIX, Fields

@@ -17,6 +17,7 @@ REFERENCES = "tests/notifiers/test_references.py"
 DEAD = "tests/store/test_dead_members.py"
 GOING_ON = "tests/tracking/test_going_on.py"
 FOLLOWED, FOLLOWING = "tests/store/test_followed.py", "tests/test_following.py"
+SETTLING, CALLBACK_TASKS = "tests/store/test_settling.py", "tests/delivery/test_callback_tasks.py"
 BATCH, FAMILY, PUBLISHER = "tests/test_batch.py", "tests/test_family.py", "tests/delivery/test_publisher.py"
 
 
@@ -73,7 +74,7 @@ MUTANTS = (
     Mutant(
         "a callback's message is nobody's member",
         "tracking/sender.py",
-        "if isinstance(read_header(message.headers.get(HEADER), task_id), DeliveryRef):",
+        "if isinstance(claim := read_header(message.headers.get(HEADER), task_id), DeliveryRef):",
         "if False:",
         f"{BLOCKS}::test_a_message_under_a_callbacks_own_id_is_not_collected",
     ),
@@ -349,7 +350,7 @@ MUTANTS = (
     Mutant(
         "a claim is a lease",
         f"{LUA}/claim_deliveries.lua",
-        "    write_entry(entry, 'due', attempts, now + LEASE_MS)\n",
+        "if word == 'due' then write_entry(entry, 'due', attempts, now + LEASE_MS) end",
         "",
         f"{SCRIPTS}::test_a_claim_is_given_to_one_of_sixteen_in_firing_order",
     ),
@@ -377,10 +378,8 @@ MUTANTS = (
     Mutant(
         "what the broker did not take stays due",
         "delivery/publisher.py",
-        """log.warning("not published yet: %s", exc)
-                return""",
-        """log.warning("not published yet: %s", exc)
-                happened = "published\"""",
+        "if isinstance(exc, _errors_of(connection)) and not self._broker_answers():",
+        "if False:",
         f"{PUBLISHER}::test_a_broker_that_is_away_leaves_callbacks_due_and_the_seal_stands",
     ),
     Mutant(
@@ -393,9 +392,72 @@ MUTANTS = (
     Mutant(
         "an earlier attempt told late does not send the present one again",
         f"{LUA}/settle_delivery.lua",
-        "and attempt > 0 and attempt < attempts then return {'repeated'} end",
-        "and false then return {'repeated'} end",
+        "then return open and newer or published and present end",
+        "then return open end",
         f"{SCRIPTS}::test_what_is_said_late_of_an_earlier_attempt_does_not_send_the_present_one_again",
+    ),
+    Mutant(
+        "what keeps a callback from being published is tried again",
+        "delivery/publisher.py",
+        '("given_up", 0.0) if again is None else ("due", again)',
+        '("given_up", 0.0)',
+        f"{PUBLISHER}::test_what_keeps_a_callback_from_being_published_is_tried_again_for_a_good_day",
+    ),
+    Mutant(
+        "a callback is published without asking the result backend",
+        "delivery/unwatched.py",
+        "{} if _unwatched.get() else ",
+        "",
+        f"{PUBLISHER}::test_a_callback_is_published_while_the_result_backend_is_away",
+    ),
+    Mutant(
+        "a chord is called by a task",
+        "delivery/publisher.py",
+        "if asks_results(signature):",
+        "if False:",
+        f"{PUBLISHER}::test_a_chord_is_called_by_a_task_for_it_may_wait_for_the_result_backend",
+    ),
+    Mutant(
+        "a callback is published by its name with its task's options",
+        "delivery/callbacks.py",
+        'if leaf["task"] not in app.tasks:',
+        "if False:",
+        f"{PUBLISHER}::test_whoever_lacks_the_task_publishes_it_by_its_name_to_where_it_belongs",
+    ),
+    Mutant(
+        "a callback that met a worker without its task is sent again",
+        "delivery/settling.py",
+        'if outcome.reason == "not registered":',
+        "if False:",
+        f"{PUBLISHER}::test_a_callback_that_a_worker_without_its_task_took_is_sent_again_and_given_up_at_last",
+    ),
+    Mutant(
+        "a retry of a callback keeps its delivery",
+        "tracking/sender.py",
+        "if claim := read_request(running.request):",
+        "if claim := member:",
+        f"{PUBLISHER}::test_a_tracer_that_adds_headers_as_a_callback_leaves_does_not_cost_its_delivery",
+    ),
+    Mutant(
+        "what publishes a callback may publish others on its way",
+        "delivery/publisher.py",
+        "threading.RLock()",
+        "threading.Lock()",
+        f"{PUBLISHER}::test_what_publishes_a_callback_may_end_another_batch_on_its_way",
+    ),
+    Mutant(
+        "what ended was tried once at least",
+        f"{LUA}/settle_delivery.lua",
+        "math.max(attempt, attempts, 1)",
+        "math.max(attempt, attempts)",
+        f"{SETTLING}::test_what_ended_before_its_publisher_said_so_was_tried_once",
+    ),
+    Mutant(
+        "what was put off before its publisher said so stays due",
+        f"{LUA}/settle_delivery.lua",
+        "published and tried - 1 or tried, now + delay",
+        "tried - 1, now + delay",
+        f"{SETTLING}::test_what_was_put_off_before_its_publisher_said_so_is_not_published_for_ever",
     ),
     # Never stuck
     Mutant(
@@ -482,6 +544,41 @@ MUTANTS = (
         "or held.went_on or self._store.is_marked(living, field)",
         "or self._store.is_marked(living, field)",
         f"{LEASES}::test_a_mark_of_what_went_on_or_claims_nothing_changes_nothing",
+    ),
+    Mutant(
+        "what is lost over and over is given up",
+        f"{LUA}/settle_delivery.lua",
+        "attempts < ATTEMPTS_AT_MOST and 'due' or 'given_up'",
+        "'due'",
+        f"{SETTLING}::test_what_is_lost_is_due_again_after_twice_as_long_each_time_and_given_up_the_eighth",
+    ),
+    Mutant(
+        "a callback that was lost with its process counts an attempt",
+        "delivery/settling.py",
+        'happened="lost", delay_seconds=PROCESS_LOST_SECONDS',
+        'happened="due", delay_seconds=PROCESS_LOST_SECONDS',
+        f"{CALLBACK_TASKS}::test_a_callback_that_kills_its_process_is_tried_eight_times",
+    ),
+    Mutant(
+        "the broker sends no callback again that killed its process",
+        "tracking/process_losses.py",
+        "        if _goes_back(request, exc_info.exception):",
+        "        if False:",
+        f"{CALLBACK_TASKS}::test_a_callback_that_kills_its_process_is_tried_eight_times",
+    ),
+    Mutant(
+        "a callback of which nothing is heard is given up",
+        f"{LUA}/claim_deliveries.lua",
+        "at + patience() <= now and 'silent'",
+        "false and 'silent'",
+        f"{SETTLING}::test_nothing_heard_for_a_week_of_what_was_published_is_named_to_the_sweeper",
+    ),
+    Mutant(
+        "a callback is silent only after its time",
+        f"{LUA}/settle_delivery.lua",
+        "published and present and at + patience() <= now end",
+        "published and present end",
+        f"{SETTLING}::test_a_retry_is_news_of_a_callback",
     ),
     Mutant(
         "a producer that died is given up",

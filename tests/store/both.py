@@ -129,7 +129,7 @@ class Both(Compared):
 
     def claim_deliveries(self, bid: str) -> None:
         claims = self.world.batches[self.touch(bid)].claim_deliveries()
-        assert [(c.entry, c.attempts) for c in self.store.claim_deliveries(bid)] == claims
+        assert [(c.entry, c.attempts, c.silent) for c in self.store.claim_deliveries(bid)] == claims
 
     def settle(self, bid: str, entry: str, happened: str, attempt: int) -> None:
         word = self.world.batches[self.touch(bid)].settle(entry, happened, attempt)
@@ -169,11 +169,19 @@ class Both(Compared):
                     batch.sending = "now"
             pipe.execute()
 
+    def fall_silent(self, bid: str) -> None:
+        """Let so much time go by that what is published should have been heard of."""
+        key, batch = self.store.keys.batch(self.touch(bid)), self.world.batches[bid]
+        for entry, delivery in batch.outbox.items():
+            if delivery.state == "published":
+                delivery.when = "silent"
+                self.store.client.hset(f"{key}:outbox", entry, f"published {delivery.attempts} 1")
+                self.store.client.hset(key, "next_due", 1)
+
     def publish(self, bid: str, entries: Sequence[str]) -> None:
         """Let the publisher have deliveries, as the process that made them due does."""
-        claims = [(entry, 0) for entry in entries]
-        self.world.publish(self.touch(bid), claims)
-        self.around.publisher.publish_due(bid, [Claim(entry=e, attempts=n) for e, n in claims])
+        self.world.publish(self.touch(bid), [(entry, 0, False) for entry in entries])
+        self.around.publisher.publish_due(bid, [Claim(entry=entry, attempts=0) for entry in entries])
 
     def read_telling(self, bid: str) -> LateTelling:
         """Read a child, as one who is about to tell its parent, and then is slow."""

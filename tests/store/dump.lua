@@ -14,10 +14,11 @@ local function pairs_of(key, value_of)
 end
 
 local function when(entry)
-  local state, attempts, due = string.match(entry, '^(%S+) (%S+) (%d+)$')
+  local state, attempts, at = string.match(entry, '^(%S+) (%S+) (%d+)$')
   if not state then return entry end
-  due = state ~= 'due' and '-' or tonumber(due) <= now and 'now' or tonumber(due) <= now + 10000 and 'lease' or 'later'
-  return state .. ',' .. attempts .. ',' .. due
+  local due = tonumber(at) <= now and 'now' or tonumber(at) <= now + 10000 and 'lease' or 'later'
+  local heard = tonumber(at) == 1 and 'silent' or 'heard'
+  return state .. ',' .. attempts .. ',' .. (state == 'due' and due or state == 'published' and heard or '-')
 end
 
 for _, bid in ipairs(ARGV) do

@@ -21,8 +21,10 @@ BATCHES_AT_MOST, MEMBERS_AT_MOST = 4, 8
 SMALL = st.integers(0, 11)
 SELDOM = st.integers(0, 3).map(lambda n: n == 1)
 KINDS = st.integers(0, 2)
-HAPPENED = st.sampled_from(["published", "delivered", "due", "postponed", "given_up", "skipped"])
-HOUSEKEEPING = ["claim", "claim late", "age", "retire", "forget scripts"]
+HAPPENED = st.sampled_from(
+    ["published", "delivered", "due", "postponed", "given_up", "skipped", "lost", "lost", "retried", "silent"]
+)
+HOUSEKEEPING = ["claim", "claim late", "fall silent", "age", "retire", "forget scripts"]
 ENDS = st.sampled_from([State.SUCCEEDED, State.FAILING, State.DEAD, State.DEAD])
 REASONS = st.sampled_from(["failed", "failed", "failed", "revoked", "cancelled"])
 ADDERS = st.sampled_from(["owner", "owner", "other"])
@@ -303,7 +305,9 @@ class Machine(Example):
         bid = self.some(which).bid
         if what == "claim late":
             self.both.let_time_come()
-        if what.startswith("claim"):
+        if what == "fall silent":
+            self.both.fall_silent(bid)
+        elif what.startswith("claim"):
             self.both.claim_deliveries(bid)
         elif what == "retire":
             self.both.retire(which)

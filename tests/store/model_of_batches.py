@@ -23,6 +23,7 @@ PARENT = "parent:0"
 TOO_MANY, NOT_JSON, LAST_ROUND_OVER = "too many dead", "not JSON", "it was sent again 15 times"
 
 Adder = Literal["owner", "other"] | tuple[int, str]
+Claim = tuple[str, int, bool]  # the entry, the attempts so far, and whether it is silent
 
 
 @dataclass(slots=True, kw_only=True)
@@ -87,7 +88,7 @@ class ModelBatch:
 
     @property
     def has_due(self) -> bool:
-        ripe = any(d.state == "due" and d.when == "now" for d in self.outbox.values())
+        ripe = any(d.ripe or d.silent for d in self.outbox.values())
         return ripe or (self.open_deliveries > 0 and self.low)
 
     @property
@@ -299,16 +300,16 @@ class ModelBatch:
 
     # -- its deliveries -------------------------------------------------------------------------
 
-    def claim_deliveries(self) -> list[tuple[str, int]]:
-        """Take what is due, in the order in which it fired."""
+    def claim_deliveries(self) -> list[Claim]:
+        """Take what is due, and name what is silent, in the order in which it fired."""
         events = [f"{e}:{n}" for e in FIRING_ORDER for n in range(len(self.callbacks.get(e, ())))]
-        ripe = [
-            e for e in (*events, PARENT) if (d := self.outbox.get(e)) and d.state == "due" and d.when == "now"
-        ]
-        for entry in ripe:
-            self.outbox[entry].when = "lease"
+        claimed = [e for e in (*events, PARENT) if (d := self.outbox.get(e)) and (d.ripe or d.silent)]
+        claims = [(entry, self.outbox[entry].attempts, self.outbox[entry].silent) for entry in claimed]
+        for entry, _, silent in claims:
+            if not silent:
+                self.outbox[entry].when = "lease"
         self.move()
-        return [(entry, self.outbox[entry].attempts) for entry in ripe]
+        return claims
 
     def settle(self, entry: str, happened: str, attempt: int) -> str:
         """Note what became of one attempt; 0 is the present one."""
@@ -317,10 +318,9 @@ class ModelBatch:
             return "unknown"
         if entry == PARENT and attempt != delivery.attempts:
             return "repeated"  # what it told has changed since
-        if not delivery.settle(happened, attempt):
-            return "repeated"
-        self.move()
-        return "settled"
+        if (word := delivery.settle(happened, attempt)) != "repeated":
+            self.move()
+        return word
 
     def redeliver(self, event: str) -> list[str]:
         self.retired = False

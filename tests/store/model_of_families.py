@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from model_of_batches import PARENT, ModelBatch, Report
+from model_of_batches import PARENT, Claim, ModelBatch, Report
 
 from celery_batches_notify.model import State
 
@@ -82,11 +82,13 @@ class World:
             due.append(self.report(parent, report)[1])
         return due
 
-    def publish(self, bid: str, claims: Iterable[tuple[str, int]]) -> None:
+    def publish(self, bid: str, claims: Iterable[Claim]) -> None:
         """Hand deliveries to the broker, and to the parent what it must know, and so on upwards."""
-        for entry, attempts in claims:
+        for entry, attempts, silent in claims:
             batch = self.batches[bid]
-            if entry != PARENT:
+            if silent:
+                batch.settle(entry, "silent", attempts)
+            elif entry != PARENT:
                 self.sent.append(f"cb_{bid}_{entry.replace(':', '_')}")
                 batch.settle(entry, "published", attempts + 1)
             elif batch.parent:
@@ -94,7 +96,7 @@ class World:
                 told = self.tell(bid, batch.parent, batch.place, telling)
                 batch.settle(PARENT, "delivered", telling[1])
                 for due in told:
-                    self.publish(batch.parent, [(e, 0) for e in due])
+                    self.publish(batch.parent, [(e, 0, False) for e in due])
 
     def retire(self, bid: str) -> None:
         if self.batches[bid].over:
@@ -132,10 +134,10 @@ class World:
 
     def _abandon(self, batch: ModelBatch) -> None:
         word, due = batch.abandon()
-        self.publish(batch.bid, [(entry, 0) for entry in due])
+        self.publish(batch.bid, [(entry, 0, False) for entry in due])
         for first, reports in batch.never_published() if word == "abandoned" else ():
             for report in reports:
                 if not (batch.members[report.index].is_batch and report.task_id in self.batches):
                     _, due = self.report(batch.bid, report)
-                    self.publish(batch.bid, [(entry, 0) for entry in due])
+                    self.publish(batch.bid, [(entry, 0, False) for entry in due])
             batch.confirm([first], "sweeper")

@@ -9,14 +9,14 @@ from importlib.resources import files
 import pytest
 from test_scripts import BID, SUCCEEDED, dead, due_now, dump, failing, open_batch, together
 
-from celery_batches_notify.model import DeliveryAttempt, Event, Membership, Outcome, State
+from celery_batches_notify.model import DeliveryNote, Event, Membership, Outcome, State
 from celery_batches_notify.store.reading import Member, pack_report
 from celery_batches_notify.store.repairs import Lost
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.store.sweep_lock import SweepLock
 
 IDS = [f"00000000-0000-4000-8000-{n:012d}" for n in range(40)]
-LOG = DeliveryAttempt(event="complete", n=0, channel="c", attempt=1, outcome="delivered")
+NOTE = DeliveryNote(channel="c", detail="refused")
 Call = Callable[[Store], object]
 
 
@@ -97,7 +97,7 @@ CALLS: dict[str, tuple[Call, Call]] = {
     "claim_deliveries": (due_now, lambda s: s.claim_deliveries(BID)),
     "settle_delivery": (
         lambda _: None,
-        lambda s: s.settle_delivery(BID, "death:0", "due", 1, delay_seconds=60, log=LOG),
+        lambda s: s.settle_delivery(BID, "death:0", "due", 1, delay_seconds=60, note=NOTE),
     ),
     "cancel_batch": (lambda _: None, lambda s: s.cancel_batch(BID, terminate=False)),
     "mark_death": (lambda s: s.client.hdel(s.keys.batch(BID), "died"), lambda s: s.mark_death(BID)),

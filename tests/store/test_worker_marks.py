@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 from celery import Celery
 from servers import wait_until
-from test_scripts import BID, SUCCEEDED, counts, dead, due_now, failing, open_batch
+from test_scripts import BID, SUCCEEDED, counts, dead, failing, open_batch
 
 from celery_batches_notify.errors import StoreUnavailable
 from celery_batches_notify.model import Membership, Outcome
@@ -202,27 +202,3 @@ def test_a_lost_member_of_a_batch_that_had_ended_revives_it(store: Store) -> Non
     store.retire_batch(batch)
     assert store.resend_lost(dataclasses.replace(member, round=1), lost())[0] == "claimed"
     assert [b.bid for b in store.walk_live()] == [BID]
-
-
-# -- callbacks --------------------------------------------------------------------------------------
-
-
-def test_a_callback_that_was_lost_is_due_again_and_eight_times_at_most(store: Store) -> None:
-    member = one_member(store)
-    store.record_outcome(member, SUCCEEDED)
-    for attempt in range(1, 9):
-        due_now(store)
-        assert store.settle_delivery(BID, "success:0", "published", attempt) == "settled"
-        assert store.read_attempts(BID, "success:0") == attempt
-        assert store.settle_delivery(BID, "success:0", "lost", 0) == "settled"
-        assert store.settle_delivery(BID, "success:0", "lost", 0) == "repeated"
-    assert store.client.hget(store.keys.part(BID, "outbox"), "success:0") == b"given_up 8 0"
-
-
-@pytest.mark.parametrize("state", ["delivered", "given_up", "skipped"])
-def test_a_callback_that_had_ended_was_not_lost(store: Store, state: str) -> None:
-    member = one_member(store)
-    store.record_outcome(member, SUCCEEDED)
-    store.settle_delivery(BID, "success:0", "published", 1)
-    store.settle_delivery(BID, "success:0", state, 1)
-    assert store.settle_delivery(BID, "success:0", "lost", 0) == "repeated"

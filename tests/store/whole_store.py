@@ -116,8 +116,7 @@ def expected(batch: ModelBatch, *, live: bool, listed: bool) -> Held:
     members = batch.members
     counts = {s.name.lower(): str(batch.count(s)) for s in State if s is not State.WAITING}
     entries = {
-        entry: f"{d.state},{d.attempts},{d.when if d.state == 'due' else '-'}"
-        for entry, d in batch.outbox.items()
+        entry: f"{d.state},{d.attempts},{d.when if d.open else '-'}" for entry, d in batch.outbox.items()
     }
     kept = {str(i): m.kept for i, m in enumerate(members) if m.kept is not None}
     kept |= {str(i): "-" for i, m in enumerate(members) if m.why not in ("", TOO_MANY)}
@@ -131,6 +130,7 @@ def expected(batch: ModelBatch, *, live: bool, listed: bool) -> Held:
         "resend": " ".join(sorted(f"{index}={round_}" for index, round_ in kept.items())),
         "children": str(sum(m.is_batch for m in members)),
         "open": str(batch.open_deliveries),
+        "given_up": str(sum(d.state == "given_up" for d in batch.outbox.values())),
         "life": batch.life,
         "sending": batch.sending,
         "died": "1" if batch.died else "",
@@ -167,7 +167,7 @@ def differences(batch: ModelBatch, held: Held, **lists: bool) -> dict[str, tuple
     """Where a store and a model differ: what is held, and what should be."""
     wrong = {}
     for name, value in expected(batch, **lists).items():
-        has = held.get(name, "0" if name == "open" else "")
+        has = held.get(name, "0" if name in ("open", "given_up") else "")
         if has != value:
             wrong[name] = (has, value)
     fired = {e for e in FIRING_ORDER if ("cancelled_at" if e == "cancel" else f"{e}_at") in held}

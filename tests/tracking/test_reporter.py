@@ -20,6 +20,7 @@ from servers import PATIENT, soon, wait_until
 
 from celery_batches_notify import Batch, StoreUnavailable
 from celery_batches_notify.delivery.publisher import DELIVER_TASK
+from celery_batches_notify.delivery.settling import Ending
 from celery_batches_notify.extension import Parts
 from celery_batches_notify.model import Membership, Outcome, State
 from celery_batches_notify.tracking import outcomes
@@ -173,7 +174,7 @@ def test_what_became_of_a_callback_is_kept_too(
     parts.reporter.report(member, SUCCEEDED, seconds=30)
     wait_until(lambda: batch.status().callbacks[0].state == "published")
     proxy[0].misbehave("refuse")
-    parts.reporter.settle(DeliveryRef(bid=batch.bid, entry="success:0"), "delivered")
+    parts.reporter.settle(DeliveryRef(bid=batch.bid, entry="success:0"), Ending(happened="delivered"))
     assert spooled(tmp_path) == 1
     proxy[0].behave()
     parts.replay.replay()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from celery_batches_notify.model import DeliveryAttempt, Failure, Membership, Outcome, State
+from celery_batches_notify.model import DeliveryNote, Failure, Membership, Outcome, State
 from celery_batches_notify.tracking.spool_lines import (
     NUMBER_AT_MOST,
     Report,
@@ -55,24 +55,19 @@ OUTCOMES = st.builds(
     body=MANY,
     breaks_chord=st.booleans(),
 )
-LOGS = st.builds(
-    DeliveryAttempt,
-    event=TEXTS,
-    n=NUMBERS,
+NOTES = st.builds(
+    DeliveryNote,
     channel=TEXTS,
-    attempt=NUMBERS,
-    outcome=TEXTS,
     status_code=st.none() | NUMBERS,
     detail=TEXTS,
-    at=st.none(),
 )
 SETTLEMENTS = st.builds(
     Settlement,
     bid=BIDS,
     entry=st.from_regex(r"[a-z]{1,9}:[0-9]{1,4}", fullmatch=True),
-    happened=st.sampled_from(["due", "delivered", "given_up"]),
+    happened=st.sampled_from(["due", "delivered", "given_up", "lost", "retried"]),
     delay_seconds=NUMBERS,
-    log=st.none() | LOGS,
+    note=st.none() | NOTES,
 )
 SAID: Report = Report(
     member=Membership(bid="b" * 22, index=0, task_id="t", of=(0, "f")),

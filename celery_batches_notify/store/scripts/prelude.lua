@@ -5,6 +5,7 @@ local BATCH, STATES, MEMBERS, ATTEMPTS, LATE, NAMES, FAILURES, RESEND, CHILDREN,
 local CHANNEL = ARGV[1]
 local WAITING, FAILING, DEAD, SUCCEEDED = 0, 1, 2, 3
 local SCHEMA, ID_BYTES, LEASE_MS, CALLBACKS_AT_MOST = 1, 16, 10000, 32
+local SILENT_AFTER_MS = 7 * 24 * 3600 * 1000
 local EVENT_ORDER = {'cancel', 'deadline', 'stall', 'progress', 'death', 'complete', 'finish', 'success'}
 
 local clock = redis.call('TIME')
@@ -27,25 +28,35 @@ local function share_life(key)
   if redis.call('PTTL', key) == -1 then redis.call('PEXPIRE', key, redis.call('PTTL', BATCH)) end
 end
 
--- One outbox entry: its state (due, published, delivered, given_up, skipped), attempts so far, and when it is due.
+-- One outbox entry: its state (due, published, delivered, given_up, skipped), attempts so far, and a time: when it is
+-- due, or when it was last heard of since it was published.
 local function read_entry(entry)
-  local state, attempts, due = string.match(redis.call('HGET', OUTBOX, entry) or '', '^(%S+) (%d+) (%d+)$')
-  return state, tonumber(attempts), tonumber(due)
+  local state, attempts, at = string.match(redis.call('HGET', OUTBOX, entry) or '', '^(%S+) (%d+) (%d+)$')
+  return state, tonumber(attempts), tonumber(at)
 end
 
-local function write_entry(entry, state, attempts, due)
-  redis.call('HSET', OUTBOX, entry, string.format('%s %d %.0f', state, attempts, due))
+local function write_entry(entry, state, attempts, at)
+  redis.call('HSET', OUTBOX, entry, string.format('%s %d %.0f', state, attempts, at))
 end
 
--- Note in the batch how many deliveries are open and when the next one is due: the sweeper reads only that.
+-- How long a delivery may stay published without news: as long as its batch lives without any, a week at least.
+local function patience()
+  return math.max(tonumber(redis.call('HGET', BATCH, 'expires')), SILENT_AFTER_MS)
+end
+
+-- Note in the batch how many deliveries are open and given up, and when the next one is due, or has been silent for
+-- too long: the sweeper and the doctor read only that.
 local function survey_outbox()
-  local open, next_due, entries = 0, 0, redis.call('HGETALL', OUTBOX)
+  local count, next_due, entries = {open = 0, given_up = 0}, 0, redis.call('HGETALL', OUTBOX)
   for i = 2, #entries, 2 do
-    local state, due = string.match(entries[i], '^(%S+) %d+ (%d+)$')
-    if state == 'due' or state == 'published' then open = open + 1 end
-    if state == 'due' and (next_due == 0 or tonumber(due) < next_due) then next_due = tonumber(due) end
+    local state, at = string.match(entries[i], '^(%S+) %d+ (%d+)$')
+    local is_open = state == 'due' or state == 'published'
+    local kind = is_open and 'open' or state == 'given_up' and state
+    if kind then count[kind] = count[kind] + 1 end
+    if state == 'published' then at = at + patience() end
+    if is_open and (next_due == 0 or tonumber(at) < next_due) then next_due = tonumber(at) end
   end
-  redis.call('HSET', BATCH, 'open', open, 'next_due', next_due)
+  redis.call('HSET', BATCH, 'open', count.open, 'given_up', count.given_up, 'next_due', next_due)
 end
 
 local function announce(entry, version)

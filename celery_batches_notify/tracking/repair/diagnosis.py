@@ -93,7 +93,7 @@ def _look_at_deliveries(snapshot: Snapshot, status: BatchStatus) -> Iterator[Com
         name, now = f"{callback.entry} ({callback.target})", snapshot.now
         _, _, due = parse_entry(snapshot.outbox.get(callback.entry.encode()))
         fired_at = getattr(status, f"{callback.event}_at", None) or status.created_at
-        late = now - datetime.fromtimestamp(due / 1000, now.tzinfo)
+        late = now - due
         if callback.state == "given_up":
             words, mend = "was given up", f'Batch.get(bid).redeliver("{callback.event}")'
         elif callback.state == "due" and late > QUIET:

@@ -1,0 +1,163 @@
+"""How far a delivery has come: what is lost, silent or put off, and which attempt it was."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+from test_scripts import BID, open_batch, outbox
+
+from celery_batches_notify.model import DeliveryNote
+from celery_batches_notify.store.store import Store
+
+ENTRY = "complete:0"
+WEEK_MS = 7 * 24 * 3600 * 1000
+NOTE = DeliveryNote(channel="proj.report", detail="its process was lost")
+
+
+@pytest.fixture
+def fired(store: Store) -> Store:
+    """A store with a batch whose callbacks are due."""
+    open_batch(store)
+    store.seal_batch(BID)
+    return store
+
+
+def settle(store: Store, happened: str, attempt: int = 0, delay: float = 5) -> str:
+    note = None if happened in ("published", "postponed", "retried") else NOTE
+    return store.settle_delivery(BID, ENTRY, happened, attempt, delay_seconds=delay, note=note)
+
+
+def at_of(store: Store) -> int:
+    return int(store.client.hget(store.keys.part(BID, "outbox"), ENTRY).split()[2])
+
+
+def now_ms(store: Store) -> int:
+    seconds, micros = store.client.time()
+    return seconds * 1000 + micros // 1000
+
+
+def last_heard(store: Store, ago_ms: int) -> None:
+    """Let the delivery be published, and last heard of so long ago."""
+    _, attempts, _ = store.client.hget(store.keys.part(BID, "outbox"), ENTRY).split()
+    heard = now_ms(store) - ago_ms
+    store.client.hset(store.keys.part(BID, "outbox"), ENTRY, b"published %b %d" % (attempts, heard))
+
+
+def lines(store: Store) -> list[tuple[str, int, str, str]]:
+    return [(line.outcome, line.attempt, line.channel, line.detail) for line in store.read_deliveries(BID)]
+
+
+# -- which attempt it was -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", ["delivered", "given_up"])
+def test_what_ended_before_its_publisher_said_so_was_tried_once(fired: Store, end: str) -> None:
+    settle(fired, end)
+    assert outbox(fired)[ENTRY] == f"{end} 1"
+    settle(fired, "published", 1)
+    assert outbox(fired)[ENTRY] == f"{end} 1"
+
+
+def test_a_second_attempt_that_ends_before_its_publisher_said_so_is_the_second(fired: Store) -> None:
+    for happened, attempt in (("published", 1), ("lost", 0), ("delivered", 0), ("published", 2)):
+        settle(fired, happened, attempt)
+    assert outbox(fired)[ENTRY] == "delivered 2"
+    assert settle(fired, "published", 2) == "repeated"
+
+
+def test_what_was_put_off_before_its_publisher_said_so_is_not_published_for_ever(fired: Store) -> None:
+    settle(fired, "postponed", 1)
+    settle(fired, "published", 1)
+    assert outbox(fired)[ENTRY].startswith("due")
+    assert settle(fired, "published", 2) == "settled"
+
+
+def test_what_was_put_off_counts_no_attempt(fired: Store) -> None:
+    for happened in ("published", "postponed"):
+        settle(fired, happened, 1)
+    assert outbox(fired)[ENTRY] == "due 0"
+
+
+# -- lost -----------------------------------------------------------------------------------------
+
+
+def test_what_is_lost_is_due_again_after_twice_as_long_each_time_and_given_up_the_eighth(
+    fired: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    for attempt in range(1, 8):
+        assert settle(fired, "published", attempt) == "settled"
+        before = now_ms(fired)
+        assert settle(fired, "lost") == "settled"
+        assert settle(fired, "lost") == "repeated"
+        wait = 5000 * 2 ** (attempt - 1)
+        assert before + wait <= at_of(fired) <= now_ms(fired) + wait
+    settle(fired, "published", 8)
+    with caplog.at_level(logging.ERROR):
+        assert settle(fired, "lost") == "given_up"
+    assert settle(fired, "lost") == "repeated"
+    assert outbox(fired)[ENTRY] == "given_up 8"
+    failed = [("failed", attempt, "proj.report", NOTE.detail) for attempt in range(1, 8)]
+    assert lines(fired) == [*failed, ("given_up", 8, "proj.report", NOTE.detail)]
+    words = f"batch {BID} 'complete' by proj.report: given up (attempt 8): {NOTE.detail}"
+    assert [record.getMessage() for record in caplog.records] == [words]
+
+
+@pytest.mark.parametrize("happened", ["lost", "retried", "silent"])
+@pytest.mark.parametrize("end", ["delivered", "given_up", "skipped"])
+def test_what_has_ended_is_neither_lost_nor_retried_nor_silent(fired: Store, happened: str, end: str) -> None:
+    settle(fired, "published", 1)
+    settle(fired, end, 1)
+    assert settle(fired, happened) == "repeated"
+    assert outbox(fired)[ENTRY] == f"{end} 1"
+
+
+# -- silent ---------------------------------------------------------------------------------------
+
+
+def test_nothing_heard_for_a_week_of_what_was_published_is_named_to_the_sweeper(fired: Store) -> None:
+    settle(fired, "published", 1)
+    for ago, named in ((WEEK_MS - 60_000, False), (WEEK_MS + 1, True)):
+        last_heard(fired, ago)
+        claims = fired.claim_deliveries(BID)
+        assert [(c.entry, c.attempts) for c in claims if c.silent] == ([(ENTRY, 1)] if named else [])
+        assert settle(fired, "silent", 1) == ("given_up" if named else "repeated")
+    assert lines(fired) == [("given_up", 1, "proj.report", NOTE.detail)]
+
+
+def test_a_batch_that_is_kept_for_longer_waits_as_long_for_its_callbacks(store: Store) -> None:
+    open_batch(store, expires=2 * WEEK_MS)
+    store.seal_batch(BID)
+    settle(store, "published", 1)
+    last_heard(store, 2 * WEEK_MS - 60_000)
+    assert store.claim_deliveries(BID) == []
+    assert settle(store, "silent", 1) == "repeated"
+    last_heard(store, 2 * WEEK_MS + 1)
+    assert [claim.silent for claim in store.claim_deliveries(BID)] == [True]
+
+
+def test_a_retry_is_news_of_a_callback(fired: Store) -> None:
+    settle(fired, "published", 1)
+    last_heard(fired, 2 * WEEK_MS)
+    assert settle(fired, "retried") == "settled"
+    assert settle(fired, "silent", 1) == "repeated"
+    assert outbox(fired)[ENTRY] == "published 1"
+    assert now_ms(fired) - at_of(fired) < WEEK_MS
+
+
+def test_the_sweeper_sees_a_silent_callback_without_reading_the_outbox(fired: Store) -> None:
+    for entry in outbox(fired):
+        fired.settle_delivery(BID, entry, "published", 1)
+    assert not next(iter(fired.walk_live())).has_due
+    next_due = int(fired.client.hget(fired.keys.batch(BID), "next_due"))
+    assert 0 < next_due - WEEK_MS <= now_ms(fired)
+    fired.client.hset(fired.keys.batch(BID), "next_due", 1)
+    assert next(iter(fired.walk_live())).has_due
+
+
+def test_the_batch_knows_how_many_callbacks_were_given_up(fired: Store) -> None:
+    for entry in ("complete:0", "finish:0"):
+        fired.settle_delivery(BID, entry, "given_up", 1)
+    assert fired.client.hget(fired.keys.batch(BID), "given_up") == b"2"
+    fired.settle_delivery(BID, "complete:0", "delivered", 1)
+    assert fired.client.hget(fired.keys.batch(BID), "given_up") == b"1"
