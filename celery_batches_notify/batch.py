@@ -346,7 +346,8 @@ class Batch:
 
         Args:
             vanished: What becomes of members that no queue, worker or result backend knows any more: `leave`
-                them waiting, or count them as `dead`, which is only done where all could be asked.
+                them waiting, or count them as `dead`, which is only done where all could be asked,
+                and no worker answers that has no batches: it may have run them.
 
         Raises:
             ConfigurationError: `vanished` is neither.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 
 from celery import Celery
@@ -11,9 +11,12 @@ from celery import Celery
 from celery_batches_notify.cli.extension_of import extension_of
 from celery_batches_notify.model import BatchStatus, check_bid
 from celery_batches_notify.store.checks import check_store
+from celery_batches_notify.store.corrupt import readable
+from celery_batches_notify.store.reading import parse_status
 from celery_batches_notify.tracking.broker_checks import check_broker
 from celery_batches_notify.tracking.engine import Engine
-from celery_batches_notify.tracking.repair.diagnosis import find_complaints
+from celery_batches_notify.tracking.repair.callbacks import find_open, judge_callback
+from celery_batches_notify.tracking.repair.diagnosis import Complaint, complain_of_workers, find_complaints
 from celery_batches_notify.tracking.repair.whereabouts import (
     LOOKED_AT,
     Kind,
@@ -58,35 +61,63 @@ def examine(app: Celery, bid: str | None, limit: int, echo: Echo) -> int:
     complaints = 0
     for complaint in find_complaints(engine):
         complaints += 1
-        echo(f"{complaint.bid}: {complaint.words}. To do: {complaint.mend}")
+        _tell(complaint, echo)
     if not complaints:
         echo("all live batches move" if not findings else "all live batches move; see the findings above")
     return 1 if complaints or any(finding.severity == "error" for finding in findings) else 0
 
 
 def _examine_batch(engine: Engine, bid: str, limit: int, echo: Echo) -> int:
-    status = engine.store.read_status(bid)
+    snapshot = engine.store.read_snapshot(bid)
+    with readable(bid):
+        status = parse_status(snapshot, engine.settings.stall_after)
+        callbacks = find_open(engine, snapshot, status)
     waits = status.total - status.succeeded - status.failures
     echo(
         f"batch {bid} {status.description}: {status.state}; of {status.total:,} members {status.succeeded:,} "
         f"succeeded, {status.dead:,} are dead, {status.failed:,} failing, {waits:,} wait"
     )
     members = list(islice(walk_open(engine, bid, status.total), LOOKED_AT))
-    if not members:
+    published = [callback for callback in callbacks if callback.is_published]
+    look, hands = None, False
+    if members or published:
+        tasks = [callback.as_member(-1 - k) for k, callback in enumerate(published)]
+        queues = {callback.queue for callback in published if callback.queue}
+        look = look_for(engine, [*members, *tasks], queues=queues, since=status.created_at)
+        _tell_sources(look, echo)
+        for complaint in complain_of_workers(look.workers):
+            hands = True
+            _tell(complaint, echo)
+    found = look.places if look else ()
+    if members:
+        hands |= _tell_members(found[: len(members)], status, limit, echo)
+    else:
         echo("no member is waiting or failing" + ("" if status.sealed_at else "; the batch is not sealed"))
-        return 0
-    look = look_for(engine, members, since=status.created_at)
-    _tell_sources(look, echo)
-    places = [_rename(place, status) for place in look.places]
+    places = {c.status.entry: at for c, at in zip(published, found[len(members) :], strict=True)}
+    for callback in callbacks:
+        words, mend = judge_callback(callback, snapshot.now, look, places.get(callback.status.entry))
+        echo(f"{callback.name} {words}" + (f". To do: {mend}" if mend else ""))
+        hands |= bool(mend)
+    return int(hands)
+
+
+def _tell_members(places: Sequence[Place], status: BatchStatus, limit: int, echo: Echo) -> bool:
+    """Say where the members are; return whether that needs hands."""
+    open_ = status.total - status.succeeded - status.dead
+    places = [_rename(place, status) for place in places]
     counts = Counter(place.kind for place in places)
     for kind in (kind for kind in Kind if counts[kind]):
         echo(f"- {counts[kind]:,} {kind}: {MENDS[kind]}")
-    if len(members) < waits + status.failed:
-        echo(f"the first {len(members):,} of {waits + status.failed:,} were looked for")
+    if len(places) < open_:
+        echo(f"the first {len(places):,} of {open_:,} were looked for")
     for place in places[:limit]:
         at = f" ({place.at:%Y-%m-%d %H:%M:%S} UTC)" if place.at else ""
         echo(f"{place.member.index} {place.member.id}: {place.kind} {place.where}{at}")
-    return 1 if NEED_HANDS & counts.keys() else 0
+    return bool(NEED_HANDS & counts.keys())
+
+
+def _tell(complaint: Complaint, echo: Echo) -> None:
+    echo(f"{complaint.subject}: {complaint.words}. To do: {complaint.mend}")
 
 
 def _tell_sources(look: Whereabouts, echo: Echo) -> None:

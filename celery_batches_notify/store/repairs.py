@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from typing import Any
 
+from redis.client import Pipeline
+
+from celery_batches_notify.errors import CorruptBatch
 from celery_batches_notify.model import Failure
 from celery_batches_notify.store import reading
+from celery_batches_notify.store.at_once import read_together
 from celery_batches_notify.store.connection import store_errors
+from celery_batches_notify.store.corrupt import type_errors
 from celery_batches_notify.store.deliveries import Claim
 from celery_batches_notify.store.reading import ID_BYTES, Member
 from celery_batches_notify.store.runner import Runner, gone
 
 KEYS_PAGE = 1000
+NEGLECTED_PAGE = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +31,14 @@ class Lost:
 
     member: Member
     failure: Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Neglected:
+    """A batch that gave callbacks up, or, if `is_unlisted`, that the sweepers' list has lost."""
+
+    bid: str
+    is_unlisted: bool
 
 
 class RepairStore(Runner):
@@ -41,14 +58,41 @@ class RepairStore(Runner):
             return self.lists.restore(bid, int(created_at), live=not retired)
 
     def walk_unlisted(self) -> Iterator[str]:
-        """Search the whole store, a thousand keys at a time, for batches that the list of all has lost."""
+        """Search the whole store, a thousand keys at a time, for batches that a list has lost."""
         prefix, end = self.keys.batch("\n").split("\n")
         with store_errors(self.settings):
             keys: Iterator[Any] = self.client.scan_iter(match=f"{prefix}*{end}", count=KEYS_PAGE)
             for key in keys:
                 bid = key.decode("utf-8", "replace").removeprefix(prefix).removesuffix(end)
-                if self.client.zscore(self.keys.index, bid) is None:
+                if self.client.zscore(self.keys.index, bid) is None or self._is_off_live(bid):
                     yield bid
+
+    def walk_neglected(self) -> Iterator[Neglected]:
+        """Search the list of all batches, a page at a time, for those that no sweeper will complain about."""
+        with store_errors(self.settings):
+            bids = self.lists.walk_newest()
+            while page := list(islice(bids, NEGLECTED_PAGE)):
+                _, answers = read_together(self.client, partial(self._look_up, page))
+                for bid, live, batch in zip(page, answers[::2], answers[1::2], strict=True):
+                    created, retired, given_up = (None,) * 3 if isinstance(batch, Exception) else batch
+                    # Read once more, one after the other: it may have ended, or come back, just now.
+                    unlisted = created is not None and live is None and not retired and self._is_off_live(bid)
+                    if unlisted or given_up not in (None, b"0"):
+                        yield Neglected(bid=bid, is_unlisted=unlisted)
+
+    def _look_up(self, bids: Sequence[str], pipe: Pipeline) -> None:
+        for bid in bids:
+            pipe.zscore(self.keys.live, bid)
+            pipe.hmget(self.keys.batch(bid), ["created_at", "retired", "given_up"])
+
+    def _is_off_live(self, bid: str) -> bool:
+        """Whether a batch that is not over has been lost from the sweepers' list."""
+        if self.client.zscore(self.keys.live, bid) is not None:
+            return False
+        with suppress(CorruptBatch), type_errors(bid):
+            created, retired = self.client.hmget(self.keys.batch(bid), ["created_at", "retired"])
+            return created is not None and not retired
+        return True  # so that somebody sees what has become of it
 
     def conclude_batch(self, bid: str) -> list[Claim]:
         """Fire the events that are true and have not fired; return the deliveries that this made due."""

@@ -18,6 +18,7 @@ DEAD = "tests/store/test_dead_members.py"
 GOING_ON = "tests/tracking/test_going_on.py"
 FOLLOWED, FOLLOWING = "tests/store/test_followed.py", "tests/test_following.py"
 SETTLING, CALLBACK_TASKS = "tests/store/test_settling.py", "tests/delivery/test_callback_tasks.py"
+DOCTOR = "tests/cli/test_doctor_callbacks.py"
 BATCH, FAMILY, PUBLISHER = "tests/test_batch.py", "tests/test_family.py", "tests/delivery/test_publisher.py"
 
 
@@ -579,6 +580,27 @@ MUTANTS = (
         "published and present and at + patience() <= now end",
         "published and present end",
         f"{SETTLING}::test_a_retry_is_news_of_a_callback",
+    ),
+    Mutant(
+        "a worker without batches keeps members from being written off",
+        "tracking/repair/whereabouts.py",
+        "if not broker.readable or workers.why or workers.silent or workers.bare:",
+        "if not broker.readable or workers.why or workers.silent:",
+        f"{DOCTOR}::test_a_worker_without_batches_is_named_and_keeps_members_from_being_written_off",
+    ),
+    Mutant(
+        "what was given up is named as long as its batch is there",
+        "store/repairs.py",
+        'if unlisted or given_up not in (None, b"0"):',
+        "if unlisted:",
+        f"{DOCTOR}::test_a_callback_that_was_given_up_is_named_as_long_as_its_batch_is_there",
+    ),
+    Mutant(
+        "reconcile finds what the sweepers' list has lost",
+        "store/repairs.py",
+        "is None or self._is_off_live(bid):",
+        "is None:",
+        f"{DOCTOR}::test_a_batch_that_the_sweepers_list_has_lost_is_named_and_put_back",
     ),
     Mutant(
         "a producer that died is given up",

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from celery import Celery
 
-from celery_batches_notify.delivery.publisher import connect_for_callbacks
+from celery_batches_notify.delivery.publisher import DELIVER_TASK, connect_for_callbacks
 from celery_batches_notify.store.store import Store
 
 Held = Literal["running", "reserved", "scheduled", "lost"]
@@ -37,6 +37,7 @@ class WorkersReading:
         holders: What they have, by task id.
         queues: How many of them read each queue.
         silent: Workers that are known to live and did not answer: what they have nobody can tell.
+        bare: Workers without batches that take what is this app's: what they ran they did not report.
         why: Why nobody could be asked, or an empty text.
     """
 
@@ -44,6 +45,7 @@ class WorkersReading:
     holders: Mapping[str, Holder] = field(default_factory=dict)
     queues: Mapping[str, int] = field(default_factory=dict)
     silent: tuple[str, ...] = ()
+    bare: tuple[str, ...] = ()
     why: str = ""
 
 
@@ -61,20 +63,38 @@ def ask_workers(app: Celery, timeout_seconds: float) -> WorkersReading:
                 return WorkersReading()
             # With a limit nobody waits longer than for the last answer.
             answers = [ask(command, len(queues)) for command in ("scheduled", "reserved", "active")]
+            registered = ask("registered", len(queues))
     except Exception as exc:  # noqa: BLE001 - every transport has errors of its own
         return WorkersReading(why=f"the workers cannot be asked ({type(exc).__name__})")
     holders: dict[str, Holder] = {}
     for answer, held in zip(answers, _HELD, strict=True):
         _note(holders, answer, held)
     expected = Counter(worker for worker, _ in queues)
-    silent = {worker for answer in answers for worker in expected - _who_told(answer)}
-    names = [str(queue.get("name")) for _, read in queues for queue in read if isinstance(queue, dict)]
+    silent = {worker for answer in (*answers, registered) for worker in expected - _who_told(answer)}
+    read = [(worker, _names_of(answer)) for worker, answer in queues]
     return WorkersReading(
         workers=tuple(sorted(expected)),
         holders=holders,
-        queues=Counter(names),
+        queues=Counter(name for _, names in read for name in names),
         silent=tuple(sorted(silent)),
+        bare=tuple(sorted(_find_bare(app, read, registered))),
     )
+
+
+def _names_of(queues: Any) -> set[str]:
+    return {str(queue.get("name")) for queue in queues if isinstance(queue, dict)}
+
+
+def _find_bare(app: Celery, read: Sequence[tuple[str, set[str]]], registered: Answers) -> set[str]:
+    """The workers without batches that share a queue with the app or its workers, or have a task of it."""
+    tasks: dict[str, set[str]] = {}
+    for worker, told in registered:
+        if isinstance(told, list):
+            tasks.setdefault(worker, set()).update(str(name).partition(" [")[0] for name in told)
+    bare = {worker for worker, names in tasks.items() if DELIVER_TASK not in names}
+    ours = set(app.amqp.queues).union(*(names for worker, names in read if worker in tasks.keys() - bare))
+    own = {name for name in app.tasks if not name.startswith("celery.")} - {DELIVER_TASK}
+    return {worker for worker, names in read if worker in bare and (names & ours or tasks[worker] & own)}
 
 
 def _who_told(answers: Answers) -> Counter[str]:

@@ -44,6 +44,7 @@ class BrokerReading:
     Attributes:
         readable: Whether all messages were seen; else nothing follows from one that was not.
         why: Where it is not readable, why.
+        is_away: Whether that is because it does not answer.
         lengths: How many messages wait in each queue, as far as known.
         found: The messages that were looked for, by task id.
         bids: The batches of which there is any message.
@@ -52,6 +53,7 @@ class BrokerReading:
 
     readable: bool
     why: str = ""
+    is_away: bool = False
     lengths: Mapping[str, int] = field(default_factory=dict)
     found: Mapping[str, Message] = field(default_factory=dict)
     bids: Collection[str] = ()
@@ -75,7 +77,8 @@ def read_broker(app: Celery, queues: Iterable[str], wanted: Callable[[str], bool
                 return _read_redis(_RedisBroker(channel), names, wanted)
             return _read_lengths(connection, names)
     except Exception as exc:  # noqa: BLE001 - every transport has errors of its own
-        return BrokerReading(readable=False, why=f"the broker does not answer ({type(exc).__name__})")
+        why = f"the broker does not answer ({type(exc).__name__})"
+        return BrokerReading(readable=False, why=why, is_away=True)
 
 
 def _read_redis(broker: _RedisBroker, names: set[str], wanted: Callable[[str], bool]) -> BrokerReading:

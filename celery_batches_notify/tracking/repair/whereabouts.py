@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -80,7 +80,14 @@ class Whereabouts:
         """Why nothing follows from a member that nobody knows, or an empty text."""
         away = self.results_why if "answer" in self.results_why else ""
         silent = ", ".join(self.workers.silent)
-        return self.broker.why or self.workers.why or away or (f"no answer from {silent}" if silent else "")
+        bare = ", ".join(self.workers.bare)
+        return (
+            self.broker.why
+            or self.workers.why
+            or away
+            or (f"no answer from {silent}" if silent else "")
+            or (f"{bare} has no batches, and does not report what it runs" if bare else "")
+        )
 
 
 def walk_open(engine: Engine, bid: str, total: int) -> Iterator[Member]:
@@ -94,6 +101,7 @@ def look_for(
     engine: Engine,
     members: Sequence[Member],
     *,
+    queues: Iterable[str] = (),
     since: datetime | None = None,
     seconds: float = INSPECT_SECONDS,
 ) -> Whereabouts:
@@ -102,15 +110,17 @@ def look_for(
     Args:
         engine: The app's.
         members: Whom to look for; the caller says how many are not too many (`LOOKED_AT`).
+        queues: Names of queues that they may wait in, beside those of the configuration.
         since: Leave out results of earlier tasks with the same ids; None if nobody else can have these ids.
-        seconds: How long to wait for the workers' answers, four times.
+        seconds: How long to wait for the workers' answers, five times.
     """
     wanted = {task_id for member in members for task_id in ids_of(member)}
     # In the order in which a message moves: to meet what moves meanwhile, the store is read before this.
-    broker = read_broker(engine.app, (), wanted.__contains__)
-    workers = ask_workers(engine.app, seconds) if not broker.why.startswith("the broker does") else NOBODY
+    queues = tuple(queues)
+    broker = read_broker(engine.app, queues, wanted.__contains__)
+    workers = NOBODY if broker.is_away else ask_workers(engine.app, seconds)
     if not broker.readable and workers.queues:  # which have queues that only they know
-        broker = read_broker(engine.app, workers.queues, wanted.__contains__)
+        broker = read_broker(engine.app, (*queues, *workers.queues), wanted.__contains__)
     workers = add_leases(workers, engine.store, wanted.__contains__)
     held = [_place_in_hand(engine, member, broker, workers) for member in members]
     lost = [member for member, place in zip(members, held, strict=True) if place is None]
@@ -187,7 +197,7 @@ def _place_elsewhere(
         return Place(
             member=member, kind=Kind.UNACKNOWLEDGED, where=message.queue, at=_back_at(message, broker)
         )
-    if not broker.readable or workers.why or workers.silent:  # as `Whereabouts.doubt`
+    if not broker.readable or workers.why or workers.silent or workers.bare:  # as `Whereabouts.doubt`
         return Place(member=member, kind=Kind.UNKNOWN)
     return Place(member=member, kind=Kind.VANISHED)
 

@@ -463,7 +463,9 @@ def test_a_delivery_whose_task_is_nowhere_is_published_again(app: Celery, redis:
     app.backend.mark_as_done(ids[0], None)
     batch.reconcile()
     redis.delete("celery")
-    redis.hset(f"batches:{{{batch.bid}}}", mapping={"complete_at": 1, "success_at": 1})
+    a_while_ago = redis.time()[0] * 1000 - 600_000
+    for entry in ("complete:0", "success:0"):
+        redis.hset(f"batches:{{{batch.bid}}}:outbox", entry, f"published 1 {a_while_ago}")
     app.backend.mark_as_done(f"cb_{batch.bid}_complete_0", None)
     assert batch.reconcile().redriven == 1
     assert callbacks_in(redis) == [f"cb_{batch.bid}_success_0"]
