@@ -31,12 +31,12 @@ class RepairStore(Runner):
         """Put a batch back on the lists that have lost it; return how many had.
 
         Raises:
-            NoSuchBatch: The batch is gone; it is taken off the lists.
+            NoSuchBatch: The batch is gone; it is taken off the lists, unless it was put there just now.
         """
         with store_errors(self.settings):
             created_at, retired = self.client.hmget(self.keys.batch(bid), ["created_at", "retired"])
             if created_at is None:
-                self.lists.remove_batch(bid)
+                self.lists.drop_gone(bid)
                 raise gone(bid)
             return self.lists.restore(bid, int(created_at), live=not retired)
 
@@ -54,9 +54,7 @@ class RepairStore(Runner):
         """Fire the events that are true and have not fired; return the deliveries that this made due."""
         due = self._run(self.scripts.renew_batch, bid, 0)[1:]
         if due:
-            with store_errors(self.settings):
-                self.lists.add_live(bid)
-            self._run(self.scripts.revive_batch, bid)
+            self._revive(bid)
         return [Claim(entry=entry, attempts=0) for entry in due]
 
     def note_canvas(self, bid: str) -> None:
