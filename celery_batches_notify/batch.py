@@ -134,7 +134,7 @@ class Batch:
         wanted = check_state(state) if state is not None else None
         return (
             cls._stored_one(engine, status)
-            for status in engine.store.list_batches()
+            for _, status in engine.store.list_batches()
             if (tag is None or tag in status.tags) and (wanted is None or status.state == wanted)
         )
 

@@ -19,6 +19,7 @@ from celery_batches_notify.spelling import did_you_mean
 PREFIX = "batches_"
 DAY = 24 * 60 * 60
 LINGER_AT_LEAST = 30
+LONGEST = timedelta(days=36_500)  # a time that lies further ahead than year 9999 cannot be read again
 AT_LEAST = {"batches_linger": LINGER_AT_LEAST, "batches_worker_lease": 5}
 
 
@@ -128,7 +129,7 @@ def read_duration(name: str, value: object, *, at_least: float = 0) -> timedelta
     """Read a duration: a number of seconds, or a `timedelta`.
 
     Raises:
-        ConfigurationError: It is neither, or under `at_least` seconds.
+        ConfigurationError: It is neither, under `at_least` seconds, or over a hundred years.
     """
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         try:
@@ -142,6 +143,8 @@ def read_duration(name: str, value: object, *, at_least: float = 0) -> timedelta
         raise ConfigurationError(f"{name} must be a positive duration, got {seconds:g} s")
     if seconds < at_least:
         raise ConfigurationError(f"{name} must be at least {at_least:g} s, got {seconds:g} s")
+    if value > LONGEST:
+        raise ConfigurationError(f"{name} must be at most {LONGEST.days:,} days, got {value.days:,} days")
     return value
 
 

@@ -299,6 +299,68 @@ def test_cancel_reaches_the_children_and_changes_no_count(app: Celery, redis: Re
     assert redis.zcard("batches:cancelled") == 4
 
 
+def test_a_child_that_is_opened_in_a_cancelled_batch_is_cancelled(app: Celery, redis: Redis) -> None:
+    top = Made(app, 0, keep_open=True)
+    top.batch.add(app.tasks["told"].s())
+    top.batch.cancel()
+    child = Batch(app=app, parent=top.batch, keep_open=True).on("cancel", app.tasks["told"].s())
+    grandchild = Made(app, 1, parent=child)
+    assert child.status().state == "cancelled"
+    assert [(c.event, c.state) for c in child.status().callbacks] == [("cancel", "published")]
+    assert grandchild.batch.cancelled
+    cancelled = app._batches_engine.engine.store.read_cancelled()
+    assert cancelled.keys() == {top.batch.bid, child.bid, grandchild.batch.bid}
+
+
+def test_a_cancel_reaches_a_child_that_is_just_being_stored(app: Celery, store: Store) -> None:
+    top = Made(app, 0, keep_open=True)
+    top.batch.add(app.tasks["told"].s())
+    open_batch = store.open_batch
+
+    def cancel_before(bid: str, *args: object, **options: object) -> None:
+        top.batch.cancel()  # the child is a member of it by now, and has no record
+        open_batch(bid, *args, **options)
+
+    store.open_batch = cancel_before
+    child = Made(app, 1, parent=top.batch)
+    del store.open_batch
+    assert child.batch.cancelled
+
+
+def spoil(redis: Redis, bid: str, field: str, value: object) -> None:
+    redis.hset(f"batches:{{{bid}}}", field, value)
+
+
+@pytest.mark.parametrize(("field", "value"), [("schema", 99), ("cancelled_at", 1), ("dead", "many")])
+def test_a_child_that_cannot_be_retried_does_not_stop_the_others(
+    app: Celery, redis: Redis, field: str, value: object
+) -> None:
+    top = Made(app, 0, keep_open=True)
+    children = [Made(app, 1, parent=top.batch) for _ in range(5)]
+    for child in children:
+        die(child, 0)
+    spoil(redis, children[2].batch.bid, field, value)
+    queued(app)
+    assert top.batch.retry() == 4
+    ids = {message.headers["id"] for message in queued(app)}
+    assert ids == {child.ids[0] for child in children if child is not children[2]}
+
+
+@pytest.mark.parametrize(("field", "value"), [("schema", 99), ("total", "many")])
+def test_a_child_that_cannot_be_cancelled_does_not_stop_the_others(
+    app: Celery, redis: Redis, store: Store, field: str, value: object
+) -> None:
+    top = Made(app, 0, keep_open=True)
+    children = [Made(app, 1, parent=top.batch) for _ in range(5)]
+    spoil(redis, children[2].batch.bid, field, value)
+    redis.delete(f"batches:{{{children[3].batch.bid}}}:children")
+    redis.set(f"batches:{{{children[3].batch.bid}}}:children", "no hash", ex=60)
+    top.batch.cancel()
+    assert {c.batch.bid for c in children if c.batch.cancelled} >= {
+        c.batch.bid for c in children if c is not children[2]
+    }
+
+
 def test_a_discarded_member_is_dead_without_a_death_but_a_failed_one_dies(app: Celery) -> None:
     made = Made(app, 3)
     made.batch.cancel()

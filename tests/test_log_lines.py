@@ -40,6 +40,7 @@ ABOUT_NO_BATCH = {
     "batches: following ended",
     "sweeper's lock not released: %s",
     "batches: the mark of task %s cannot be read: %r",
+    "batches: lost worker %s is left: %s",
     "batches: %s failed and is tried again: %s",
     "batches: %s failed and is tried again",
     "batches: outcomes are kept in %s for now: %r",

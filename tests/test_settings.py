@@ -62,6 +62,8 @@ def test_durations_are_seconds_or_timedeltas() -> None:
         ("expires", True, "seconds or a timedelta"),
         ("expires", float("nan"), "possible number"),
         ("expires", 1e300, "possible number"),
+        ("expires", 10**12, "must be at most 36,500 days, got 11,574,074 days"),
+        ("dead_expires", timedelta.max, "must be at most 36,500 days"),
         ("linger", 29, "at least 30"),
         ("worker_lease", 4, "at least 5"),
         ("lost_members", "retry", '"dead" or "resend"'),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from redis import Redis
 from redis.client import Pipeline
@@ -11,6 +11,7 @@ from redis.client import Pipeline
 from celery_batches_notify.store.connection import is_cluster
 
 Clock = tuple[int, int]
+Item = TypeVar("Item")
 
 
 def read_at_once(client: Redis, queue: Callable[[Pipeline], object]) -> tuple[Clock, list[Any]]:
@@ -23,11 +24,32 @@ def read_together(client: Redis, queue: Callable[[Pipeline], object]) -> tuple[C
 
     One batch's error is its answer: it keeps nobody from reading the others.
     """
-    return _read(client, queue, transaction=False)
+    return _read(client, queue, transaction=False, raise_on_error=False)
+
+
+def read_each_at_once(
+    client: Redis, items: Sequence[Item], queue: Callable[[Pipeline, Item], object]
+) -> Iterator[tuple[Item, Clock, list[Any]]]:
+    """Read keys of several batches, of each in one moment: in one round trip, but one by one in a Cluster.
+
+    One batch's error is its answer, as with `read_together`.
+    """
+    step = 1 if is_cluster(client) else len(items)  # a Cluster's transaction is within one slot
+    for start in range(0, len(items), step):
+        part = items[start : start + step]
+
+        def queue_part(pipe: Pipeline, part: Sequence[Item] = part) -> None:
+            for item in part:
+                queue(pipe, item)
+
+        clock, answers = _read(client, queue_part, transaction=True, raise_on_error=False)
+        width = len(answers) // len(part)
+        for n, item in enumerate(part):
+            yield item, clock, answers[n * width : (n + 1) * width]
 
 
 def _read(
-    client: Redis, queue: Callable[[Pipeline], object], *, transaction: bool
+    client: Redis, queue: Callable[[Pipeline], object], *, transaction: bool, raise_on_error: bool = True
 ) -> tuple[Clock, list[Any]]:
     # In a Cluster the time has no key, and so no node to go with the rest.
     clock: Any = client.time() if is_cluster(client) else None
@@ -35,7 +57,7 @@ def _read(
         if clock is None:
             pipe.time()
         queue(pipe)
-        answers = pipe.execute(raise_on_error=transaction)
+        answers = pipe.execute(raise_on_error=raise_on_error)
     if clock is None:
         clock, *answers = answers
     if isinstance(clock, Exception):

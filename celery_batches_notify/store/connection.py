@@ -18,6 +18,7 @@ from redis.exceptions import (
     NoPermissionError,
     RedisClusterException,
     RedisError,
+    ResponseError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -176,6 +177,11 @@ def store_errors(settings: Settings) -> Iterator[None]:
     except (RedisError, RedisClusterException) as exc:
         where = f"the batches' store at {show_address(settings.backend_url)}"
         raise StoreUnavailable(f"{where} {_explain(settings, exc)} ({settings.address_source})") from exc
+
+
+def is_away(exc: BaseException) -> bool:
+    """Whether the store gave no answer: what it refuses one batch, it may still do for the next."""
+    return isinstance(exc, StoreUnavailable) and not isinstance(exc.__cause__, ResponseError)
 
 
 def _explain(settings: Settings, exc: Exception) -> str:

@@ -11,7 +11,9 @@ from redis.exceptions import ResponseError
 from celery_batches_notify.errors import BatchesError, CorruptBatch, InvalidBid
 
 # What the server says where a key has another type or a field is no number; all else is not the data's fault.
-_OF_DATA = re.compile(r"WRONGTYPE|attempt to |bad argument|not an integer|must be strings or integers")
+_OF_DATA = re.compile(
+    r"WRONGTYPE|attempt to |bad argument|not an integer|must be strings or integers|would overflow"
+)
 _UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 
 

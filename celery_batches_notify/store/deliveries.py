@@ -11,7 +11,7 @@ from celery_batches_notify.model import DeliveryAttempt, DeliveryNote, Event
 from celery_batches_notify.store import reading
 from celery_batches_notify.store.connection import store_errors
 from celery_batches_notify.store.corrupt import readable
-from celery_batches_notify.store.runner import Runner
+from celery_batches_notify.store.runner import Runner, gone
 from celery_batches_notify.text import one_line
 
 CHANNEL_AT_MOST = 200
@@ -71,9 +71,10 @@ class DeliveryStore(Runner):
 
     def redeliver_event(self, bid: str, event: Event) -> list[Claim]:
         """Make the deliveries of an event that has fired due again, and take them."""
-        with store_errors(self.settings):
-            self.lists.add_live(bid)
-        return [Claim(entry=e, attempts=0) for e in self._run(self.scripts.redeliver_event, bid, event)[1:]]
+        answer = self._change(self.scripts.redeliver_event, bid, event)
+        if answer[0] == "gone":
+            raise gone(bid)
+        return [Claim(entry=entry, attempts=0) for entry in answer[1:]]
 
     def read_deliveries(self, bid: str) -> list[DeliveryAttempt]:
         """Read the delivery log, oldest first."""

@@ -71,16 +71,20 @@ class EnrolmentStore(Runner):
             else:
                 return int(answer[1]) if answer[0] == "already" and len(answer) > 1 else first
 
-    def confirm_members(self, bid: str, firsts: Sequence[int], adder: Adder) -> None:
-        """Note that the messages of these chunks have left. Safe to repeat.
+    def confirm_members(self, bid: str, firsts: Sequence[int], adder: Adder) -> bool:
+        """Note that the messages of these chunks have left; return whether the batch was cancelled meanwhile.
+
+        Safe to repeat.
 
         Raises:
             BatchSealed: The owner had been taken for dead meanwhile.
             NoSuchBatch: The batch is gone.
         """
         who = "other" if isinstance(adder, Membership) else adder
-        if self._run(self.scripts.confirm_members, bid, who, *firsts)[0] == "abandoned":
+        word = self._run(self.scripts.confirm_members, bid, who, *firsts)[0]
+        if word == "abandoned":
             raise abandoned(bid)
+        return bool(word == "cancelled")
 
     def write_off_chunk(self, bid: str, first: int) -> None:
         """Note that a chunk need not be looked at any more: none of its members still waits."""

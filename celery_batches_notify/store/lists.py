@@ -1,11 +1,10 @@
-"""The two lists of batches: all of them by age, and those that the sweeper must look after."""
+"""The lists of batches: all of them by age, those that the sweeper must look after, and cancelled ones."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 from redis import Redis
@@ -14,13 +13,23 @@ from redis.client import Pipeline
 from celery_batches_notify.errors import CorruptBatch, InvalidBid
 from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.model import check_bid
-from celery_batches_notify.settings import Settings
-from celery_batches_notify.store.at_once import read_at_once, read_together
+from celery_batches_notify.settings import LONGEST, Settings
+from celery_batches_notify.store.at_once import read_together
 from celery_batches_notify.store.corrupt import readable
 from celery_batches_notify.store.keys import Keys
+from celery_batches_notify.store.paging import Place, walk_pages
 from celery_batches_notify.store.scripts import Scripts
 
 PAGE = 100
+INDEX_PAGE = 500
+UNSTORED_SECONDS = 60  # how long an entry may wait for its batch: it is listed before it is stored
+TERMINATE = b":terminate"
+GONE = -2  # what PTTL answers for a key that is not there
+LIVES = ("expires", "linger", "dead_expires")
+_SWEPT = (
+    *("total", "succeeded", "dead", "sealed_at", "open", "next_due"),
+    *("watch_at", "resend_at", "parent_bid", "abandon_at", *LIVES),
+)
 
 logger = logging.getLogger(__name__)
 
@@ -33,11 +42,13 @@ class LiveBatch:
     score: float
     ended: bool
     has_due: bool
+    gone: bool = False
     watch_due: bool = False
     resend_due: bool = False
     abandon_at: int = 0
     abandon_due: bool = False
     parent_bid: str | None = None
+    life_ms: int = 0
 
 
 class Lists:
@@ -47,11 +58,13 @@ class Lists:
         self._client = client
         self._scripts = scripts
         self._keys = keys
-        self._settings = settings
+        self._life_ms = longest_life_ms(
+            {name: getattr(settings, name).total_seconds() * 1000 for name in LIVES}
+        )
 
-    def add_batch(self, bid: str) -> None:
-        """Put a new batch on both lists."""
-        self._put(bid, self._keys.index, self._keys.live)
+    def add_batch(self, bid: str, life_ms: int = 0) -> None:
+        """Put a new batch on both lists; `life_ms` is how long it may be kept."""
+        self._put(bid, self._keys.index, self._keys.live, life_ms=life_ms)
 
     def restore(self, bid: str, created_at_ms: int, *, live: bool) -> int:
         """Put a batch back on the lists that lost it, the sweeper's only if it lives; return how many."""
@@ -68,119 +81,140 @@ class Lists:
 
     def add_cancelled(self, bid: str, *, terminate: bool) -> None:
         """Let the workers know that a batch is cancelled, and whether running members are to be ended too."""
-        self._put(f"{bid}:terminate" if terminate else bid, self._keys.cancelled)
+        self._put(bid + TERMINATE.decode() if terminate else bid, self._keys.cancelled)
 
     def read_cancelled(self) -> dict[str, bool]:
         """Read the bids of cancelled batches, and whether their running members are to be ended."""
-        clock, (bids,) = read_at_once(self._client, lambda pipe: pipe.zrange(self._keys.cancelled, 0, -1))
-        forget = (clock[0] - self._longest_life().total_seconds()) * 1000
-        self._client.zremrangebyscore(self._keys.cancelled, "-inf", forget)
-        words = sorted(bid.decode("utf-8", "replace").partition(":") for bid in bids)
-        return {bid: how == "terminate" for bid, _, how in words}
+        entries: Any = self._client.zrange(self._keys.cancelled, 0, -1)
+        ended = {entry.removesuffix(TERMINATE): entry.endswith(TERMINATE) for entry in sorted(entries)}
+        return {bid.decode("utf-8", "replace"): terminate for bid, terminate in ended.items()}
 
     def remove_batch(self, bid: str) -> None:
-        """Take a batch off both lists."""
+        """Take a batch off all lists."""
         self._client.zrem(self._keys.index, bid)
         self._client.zrem(self._keys.live, bid)
-        self._client.zrem(self._keys.cancelled, bid, f"{bid}:terminate")
+        self._client.zrem(self._keys.cancelled, bid, bid + TERMINATE.decode())
 
-    def walk_newest(self) -> Iterator[str]:
-        """Read all bids, newest first, a page per round trip; the caller may remove those it met."""
-        last: float | str = "+inf"
-        seen: set[bytes] = set()
-        while page := self._page(last):
-            fresh = [(bid, score) for bid, score in page if bid not in seen]
-            last = page[-1][1] if fresh else f"({page[-1][1]!r}"
-            seen = {bid for bid, score in page if score == page[-1][1]}
-            yield from (bid for bid, _ in well_formed(fresh))
+    def walk_newest(self, after: Place | None = None) -> Iterator[list[tuple[str, Place]]]:
+        """Read the batches that are there, newest first, in pages; begin behind `after` if it is given."""
+        for page in walk_pages(self._client, self._keys.index, INDEX_PAGE, after=after, newest_first=True):
+            listed = well_formed(page)
+            if listed:
+                exist = self.exist([bid for bid, _ in listed])
+                yield [each for each, exists in zip(listed, exist, strict=True) if exists]
 
     def walk_live(self) -> Iterator[LiveBatch]:
-        """Read what the sweeper must know, a page per two round trips; batches that are gone are dropped."""
-        start = 0
-        while page := self._live_page(start):
-            batches, gone = self._look_at(page)
-            start += len(page) - gone
-            yield from batches
+        """Read what the sweeper must know, a page per two round trips.
 
-    def _page(self, last: float | str) -> list[tuple[bytes, float]]:
-        page: Any = self._client.zrange(
-            self._keys.index, last, "-inf", desc=True, byscore=True, offset=0, num=PAGE, withscores=True
-        )
-        return [(bid, float(score)) for bid, score in page]
+        A batch that is put on the list meanwhile is left for the next walk: one that is retired and revived
+        over and over would never let this one end.
+        """
+        newest: Any = self._client.zrange(self._keys.live, -1, -1, withscores=True)
+        last = [Place(float(score), entry) for entry, score in newest]
+        for page in walk_pages(self._client, self._keys.live, PAGE):
+            yield from self._look_at([place for place in page if [place] <= last])
+            if page[-1:] >= last:
+                return
+
+    def exist(self, bids: Sequence[str]) -> list[bool]:
+        """Whether each of these batches is stored, in one round trip to each server."""
+        with self._client.pipeline(transaction=False) as pipe:
+            for bid in bids:
+                pipe.exists(self._keys.batch(bid))
+            return [bool(found) for found in pipe.execute()]
+
+    def drop(self, key: str, places: Sequence[Place], *, older_seconds: float = 0) -> int:
+        """Take entries off a list, unless they were put there again since they were read; return how many.
+
+        Args:
+            key: The list.
+            places: The entries as they were read.
+            older_seconds: Spare those that were put there within so many seconds.
+        """
+        if not places:
+            return 0
+        parts = [part for place in places for part in (place.entry, place.score)]
+        return int(self._scripts.drop_entries([key], ["", round(older_seconds * 1000), *parts])[1])
 
     def drop_live(self, batch: LiveBatch) -> None:
-        """Take a batch off the sweeper's list, unless it was put there again since it was read."""
-        self._scripts.drop_live([self._keys.live], ["", batch.bid, batch.score])
+        """Take a batch that is over, or gone, off the sweeper's list."""
+        place = Place(batch.score, batch.bid.encode())
+        self.drop(self._keys.live, [place], older_seconds=UNSTORED_SECONDS if batch.gone else 0)
 
-    def _live_page(self, start: int) -> list[tuple[bytes, float]]:
-        page: Any = self._client.zrange(self._keys.live, start, start + PAGE - 1, withscores=True)
-        return [(bid, float(score)) for bid, score in page]
+    def drop_gone(self, bid: str) -> None:
+        """Take a batch that is not there off both lists, unless it may just be in the making."""
+        for key in (self._keys.index, self._keys.live):
+            score = self._client.zscore(key, bid)
+            if score is not None:
+                self.drop(key, [Place(score, bid.encode())], older_seconds=UNSTORED_SECONDS)
 
-    def _look_at(self, page: Sequence[tuple[bytes, float]]) -> tuple[list[LiveBatch], int]:
-        """Return those of the page that can be swept, and how many are gone and were dropped."""
+    def prolong(self, life_ms: int) -> None:
+        """Let the lists live for so long at least, because one of their batches may."""
+        life_ms = min(life_ms, round(LONGEST.total_seconds() * 1000))  # somebody else may have written it
+        for key in (self._keys.index, self._keys.live, self._keys.cancelled):
+            self._scripts.prolong_list([key], ["", life_ms])
+
+    def _look_at(self, page: Sequence[Place]) -> Iterator[LiveBatch]:
         whole = well_formed(page)
 
         def queue(pipe: Pipeline) -> None:
             for bid, _ in whole:
-                key = self._keys.batch(bid)
-                pipe.hmget(key, "total", "succeeded", "dead", "sealed_at", "open", "next_due", "expires")
-                pipe.hmget(key, "watch_at", "resend_at", "parent_bid", "abandon_at")
-                pipe.pttl(key)
+                pipe.hmget(self._keys.batch(bid), *_SWEPT)
+                pipe.pttl(self._keys.batch(bid))
 
         clock, answers = read_together(self._client, queue)
         now = clock[0] * 1000 + clock[1] // 1000
-        found, gone = [], 0
-        for (bid, score), *of_one in zip(whole, answers[::3], answers[1::3], answers[2::3], strict=True):
+        for (bid, place), *of_one in zip(whole, answers[::2], answers[1::2], strict=True):
             try:
                 with readable(bid):
-                    live = _parse_live(bid, score, of_one, now)
+                    found = _parse_live(bid, place.score, of_one, now)
             except CorruptBatch as exc:
                 BatchLog(logger, bid=bid).warning("not swept: %s", exc)
-                found.append(LiveBatch(bid=bid, score=score, ended=False, has_due=False))
-                continue
-            if of_one[0][0] is None:
-                self.drop_live(live)
-                gone += 1
-            else:
-                found.append(live)
-        return found, gone
+                found = LiveBatch(bid=bid, score=place.score, ended=False, has_due=False)
+            yield found
 
-    def _longest_life(self) -> timedelta:
-        return max(self._settings.expires, self._settings.dead_expires)
-
-    def _put(self, bid: str, *lists: str) -> None:
-        """The lists live as long as the longest of their batches: their own life never shrinks."""
-        life = round(self._longest_life().total_seconds() * 1000)
+    def _put(self, entry: str, *lists: str, life_ms: int = 0) -> None:
+        """A list lives as long as the longest of its batches; the sweeper prolongs it while they run."""
         for key in lists:
-            self._scripts.put_on_list([key], ["", bid, life])
+            self._scripts.put_on_list([key], ["", entry, max(life_ms, self._life_ms)])
+
+
+def longest_life_ms(fields: Mapping[str, Any]) -> int:
+    """The longest of a batch's three lives."""
+    return max(round(float(fields[name])) for name in LIVES)
 
 
 def _parse_live(bid: str, score: float, answers: Sequence[Any], now: int) -> LiveBatch:
     for answer in answers:
         if isinstance(answer, Exception):
             raise answer
-    fields, more, ttl = answers
-    total, succeeded, dead, sealed_at, open_, due, expires = (int(f or 0) for f in fields)
-    abandon_at = int(more[3] or 0)
+    values, ttl = answers
+    fields: dict[str, Any] = dict(zip(_SWEPT, values, strict=True))
+    if ttl == GONE:
+        return LiveBatch(bid=bid, score=score, ended=False, has_due=False, gone=True)
+    parent = fields.pop("parent_bid")
+    n = {name: int(value or 0) for name, value in fields.items()}
     return LiveBatch(
         bid=bid,
         score=score,
-        ended=sealed_at > 0 and succeeded + dead == total and not open_,
-        watch_due=0 < int(more[0] or 0) <= now,
-        resend_due=0 < int(more[1] or 0) <= now,
-        abandon_at=abandon_at,
-        abandon_due=0 < abandon_at <= now,
-        parent_bid=check_bid(more[2].decode()) if more[2] else None,
-        has_due=0 < due <= now or (open_ > 0 and ttl * 2 < expires),
+        ended=n["sealed_at"] > 0 and n["succeeded"] + n["dead"] == n["total"] and not n["open"],
+        watch_due=0 < n["watch_at"] <= now,
+        resend_due=0 < n["resend_at"] <= now,
+        abandon_at=n["abandon_at"],
+        abandon_due=0 < n["abandon_at"] <= now,
+        parent_bid=check_bid(parent.decode()) if parent else None,
+        has_due=0 < n["next_due"] <= now or (n["open"] > 0 and ttl * 2 < n["expires"]),
+        life_ms=max(longest_life_ms(n), ttl),
     )
 
 
-def well_formed(page: Sequence[tuple[bytes, float]]) -> list[tuple[str, float]]:
+def well_formed(page: Sequence[Place], suffix: bytes = b"") -> list[tuple[str, Place]]:
     """Return the entries of a list whose bids are such: with others no key is built."""
     found = []
-    for entry, score in page:
+    for place in page:
         try:
-            found.append((check_bid(entry.decode("utf-8", "replace")), score))
+            bid = place.entry.removesuffix(suffix).decode("utf-8", "replace")
+            found.append((check_bid(bid), place))
         except InvalidBid as exc:
             logger.warning("batches: an entry of their list is left out: %s", exc)
     return found

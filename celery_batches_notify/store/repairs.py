@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from typing import Any
 
 from redis.client import Pipeline
@@ -22,7 +21,6 @@ from celery_batches_notify.store.reading import ID_BYTES, Member
 from celery_batches_notify.store.runner import Runner, gone
 
 KEYS_PAGE = 1000
-NEGLECTED_PAGE = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,12 +46,12 @@ class RepairStore(Runner):
         """Put a batch back on the lists that have lost it; return how many had.
 
         Raises:
-            NoSuchBatch: The batch is gone; it is taken off the lists.
+            NoSuchBatch: The batch is gone; it is taken off the lists, unless it was put there just now.
         """
         with store_errors(self.settings):
             created_at, retired = self.client.hmget(self.keys.batch(bid), ["created_at", "retired"])
             if created_at is None:
-                self.lists.remove_batch(bid)
+                self.lists.drop_gone(bid)
                 raise gone(bid)
             return self.lists.restore(bid, int(created_at), live=not retired)
 
@@ -70,8 +68,8 @@ class RepairStore(Runner):
     def walk_neglected(self) -> Iterator[Neglected]:
         """Search the list of all batches, a page at a time, for those that no sweeper will complain about."""
         with store_errors(self.settings):
-            bids = self.lists.walk_newest()
-            while page := list(islice(bids, NEGLECTED_PAGE)):
+            for listed in self.lists.walk_newest():
+                page = [bid for bid, _ in listed]
                 _, answers = read_together(self.client, partial(self._look_up, page))
                 for bid, live, batch in zip(page, answers[::2], answers[1::2], strict=True):
                     created, retired, given_up = (None,) * 3 if isinstance(batch, Exception) else batch
@@ -98,9 +96,7 @@ class RepairStore(Runner):
         """Fire the events that are true and have not fired; return the deliveries that this made due."""
         due = self._run(self.scripts.renew_batch, bid, 0)[1:]
         if due:
-            with store_errors(self.settings):
-                self.lists.add_live(bid)
-            self._run(self.scripts.revive_batch, bid)
+            self._revive(bid)
         return [Claim(entry=entry, attempts=0) for entry in due]
 
     def note_canvas(self, bid: str) -> None:

@@ -9,7 +9,7 @@ from itertools import chain
 from celery_batches_notify.errors import BatchCancelled
 from celery_batches_notify.store.connection import store_errors
 from celery_batches_notify.store.corrupt import readable
-from celery_batches_notify.store.runner import Runner
+from celery_batches_notify.store.runner import Runner, gone
 
 RETRY_CHUNK = 100
 
@@ -33,11 +33,10 @@ class RetryStore(Runner):
             BatchCancelled: The batch was cancelled.
             NoSuchBatch: The batch is gone.
         """
-        with store_errors(self.settings):
-            self.lists.add_live(bid)
-        self._run(self.scripts.revive_batch, bid)
         for indices in chain([[]], self._walk_kept(bid)):  # at least once, to be refused
-            answer = self._run(self.scripts.claim_retries, bid, *indices)
+            answer = self._change(self.scripts.claim_retries, bid, *indices)
+            if answer[0] == "gone":
+                raise gone(bid)
             if answer[0] == "cancelled":
                 raise BatchCancelled(f"batch {bid} was cancelled: its members are not sent again")
             parts = zip(answer[1::3], answer[2::3], answer[3::3], strict=True)

@@ -42,7 +42,6 @@ ON_KEYS: dict[str, tuple[str, ...]] = {
     "ZADD": ("0", "x"),
     "ZRANGE": ("0", "0"),
     "ZREM": ("x",),
-    "ZREMRANGEBYSCORE": ("0", "0"),
     "ZSCORE": ("x",),
 }
 SCRIPTS = (("EVALSHA", "0" * 40), ("EVAL", "return 1"))

@@ -76,14 +76,21 @@ class Runner:
         return answer
 
     def _change(self, script: Script, bid: str, *args: Argument) -> list[Any]:
-        """Run a script that a retired batch refuses: it is put back on the sweeper's list first."""
-        answer = self._answer(script, bid, *args)
-        if answer[0] == "retired":
-            with store_errors(self.settings):
-                self.lists.add_live(bid)
-            self._answer(self.scripts.revive_batch, bid)
-            answer = self._answer(script, bid, *args)
+        """Run a script that a retired batch refuses: it is put back on the sweeper's list first.
+
+        A sweeper that had seen it may retire it again before the script comes.
+        """
+        while (answer := self._answer(script, bid, *args))[0] == "retired":
+            self._revive(bid)
         return answer
+
+    def _revive(self, bid: str) -> None:
+        with store_errors(self.settings):
+            self.lists.add_live(bid)
+        self._answer(self.scripts.revive_batch, bid)
+        # Again, because a sweeper that retired it between the two still takes it off the list.
+        with store_errors(self.settings):
+            self.lists.add_live(bid)
 
     @contextmanager
     def _leaving_replicas(self) -> Iterator[None]:

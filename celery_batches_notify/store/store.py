@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from redis.client import Pipeline
 
-from celery_batches_notify.errors import BatchesError, CorruptBatch, NoSuchBatch, SchemaTooNew
-from celery_batches_notify.log_lines import BatchLog
+from celery_batches_notify.errors import BatchesError, CorruptBatch, NoSuchBatch
 from celery_batches_notify.model import (
-    BatchStatus,
     Membership,
     Outcome,
     Progress,
@@ -22,18 +21,20 @@ from celery_batches_notify.model import (
     check_bid,
 )
 from celery_batches_notify.store import reading
-from celery_batches_notify.store.at_once import read_at_once, read_together
+from celery_batches_notify.store.at_once import read_together
 from celery_batches_notify.store.connection import store_errors
 from celery_batches_notify.store.corrupt import readable, type_errors
 from celery_batches_notify.store.deliveries import Claim, DeliveryStore
 from celery_batches_notify.store.enrolments import EnrolmentStore, abandoned
 from celery_batches_notify.store.listener import Listener
-from celery_batches_notify.store.lists import LiveBatch
+from celery_batches_notify.store.lists import UNSTORED_SECONDS, LiveBatch, longest_life_ms
 from celery_batches_notify.store.members import MemberStore
 from celery_batches_notify.store.repairs import RepairStore
 from celery_batches_notify.store.retries import RetryStore
 from celery_batches_notify.store.runner import check_schema, gone
+from celery_batches_notify.store.statuses import StatusStore
 from celery_batches_notify.store.sweep_lock import SweepLock
+from celery_batches_notify.store.trimming import Trimmer
 from celery_batches_notify.store.workers import WorkerStore
 
 CHILDREN_PAGE = 100
@@ -55,7 +56,7 @@ class Recorded:
         return [Claim(entry=entry, attempts=0) for entry in self.due]
 
 
-class Store(EnrolmentStore, DeliveryStore, RetryStore, MemberStore, RepairStore, WorkerStore):
+class Store(EnrolmentStore, DeliveryStore, RetryStore, MemberStore, RepairStore, StatusStore, WorkerStore):
     """The batches of one app, in its Redis or Valkey.
 
     Every method raises `StoreUnavailable` when the store cannot be used.
@@ -63,18 +64,30 @@ class Store(EnrolmentStore, DeliveryStore, RetryStore, MemberStore, RepairStore,
 
     # -- a batch's life -------------------------------------------------------------------------
 
-    def open_batch(self, bid: str, fields: Mapping[str, str | int | float], *, watch_after: int = 0) -> None:
+    def open_batch(
+        self,
+        bid: str,
+        fields: Mapping[str, str | int | float],
+        *,
+        watch_after: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Put the batch on the lists, then store it. Safe to repeat.
 
         Args:
             bid: The batch.
             fields: What its hash holds.
             watch_after: After how many milliseconds its first deadline or stall is due, or 0.
+            clock: This process's clock, in seconds: an entry whose batch is not stored for long is dropped.
         """
+        began, life_ms = clock(), longest_life_ms(fields)
         with store_errors(self.settings):
-            self.lists.add_batch(bid)
+            self.lists.add_batch(bid, life_ms)
         pairs = [part for pair in fields.items() for part in pair]
         self._run(self.scripts.open_batch, bid, watch_after, *pairs)
+        if clock() - began > UNSTORED_SECONDS / 2:
+            with store_errors(self.settings):
+                self.lists.add_batch(bid, life_ms)
 
     def seal_batch(self, bid: str, firsts: Sequence[int] = ()) -> Recorded:
         """Seal the batch, and confirm these chunks of it; return the deliveries that this made due.
@@ -156,14 +169,15 @@ class Store(EnrolmentStore, DeliveryStore, RetryStore, MemberStore, RepairStore,
     def walk_family(self, bid: str, *, corrupt: bool = False) -> Iterator[str]:
         """Read the bids of a batch and of all batches below it, each once, parents before their children.
 
+        A batch below whose list of children cannot be read counts as childless.
+
         Raises:
-            CorruptBatch: The list of somebody's children cannot be read, unless `corrupt` ones are to count
-                as childless.
+            CorruptBatch: The batch's own list of children cannot be read, unless `corrupt` ones may be.
         """
         seen, left = {bid}, [bid]
         while left:
             yield (here := left.pop())
-            with suppress(*[CorruptBatch] if corrupt else []):
+            with suppress(*[CorruptBatch] if corrupt or here != bid else []):
                 for child in self.walk_children(here):
                     if child not in seen:
                         seen.add(child)
@@ -194,40 +208,6 @@ class Store(EnrolmentStore, DeliveryStore, RetryStore, MemberStore, RepairStore,
         return bool(removed)
 
     # -- reading --------------------------------------------------------------------------------
-
-    def read_snapshot(self, bid: str) -> reading.Snapshot:
-        """Read all that a status needs, at one moment.
-
-        Raises:
-            NoSuchBatch: It is gone.
-        """
-        key, part = self.keys.batch(bid), self.keys.part
-
-        def queue(pipe: Pipeline) -> None:
-            pipe.pttl(key)
-            for name in (key, part(bid, "outbox"), part(bid, "failures")):
-                pipe.hgetall(name)
-            pipe.hlen(part(bid, "children"))
-
-        with store_errors(self.settings), type_errors(bid):
-            clock, answers = read_at_once(self.client, queue)
-        ttl, batch, outbox, failures, children = answers
-        check_schema(bid, batch.get(b"schema"))
-        return reading.Snapshot(
-            bid=bid,
-            batch=batch,
-            outbox=outbox,
-            failures=failures,
-            children=children,
-            now=reading.parse_time(clock),
-            ttl=timedelta(milliseconds=max(ttl, 0)),
-        )
-
-    def read_status(self, bid: str) -> BatchStatus:
-        """Read a batch's status. Raises `NoSuchBatch`."""
-        snapshot = self.read_snapshot(bid)
-        with readable(bid):
-            return reading.parse_status(snapshot, self.settings.stall_after)
 
     def read_progress(self, bid: str) -> Progress | None:
         """Read a batch's counters, or None where it is gone."""
@@ -260,17 +240,6 @@ class Store(EnrolmentStore, DeliveryStore, RetryStore, MemberStore, RepairStore,
         except BatchesError as exc:
             return exc
 
-    def list_batches(self) -> Iterator[BatchStatus]:
-        """Read the statuses of all batches, newest first."""
-        with store_errors(self.settings):
-            for bid in self.lists.walk_newest():
-                try:
-                    yield self.read_status(bid)
-                except NoSuchBatch:
-                    self.lists.remove_batch(bid)
-                except (CorruptBatch, SchemaTooNew) as exc:
-                    BatchLog(logger, bid=bid).warning("left out of the list: %s", exc)
-
     @property
     def listener(self) -> Listener:
         """The thread that serves the followers in this process, and what they ask of it."""
@@ -294,7 +263,16 @@ class Store(EnrolmentStore, DeliveryStore, RetryStore, MemberStore, RepairStore,
             yield from self.lists.walk_live()
 
     def retire_batch(self, batch: LiveBatch) -> None:
-        """Take a batch that is over off the sweeper's list; a later report brings it back."""
+        """Take a batch that is over, or gone, off the sweeper's list; a later report brings it back."""
         if self._answer(self.scripts.retire_batch, batch.bid)[0] != "live":
             with store_errors(self.settings):
                 self.lists.drop_live(batch)
+
+    def prolong_lists(self, life_ms: int) -> None:
+        """Let the lists live for so long at least: the longest life of a batch on them."""
+        with store_errors(self.settings):
+            self.lists.prolong(life_ms)
+
+    def trimmer(self) -> Trimmer:
+        """Make what takes batches off the lists that have expired."""
+        return Trimmer(self.client, self.lists, self.keys)

@@ -71,7 +71,7 @@ class WorkerStore(Runner):
     def drop_worker(self, beat: Beat) -> None:
         """Take a lost worker off the list, unless it has been heard of since."""
         with store_errors(self.settings):
-            self.scripts.drop_live([self.keys.workers], ["", beat.wid, beat.at_ms])
+            self.scripts.drop_entries([self.keys.workers], ["", 0, beat.wid, beat.at_ms])
 
     def read_beats(self) -> list[Beat]:
         """Read when each worker was last heard of, the longest silent first."""

@@ -18,7 +18,7 @@ from celery_batches_notify.tracking.declaration import Declaration
 from celery_batches_notify.tracking.engine import Engine
 from celery_batches_notify.tracking.headers import write_header
 from celery_batches_notify.tracking.marks import carries_more, mark_message
-from celery_batches_notify.tracking.operations import publish_recorded
+from celery_batches_notify.tracking.operations import cancel_batch, publish_recorded
 
 CHUNK = 1000
 WHY_AT_MOST = 300
@@ -123,7 +123,9 @@ class Enrolment:
             else:
                 index = self._parent.enrol_child(self.bid)
                 self._declaration.store(self.bid, (self._parent.bid, index))
-                self._parent.confirm_child(index)
+                # Only now: a cancel reaches the children that are stored, and this sees one that came before.
+                if self._parent.confirm_child(index):
+                    cancel_batch(self._engine, self.bid, terminate=False)
             self.is_stored = True
 
     def enrol_child(self, bid: str) -> int:
@@ -140,9 +142,13 @@ class Enrolment:
             self.has_members = True
             return index
 
-    def confirm_child(self, index: int) -> None:
-        """Note that a child that was enrolled is stored. Raises `BatchSealed` as `submit` does."""
-        self._store.confirm_members(self.bid, [index], self._adder)
+    def confirm_child(self, index: int) -> bool:
+        """Note that a child that was enrolled is stored; return whether this batch, its parent, is cancelled.
+
+        Raises:
+            BatchSealed: As `submit` does.
+        """
+        return self._store.confirm_members(self.bid, [index], self._adder)
 
     def enrol_eager(self, task_id: str) -> Membership | None:
         """Enrol a call that Celery runs here and now; `take_eager_error` has what kept it from that."""

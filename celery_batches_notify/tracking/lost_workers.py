@@ -10,10 +10,11 @@ from billiard.exceptions import WorkerLostError
 
 from celery_batches_notify.delivery.publisher import Publisher
 from celery_batches_notify.delivery.settling import worker_lost
-from celery_batches_notify.errors import BatchesError, StoreUnavailable
+from celery_batches_notify.errors import BatchesError
 from celery_batches_notify.log_lines import BatchLog, log_fields
 from celery_batches_notify.model import Membership
 from celery_batches_notify.settings import Settings
+from celery_batches_notify.store.connection import is_away
 from celery_batches_notify.store.deliveries import Claim
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.store.workers import Beat, task_of
@@ -55,7 +56,13 @@ class LostWorkers:
         living = [beat.wid for beat in beats if beat.seconds_ago <= self._lease]
         for beat in beats:
             if beat.seconds_ago > self._lease:
-                self._bury(beat, living)
+                try:
+                    self._bury(beat, living)
+                except BatchesError as exc:
+                    if is_away(exc):
+                        raise
+                    fields = log_fields(worker=beat.wid)
+                    logger.warning("batches: lost worker %s is left: %s", beat.wid, exc, extra=fields)
 
     def _bury(self, lost: Beat, living: Sequence[str]) -> None:
         kept = 0
@@ -87,9 +94,9 @@ class LostWorkers:
                 self._give_back(held.claim, held.task)
             else:
                 self._end(held.claim, held)
-        except StoreUnavailable:
-            raise
         except BatchesError as exc:
+            if is_away(exc):
+                raise
             log.warning("task %s of a lost worker is left to another worker: %s", task_id, exc)
             return False
         except Exception:

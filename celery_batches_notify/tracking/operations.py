@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from contextlib import suppress
 
 from celery_batches_notify.delivery.parents import ENTRY as PARENT
 from celery_batches_notify.delivery.parents import outcome_of
-from celery_batches_notify.errors import CorruptBatch, NoSuchBatch
+from celery_batches_notify.errors import BatchCancelled, CorruptBatch, NoSuchBatch, SchemaTooNew
+from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.model import Event, Membership, State
 from celery_batches_notify.store.corrupt import readable
 from celery_batches_notify.store.deliveries import Claim
 from celery_batches_notify.store.reading import parse_status
 from celery_batches_notify.store.store import Recorded
 from celery_batches_notify.tracking.engine import Engine
+
+logger = logging.getLogger(__name__)
 
 
 def publish_recorded(engine: Engine, bid: str, recorded: Recorded) -> None:
@@ -23,12 +28,11 @@ def publish_recorded(engine: Engine, bid: str, recorded: Recorded) -> None:
 
 def cancel_batch(engine: Engine, bid: str, *, terminate: bool) -> None:
     """Cancel a batch and those below it. Raises `NoSuchBatch`."""
-    for each in engine.store.walk_family(bid):
-        try:
-            publish_recorded(engine, each, engine.store.cancel_batch(each, terminate=terminate))
-        except NoSuchBatch:
-            if each == bid:
-                raise
+
+    def cancel(each: str) -> None:
+        publish_recorded(engine, each, engine.store.cancel_batch(each, terminate=terminate))
+
+    _for_family(engine, bid, cancel)
 
 
 def retry_batch(engine: Engine, bid: str) -> int:
@@ -38,14 +42,9 @@ def retry_batch(engine: Engine, bid: str) -> int:
         BatchCancelled: It was cancelled.
         NoSuchBatch: It is gone.
     """
-    sent = 0
-    for each in engine.store.walk_family(bid):
-        try:
-            sent += _retry_one(engine, each)
-        except NoSuchBatch:
-            if each == bid:
-                raise
-    return sent
+    sent: list[int] = []
+    _for_family(engine, bid, lambda each: sent.append(_retry_one(engine, each)))
+    return sum(sent)
 
 
 def delete_batch(engine: Engine, bid: str) -> bool:
@@ -86,6 +85,25 @@ def redeliver_event(engine: Engine, bid: str, event: Event) -> int:
     claims = engine.store.redeliver_event(bid, event)
     engine.publisher.publish_due(bid, claims)
     return len(claims)
+
+
+def _for_family(engine: Engine, bid: str, do: Callable[[str], None]) -> None:
+    """Do something to a batch and to each below it; a batch below that does not allow it is left out.
+
+    Raises:
+        BatchesError: The batch itself does not allow it.
+    """
+    for each in engine.store.walk_family(bid):
+        try:
+            do(each)
+        except (NoSuchBatch, BatchCancelled) as exc:
+            if each == bid:
+                raise
+            BatchLog(logger, bid=each).debug("left out: %s", exc)
+        except (CorruptBatch, SchemaTooNew) as exc:
+            if each == bid:
+                raise
+            BatchLog(logger, bid=each).warning("left out: %s", exc)
 
 
 def _retry_one(engine: Engine, bid: str) -> int:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 LUA = "store/scripts"
 SCRIPTS, LATE = "tests/store/test_scripts.py", "tests/store/test_late_members.py"
 SWEEPER, REPORTER = "tests/tracking/test_sweeper.py", "tests/tracking/test_reporter.py"
-ABANDONED = "tests/tracking/test_abandoned.py"
+ABANDONED, LISTS = "tests/tracking/test_abandoned.py", "tests/store/test_lists.py"
 LEASES, RECONCILE = "tests/tracking/test_leases.py", "tests/tracking/repair/test_reconcile.py"
 ATTEMPTS = "tests/delivery/test_attempt.py"
 REFERENCES = "tests/notifiers/test_references.py"
@@ -650,6 +650,94 @@ MUTANTS = (
         "if moves then redis.call('HSET', BATCH, 'reported_at', now) end",
         "moves = false",
         f"{DEAD}::test_a_member_that_fails_more_often_than_is_counted_keeps_its_batch_alive",
+    ),
+    # Never stuck: the lists are true
+    Mutant(
+        "an entry whose batch may be in the making stays",
+        f"{LUA}/drop_entries.lua",
+        "local old = ARGV[2] == '0' or score and score <= oldest_kept",
+        "local old = true",
+        f"{LISTS}::test_whoever_looks_while_a_batch_is_stored_leaves_it_on_its_lists",
+    ),
+    Mutant(
+        "a batch that was stored slowly is listed once more",
+        "store/store.py",
+        "if clock() - began > UNSTORED_SECONDS / 2:",
+        "if False:",
+        f"{LISTS}::test_a_producer_that_was_slow_to_store_its_batch_lists_it_once_more",
+    ),
+    Mutant(
+        "a revived batch is listed after its flag is cleared",
+        "store/runner.py",
+        """        # Again, because a sweeper that retired it between the two still takes it off the list.
+        with store_errors(self.settings):
+            self.lists.add_live(bid)
+""",
+        "",
+        f"{LISTS}::test_a_batch_that_is_revived_while_it_is_retired_is_looked_after",
+    ),
+    Mutant(
+        "what is put anew has a higher score",
+        f"{LUA}/put_on_list.lua",
+        "score and score >= now and score + 1 or now",
+        "score and score >= now and score or now",
+        f"{LISTS}::test_an_entry_that_was_put_anew_in_the_same_millisecond_is_not_dropped",
+    ),
+    Mutant(
+        "a walk goes back where entries were removed",
+        "store/paging.py",
+        "if offset and (not page or fresh[:1] == page[:1]):",
+        "if False:",
+        f"{LISTS}::test_what_stays_is_seen_once_whatever_is_removed_during_a_walk",
+    ),
+    Mutant(
+        "a walk passes what was seen of one score",
+        "store/paging.py",
+        "offset += size - 1  # the next read begins with an entry that was seen",
+        "return",
+        f"{LISTS}::test_a_walk_goes_on_behind_any_place_that_is_named",
+    ),
+    Mutant(
+        "the lists live as long as the longest of their batches",
+        "store/store.py",
+        "began, life_ms = clock(), longest_life_ms(fields)",
+        "began, life_ms = clock(), 0",
+        f"{LISTS}::test_the_lists_live_as_long_as_a_batch_whose_own_lives_are_longer",
+    ),
+    Mutant(
+        "a sweep prolongs the lists",
+        "tracking/sweeper.py",
+        "self._store.prolong_lists(longest_life_ms)",
+        "pass",
+        f"{SWEEPER}::test_a_sweep_lets_the_lists_live_as_long_as_what_is_on_them",
+    ),
+    Mutant(
+        "a batch that runs stays on the list of cancelled ones",
+        "store/trimming.py",
+        "if not isinstance(answer, Exception) and answer[1]]",
+        "if not isinstance(answer, Exception)]",
+        f"{LISTS}::test_a_batch_is_cancelled_for_workers_as_long_as_it_runs",
+    ),
+    Mutant(
+        "a sweep that takes long holds its lock",
+        "tracking/sweeper.py",
+        "if self._every.stopping or not self._keep_lock():",
+        "if self._every.stopping:",
+        f"{SWEEPER}::test_a_sweep_that_takes_long_holds_its_lock_and_ends_where_it_lost_it",
+    ),
+    Mutant(
+        "a parent that cannot be touched does not stop its child",
+        "tracking/sweeper.py",
+        'BatchLog(logger, bid=bid).debug("not renewed for its child: %s", exc)',
+        "raise",
+        f"{SWEEPER}::test_a_child_is_healed_though_this_worker_cannot_touch_its_parent",
+    ),
+    Mutant(
+        "a child of a cancelled batch is cancelled",
+        "tracking/enrolment.py",
+        "if self._parent.confirm_child(index):",
+        "if self._parent.confirm_child(index) and False:",
+        f"{FAMILY}::test_a_cancel_reaches_a_child_that_is_just_being_stored",
     ),
     # Never in the way
     Mutant(

@@ -212,7 +212,7 @@ class Both(Compared):
 
     def retire(self, which: int) -> None:
         """Let a sweeper retire a batch that it saw some time ago, whatever has become of it."""
-        if live := list(self.store.walk_live()):
+        if live := [batch for batch in self.store.walk_live() if not batch.gone]:
             seen = live[which % len(live)]
             self.world.live &= self.world.batches.keys()
             self.world.retire(seen.bid)

@@ -93,27 +93,35 @@ class Compared:
         return bid
 
     def compare(self) -> None:
-        """Hold the store against the model and the invariants: keys, lists, tokens, one status."""
-        found = self.around.client.read()
-        for bid, tokens in self.around.ear.hear().items():
-            self.heard[bid] = self.heard.get(bid, "") + tokens
-        assert found.keys() >= self.world.batches.keys()
-        for bid, held in found.items():
+        """Hold the store against the invariants after each script, and against the model after the last."""
+        readings = self.around.client.read()
+        changed = {bid for found in readings for bid in found if found[bid] != self.held.get(bid)}
+        for found in readings:
+            for bid, tokens in self.around.ear.hear().items():
+                self.heard[bid] = self.heard.get(bid, "") + tokens
+            for bid in changed & found.keys() & self.world.batches.keys():
+                self._check_invariants(bid, found[bid])
+            self.held = found
+        assert self.held.keys() >= self.world.batches.keys()
+        for bid, held in self.held.items():
             if bid in self.world.batches:
-                self._compare_batch(self.world.batches[bid], held)
+                self._compare_batch(self.world.batches[bid], held, changed=bid in changed)
             else:
                 assert held["ttls"] == "", f"I-14: {bid} is gone, and has keys"
-        self.held = found
 
-    def _compare_batch(self, batch: ModelBatch, held: Held) -> None:
-        bid, before = batch.bid, self.held.get(batch.bid)
+    def _check_invariants(self, bid: str, held: Held) -> None:
+        before = self.held.get(bid)
+        if held["ttls"] and held != before:
+            failed = broken(before, held, self.heard.get(bid, ""))
+            assert not failed, f"{bid}: {failed} broken by {held}, before: {before}"
+
+    def _compare_batch(self, batch: ModelBatch, held: Held, *, changed: bool) -> None:
+        bid = batch.bid
         wrong = differences(batch, held, live=bid in self.world.live, listed=bid in self.world.listed)
         assert not wrong, f"{bid}: the store holds, and should hold: {wrong}"
         heard = self.heard.get(bid, "")
         assert heard == batch.tokens, f"I-12: {bid}: {heard} was heard, not {batch.tokens}"
-        if held != before:
-            failed = broken(before, held, heard)
-            assert not failed, f"{bid}: {failed} broken by {held}, before: {before}"
+        if changed:
             self._compare_status(batch, snapshot_of(bid, held))
 
     def compare_readings(self) -> None:

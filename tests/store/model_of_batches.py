@@ -272,9 +272,9 @@ class ModelBatch:
 
     def claim_retries(self) -> set[tuple[int, int]] | None:
         """Return the places and rounds of those to be sent again; None where it was cancelled."""
-        self.retired = False
         if self.cancelled:
             return None
+        self.retired = False
         claimed = set()
         for index, member in enumerate(self.members):
             if member.state is State.DEAD and member.kept == 0:  # one that has no round left is not kept

@@ -50,12 +50,14 @@ class World:
         return due
 
     def claim_retries(self, bid: str) -> set[tuple[int, int]] | None:
-        self.live.add(bid)
-        return self.batches[bid].claim_retries() if bid in self.batches else set()
+        claimed = self.batches[bid].claim_retries() if bid in self.batches else set()
+        self._kept(bid, "claimed")
+        return claimed
 
     def redeliver(self, bid: str, event: str) -> list[str]:
-        self.live.add(bid)
-        return self.batches[bid].redeliver(event) if bid in self.batches else []
+        due = self.batches[bid].redeliver(event) if bid in self.batches else []
+        self._kept(bid, "redelivered")
+        return due
 
     def _kept(self, bid: str, word: str) -> str:
         """What is not retired is on the sweeper's list."""

@@ -122,10 +122,11 @@ CALLS: dict[str, tuple[Call, Call]] = {
     "put_on_list": (lambda _: None, lambda s: s.lists.add_live(BID)),
     "hold_lock": (lambda _: None, lambda s: lock_of(s).hold()),
     "release_lock": (lambda s: lock_of(s).hold(), lambda s: lock_of(s).release()),
-    "drop_live": (
+    "drop_entries": (
         end,
         lambda s: s.lists.drop_live(next(iter(s.walk_live()))) if list(s.walk_live()) else None,
     ),
+    "prolong_list": (lambda _: None, lambda s: s.lists.prolong(1)),
     "ask_host": (
         lambda s: s.client.hset(s.keys.host("h"), "until_at", 1) and s.client.expire(s.keys.host("h"), 60),
         lambda s: s.ask_host("h", 60),
@@ -174,7 +175,7 @@ def test_a_second_call_changes_nothing(store: Store, name: str) -> None:
     assert settled(store) == once
 
 
-@pytest.mark.parametrize("name", sorted(set(CALLS) - {"retire_batch", "drop_live"}))
+@pytest.mark.parametrize("name", sorted(set(CALLS) - {"retire_batch", "drop_entries"}))
 def test_sixteen_calls_at_once_leave_what_one_leaves(store: Store, name: str) -> None:
     before, call = CALLS[name]
     prepare(store)

@@ -368,6 +368,18 @@ def test_scripts_come_back_after_the_server_forgot_them(store: Store) -> None:
     assert store.record_outcome(member, SUCCEEDED).word == "counted"
 
 
+@pytest.mark.parametrize("first", [1, 26, 51, 76])
+def test_progress_fires_with_the_member_that_makes_up_its_share(store: Store, first: int) -> None:
+    percents = range(first, first + 25)
+    shares = {f"at:progress:{n}": percent / 100 for n, percent in enumerate(percents)}
+    members = open_batch(store, 100, **{"callbacks:progress": 25}, **shares)
+    store.seal_batch(BID)
+    for done, member in enumerate(members, 1):
+        store.record_outcome(member, SUCCEEDED)
+        fired = {entry for entry in outbox(store) if entry.startswith("progress:")}
+        assert fired == {f"progress:{n}" for n, percent in enumerate(percents) if percent <= done}
+
+
 # -- failures -------------------------------------------------------------------------------------
 
 

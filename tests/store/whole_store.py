@@ -35,12 +35,15 @@ class WatchingClient(Redis):
     """
 
     bids: Sequence[str] = ()
-    marks: int = 0
     _dump_sha = ""
-    _reading: dict[str, Held] | None = None
+    _current = False
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._readings: list[dict[str, Held]] = []
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
-        self._reading = None
+        self._current = False
         if args[0] != "EVALSHA":
             return super().execute_command(*args, **options)
         pipe = super().pipeline(transaction=False)
@@ -51,23 +54,24 @@ class WatchingClient(Redis):
         return answer
 
     def pipeline(self, *args: Any, **options: Any) -> Any:
-        self._reading = None
+        self._current = False
         return super().pipeline(*args, **options)
 
-    def read(self) -> dict[str, Held]:
-        """What there is now, by bid."""
-        while self._reading is None:
+    def read(self) -> list[dict[str, Held]]:
+        """What there was after each script since the last time, and now, by bid."""
+        while not self._current:
             self._dump_sha = super().execute_command("SCRIPT LOAD", DUMP)
             self._read_behind(super().pipeline(transaction=False))
-        return self._reading
+        readings, self._readings = self._readings, []
+        return readings
 
     def _read_behind(self, pipe: Any) -> list[Any]:
         bids = self.bids
         pipe.evalsha(self._dump_sha, 0, *bids)
         *answers, dump = pipe.execute(raise_on_error=False)
         if not isinstance(dump, Exception):
-            self._reading = {bid: _parse(text) for bid, text in zip(bids, dump, strict=True)}
-            self.marks += 1
+            self._readings.append({bid: _parse(text) for bid, text in zip(bids, dump, strict=True)})
+            self._current = True
         elif not isinstance(dump, NoScriptError):
             raise dump
         return answers
@@ -78,7 +82,6 @@ class Ear:
 
     def __init__(self, client: WatchingClient) -> None:
         options = {k: client.connection_pool.connection_kwargs[k] for k in ("host", "port", "db")}
-        self._client, self._heard_marks = client, client.marks
         self._connection = Connection(**options, protocol=2, socket_timeout=None)
         self._connection.connect()
         self._connection.send_command("PSUBSCRIBE", "batch-*", MARK)
@@ -89,16 +92,14 @@ class Ear:
         self._connection.disconnect()
 
     def hear(self) -> dict[str, str]:
-        """The tokens since the last time, by bid: those of all scripts that were read behind."""
+        """The tokens of the next script that was read behind, by bid."""
         heard: dict[str, str] = {}
-        while self._heard_marks < self._client.marks:
+        while True:
             _, pattern, channel, token = self._connection.read_response()
             if pattern == MARK.encode():
-                self._heard_marks += 1
-            else:
-                bid = channel.decode().removeprefix("batch-")
-                heard[bid] = heard.get(bid, "") + token.decode()
-        return heard
+                return heard
+            bid = channel.decode().removeprefix("batch-")
+            heard[bid] = heard.get(bid, "") + token.decode()
 
 
 @lru_cache(maxsize=2000)

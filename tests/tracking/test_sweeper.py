@@ -7,10 +7,13 @@ from collections.abc import Callable
 import pytest
 from celery import Celery
 from redis import Redis
+from redis.exceptions import ResponseError
 from servers import wait_until
 
 from celery_batches_notify import Batch
 from celery_batches_notify.model import Membership, Outcome, State
+from celery_batches_notify.store.connection import store_errors
+from celery_batches_notify.store.lists import LiveBatch
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.tracking.sweeper import Sweeper
 
@@ -100,7 +103,12 @@ def test_a_running_batch_stays_on_the_list_and_one_that_is_gone_is_dropped(
         batch.add(app.tasks["told"].s())
     redis.delete(f"batches:{{{gone.bid}}}")
     sweeper.sweep()
-    assert redis.zrange("batches:live", 0, -1) == [running.bid.encode()]
+    assert redis.zcard("batches:live") == 2, "it may just be in the making"
+    for name in ("live", "index"):
+        redis.zincrby(f"batches:{name}", -61_000, gone.bid)
+    sweeper.sweep()
+    for name in ("live", "index"):
+        assert redis.zrange(f"batches:{name}", 0, -1) == [running.bid.encode()]
 
 
 def test_a_batch_listed_anew_while_it_was_swept_is_kept(app: Celery, redis: Redis, store: Store) -> None:
@@ -191,3 +199,122 @@ def test_what_somebody_else_wrote_into_a_batch_does_not_stop_the_sweeper(
     sweeper.sweep()
     assert well.status().callbacks[0].state == "published"
     assert sweeper.done["looked at"] == 2
+
+
+# -- what one batch must not keep from another ------------------------------------------------------
+
+
+def test_what_is_due_behind_many_finished_batches_is_published_by_one_sweep(
+    app: Celery, redis: Redis, sweeper: Sweeper
+) -> None:
+    for _ in range(350):
+        Batch(app=app).seal()
+    victim = fired_but_not_published(app, redis)
+    sweeper.sweep()
+    assert victim.status().callbacks[0].state == "published"
+    assert redis.zrange("batches:live", 0, -1) == [victim.bid.encode()]
+
+
+def test_a_batch_whose_count_would_overflow_does_not_stop_the_sweeper(
+    app: Celery, redis: Redis, sweeper: Sweeper, caplog: pytest.LogCaptureFixture
+) -> None:
+    parent = Batch(app=app, keep_open=True)
+    broken = Batch(app=app, parent=parent)
+    broken.add(app.tasks["told"].s())
+    well = fired_but_not_published(app, redis)
+    spoilt = {"tellings": 2**63 - 1, "died": 1, "open": 1, "next_due": 1}
+    redis.hset(f"batches:{{{broken.bid}}}", mapping=spoilt)
+    with caplog.at_level("WARNING"):
+        sweeper.sweep()
+    assert well.status().callbacks[0].state == "published"
+    assert "CorruptBatch" in caplog.text, "it is not called a store that is away"
+
+
+def test_a_refusal_that_nobody_knows_is_of_the_one_batch_that_met_it(
+    app: Celery, redis: Redis, store: Store, sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken, well = (fired_but_not_published(app, redis) for _ in range(2))
+    claim = store.claim_deliveries
+
+    def claim_deliveries(bid: str) -> object:
+        if bid == broken.bid:  # a mock, since no input is known that makes the server say so
+            with store_errors(store.settings):
+                raise ResponseError("no such thing was ever heard")
+        return claim(bid)
+
+    monkeypatch.setattr(store, "claim_deliveries", claim_deliveries)
+    sweeper.sweep()
+    assert well.status().callbacks[0].state == "published"
+    assert sweeper.done["failed"] == 1
+
+
+@pytest.mark.parametrize(("field", "value"), [("schema", 2), ("total", "many")])
+def test_a_child_is_healed_though_this_worker_cannot_touch_its_parent(
+    app: Celery, redis: Redis, sweeper: Sweeper, field: str, value: object
+) -> None:
+    parent = Batch(app=app, keep_open=True)
+    parent._enrolment.open()
+    child = Batch(app=app, parent=parent).on("success", app.tasks["told"].s())
+    child._enrolment.open()
+    child._engine.store.seal_batch(child.bid)
+    key = f"batches:{{{child.bid}}}"
+    redis.hset(f"{key}:outbox", "success:0", "due 0 1")
+    redis.hset(key, "next_due", 1)
+    redis.hset(f"batches:{{{parent.bid}}}", field, value)
+    sweeper.sweep()
+    assert child.status().callbacks[0].state == "published"
+
+
+def test_a_lost_worker_that_cannot_be_read_does_not_stop_the_sweeper(
+    app: Celery, redis: Redis, sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("celery_batches_notify.tracking.leases.Leases.steady", True)
+    redis.zadd("batches:workers", {"broken": 1, "gone": 2})
+    redis.expire("batches:workers", 60)
+    redis.set("batches:worker:broken", "no hash", ex=60)
+    well = fired_but_not_published(app, redis)
+    sweeper.sweep()
+    assert well.status().callbacks[0].state == "published"
+    assert redis.zrange("batches:workers", 0, -1) == [b"broken"], "the other one was looked after"
+
+
+# -- how long the lists live, and the lock ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("life", ["expires", "linger"])
+def test_a_sweep_lets_the_lists_live_as_long_as_what_is_on_them(
+    make_app: Callable[..., Celery], redis: Redis, life: str
+) -> None:
+    app = make_app(batches_expires=600, batches_dead_expires=600, batches_linger=600)
+    batch = Batch(app=app, **{life: 7200})
+    batch.add(app.signature("told"))
+    batch.cancel()
+    lists = ("batches:live", "batches:index", "batches:cancelled")
+    for name in lists:
+        redis.pexpire(name, 5000)  # as if time had gone by, while reports renewed the batch
+    app._batches_engine.parts.sweeper.sweep()
+    assert all(redis.ttl(name) > 7100 for name in lists)
+
+
+def test_a_sweep_that_takes_long_holds_its_lock_and_ends_where_it_lost_it(
+    app: Celery, redis: Redis, sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeper, "_lock_seconds", 60.0)
+    now = 0.0
+    monkeypatch.setattr(sweeper, "_clock", lambda: now)
+    batches = [fired_but_not_published(app, redis) for _ in range(4)]
+    look_after, lives = sweeper.look_after, []
+
+    def take_long(batch: LiveBatch) -> None:
+        nonlocal now
+        look_after(batch)
+        lives.append(redis.pttl("batches:sweeper"))
+        redis.pexpire("batches:sweeper", 9_000)
+        now += 25.0
+        if len(lives) == 3:
+            redis.set("batches:sweeper", "another", ex=60)
+
+    monkeypatch.setattr(sweeper, "look_after", take_long)
+    assert sweeper.turn()
+    assert [b.status().callbacks[0].state for b in batches] == ["published"] * 3 + ["due"]
+    assert all(life > 50_000 for life in lives)

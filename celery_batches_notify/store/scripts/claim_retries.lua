@@ -1,10 +1,11 @@
 -- Claim dead members for another round, so that whoever asks first sends them again.
--- KEYS: the batch. ARGV: channel; indices …. Answer: claimed, then index, round, what to send … | cancelled | gone |
--- newer. Safe to repeat because the move from dead to failing is the claim.
+-- KEYS: the batch. ARGV: channel; indices …. Answer: claimed, then index, round, what to send … | cancelled | retired |
+-- gone | newer. Safe to repeat because the move from dead to failing is the claim.
 local LEASE_FOR_SENDING_MS = 60000
 local why = refusal()
 if why then return {why} end
 if redis.call('HEXISTS', BATCH, 'cancelled_at') == 1 then return {'cancelled'} end
+if redis.call('HEXISTS', BATCH, 'retired') == 1 then return {'retired'} end
 local answer, moved = {'claimed'}, 0
 for i = 2, #ARGV do
   local index = ARGV[i]

@@ -119,7 +119,9 @@ local function conclude(answer)
   local ended = sealed and succeeded + dead == total
   local success = ended and dead == 0 and not b[9] -- [9] cut short: calls were never made
   if sealed and (b[8] or '0') ~= '0' then
-    fire_each('progress', function(share) return succeeded + dead >= share * total end)
+    -- A quotient, because 0.55 * 100 is more than 55, while 55 / 100 is 0.55.
+    local ended_share = total == 0 and 1 or (succeeded + dead) / total
+    fire_each('progress', function(share) return ended_share >= share end)
   end
   if sealed and died then fire('death') end
   if complete then fire('complete', '!') end

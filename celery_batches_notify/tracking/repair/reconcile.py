@@ -12,7 +12,14 @@ from itertools import islice
 from typing import Any
 
 from celery_batches_notify.delivery.parents import ENTRY as PARENT
-from celery_batches_notify.errors import BatchesError, ConfigurationError, NoSuchBatch, StoreUnavailable
+from celery_batches_notify.errors import (
+    BatchesError,
+    ConfigurationError,
+    CorruptBatch,
+    NoSuchBatch,
+    SchemaTooNew,
+    StoreUnavailable,
+)
 from celery_batches_notify.model import BatchStatus, Failure, Membership, State
 from celery_batches_notify.store.deliveries import Claim
 from celery_batches_notify.store.reading import ATTEMPTS_PER_ROUND, Member
@@ -86,9 +93,11 @@ def reconcile_batch(engine: Engine, bid: str, *, vanished: str = "leave") -> Rep
     for each in reversed(list(engine.store.walk_family(bid))):  # a parent counts its children
         try:
             repairs += _reconcile_one(engine, each, vanished)
-        except NoSuchBatch:
+        except (NoSuchBatch, CorruptBatch, SchemaTooNew) as exc:
             if each == bid:
                 raise
+            if not isinstance(exc, NoSuchBatch):
+                repairs += Repairs(notes=(f"{each} was not repaired ({type(exc).__name__})",))
     return repairs
 
 

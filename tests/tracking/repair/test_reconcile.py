@@ -291,6 +291,19 @@ def test_a_batch_that_cannot_be_read_does_not_stop_the_repair_of_others(app: Cel
     assert done[well.bid].succeeded == 1
 
 
+def test_a_child_that_cannot_be_read_does_not_stop_the_repair_of_its_parent(
+    app: Celery, redis: Redis
+) -> None:
+    parent, ids = started(app, 1, keep_open=True)
+    child = Batch(app=app, parent=parent)
+    child.add(app.signature("proj.ok"))
+    redis.hset(f"batches:{{{child.bid}}}", "total", "many")
+    app.backend.mark_as_done(ids[0], None)
+    done = parent.reconcile()
+    assert done.succeeded == 1
+    assert f"{child.bid} was not repaired (CorruptBatch)" in done.notes
+
+
 def test_the_user_of_the_documentation_may_reconcile_and_ask_the_doctor(
     redis: Redis, server_url: str, tmp_path: Path
 ) -> None:
@@ -313,6 +326,8 @@ def test_the_user_of_the_documentation_may_reconcile_and_ask_the_doctor(
 def test_a_batch_that_is_gone_leaves_the_lists(app: Celery, redis: Redis) -> None:
     batch, _ = started(app, 1)
     redis.delete(*redis.keys(f"batches:{{{batch.bid}}}*"))
+    for name in ("index", "live"):
+        redis.zincrby(f"batches:{name}", -61_000, batch.bid)
     with pytest.raises(NoSuchBatch):
         batch.reconcile()
     assert redis.zcard("batches:index") == redis.zcard("batches:live") == 0

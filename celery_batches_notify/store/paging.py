@@ -1,0 +1,61 @@
+"""Paging through a sorted set: no entry is skipped or read twice, whatever is removed meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from redis import Redis
+
+
+class Place(NamedTuple):
+    """Where an entry of a list stands. Places compare as the server sorts entries."""
+
+    score: float
+    entry: bytes
+
+
+def walk_pages(
+    client: Redis, key: str, size: int, *, after: Place | None = None, newest_first: bool = False
+) -> Iterator[list[Place]]:
+    """Read a list in pages; the caller may remove or move entries meanwhile.
+
+    Only plain reading commands are used, because a user without the right to run scripts lists batches too.
+
+    Args:
+        client: The store's.
+        key: The sorted set.
+        size: How many entries one round trip reads; at least 2.
+        after: The place to go on behind; None begins at the first entry.
+        newest_first: Whether to go from high scores to low ones.
+    """
+    offset = 0  # where `after` stood among the entries of its score: many may share one
+    while True:
+        page = _read(client, key, after, offset, size, newest_first=newest_first)
+        fresh = [p for p in page if after is None or (p != after and (p < after) == newest_first)]
+        if offset and (not page or fresh[:1] == page[:1]):
+            # Entries were removed, so unread ones may have moved in front of what was read here.
+            offset = max(0, offset - size)
+        elif fresh:
+            yield fresh
+            last = fresh[-1]
+            if after is not None and last.score == after.score:
+                offset += len(page) - 1
+            else:
+                offset = sum(place.score == last.score for place in page) - 1
+            after = last
+        elif len(page) == size:
+            offset += size - 1  # the next read begins with an entry that was seen
+        else:
+            return
+
+
+def _read(
+    client: Redis, key: str, after: Place | None, offset: int, size: int, *, newest_first: bool
+) -> list[Place]:
+    first, last = ("+inf", "-inf") if newest_first else ("-inf", "+inf")
+    start = first if after is None else repr(after.score)
+    page: Any = client.zrange(
+        key, start, last, desc=newest_first, byscore=True, offset=offset, num=size, withscores=True
+    )
+    return [Place(float(score), entry) for entry, score in page]

@@ -1,0 +1,64 @@
+"""Trimming the lists: batches that have expired are taken off, and cancelled ones that are over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import chain, islice
+
+from redis import Redis
+
+from celery_batches_notify.store.keys import Keys
+from celery_batches_notify.store.lists import TERMINATE, UNSTORED_SECONDS, Lists, well_formed
+from celery_batches_notify.store.paging import Place, walk_pages
+
+PAGE = 1000
+PAGES_PER_TURN = 10
+# A broker may hand out a message of a batch that is over once more: for so long workers discard it.
+CANCELLED_SECONDS = 24 * 60 * 60
+
+
+class Trimmer:
+    """Goes through the lists again and again, a part at a time, oldest entries first; one process does so."""
+
+    def __init__(self, client: Redis, lists: Lists, keys: Keys) -> None:
+        self._client = client
+        self._lists = lists
+        self._keys = keys
+        self._places: dict[str, Place] = {}  # where the next turn goes on
+
+    def turn(self) -> int:
+        """Trim the next part of each list; return how many entries were dropped."""
+        return self._trim(self._keys.index, self._drop_gone) + self._trim(
+            self._keys.cancelled, self._drop_over
+        )
+
+    def _trim(self, key: str, drop: Callable[[Sequence[Place]], int]) -> int:
+        """Trim one page, and more of them while most of what they held was dropped."""
+        dropped = 0
+        rest = walk_pages(self._client, key, PAGE, after=self._places.get(key))
+        for page in islice(chain(rest, walk_pages(self._client, key, PAGE)), PAGES_PER_TURN):
+            here = drop(page)
+            dropped += here
+            self._places[key] = page[-1]
+            if here < len(page) / 2:
+                break
+        return dropped
+
+    def _drop_gone(self, page: Sequence[Place]) -> int:
+        listed = well_formed(page)
+        exist = self._lists.exist([bid for bid, _ in listed])
+        gone = [place for (_, place), exists in zip(listed, exist, strict=True) if not exists]
+        return self._lists.drop(self._keys.index, gone, older_seconds=UNSTORED_SECONDS)
+
+    def _drop_over(self, page: Sequence[Place]) -> int:
+        listed = well_formed(page, suffix=TERMINATE)
+        with self._client.pipeline(transaction=False) as pipe:
+            for bid, _ in listed:
+                pipe.hmget(self._keys.batch(bid), "schema", "retired")
+            answers = pipe.execute(raise_on_error=False)
+        found = [(place, answer) for (_, place), answer in zip(listed, answers, strict=True)]
+        gone = [place for place, answer in found if answer == [None, None]]
+        over = [place for place, answer in found if not isinstance(answer, Exception) and answer[1]]
+        return self._lists.drop(
+            self._keys.cancelled, gone, older_seconds=UNSTORED_SECONDS
+        ) + self._lists.drop(self._keys.cancelled, over, older_seconds=CANCELLED_SECONDS)
