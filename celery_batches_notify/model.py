@@ -6,11 +6,12 @@ import dataclasses
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from enum import IntEnum, StrEnum
 from typing import Any
 
 from celery_batches_notify.errors import BatchesError, InvalidBid, InvalidCallback, InvalidState
+from celery_batches_notify.headline import headline
 from celery_batches_notify.spelling import did_you_mean
 
 SCHEMA_VERSION = 1
@@ -18,7 +19,7 @@ STATES = ("success", "cancelled", "dead", "stalled", "complete", "running", "ope
 FAILURES_SENT = 10
 FAILURE_MESSAGE_SENT = 500
 
-_NOT_FLAT = ("callbacks", "failure_info", "unsendable", "abandoned_at", "cut_short", "reader")
+_NOT_FLAT = ("callbacks", "failure_info", "unsendable", "abandoned_at", "moved_at", "cut_short", "reader")
 _BID = re.compile(r"[A-Za-z0-9_-]{10,64}")
 _FAILED = "; for failures take 'death' (the first member failed for good) or 'finish' (all have ended)"
 _ENDED = "; take 'finish' (all members have ended), or 'complete' (all have run at least once)"
@@ -220,7 +221,8 @@ class BatchStatus:
     (`dead` ones included), as in Sidekiq. `failure_info` holds up to `batches_failures_kept` records;
     `unsendable` counts, by reason, the dead members that a retry cannot send again. `abandoned_at` is when a
     worker sealed it because its producer had died. A batch is `cut_short`, and cannot succeed, if not all of
-    its calls were made: its producer died before, or Celery has given up a chord.
+    its calls were made: its producer died before, or Celery has given up a chord. `moved_at` is when a
+    member was last added or reported.
     """
 
     bid: str
@@ -246,6 +248,7 @@ class BatchStatus:
     failure_info: tuple[Failure, ...] = field(default=(), repr=False)
     unsendable: Mapping[str, int] = field(default_factory=dict)
     abandoned_at: datetime | None = None
+    moved_at: datetime | None = None
     cut_short: bool = False
     reader: Callable[[BatchStatus], Iterator[MemberResult]] | None = field(
         default=None, repr=False, compare=False
@@ -297,12 +300,38 @@ class BatchStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Which system a notification comes from.
+
+    Attributes:
+        name: The system's name, as people know it.
+        environment: Which of its environments this is, such as `staging`, or nothing.
+        app: What `celery -A` takes, or nothing if that is not known.
+        timezone: The time zone of times in messages.
+    """
+
+    name: str = ""
+    environment: str = ""
+    app: str = ""
+    timezone: tzinfo = UTC
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name} ({self.environment})"
+            if self.name and self.environment
+            else (self.name or self.environment)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Notification:
     """What a notifier sends: one event of one batch.
 
     `id` is the same on every attempt, so that receivers can drop repeats; `url` is the batch's page,
     where `batches_web_url` says there is one; `attempt` counts from 1. `owed` names the receivers that an
     earlier attempt left out, as its `NotificationFailed` did: only they get it now. Empty means all.
+    `origin` is the system that it comes from, `read_at` when its status was read, and `limit` the time that a
+    `deadline` or `stall` callback was declared with.
     """
 
     id: str
@@ -311,22 +340,14 @@ class Notification:
     url: str | None = None
     attempt: int = 1
     owed: tuple[str, ...] = ()
+    origin: Origin = Origin()
+    read_at: datetime | None = None
+    limit: timedelta | None = None
 
     @property
     def subject(self) -> str:
-        """One line that says what happened to which batch."""
-        words = {
-            Event.COMPLETE: "is complete",
-            Event.SUCCESS: "succeeded",
-            Event.DEATH: "has a dead task",
-            Event.FINISH: "has finished",
-            Event.CANCEL: "was cancelled",
-            Event.DEADLINE: "has not finished in time",
-            Event.STALL: "has stalled",
-            Event.PROGRESS: f"is at {self.status.progress:.0%}",
-        }
-        name = self.status.description or self.status.bid
-        return f"{name} {words.get(Event(self.event), self.event)}"
+        """One line that says how the batch goes, the same on every channel."""
+        return headline(self.status, self.event, now=self.read_at, limit=self.limit)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the body that webhooks carry: the flat status, and what happened."""

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from datetime import timedelta
+from datetime import UTC, timedelta, tzinfo
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -14,12 +14,15 @@ from celery import Celery
 
 from celery_batches_notify.addresses import check_address
 from celery_batches_notify.errors import ConfigurationError
+from celery_batches_notify.model import Origin
 from celery_batches_notify.spelling import did_you_mean
+from celery_batches_notify.text import one_line
 
 PREFIX = "batches_"
 DAY = 24 * 60 * 60
 LINGER_AT_LEAST = 30
 LONGEST = timedelta(days=36_500)  # a time that lies further ahead than year 9999 cannot be read again
+NOT_SETTINGS = ("backend_source", "main", "timezone")
 AT_LEAST = {"batches_linger": LINGER_AT_LEAST, "batches_worker_lease": 5}
 
 
@@ -33,6 +36,8 @@ class Settings:
         backend_options: Arguments for redis-py's client.
         prefix: What all keys start with.
         web_url: Where the status page lives, or None.
+        name: The system's name in messages; the app's own if it is not set.
+        environment: Which environment of the system this is, such as `staging`, or None.
         notifications: Options per notifier (`"webhook"`) or profile (`"webhook:billing"`).
         notifiers: Names of the user's own notifiers, and where their classes are.
         callback_queue: The queue of callbacks that have none of their own, or None.
@@ -50,6 +55,8 @@ class Settings:
         lost_members: What becomes of members that a lost worker was running: `dead`, or `resend`.
         stall_after: A batch in which nothing moved for so long is `stalled`.
         abandon_after: After how long without a sign the producer of a batch is taken for dead.
+        main: The app's name, as `celery -A` takes it, or nothing.
+        timezone: The app's time zone, for times in messages.
     """
 
     backend_url: str = field(repr=False)
@@ -57,6 +64,8 @@ class Settings:
     backend_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     prefix: str = "batches"
     web_url: str | None = None
+    name: str | None = None
+    environment: str | None = None
     notifications: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
     notifiers: Mapping[str, str] = field(default_factory=dict)
     callback_queue: str | None = None
@@ -74,6 +83,8 @@ class Settings:
     lost_members: Literal["dead", "resend"] = "dead"
     stall_after: timedelta = timedelta(hours=24)
     abandon_after: timedelta = timedelta(hours=1)
+    main: str = ""
+    timezone: tzinfo = UTC
 
     @classmethod
     def from_app(cls, app: Celery) -> Settings:
@@ -93,7 +104,19 @@ class Settings:
             for name, value in given.items()
             if name in _READERS and value is not None
         }
-        return cls(backend_url=url, backend_source=source, **read)  # type: ignore[arg-type]
+        main = app.main if app.main and app.main != "__main__" else ""
+        own = {"backend_url": url, "backend_source": source, "main": main, "timezone": app.timezone}
+        return cls(**own, **read)  # type: ignore[arg-type]
+
+    @property
+    def origin(self) -> Origin:
+        """What messages say of the system they come from."""
+        return Origin(
+            name=self.name or self.main,
+            environment=self.environment or "",
+            app=self.main,
+            timezone=self.timezone,
+        )
 
     @property
     def address_source(self) -> str:
@@ -112,7 +135,7 @@ def find_unknown_settings(app: Celery) -> list[str]:
 
     With a namespace, as Django has one, settings are written `CELERY_BATCHES_…`, and so are the suggestions.
     """
-    known = [PREFIX + f.name for f in fields(Settings) if f.name != "backend_source"]
+    known = [PREFIX + f.name for f in fields(Settings) if f.name not in NOT_SETTINGS]
     namespace: str | None = app.namespace  # type: ignore[attr-defined]
     space = f"{namespace.rstrip('_')}_" if namespace else ""
     written = {name: space + (name.upper() if space.isupper() else name) for name in known}
@@ -178,6 +201,12 @@ def _text(name: str, value: object) -> str:
     raise ConfigurationError(f"{name}: give a text, not {value!r}")
 
 
+def _line(name: str, value: object) -> str:
+    if isinstance(value, str) and len(value) <= 100 and value == one_line(value, 100):
+        return value
+    raise ConfigurationError(f"{name} must be a text of at most 100 characters on one line, got {value!r}")
+
+
 def _key_prefix(name: str, value: object) -> str:
     if isinstance(value, str) and re.fullmatch(r"[\w.:-]{1,100}", value):
         return value
@@ -236,6 +265,8 @@ _READERS = {
     "backend_options": _mapping,
     "prefix": _key_prefix,
     "web_url": _web_url,
+    "name": _line,
+    "environment": _line,
     "notifications": _profiles,
     "notifiers": _mapping,
     "callback_queue": _text,

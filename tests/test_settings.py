@@ -6,6 +6,7 @@ import pytest
 from celery import Celery
 
 from celery_batches_notify import Batches, ConfigurationError
+from celery_batches_notify.model import Origin
 from celery_batches_notify.settings import Settings, find_unknown_settings
 
 URL = "redis://localhost:6379/5"
@@ -52,6 +53,10 @@ def test_durations_are_seconds_or_timedeltas() -> None:
         ("prefix", "a{b}", "letters"),
         ("prefix", "", "letters"),
         ("web_url", "ops.example.com", "http:// or https://"),
+        ("name", "two\nlines", "a text of at most 100 characters on one line, got 'two"),
+        ("name", "\u202etxet", "on one line"),
+        ("environment", "x" * 101, "at most 100 characters"),
+        ("environment", 5, "must be a text of at most 100 characters on one line, got 5"),
         ("notifications", {"email": "me"}, "mapping"),
         ("notifiers", "pager", "mapping"),
         ("callback_queue", "", "text"),
@@ -75,6 +80,18 @@ def test_a_wrong_value_names_the_setting_and_the_mend(name: str, value: object, 
     with pytest.raises(ConfigurationError, match=mend) as told:
         settings(**{f"batches_{name}": value})
     assert f"batches_{name}" in str(told.value)
+
+
+def test_the_system_is_named_by_its_setting_or_else_by_the_app() -> None:
+    def origin(main: str | None, **conf: object) -> Origin:
+        app = Celery(main, set_as_current=False)
+        app.conf.update({"batches_backend_url": URL, **conf})
+        return Settings.from_app(app).origin
+
+    assert (str(origin("proj")), origin("proj").app) == ("proj", "proj")
+    named = origin("proj", batches_name="Billing", batches_environment="staging", timezone="Europe/Berlin")
+    assert (str(named), named.app, str(named.timezone)) == ("Billing (staging)", "proj", "Europe/Berlin")
+    assert str(origin(None)) == str(origin("__main__")) == ""
 
 
 def test_an_unknown_setting_is_named_with_what_it_may_have_meant(caplog: pytest.LogCaptureFixture) -> None:

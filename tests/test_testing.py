@@ -116,7 +116,7 @@ def test_a_drained_batch_has_run_with_its_callbacks_and_notifications(app: Celer
     assert (status.state, status.succeeded) == ("success", 3)
     assert [c.state for c in status.callbacks] == ["delivered", "delivered"]
     assert app.conf.ran == [0, 1, 2, ("done", "success")]
-    assert [str(sent) for sent in outbox] == ["complete through pager: sums is complete"]
+    assert [str(sent) for sent in outbox] == ["complete through pager: ✓ All 3 succeeded: sums"]
 
 
 def test_retries_and_countdowns_run_in_their_order_and_nobody_waits(app: Celery) -> None:
@@ -334,9 +334,9 @@ def test_assert_notified_returns_the_one_that_fits_and_shows_all_otherwise(
         assert_notified(outbox, event="finish")
     assert str(told.value).splitlines() == [
         "2 notifications fit event='finish'; the outbox holds",
-        "  complete through pager: rows is complete",
-        "  finish through pager: rows has finished",
-        "  finish through pager:night: rows has finished",
+        "  complete through pager: ✓ There was nothing to do: rows",
+        "  finish through pager: ✓ There was nothing to do: rows",
+        "  finish through pager:night: ✓ There was nothing to do: rows",
     ]
 
 

@@ -55,7 +55,7 @@ FILES = {
             status = drain(start_import(["a", "late", "bad"]))
             assert (status.succeeded, status.dead) == (2, 1)
             sent = assert_notified(batches_outbox, event="finish", channel="webhook")
-            assert sent.notification.subject == "Import rows has finished"
+            assert sent.notification.subject == "✗ 1 of 3 failed for good: Import rows"
             assert sent.status.failure_info[0].error_message == "not a row"
 
         def test_each_test_has_a_sandbox_of_its_own(batches_outbox):

@@ -26,11 +26,14 @@ def send_sample(app: Celery, channel: str, options: Sequence[str]) -> str:
     """
     engine = extension_of(app).engine
     notifier = engine.registry.build(channel, read_options(options), stored=False)
+    now = datetime.now(UTC)
     notification = Notification(
         id=f"cb_{BID}_complete_{time.time_ns()}",
         event=Event.COMPLETE,
-        status=sample_status(datetime.now(UTC)),
+        status=sample_status(now),
         url=engine.settings.page_of(BID),
+        origin=engine.settings.origin,
+        read_at=now,
     )
     began = time.monotonic()
     answer = send_once(notifier, notification)

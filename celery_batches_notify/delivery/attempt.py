@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -21,7 +22,7 @@ from celery_batches_notify.delivery.publisher import (
     words_of,
 )
 from celery_batches_notify.errors import NoSuchBatch, NotificationFailed
-from celery_batches_notify.model import DeliveryNote, Notification
+from celery_batches_notify.model import DeliveryNote, Event, Notification
 from celery_batches_notify.notifiers.base import Notifier, NotifierBroke, Reply, send_once
 from celery_batches_notify.notifiers.registry import Registry
 from celery_batches_notify.settings import Settings
@@ -68,6 +69,8 @@ class Attempts:
             declared = parse_deliverable(snapshot.batch)[entry]
             status = parse_status(snapshot, self._settings.stall_after)
             owed = parse_owed(snapshot.batch, entry)
+            timed = declared["event"] in (Event.DEADLINE, Event.STALL)
+            limit = timedelta(milliseconds=declared["at"]) if timed else None
         notification = Notification(
             id=callback_id(bid, entry),
             event=declared["event"],
@@ -75,6 +78,9 @@ class Attempts:
             url=self._settings.page_of(bid),
             attempt=attempts + (state == "due"),
             owed=owed,
+            origin=self._settings.origin,
+            read_at=snapshot.now,
+            limit=limit,
         )
         if "signature" in declared:
             return self._call(entry, declared, notification, self._publisher.queue_of(snapshot))

@@ -10,20 +10,28 @@ from typing import Any, ClassVar
 from urllib.parse import unquote
 
 from celery_batches_notify.errors import NotificationFailed
+from celery_batches_notify.headline import Verdict
 from celery_batches_notify.model import Notification
 from celery_batches_notify.notifiers.answer import is_permanent
 from celery_batches_notify.notifiers.deadline import DeadlinePassed, run_within
 from celery_batches_notify.notifiers.escaping import break_mentions
+from celery_batches_notify.notifiers.failures import FULL, check_failures
 from celery_batches_notify.notifiers.http import TIMEOUT_SECONDS
 from celery_batches_notify.notifiers.hush import HTTP_LOGGERS, hush
 from celery_batches_notify.notifiers.options import check_extra, check_seconds, to_seconds
+from celery_batches_notify.notifiers.redaction import hide
 from celery_batches_notify.notifiers.references import is_reference
-from celery_batches_notify.notifiers.summary import Summary, Verdict, summarise
+from celery_batches_notify.notifiers.summary import Summary, summarise
 from celery_batches_notify.text import one_line
 
 REASON_CHARACTERS = 200
 
-_KINDS = {Verdict.SUCCEEDED: "success", Verdict.FAILING: "warning", Verdict.DEAD: "failure"}
+_KINDS = {
+    Verdict.SUCCEEDED: "success",
+    Verdict.RUNNING: "info",
+    Verdict.FAILING: "warning",
+    Verdict.DEAD: "failure",
+}
 _STATUS = re.compile(r"\berror=(\d{3})\b")
 _PIECES = re.compile(r"[^A-Za-z0-9._~%+-]+")
 _ASSET: dict[str, Any] = {
@@ -47,6 +55,7 @@ class Apprise:
         urls: One of Apprise's addresses, such as `tgram://…` or `ntfy://…`, or several. Where one of several
             fails, the next attempt writes to all of them again.
         timeout: How long one attempt may take in all: seconds or a `timedelta`.
+        failures: How much they may see of the failures: `none`, `counts`, `messages` or `full`.
     """
 
     name: ClassVar[str] = "apprise"
@@ -55,9 +64,11 @@ class Apprise:
 
     urls: str | Sequence[str] = field(repr=False)
     timeout: float | timedelta = TIMEOUT_SECONDS
+    failures: str = FULL
 
     def __post_init__(self) -> None:
         check_seconds("timeout", self.timeout)
+        check_failures(self.failures)
         urls = self._list()
         if not isinstance(urls, (list, tuple)) or not urls or not all(map(_is_address, urls)):
             raise ValueError(
@@ -73,7 +84,7 @@ class Apprise:
                 the HTTP status, that decides whether trying again is pointless.
         """
         urls = self._list()
-        summary = summarise(notification)
+        summary = summarise(notification, self.failures)
         try:
             heard = run_within(to_seconds(self.timeout), lambda: _notify(urls, summary), _leave_behind)
         except DeadlinePassed:
@@ -112,22 +123,18 @@ def _notify(urls: Sequence[str], summary: Summary) -> list[str] | None:
 
 def _to_failure(heard: Sequence[str], urls: Sequence[str]) -> NotificationFailed:
     statuses = [int(found[1]) for found in map(_STATUS.search, heard) if found]
-    reason = one_line("; ".join(heard) or "it did not say why", 10 * REASON_CHARACTERS)
+    said = hide(one_line("; ".join(heard), 10 * REASON_CHARACTERS), _pieces_of(urls), at_least=3)
     return NotificationFailed(
-        f"apprise: {one_line(_without_secrets(reason, urls), REASON_CHARACTERS)}",
+        f"apprise: {one_line(said, REASON_CHARACTERS) or 'it did not say why'}",
         permanent=bool(statuses) and len(statuses) == len(heard) and all(map(is_permanent, statuses)),
         status_code=statuses[0] if statuses else None,
     )
 
 
-def _without_secrets(text: str, urls: Iterable[str]) -> str:
-    """Take out every piece of the addresses: any may be a token, also what looks like a host."""
+def _pieces_of(urls: Iterable[str]) -> dict[str, str]:
+    """Return every piece of the addresses: any may be a token, also what looks like a host."""
     pieces = {piece for url in urls for piece in _PIECES.split(url.partition("://")[2])}
-    pieces |= {unquote(piece) for piece in pieces}
-    for piece in sorted(pieces, key=len, reverse=True):
-        if len(piece) >= 3:
-            text = re.sub(re.escape(piece), "…", text, flags=re.IGNORECASE)
-    return text
+    return dict.fromkeys(pieces | {unquote(piece) for piece in pieces}, "…")
 
 
 def _leave_behind() -> None:

@@ -142,11 +142,19 @@ def send_once(notifier: Notifier, notification: Notification) -> Reply:
 
 
 def refuse_secrets(kind: type[Notifier], own: Mapping[str, Any]) -> None:
-    """Raise `InvalidCallback` if options for `on()`, which are stored, hold a secret in clear."""
+    """Raise `InvalidCallback` if options for `on()`, which are stored, hold what may not be stored.
+
+    That is a secret in clear, and what the class names in `configured_only`.
+    """
+    for path in sorted(getattr(kind, "configured_only", ())):
+        if _find(own, path) is not None:
+            raise InvalidCallback(
+                f"{kind.name}: {path} is taken from batches_notifications only, and on() stores its options "
+                f"in Redis: write it there under a name of its own and use that name "
+                f'(on(event, "{kind.name}:NAME"))'
+            )
     for path in sorted(kind.secrets):
-        value: Any = own
-        for key in path.split("."):
-            value = value.get(key) if isinstance(value, Mapping) else None
+        value = _find(own, path)
         if value is not None and not (isinstance(value, str) and value.startswith(ENV)):
             raise InvalidCallback(
                 f"{kind.name}: {path} is a secret and on() stores its options in Redis; write it into "
@@ -158,6 +166,13 @@ def refuse_secrets(kind: type[Notifier], own: Mapping[str, Any]) -> None:
             f"{kind.name}: the url holds a password and on() stores its options in Redis; "
             f"configure username and password in batches_notifications"
         )
+
+
+def _find(options: Mapping[str, Any], path: str) -> Any:
+    value: Any = options
+    for key in path.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
 
 
 def _as_fields(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from celery_batches_notify.errors import NotificationFailed
 from celery_batches_notify.model import Notification
 from celery_batches_notify.notifiers.chat import LINK_TEXT
-from celery_batches_notify.notifiers.escaping import break_mentions, escape_href, escape_html
+from celery_batches_notify.notifiers.escaping import break_mentions, escape_html
 from celery_batches_notify.notifiers.http import HttpNotifier, basic_auth, show_origin
 from celery_batches_notify.notifiers.options import check_room, check_text, check_url
 from celery_batches_notify.notifiers.references import is_reference
@@ -61,7 +61,7 @@ class Campfire(HttpNotifier):
 
     def send(self, notification: Notification) -> str:
         """POST one message; see `HttpNotifier.post`."""
-        summary = summarise(notification)
+        summary = summarise(notification, self.failures)
         if self.bot_key is not None:
             return self._send_as_bot(summary, self.bot_key)
         base = self.url or f"https://{self.subdomain}.campfirenow.com"
@@ -118,11 +118,11 @@ def render_text(summary: Summary) -> str:
 def render_html(summary: Summary) -> str:
     """Return the message for today's Campfire, which takes HTML."""
     parts = [
-        f"<strong>{summary.verdict.symbol} {escape_html(summary.title)}</strong>",
+        f"<strong>{escape_html(summary.headline)}</strong>",
         escape_html(summary.sentence),
     ]
-    if summary.error_lines:
-        parts.append("<pre>" + "\n".join(map(escape_html, summary.error_lines)) + "</pre>")
+    if lines := [*summary.error_lines, *filter(None, [summary.next_step])]:
+        parts.append("<pre>" + "\n".join(map(escape_html, lines)) + "</pre>")
     if summary.url:
-        parts.append(f'<a href="{escape_href(summary.url)}">{LINK_TEXT}</a>')
+        parts.append(f'<a href="{escape_html(summary.url)}">{LINK_TEXT}</a>')
     return "<br>".join(parts)

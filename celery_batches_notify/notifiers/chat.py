@@ -32,7 +32,7 @@ class ChatWebhook(HttpNotifier, ABC):
 
     def send(self, notification: Notification) -> str:
         """POST one message; see `HttpNotifier.post`."""
-        return self.post_json(self.url, self.render(summarise(notification))).words
+        return self.post_json(self.url, self.render(summarise(notification, self.failures))).words
 
     @abstractmethod
     def render(self, summary: Summary) -> dict[str, Any]:

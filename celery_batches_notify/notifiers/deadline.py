@@ -1,10 +1,12 @@
-"""A wall-clock limit for work that has none of its own, such as resolving a name."""
+"""A wall-clock limit for work that has none of its own, and the sockets that are cut when it has passed."""
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from concurrent.futures import Future, wait
-from threading import Thread
+from contextlib import suppress
+from threading import Lock, Thread
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -54,3 +56,40 @@ def _fulfil(future: Future[T], work: Callable[[], T]) -> None:
         future.set_exception(exc)
     else:
         future.set_result(result)
+
+
+class Sockets:
+    """The open sockets of one exchange: copies, as TLS takes the originals over and hides them."""
+
+    def __init__(self) -> None:
+        self._copies: list[socket.socket] = []
+        self._lock = Lock()
+        self._is_cut = False
+
+    def keep(self, sock: socket.socket) -> None:
+        """Take note of a new socket; close it and raise `OSError` if the exchange is already cut."""
+        with self._lock:
+            if self._is_cut:  # the deadline passed while it connected: nothing may go out any more
+                sock.close()
+                raise ConnectionAbortedError("too late")
+            self._copies.append(sock.dup())
+
+    def check(self) -> None:
+        """Raise `OSError` if the exchange is cut: what was read since may look whole and not be."""
+        if self._is_cut:
+            raise ConnectionAbortedError("too late")
+
+    def cut(self) -> None:
+        """Make every read and write on them fail at once, also those of another thread."""
+        with self._lock:
+            self._is_cut = True
+            for copy in self._copies:
+                with suppress(OSError):
+                    copy.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Give the copies back to the system."""
+        with self._lock:
+            for copy in self._copies:
+                copy.close()
+            self._copies.clear()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from celery_batches_notify.notifiers.chat import ChatWebhook
-from celery_batches_notify.notifiers.escaping import soften
+from celery_batches_notify.notifiers.escaping import fence, soften
 from celery_batches_notify.notifiers.options import check_text
 from celery_batches_notify.notifiers.summary import Summary
 
@@ -33,16 +33,15 @@ class Discord(ChatWebhook):
     def render(self, summary: Summary) -> dict[str, Any]:
         """Return one embed: Discord makes no previews of addresses in it, and is told to ring for nobody."""
         embed: dict[str, Any] = {
-            "title": soften(summary.title),
+            "title": soften(summary.headline),
             "color": int(summary.verdict.colour.removeprefix("#"), 16),
             "fields": [
                 {"name": name, "value": soften(value), "inline": True} for name, value in summary.facts
             ],
+            "url": summary.url,
+            "description": fence(summary.error_lines),
+            "footer": {"text": summary.next_step} if summary.next_step else None,
         }
-        if summary.url:
-            embed["url"] = summary.url
-        if summary.error_lines:
-            errors = "\n".join(map(soften, summary.error_lines))
-            embed["description"] = f"```\n{errors}\n```"
+        embed = {key: value for key, value in embed.items() if value}
         message: dict[str, Any] = {"allowed_mentions": {"parse": []}, "embeds": [embed]}
         return message | ({"username": self.username} if self.username else {})

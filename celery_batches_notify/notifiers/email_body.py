@@ -1,32 +1,37 @@
-"""What a mail tells of a batch, in words, and its plain text. Pure; the HTML shows the same digest."""
+"""What a mail says of a batch, in words, and its plain text. Pure; the HTML shows the same digest."""
 
 from __future__ import annotations
 
 import re
 import textwrap
 from dataclasses import dataclass
-from datetime import datetime
 
+from celery_batches_notify.headline import Verdict, describe, headline, judge
 from celery_batches_notify.model import (
     FAILURE_MESSAGE_SENT,
     FAILURES_SENT,
     BatchStatus,
     Event,
-    Failure,
     Notification,
 )
-from celery_batches_notify.notifiers.summary import Summary, Verdict, summarise
+from celery_batches_notify.notifiers.failures import FULL, FailureGroup, group_failures, restrict
+from celery_batches_notify.notifiers.summary import (
+    link_of,
+    next_step,
+    origin_facts,
+    time_facts,
+    write_time,
+)
 from celery_batches_notify.text import one_line, straighten
 
 _LABELS: dict[str, str] = {
     Event.CANCEL: "Cancelled",
     Event.DEADLINE: "Late",
     Event.STALL: "Stalled",
-    Event.PROGRESS: "Running",
-    Event.DEATH: "Failed",
-    Event.COMPLETE: "Complete with failures",
-    Event.FINISH: "Finished with failures",
-    Event.SUCCESS: "Succeeded",
+    Verdict.SUCCEEDED: "Succeeded",
+    Verdict.RUNNING: "Running",
+    Verdict.FAILING: "Will be retried",
+    Verdict.DEAD: "Failed",
 }
 _TITLE_CHARACTERS = 300
 _NAME_CHARACTERS = 200
@@ -36,10 +41,9 @@ _NOT_SHOWN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailureDigest:
-    """One failed task: which, what it raised, and the small print."""
+    """Failures of one kind: how many of what, the message of the first, and the small print."""
 
-    task: str
-    error_class: str
+    title: str
     message: str
     details: str
 
@@ -49,17 +53,20 @@ class Digest:
     """All that a mail says, escaped for nothing yet.
 
     Attributes:
+        headline: How it went, in one line.
         title: The batch's name.
         verdict: How it went; `label` says so in a word or two, `outcome` in a sentence.
         counts: Names and numbers, the four that everybody asks for.
         facts: Names and values: when, how long, which batch.
-        failures: The first failures.
+        failures: The most frequent failures.
         more: How many others there are, in words, or nothing.
         link: The batch's page, or None.
+        next_step: The command that says more, if there is no page, or an empty text.
         small_print: Who wrote this, and why.
         status: The numbers behind all of it.
     """
 
+    headline: str
     title: str
     verdict: Verdict
     label: str
@@ -69,38 +76,41 @@ class Digest:
     failures: tuple[FailureDigest, ...]
     more: str
     link: str | None
+    next_step: str
     small_print: str
     status: BatchStatus
 
 
-def write_subject(notification: Notification) -> str:
-    """Return the subject: what happened to which batch, and how much of it failed."""
-    title, status = summarise(notification).title, notification.status
-    if status.failures and notification.event in (Event.COMPLETE, Event.FINISH):
-        return f"{title}, {status.failures:,} of {status.total:,} failed"
-    return title
-
-
-def write_digest(notification: Notification) -> Digest:
-    """Put a notification into the words of a mail."""
-    status, summary = notification.status, summarise(notification)
-    failures = tuple(_digest_failure(failure) for failure in status.failure_info[:FAILURES_SENT])
-    unlisted = status.failures - len(failures)
+def write_digest(notification: Notification, failures: str = FULL) -> Digest:
+    """Put a notification into the words of a mail, with as much of its failures as the reader may see."""
+    notification = restrict(notification, failures)
+    status, event = notification.status, notification.event
+    verdict = judge(status, event)
+    groups = group_failures(status.failure_info)[:FAILURES_SENT]
+    unlisted = status.failures - sum(group.count for group in groups)
+    link = link_of(notification)
     return Digest(
+        headline=headline(status, event, now=notification.read_at, limit=notification.limit),
         title=one_line(status.description, _TITLE_CHARACTERS) or status.bid,
-        verdict=summary.verdict,
-        label=_label(notification.event, status),
-        outcome=_outcome(notification.event, status),
+        verdict=verdict,
+        label=_LABELS.get(_told_by(event, status), _LABELS[verdict]),
+        outcome=describe(status, event, now=notification.read_at, limit=notification.limit),
         counts=(
-            ("Total", f"{status.total:,}"),
+            ("Tasks", f"{status.total:,}"),
             ("Succeeded", f"{status.succeeded:,}"),
-            ("Failures", f"{status.failures:,}"),
-            ("Dead", f"{status.dead:,}"),
+            ("Will be retried", f"{status.failures - status.dead:,}"),
+            ("Failed for good", f"{status.dead:,}"),
         ),
-        facts=_facts(summary, status),
-        failures=failures,
-        more=f"and {unlisted:,} more" if failures and unlisted > 0 else "",
-        link=summary.url,
+        facts=(
+            ("Started", write_time(notification, status.created_at)),
+            *time_facts(notification),
+            *origin_facts(notification),
+            ("Batch", status.bid),
+        ),
+        failures=tuple(_digest_failures(notification, group, failures) for group in groups),
+        more=f"and {unlisted:,} more" if groups and unlisted > 0 else "",
+        link=link,
+        next_step=next_step(notification, verdict) if failures == FULL and not link else "",
         small_print=_small_print(notification),
         status=status,
     )
@@ -108,84 +118,43 @@ def write_digest(notification: Notification) -> Digest:
 
 def write_text(digest: Digest) -> str:
     """Return the plain text of the mail."""
-    lines = [digest.title, "", f"{digest.label}. {digest.outcome}", ""]
-    lines += [f"  {name:<10} {value:>9}" for name, value in digest.counts]
-    lines += ["", *(f"  {name:<10} {value}" for name, value in digest.facts)]
+    lines = [digest.headline, ""]
+    lines += [f"  {name:<16} {value:>9}" for name, value in digest.counts]
+    lines += ["", *(f"  {name:<16} {value}" for name, value in digest.facts)]
     if digest.link:
         lines += ["", f"Open the batch: {digest.link}"]
+    if digest.next_step:
+        lines += ["", f"See more: {digest.next_step}"]
     if digest.failures:
-        lines += ["", "First failures"]
+        lines += ["", "Failures"]
     for failure in digest.failures:
-        said = ": ".join(filter(None, (failure.error_class, failure.message)))
+        lines += ["", f"  {failure.title}"]
         # the indent keeps a message of many lines from passing for the mail's own words
-        lines += ["", f"  {failure.task}", textwrap.indent(said, "    ", lambda _: True)]
-        lines += [f"  {failure.details}"]
+        lines += [textwrap.indent(failure.message, "    ", lambda _: True)] if failure.message else []
+        lines += [f"  {failure.details}"] if failure.details else []
     if digest.more:
         lines += ["", f"  {digest.more}"]
     return "\n".join([*lines, "", "-- ", digest.small_print, ""])
 
 
-def _label(event: str, status: BatchStatus) -> str:
-    if status.cancelled_at is not None:
-        return _LABELS[Event.CANCEL]
-    if status.pending == 0:
-        return _LABELS[Event.SUCCESS]
-    return _LABELS.get(event, event.capitalize())
+def _told_by(event: str, status: BatchStatus) -> str:
+    """Return the event that the label names; a success after all outdoes that the batch was cancelled."""
+    return Event.CANCEL if status.cancelled_at is not None and event != Event.SUCCESS else event
 
 
-def _outcome(event: str, status: BatchStatus) -> str:
-    total, failures, dead = status.total, status.failures, status.dead
-    waiting = status.pending - failures
-    if total == 0:
-        return "The batch was empty."
-    if status.pending == 0:
-        return "The only task succeeded." if total == 1 else f"All {total:,} tasks succeeded."
-    if event == Event.DEATH:
-        rest = f"; {_unrun(waiting)}" if waiting else ""
-        return f"{_share(dead, total)} failed and will not be tried again{rest}."
-    if waiting:
-        failed = f", {failures:,} failed" if failures else ""
-        return f"{_share(status.succeeded, total)} succeeded{failed}, {_unrun(waiting)}."
-    ending = f"; {failures - dead:,} will be tried again, {dead:,} will not"
-    if dead in (0, failures):
-        ending = " and will not be tried again" if dead else " and will be tried again"
-    return f"{_share(failures, total)} failed{ending}."
-
-
-def _share(count: int, total: int) -> str:
-    return (
-        "The only task"
-        if count == total == 1
-        else f"{count:,} of {total:,} {'task' if total == 1 else 'tasks'}"
-    )
-
-
-def _unrun(waiting: int) -> str:
-    return f"{waiting:,} {'has' if waiting == 1 else 'have'} not run yet"
-
-
-def _facts(summary: Summary, status: BatchStatus) -> tuple[tuple[str, str], ...]:
-    shared = (fact for fact in summary.facts if fact[0] in ("Took", "Tags"))
-    return (("Started", _time(status.created_at)), *shared, ("Batch", status.bid))
-
-
-def _digest_failure(failure: Failure) -> FailureDigest:
-    parts = [
-        f"attempt {failure.retries + 1:,}",
-        _time(failure.failed_at) if failure.failed_at else "",
-        f"task {one_line(failure.task_id, _NAME_CHARACTERS)}",
-    ]
-    message = _LINE_BREAKS.sub("\n", straighten(failure.error_message[:FAILURE_MESSAGE_SENT]))
+def _digest_failures(notification: Notification, group: FailureGroup, level: str) -> FailureDigest:
+    first = group.first
+    parts = [one_line(f"{first.error_class} in {first.task}", _NAME_CHARACTERS)]
+    if level == FULL:
+        count = f"attempt {first.retries + 1:,}"
+        at = [write_time(notification, first.failed_at)] if first.failed_at else []
+        parts += [count, *at, f"task {one_line(first.task_id, _NAME_CHARACTERS)}"]
+    message = _LINE_BREAKS.sub("\n", straighten(first.error_message[:FAILURE_MESSAGE_SENT]))
     return FailureDigest(
-        task=one_line(failure.task, _NAME_CHARACTERS),
-        error_class=one_line(failure.error_class, _NAME_CHARACTERS),
+        title=group.title,
         message=_NOT_SHOWN.sub("\ufffd", message).strip(),
-        details=" · ".join(filter(None, parts)),
+        details=" · ".join(parts),
     )
-
-
-def _time(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M:%S %Z}".rstrip()
 
 
 def _small_print(notification: Notification) -> str:

@@ -11,18 +11,19 @@ from collections.abc import Iterable
 from html import escape
 from string import Template
 
+from celery_batches_notify.headline import Verdict
 from celery_batches_notify.model import BatchStatus
 from celery_batches_notify.notifiers.email_body import Digest, FailureDigest
-from celery_batches_notify.notifiers.summary import Verdict
 
 _FONT = "-apple-system,BlinkMacSystemFont,'Segoe UI',Roboto,Helvetica,Arial,sans-serif"
 _MONO = "ui-monospace,SFMono-Regular,Menlo,Consolas,monospace"
 _WRAP = "word-break:break-word;overflow-wrap:anywhere"
 _WAITING = "#e1e5ea"
-_VERDICTS = {  # the word that says how it went, with a sign for those who see no colours
-    Verdict.SUCCEEDED: {"ink": "#116329", "ground": "#dff5e5", "sign": "✓"},
-    Verdict.FAILING: {"ink": "#7a5200", "ground": "#fdf0cf", "sign": "!"},
-    Verdict.DEAD: {"ink": "#a40e26", "ground": "#ffe5e2", "sign": "✕"},
+_VERDICTS = {  # the colours of the word that says how it went
+    Verdict.SUCCEEDED: {"ink": "#116329", "ground": "#dff5e5"},
+    Verdict.RUNNING: {"ink": "#0a4a9e", "ground": "#ddefff"},
+    Verdict.FAILING: {"ink": "#7a5200", "ground": "#fdf0cf"},
+    Verdict.DEAD: {"ink": "#a40e26", "ground": "#ffe5e2"},
 }
 _LOOKS = {
     "page": "margin:0;padding:0;background:#f3f5f7;-webkit-text-size-adjust:100%",
@@ -40,7 +41,7 @@ _LOOKS = {
     "verdict": "display:inline-block;padding:4px 12px;border-radius:99px;font-size:13px;line-height:18px;"
     "font-weight:600",
     "title": f"margin:14px 0 6px;font-size:22px;line-height:28px;font-weight:650;{_WRAP}",
-    "outcome": "margin:0;font-size:16px;line-height:24px",
+    "name": f"margin:0;font-size:16px;line-height:24px;{_WRAP}",
     "bar": "table-layout:fixed;border-radius:99px;overflow:hidden",
     "part": "height:10px;line-height:10px;font-size:0",
     "counts": "table-layout:fixed",
@@ -52,6 +53,8 @@ _LOOKS = {
     "value": f"width:100%;padding:3px 0;font-size:14px;line-height:20px;{_WRAP}",
     "open": "display:inline-block;padding:12px 24px;border-radius:8px;background:#17202a;color:#ffffff;"
     "font-size:15px;line-height:20px;font-weight:600;text-align:center;text-decoration:none",
+    "command": f"margin:4px 0 0;border-left-color:#8b97a3;font-family:{_MONO};font-size:13px;"
+    f"line-height:19px;{_WRAP}",
     "heading": "margin:8px 0 10px;font-size:16px;line-height:22px;font-weight:650",
     "gap": "margin-bottom:10px",
     "box": "padding:12px 14px;border-left:3px solid #cf222e;border-radius:6px;background:#f6f7f9",
@@ -79,6 +82,7 @@ _SHEET = """\
   .box { background: #232b34 !important; }
   .waiting { background: #39434e !important; }
   .succeeded { color: #7fdcaa !important; background: #14341f !important; }
+  .running { color: #9ac7ff !important; background: #12304f !important; }
   .failing { color: #f2c879 !important; background: #3b2c0c !important; }
   .dead { color: #ffb0a8 !important; background: #451c18 !important; }
   .open { background: #e8ecf1 !important; color: #101418 !important; }
@@ -105,7 +109,10 @@ def write_html(digest: Digest) -> Html:
     return fill(
         _PAGE,
         **_VERDICTS[digest.verdict],
+        sign=digest.verdict.sign,
+        preview=" · ".join(f"{name}: {value}" for name, value in (*digest.counts[1:], *digest.facts[1:3])),
         sheet=Html(_SHEET),
+        headline=digest.headline,
         title=digest.title,
         label=digest.label,
         outcome=digest.outcome,
@@ -114,7 +121,7 @@ def write_html(digest: Digest) -> Html:
         bar=_bar(digest.status),
         counts=_join(fill(_COUNT, name=name, value=value) for name, value in digest.counts),
         facts=_join(fill(_FACT, name=name, value=value) for name, value in digest.facts),
-        button=fill(_BUTTON, url=digest.link) if digest.link else Html(),
+        button=fill(_BUTTON, url=digest.link) if digest.link else _command(digest.next_step),
         failures=_failures(digest) if digest.failures else Html(),
         small_print=digest.small_print,
     )
@@ -145,8 +152,12 @@ def _failures(digest: Digest) -> Html:
 
 
 def _failure(failure: FailureDigest) -> Html:
-    said = ": ".join(filter(None, (failure.error_class, failure.message)))
-    return fill(_FAILURE, task=failure.task, said=said, details=failure.details)
+    said = fill(_ERROR, said=failure.message) if failure.message else Html()
+    return fill(_FAILURE, title=failure.title, said=said, details=failure.details)
+
+
+def _command(next_step: str) -> Html:
+    return fill(_COMMAND, command=next_step) if next_step else Html()
 
 
 def _join(pieces: Iterable[Html]) -> Html:
@@ -172,20 +183,20 @@ _PAGE = _dressed(f"""\
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <meta name="supported-color-schemes" content="light dark">
-<title>$title</title>
+<title>$headline</title>
 <style>
 $sheet
 </style>
 </head>
 <body class="page">
-<div class="preview">$outcome</div>
+<div class="preview">$preview</div>
 <table role="presentation" class="page" {_TABLE}><tr><td class="edge" align="center">
 <table role="presentation" class="card" width="600" cellpadding="0" cellspacing="0" border="0">
 <tr><td class="strip" style="background:$colour">&nbsp;</td></tr>
 <tr><td class="first">
 <span class="verdict $verdict" style="color:$ink;background:$ground">$sign&nbsp; $label</span>
-<h1 class="ink title" dir="auto">$title</h1>
-<p class="ink outcome">$outcome</p>
+<h1 class="ink title">$outcome</h1>
+<p class="ink name" dir="auto">$title</p>
 </td></tr>
 <tr><td class="pad"><table role="presentation" class="bar" {_TABLE}><tr>$bar</tr></table></td></tr>
 <tr><td class="pad"><table role="presentation" class="counts" {_TABLE}><tr>$counts</tr></table></td></tr>
@@ -207,14 +218,16 @@ _FACT = _dressed(
     '<tr><td class="faint fact">$name</td><td class="ink value" dir="auto" align="left">$value</td></tr>\n'
 )
 _BUTTON = _dressed('<tr><td class="pad"><a class="open" href="$url">Open the batch</a></td></tr>\n')
-_FAILURES = _dressed(
-    '<tr><td class="pad">\n<h2 class="ink heading">First failures</h2>\n$rows$more</td></tr>'
-)
+_FAILURES = _dressed('<tr><td class="pad">\n<h2 class="ink heading">Failures</h2>\n$rows$more</td></tr>')
 _FAILURE = _dressed(f"""\
 <table role="presentation" class="gap" {_TABLE}><tr><td class="box">
-<div class="ink task">$task</div>
-<div class="ink error" dir="auto">$said</div>
-<div class="faint details">$details</div>
+<div class="ink task">$title</div>
+$said<div class="faint details">$details</div>
 </td></tr></table>
 """)
+_ERROR = _dressed('<div class="ink error" dir="auto">$said</div>\n')
+_COMMAND = _dressed(
+    '<tr><td class="pad"><p class="faint small">See more:</p>'
+    '<p class="ink box command">$command</p></td></tr>\n'
+)
 _MORE = _dressed('<p class="faint more">$more</p>\n')

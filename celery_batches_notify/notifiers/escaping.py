@@ -1,7 +1,8 @@
-"""Make hostile text harmless in each kind of markup, without changing what a person reads.
+"""Make hostile text harmless in each kind of markup, so that people can still copy what was written.
 
 Descriptions, tags, task names and error messages may come from anywhere. They must not ring a whole channel
-(`@everyone`), pass for a link or a picture, or draw anything.
+(`@everyone`), pass for a link or a picture, or draw anything. If a service has no safe escape, a space
+takes the meaning away: people see it, but an address with an invisible character is copied and fails.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ import html
 import re
 from collections.abc import Callable
 
-NOTHING_SEEN = "\u200b"  # a space of no width: services no longer see a mention, people see no difference
-
-_MENTION = re.compile(r"(?<=[@\uff20])(?=\S)")
-_FENCE = re.compile(r"(?<=`)(?=`)")
-_MARKUP = re.compile(r"(?<=<)(?=\S)|(?<=\])(?=[(\[:])|(?<=`)(?=`)")
+_MENTION = re.compile(
+    # at the start of a word, or before a name that rings for all; ops@example.com is neither
+    r"(?<![\w.+-])[@\uff20](?=\S)|[@\uff20](?=(?:all|channel|everyone|here|room|team)\b)",
+    re.IGNORECASE,
+)
+_FENCE = re.compile(r"``(?=`)")
+_MARKUP = re.compile(r"<(?=\S)|\](?=[(\[:])|``(?=`)")
 
 
 def fit(text: str, limit: int, escape: Callable[[str], str]) -> str:
@@ -27,25 +30,25 @@ def fit(text: str, limit: int, escape: Callable[[str], str]) -> str:
 
 def break_mentions(text: str) -> str:
     """Return plain text in which no `@word` is one any more."""
-    return _MENTION.sub(NOTHING_SEEN, text)
+    return _MENTION.sub(r"\g<0> ", text)
 
 
 def soften(text: str) -> str:
     """Return text for a Markdown dialect that has no safe escape: no mentions, links, pictures or ```."""
-    return _MARKUP.sub(NOTHING_SEEN, break_mentions(text))
+    return _MARKUP.sub(r"\g<0> ", break_mentions(text))
+
+
+def fence(lines: tuple[str, ...]) -> str:
+    """Return lines as a block of code in Markdown, in which all but the end of the block is text."""
+    text = _FENCE.sub("`` ", "\n".join(lines))
+    return f"```\n{text}\n```" if text else ""
 
 
 def escape_html(text: str) -> str:
     """Return text for HTML and its attributes."""
-    return html.escape(break_mentions(text), quote=True)
-
-
-def escape_href(url: str) -> str:
-    """Return an address for an HTML attribute."""
-    return html.escape(url, quote=True)
+    return html.escape(text, quote=True)
 
 
 def escape_slack(text: str) -> str:
-    """Return text for Slack's mrkdwn: its three special characters escaped, no mentions and no ```."""
-    text = _FENCE.sub(NOTHING_SEEN, break_mentions(text))
+    """Return text for Slack's mrkdwn, whose links and mentions all begin with a `<`."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

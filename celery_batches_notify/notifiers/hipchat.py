@@ -7,16 +7,22 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 from urllib.parse import quote, urlencode
 
+from celery_batches_notify.headline import Verdict
 from celery_batches_notify.model import Notification
 from celery_batches_notify.notifiers.chat import LINK_TEXT
-from celery_batches_notify.notifiers.escaping import escape_href, escape_html, fit
+from celery_batches_notify.notifiers.escaping import escape_html, fit
 from celery_batches_notify.notifiers.http import HttpNotifier
 from celery_batches_notify.notifiers.options import check_flag, check_room, check_text, check_url
-from celery_batches_notify.notifiers.summary import Summary, Verdict, summarise
+from celery_batches_notify.notifiers.summary import Summary, summarise
 
 LINE_CHARACTERS = 1_000  # HipChat takes 10,000 in all
 
-_COLOURS = {Verdict.SUCCEEDED: "green", Verdict.FAILING: "yellow", Verdict.DEAD: "red"}
+_COLOURS = {
+    Verdict.SUCCEEDED: "green",
+    Verdict.RUNNING: "gray",
+    Verdict.FAILING: "yellow",
+    Verdict.DEAD: "red",
+}
 _SENDER = re.compile(r"[A-Za-z0-9_ -]{1,14}")
 
 
@@ -58,7 +64,7 @@ class HipChat(HttpNotifier):
 
     def send(self, notification: Notification) -> str:
         """POST one message; see `HttpNotifier.post`."""
-        summary = summarise(notification)
+        summary = summarise(notification, self.failures)
         message = {
             "from": self.sender,
             "message": render_html(summary),
@@ -87,8 +93,9 @@ class HipChat(HttpNotifier):
 
 def render_html(summary: Summary) -> str:
     """Return the message in HipChat's HTML."""
-    parts = [f"<b>{escape_html(summary.title)}</b>", escape_html(summary.sentence)]
-    parts += [f"<code>{fit(line, LINE_CHARACTERS, escape_html)}</code>" for line in summary.error_lines]
+    parts = [f"<b>{escape_html(summary.headline)}</b>", escape_html(summary.sentence)]
+    lines = filter(None, (*summary.error_lines, summary.next_step))
+    parts += [f"<code>{fit(line, LINE_CHARACTERS, escape_html)}</code>" for line in lines]
     if summary.url:
-        parts.append(f'<a href="{escape_href(summary.url)}">{LINK_TEXT}</a>')
+        parts.append(f'<a href="{escape_html(summary.url)}">{LINK_TEXT}</a>')
     return "<br>".join(parts)

@@ -20,6 +20,7 @@ from urllib.parse import unquote, urlsplit
 from celery_batches_notify.errors import NotificationFailed
 from celery_batches_notify.notifiers.answer import Answer, is_success, to_failure
 from celery_batches_notify.notifiers.deadline import DeadlinePassed, run_within
+from celery_batches_notify.notifiers.failures import FULL, check_failures
 from celery_batches_notify.notifiers.options import (
     check_extra,
     check_flag,
@@ -44,6 +45,7 @@ class HttpNotifier:
         ca_file: A file of certificates to trust instead of the usual ones.
         allow_private: False refuses receivers whose address is not public (extra `ssrf`); it also goes
             past any HTTP proxy, which would look the address up again.
+        failures: How much the receiver may see of the failures: `none`, `counts`, `messages` or `full`.
     """
 
     name: ClassVar[str]
@@ -53,10 +55,12 @@ class HttpNotifier:
     timeout: float | timedelta = TIMEOUT_SECONDS
     ca_file: str | None = None
     allow_private: bool = True
+    failures: str = FULL
 
     def __post_init__(self) -> None:
         check_seconds("timeout", self.timeout)
         check_flag("allow_private", self.allow_private)
+        check_failures(self.failures)
         if self.ca_file is not None:
             check_text("ca_file", self.ca_file)
         if not self.allow_private:

@@ -16,6 +16,21 @@ _PIECES_OF_A_LIST = re.compile(r"[\s,;<>\"']+")
 _HIDDEN_AT_LEAST = 4
 
 
+def hide(text: str, hidden: Mapping[str, str], *, at_least: int = _HIDDEN_AT_LEAST) -> str:
+    """Replace texts in a text by what may be shown instead, in whatever case they are written.
+
+    Args:
+        text: The text.
+        hidden: What to replace, and by what.
+        at_least: How many characters a text must have to be replaced: a letter alone is no secret.
+    """
+    for piece in sorted(hidden, key=len, reverse=True):
+        if len(piece) >= at_least:
+            instead = hidden[piece].replace("\\", r"\\")
+            text = re.sub(re.escape(piece), instead, text, flags=re.IGNORECASE)
+    return text
+
+
 def hide_secrets(notifier: Notifier, text: str) -> str:
     """Take a notifier's secrets out of a text that is not its own, such as a library's error.
 
@@ -27,7 +42,7 @@ def hide_secrets(notifier: Notifier, text: str) -> str:
         value: Any = getattr(notifier, option, None)
         for secret in texts_in(value.get(key) if key and isinstance(value, Mapping) else value):
             hidden |= dict.fromkeys((secret, *_behind_host(secret)), "…")
-    return _replace(text, hidden)
+    return hide(text, hidden)
 
 
 def hide_environment(notifier: Notifier, text: str) -> str:
@@ -38,7 +53,7 @@ def hide_environment(notifier: Notifier, text: str) -> str:
             if isinstance(value, FromEnvironment):
                 pieces = _behind_host(value) if "://" in value else _PIECES_OF_A_LIST.split(value)
                 hidden |= dict.fromkeys((str(value), *pieces), value.reference)
-    return _replace(text, hidden)
+    return hide(text, hidden)
 
 
 def repeats_environment(text: str, options: Iterable[object]) -> bool:
@@ -55,10 +70,3 @@ def repeats_environment(text: str, options: Iterable[object]) -> bool:
 def _behind_host(address: str) -> list[str]:
     _, _, path = address.partition("://")[2].partition("/")
     return _PIECES_OF_A_PATH.split(path)
-
-
-def _replace(text: str, hidden: Mapping[str, str]) -> str:
-    for piece in sorted(hidden, key=len, reverse=True):
-        if len(piece) >= _HIDDEN_AT_LEAST:
-            text = text.replace(piece, hidden[piece])
-    return text

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from celery_batches_notify.notifiers.chat import ChatWebhook
-from celery_batches_notify.notifiers.escaping import soften
+from celery_batches_notify.notifiers.escaping import fence, soften
 from celery_batches_notify.notifiers.options import check_text
 from celery_batches_notify.notifiers.summary import Summary
 
@@ -33,14 +33,15 @@ class SlackCompatible(ChatWebhook):
         """Return a coloured attachment. The message itself has no text: that is where mentions would ring."""
         chosen = {"channel": self.channel, "username": self.username}
         attachment = {
-            "fallback": soften(summary.title),
+            "fallback": soften(summary.headline),
             "color": summary.verdict.colour,
-            "title": soften(summary.title),
+            "title": soften(summary.headline),
             "title_link": summary.url,
-            "text": _code(summary.error_lines),
+            "text": fence(summary.error_lines),
             "fields": [
                 {"title": name, "value": soften(value), "short": True} for name, value in summary.facts
             ],
+            "footer": summary.next_step,
         }
         kept = {key: value for key, value in attachment.items() if value}
         return {key: value for key, value in chosen.items() if value} | {"attachments": [kept]}
@@ -62,8 +63,3 @@ class RocketChat(SlackCompatible):
     def render(self, summary: Summary) -> dict[str, Any]:
         """Return a coloured attachment, and ask for no previews of addresses in it."""
         return SlackCompatible.render(self, summary) | {"parseUrls": False}
-
-
-def _code(lines: tuple[str, ...]) -> str:
-    text = "\n".join(map(soften, lines))
-    return f"```\n{text}\n```" if text else ""

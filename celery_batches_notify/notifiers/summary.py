@@ -3,41 +3,20 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
-from datetime import timedelta
-from enum import StrEnum
+from dataclasses import dataclass
+from datetime import datetime
 
-from celery_batches_notify.model import BatchStatus, Event, Failure, Notification
+from celery_batches_notify.headline import Verdict, describe_duration, headline, judge
+from celery_batches_notify.model import BatchStatus, Event, Notification
+from celery_batches_notify.notifiers.failures import FULL, FailureGroup, group_failures, restrict
 from celery_batches_notify.text import one_line
 
-NAME_CHARACTERS = 100
-TITLE_CHARACTERS = 150
-ERRORS_SHOWN = 3
+GROUPS_SHOWN = 3
 ERROR_CHARACTERS = 200
-TASK_CHARACTERS = 80
 TAGS_SHOWN = 5
 TAG_CHARACTERS = 40
 
-_UNEASY = frozenset({Event.CANCEL, Event.DEADLINE, Event.STALL})
 _PAGE = re.compile(r"https?://[^\s<>\"'|\\^`{}]{1,500}", re.ASCII)
-
-
-class Verdict(StrEnum):
-    """How a batch went, in one of three colours."""
-
-    SUCCEEDED = "succeeded"
-    FAILING = "failing"
-    DEAD = "dead"
-
-    @property
-    def symbol(self) -> str:
-        """A sign for services that show no colour."""
-        return {Verdict.SUCCEEDED: "✅", Verdict.FAILING: "⚠️", Verdict.DEAD: "❌"}[self]
-
-    @property
-    def colour(self) -> str:
-        """Green, amber or red as `#rrggbb`, told apart by colour-blind people too."""
-        return {Verdict.SUCCEEDED: "#1a7f37", Verdict.FAILING: "#d9a400", Verdict.DEAD: "#cf222e"}[self]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,20 +24,22 @@ class Summary:
     """One notification in words. All of it is plain text on single lines: escape it before you use it.
 
     Attributes:
-        verdict: How it went.
-        title: What happened to which batch.
-        facts: Names and values: how many tasks, how long.
-        errors: The first errors, each `Class: message (task)`.
-        more_errors: How many others there are.
+        verdict: How it goes.
+        headline: The same in one line, with a sign and the batch's name.
+        facts: Names and values: how many tasks, how long, where.
+        errors: The most frequent errors, each `15 × Class in task: message of the first`.
+        more_errors: How many other failures there are.
+        next_step: The command that says more, if there is no page, or an empty text.
         url: The batch's page, safe as it is, or None.
         bid: The batch's id.
     """
 
     verdict: Verdict
-    title: str
+    headline: str
     facts: tuple[tuple[str, str], ...]
     errors: tuple[str, ...]
     more_errors: int
+    next_step: str
     url: str | None
     bid: str
 
@@ -69,82 +50,91 @@ class Summary:
 
     @property
     def error_lines(self) -> tuple[str, ...]:
-        """The first errors and the number of others."""
-        return (*self.errors, f"… and {self.more_errors} more") if self.more_errors else self.errors
+        """The most frequent errors and the number of others."""
+        return (*self.errors, f"… and {self.more_errors:,} more") if self.more_errors else self.errors
 
     @property
     def lines(self) -> tuple[str, ...]:
         """All of it but the address, without markup."""
-        return (f"{self.verdict.symbol} {self.title}", self.sentence, *self.error_lines)
+        return (self.headline, self.sentence, *self.error_lines, *filter(None, [self.next_step]))
 
 
-def summarise(notification: Notification) -> Summary:
-    """Put a notification into words."""
-    status = notification.status
-    errors = tuple(_describe(failure) for failure in status.failure_info[:ERRORS_SHOWN])
+def summarise(notification: Notification, failures: str = FULL) -> Summary:
+    """Put a notification into words, with as much of its failures as the receiver may see."""
+    notification = restrict(notification, failures)
+    status, event = notification.status, notification.event
+    verdict = judge(status, event)
+    groups = group_failures(status.failure_info)
+    shown = groups[:GROUPS_SHOWN]
+    page = link_of(notification)
     return Summary(
-        verdict=_judge(notification.event, status),
-        title=_title(notification),
-        facts=tuple(_facts(notification.event, status)),
-        errors=errors,
-        more_errors=max(0, status.failures - len(errors)) if errors else 0,
-        url=notification.url if notification.url and _PAGE.fullmatch(notification.url) else None,
+        verdict=verdict,
+        headline=headline(status, event, now=notification.read_at, limit=notification.limit),
+        facts=(*count_tasks(status), *time_facts(notification), *origin_facts(notification)),
+        errors=tuple(map(_describe, shown)),
+        more_errors=max(0, status.failures - sum(group.count for group in shown)) if shown else 0,
+        next_step=next_step(notification, verdict) if failures == FULL and not page else "",
+        url=page,
         bid=status.bid,
     )
 
 
-def describe_duration(duration: timedelta) -> str:
-    """Say a duration in its two largest units, such as `3 min 12 s`."""
-    seconds = max(0.0, duration.total_seconds())
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    days, rest = divmod(round(seconds), 86_400)
-    hours, rest = divmod(rest, 3_600)
-    minutes, left = divmod(rest, 60)
-    units = [(days, "d"), (hours, "h"), (minutes, "min"), (left, "s")]
-    first = next(i for i, (count, _) in enumerate(units) if count)
-    return " ".join(f"{count} {unit}" for count, unit in units[first : first + 2] if count)
+def link_of(notification: Notification) -> str | None:
+    """Return the address of the batch's page, if it can be written into any markup as it is."""
+    return notification.url if notification.url and _PAGE.fullmatch(notification.url) else None
 
 
-def _judge(event: str, status: BatchStatus) -> Verdict:
-    if status.cancelled_at is not None:
-        return Verdict.FAILING
-    if status.dead or event == Event.DEATH:
-        return Verdict.DEAD
-    return Verdict.FAILING if status.failures or event in _UNEASY else Verdict.SUCCEEDED
+def next_step(notification: Notification, verdict: Verdict) -> str:
+    """Return the command that says more, if there is something to do."""
+    if verdict in (Verdict.SUCCEEDED, Verdict.RUNNING):
+        return ""
+    app = notification.origin.app
+    return f"celery {f'-A {app} ' if app else ''}batch doctor {notification.status.bid}"
 
 
-def _title(notification: Notification) -> str:
-    """Take the notification's own words, but let a long description not push them out of sight."""
-    name = one_line(notification.status.description, NAME_CHARACTERS)
-    short = replace(notification, status=replace(notification.status, description=name))
-    return one_line(short.subject, TITLE_CHARACTERS)
+def count_tasks(status: BatchStatus) -> list[tuple[str, str]]:
+    """Say how many tasks went how."""
+    of = f"{status.succeeded:,} of {status.total:,}" if status.total else "no tasks"
+    counts = {
+        "Failed for good": status.dead,
+        "Will be retried": status.failures - status.dead,
+        "Not run yet": status.pending - status.failures,
+    }
+    return [("Succeeded", of), *((name, f"{count:,}") for name, count in counts.items() if count > 0)]
 
 
-def _facts(event: str, status: BatchStatus) -> list[tuple[str, str]]:
-    facts = [("Tasks", f"{status.succeeded:,} of {status.total:,} succeeded" if status.total else "none")]
-    failed = [
-        f"{count:,} {words}"
-        for count, words in ((status.failed, "to be retried"), (status.dead, "for good"))
-        if count > 0
-    ]
-    if failed:
-        facts.append(("Failed", ", ".join(failed)))
-    if (waiting := status.pending - status.failures) > 0:
-        facts.append(("Waiting", f"{waiting:,}"))
-    if (duration := _duration(event, status)) is not None:
-        facts.append(("Took", describe_duration(duration)))
-    if tags := [tag for tag in (one_line(tag, TAG_CHARACTERS) for tag in status.tags) if tag]:
-        facts.append(("Tags", ", ".join(tags[:TAGS_SHOWN])))
+def time_facts(notification: Notification) -> list[tuple[str, str]]:
+    """Say how long it took, or has run, and what its limit was."""
+    status, event, now = notification.status, notification.event, notification.read_at
+    facts = []
+    ends = {"complete": status.complete_at, "success": status.success_at, "cancel": status.cancelled_at}
+    ended_at = ends.get(event) or status.finish_at
+    if ended_at:
+        facts.append(("Took", describe_duration(ended_at - status.created_at)))
+    elif now:
+        facts.append(("Running for", describe_duration(now - status.created_at)))
+    if notification.limit:
+        facts.append(("Limit", describe_duration(notification.limit)))
+    if event == Event.PROGRESS and now and not ended_at and 0 < status.progress < 1:
+        left = (now - status.created_at) * (1 - status.progress) / status.progress
+        facts.append(("Left", f"about {describe_duration(left)}"))
+    if event == Event.STALL and status.moved_at:
+        facts.append(("Last moved", write_time(notification, status.moved_at)))
     return facts
 
 
-def _duration(event: str, status: BatchStatus) -> timedelta | None:
-    at = getattr(status, f"{event}_at", None) or status.finish_at
-    return at - status.created_at if at else None
+def origin_facts(notification: Notification) -> list[tuple[str, str]]:
+    """Say which system it is, and the batch's tags."""
+    tags = [tag for tag in (one_line(tag, TAG_CHARACTERS) for tag in notification.status.tags) if tag]
+    facts = {"System": str(notification.origin), "Tags": ", ".join(tags[:TAGS_SHOWN])}
+    return [(name, value) for name, value in facts.items() if value]
 
 
-def _describe(failure: Failure) -> str:
-    task = one_line(failure.task, TASK_CHARACTERS)
-    what = one_line(f"{failure.error_class}: {failure.error_message}", ERROR_CHARACTERS)
-    return f"{what} ({task})"
+def write_time(notification: Notification, at: datetime) -> str:
+    """Write a time as the system's people read it."""
+    return f"{at.astimezone(notification.origin.timezone):%Y-%m-%d %H:%M:%S %Z}".rstrip()
+
+
+def _describe(group: FailureGroup) -> str:
+    message = one_line(group.first.error_message, ERROR_CHARACTERS)
+    return f"{group.title}: {message}" if message else group.title

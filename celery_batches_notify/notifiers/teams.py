@@ -5,12 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from celery_batches_notify.headline import Verdict
 from celery_batches_notify.notifiers.chat import LINK_TEXT, ChatWebhook
-from celery_batches_notify.notifiers.escaping import break_mentions, soften
-from celery_batches_notify.notifiers.summary import Summary, Verdict
+from celery_batches_notify.notifiers.escaping import soften
+from celery_batches_notify.notifiers.summary import Summary
 
 # Adaptive Cards know no hex colours, only names that follow the reader's theme.
-_COLOURS = {Verdict.SUCCEEDED: "Good", Verdict.FAILING: "Warning", Verdict.DEAD: "Attention"}
+_COLOURS = {
+    Verdict.SUCCEEDED: "Good",
+    Verdict.RUNNING: "Accent",
+    Verdict.FAILING: "Warning",
+    Verdict.DEAD: "Attention",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +35,7 @@ class Teams(ChatWebhook):
             "type": "AdaptiveCard",
             "version": "1.4",
             "msteams": {"width": "Full"},
-            "fallbackText": soften(summary.title),
+            "fallbackText": soften(summary.headline),
             "body": _body(summary),
         }
         if summary.url:
@@ -46,7 +52,7 @@ def _body(summary: Summary) -> list[dict[str, Any]]:
     title = {
         "type": "TextBlock",
         "style": "heading",
-        "text": f"{summary.verdict.symbol} {soften(summary.title)}",
+        "text": soften(summary.headline),
         "size": "Large",
         "weight": "Bolder",
         "color": _COLOURS[summary.verdict],
@@ -57,8 +63,8 @@ def _body(summary: Summary) -> list[dict[str, Any]]:
         "facts": [{"title": name, "value": soften(value)} for name, value in summary.facts],
     }
     # Text runs, unlike text blocks, know no Markdown.
-    errors = [
+    lines = [
         {"type": "RichTextBlock", "inlines": [{"type": "TextRun", "text": line, "fontType": "Monospace"}]}
-        for line in map(break_mentions, summary.error_lines)
+        for line in filter(None, (*summary.error_lines, summary.next_step))
     ]
-    return [title, facts, *errors]
+    return [title, facts, *lines]

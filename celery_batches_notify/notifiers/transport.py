@@ -15,10 +15,8 @@ import os
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
-from threading import Lock
 from typing import Any
 
 import requests
@@ -28,6 +26,7 @@ from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError, LocationParseError, ReadTimeoutError
 
+from celery_batches_notify.notifiers.deadline import Sockets
 from celery_batches_notify.notifiers.hush import HTTP_LOGGERS, hush
 
 READ_SIZE = 4096
@@ -49,43 +48,6 @@ class Trouble:
 
     words: str
     permanent: bool = False
-
-
-class Sockets:
-    """The open sockets of one exchange: copies, as TLS takes the originals over and hides them."""
-
-    def __init__(self) -> None:
-        self._copies: list[socket.socket] = []
-        self._lock = Lock()
-        self._is_cut = False
-
-    def keep(self, sock: socket.socket) -> None:
-        """Take note of a new socket; close it and raise `OSError` if the exchange is already cut."""
-        with self._lock:
-            if self._is_cut:  # the deadline passed while it connected: nothing may go out any more
-                sock.close()
-                raise ConnectionAbortedError("too late")
-            self._copies.append(sock.dup())
-
-    def check(self) -> None:
-        """Raise `OSError` if the exchange is cut: what was read since may look whole and not be."""
-        if self._is_cut:
-            raise ConnectionAbortedError("too late")
-
-    def cut(self) -> None:
-        """Make every read and write on them fail at once, also those of another thread."""
-        with self._lock:
-            self._is_cut = True
-            for copy in self._copies:
-                with suppress(OSError):
-                    copy.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        """Give the copies back to the system."""
-        with self._lock:
-            for copy in self._copies:
-                copy.close()
-            self._copies.clear()
 
 
 _sockets: ContextVar[Sockets] = ContextVar("celery_batches_notify_sockets")

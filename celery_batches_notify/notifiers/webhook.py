@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from celery_batches_notify.model import Notification
+from celery_batches_notify.notifiers.failures import restrict
 from celery_batches_notify.notifiers.http import HttpNotifier, basic_auth, dump_json
 from celery_batches_notify.notifiers.options import check_headers, check_text, check_url
 from celery_batches_notify.notifiers.references import is_reference
@@ -63,7 +64,7 @@ class Webhook(HttpNotifier):
 
     def send(self, notification: Notification) -> str:
         """POST once; see `HttpNotifier.post`."""
-        body = render_body(notification)
+        body = render_body(restrict(notification, self.failures))
         timestamp = int(time.time())
         headers = {
             **self.headers,

@@ -212,6 +212,7 @@ def parse_status(snapshot: Snapshot, stall_after: timedelta) -> BatchStatus:
         tags=tuple(json.loads(batch.get(b"tags", b"[]"))),
         state=counts.state,
         abandoned_at=_at(batch, "abandoned_at"),
+        moved_at=_at(batch, "reported_at"),
         cut_short=b"cut_short" in batch,
         total=counts.total,
         pending=counts.pending,

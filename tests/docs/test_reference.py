@@ -22,7 +22,7 @@ from celery_batches_notify.delivery.callbacks import BYTES_AT_MOST, CALLBACKS_AT
 from celery_batches_notify.delivery.rules import RULES
 from celery_batches_notify.log_lines import PREFIX, Fields
 from celery_batches_notify.model import STATES, Event, Failure, Membership, Notification, Outcome, State
-from celery_batches_notify.settings import LINGER_AT_LEAST, Settings
+from celery_batches_notify.settings import LINGER_AT_LEAST, NOT_SETTINGS, Settings
 from celery_batches_notify.store.keys import PARTS
 from celery_batches_notify.testing import plugin
 from celery_batches_notify.tracking import outcomes
@@ -39,7 +39,7 @@ def told(*_: object) -> None:
 
 
 def defaults() -> dict[str, object]:
-    fields = (f for f in dataclasses.fields(Settings) if f.name not in ("backend_url", "backend_source"))
+    fields = (f for f in dataclasses.fields(Settings) if f.name not in ("backend_url", *NOT_SETTINGS))
     return {
         f"batches_{f.name}": f.default_factory() if callable(f.default_factory) else f.default for f in fields
     }

@@ -13,6 +13,7 @@ SWEEPER, REPORTER = "tests/tracking/test_sweeper.py", "tests/tracking/test_repor
 ABANDONED, LISTS = "tests/tracking/test_abandoned.py", "tests/store/test_lists.py"
 LEASES, RECONCILE = "tests/tracking/test_leases.py", "tests/tracking/repair/test_reconcile.py"
 ATTEMPTS = "tests/delivery/test_attempt.py"
+EMAIL_OPTIONS = "tests/notifiers/test_email_options.py"
 REFERENCES = "tests/notifiers/test_references.py"
 DEAD = "tests/store/test_dead_members.py"
 GOING_ON = "tests/tracking/test_going_on.py"
@@ -791,7 +792,7 @@ MUTANTS = (
     ),
     Mutant(
         "who was refused for now is tried again",
-        "notifiers/email.py",
+        "notifiers/email_recipients.py",
         "if owed := [refusal for refusal in receipt.refused if not refusal.is_final]:",
         "if owed := []:",
         f"{ATTEMPTS}::test_a_mail_that_some_recipients_refuse_for_now_reaches_each_of_them_once",
@@ -874,5 +875,48 @@ MUTANTS = (
         "    def __del__(self) -> None:\n        self._close()",
         "    def __del__(self) -> None:\n        pass",
         f"{FOLLOWING}::test_followers_that_are_dropped_half_way_are_unsubscribed",
+    ),
+    # What others see
+    Mutant(
+        "a receiver sees no more of the failures than it may",
+        "notifiers/failures.py",
+        "if level == FULL:",
+        "if True:",
+        "tests/notifiers/test_contract.py::test_a_receiver_sees_no_more_of_the_failures_than_it_may",
+    ),
+    Mutant(
+        "on() does not choose what only the configuration decides",
+        "notifiers/base.py",
+        'getattr(kind, "configured_only", ())',
+        "()",
+        f"{EMAIL_OPTIONS}::test_on_does_not_take_what_only_the_configuration_decides",
+    ),
+    Mutant(
+        "what a field of a batch holds is text in HTML",
+        "notifiers/templates.py",
+        'lambda value: escape_html(value).replace("\\n", "<br>")',
+        "str",
+        f"{EMAIL_OPTIONS}::test_no_field_brings_a_line_into_a_header_or_a_tag_into_html",
+    ),
+    Mutant(
+        "what a field of a batch holds stays on a header's line",
+        "notifiers/templates.py",
+        'lambda value: " ".join(value.split())',
+        "str",
+        f"{EMAIL_OPTIONS}::test_no_field_brings_a_line_into_a_header_or_a_tag_into_html",
+    ),
+    Mutant(
+        "no text rings for all",
+        "notifiers/escaping.py",
+        r'return _MENTION.sub(r"\g<0> ", text)',
+        "return text",
+        "tests/notifiers/test_contract.py::test_hostile_text_is_delivered_and_harmless",
+    ),
+    Mutant(
+        "a keyring is asked for what it holds, and nobody else",
+        "notifiers/mailer/login.py",
+        "if not isinstance(secret, str):",
+        "if False:",
+        "tests/notifiers/test_mailer_login.py::test_a_password_that_is_not_there_is_an_error_and_no_question",
     ),
 )

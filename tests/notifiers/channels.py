@@ -60,7 +60,6 @@ class Channel(Protocol):
         secrets: Every canary in the options, as it is written there and as it goes over the wire.
         tells_wait: Whether the protocol can say how long to wait, and the notifier hears it.
         is_for_people: Whether people read the message, so that hostile text must be made harmless.
-        counts: How it tells them that two of four tasks failed.
     """
 
     label: str
@@ -68,7 +67,6 @@ class Channel(Protocol):
     secrets: frozenset[str]
     tells_wait: bool
     is_for_people: bool
-    counts: str
 
     def open(self, mood: Mood) -> Any:
         """Return a context manager that runs a server in this mood and gives a `Visit`."""
@@ -114,7 +112,6 @@ class HttpChannel:
     credential: str = CANARY
     tells_wait: bool = True
     is_for_people: bool = True
-    counts: str = "2 of 4 succeeded"
 
     @contextmanager
     def open(self, mood: Mood) -> Iterator[Visit]:
@@ -130,15 +127,30 @@ class HttpChannel:
 
 # Harmless in each kind of markup
 
+RINGING = ("all", "channel", "everyone", "here", "room", "team")
+
 
 def is_harmless_plain(text: str) -> None:
-    assert not re.search(r"[@\uff20](?![\u200b\s]|$)", text), "a mention"
-    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]", text), (
-        "control"
-    )
+    assert not re.search(
+        r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b\u2028\u2029\u202a-\u202e\u2060\u2066-\u2069\ufeff]", text
+    ), "control characters, or what nobody sees"
+
+
+def rings_nobody(text: str) -> None:
+    is_harmless_plain(text)
+    for found in re.finditer(r"[@\uff20](?=\S)", text):
+        before, after = text[: found.start()], text[found.end() :]
+        begins_a_word = not before or not (before[-1].isalnum() or before[-1] in "._+-")
+        name = re.match(r"\w*", after)
+        assert not begins_a_word and name and name[0].lower() not in RINGING, "a mention"
 
 
 def is_harmless_line(text: str) -> None:
+    rings_nobody(text)
+    assert "\n" not in text
+
+
+def is_plain_line(text: str) -> None:
     is_harmless_plain(text)
     assert "\n" not in text
 
@@ -151,12 +163,24 @@ def is_harmless_slack(text: str) -> None:
     assert not re.search(r"&(?!amp;|lt;|gt;)", text), "an entity"
 
 
+def is_slack_line(text: str) -> None:
+    """What push messages show has no block to end; every mention and link begins with a `<`."""
+    is_plain_line(text)
+    assert "<" not in text
+
+
 def is_harmless_markdown(text: str) -> None:
-    is_harmless_plain(text)
+    rings_nobody(text)
     assert not re.search(r"\][(\[:]", text), "a link"
-    assert not re.search(r"<(?![\u200b\s]|$)", text), "a tag"
+    assert not re.search(r"<\S", text), "a tag"
+    assert "```" not in text
+
+
+def is_one_fence(text: str) -> None:
+    """Inside of a block of code, only its end means anything."""
+    is_harmless_plain(text)
+    assert not text or (text.startswith("```\n") and text.endswith("\n```"))
     assert text.count("```") in (0, 2)
-    assert not text.count("```") or (text.startswith("```\n") and text.endswith("\n```"))
 
 
 class _Html(HTMLParser):
@@ -190,41 +214,42 @@ def read_campfire(request: Received) -> list[tuple[Harmless, str]]:
 def read_slack(request: Received) -> list[tuple[Harmless, str]]:
     message = request.json
     assert message["unfurl_links"] is message["unfurl_media"] is False
-    found = [message["text"]]
-    for block in message["attachments"][0]["blocks"]:
-        texts = block.get("fields", []) + block.get("elements", []) + [block.get("text")]
-        assert all(text["verbatim"] for text in texts if text)
-        found += [text["text"] for text in texts if text]
-    return [(is_harmless_slack, text) for text in found]
+    found = [(is_slack_line, message["text"])]
+    for block in [*message["blocks"], *message["attachments"][0]["blocks"]]:
+        for text in filter(None, (*block.get("fields", []), *block.get("elements", []), block.get("text"))):
+            is_plain = text["type"] == "plain_text"  # which is shown to the letter
+            assert text["emoji"] is False if is_plain else text["verbatim"]
+            found.append((is_harmless_plain if is_plain else is_harmless_slack, text["text"]))
+    return found
 
 
 def read_attachments(request: Received) -> list[tuple[Harmless, str]]:
     (attachment,) = request.json["attachments"]
     assert "text" not in request.json
-    found = [attachment["title"], attachment["fallback"], attachment.get("text", "")]
-    found += [field["value"] for field in attachment["fields"]]
-    return [(is_harmless_markdown, text) for text in found]
+    found = [(is_harmless_markdown, attachment[name]) for name in ("title", "fallback")]
+    found += [(is_harmless_markdown, field["value"]) for field in attachment["fields"]]
+    return [*found, (is_one_fence, attachment.get("text", ""))]
 
 
 def read_discord(request: Received) -> list[tuple[Harmless, str]]:
     assert request.json["allowed_mentions"] == {"parse": []}
     (embed,) = request.json["embeds"]
-    found = [embed["title"], embed.get("description", ""), *(field["value"] for field in embed["fields"])]
-    return [(is_harmless_markdown, text) for text in found]
+    found = [embed["title"], *(field["value"] for field in embed["fields"])]
+    return [*((is_harmless_markdown, text) for text in found), (is_one_fence, embed.get("description", ""))]
 
 
 def read_teams(request: Received) -> list[tuple[Harmless, str]]:
     (attachment,) = request.json["attachments"]
     card = attachment["content"]
-    assert "entities" not in card["msteams"]
+    assert "entities" not in card["msteams"]  # without which no text is a mention
     title, facts, *errors = card["body"]
     found = [(is_harmless_markdown, text) for text in (title["text"], card["fallbackText"])]
     found += [(is_harmless_markdown, fact["value"]) for fact in facts["facts"]]
-    return found + [(is_harmless_line, run["text"]) for block in errors for run in block["inlines"]]
+    return found + [(is_plain_line, run["text"]) for block in errors for run in block["inlines"]]
 
 
 def read_apprise(request: Received) -> list[tuple[Harmless, str]]:
-    return [(is_harmless_line, request.json["title"]), (is_harmless_plain, request.json["message"])]
+    return [(is_harmless_line, request.json["title"]), (rings_nobody, request.json["message"])]
 
 
 def secret_url(url: str) -> dict[str, Any]:

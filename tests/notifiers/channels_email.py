@@ -35,7 +35,7 @@ ANSWERS: dict[Mood, dict[str, list[str]]] = {
 }
 
 
-UNSAFE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+UNSAFE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 def drip(peer: Peer) -> None:
@@ -55,7 +55,6 @@ class EmailChannel:
     secrets = frozenset({CANARY, LOGIN, base64.b64encode(CANARY.encode()).decode()})
     tells_wait = False
     is_for_people = True
-    counts = "2 of 4 failed"
 
     @contextmanager
     def open(self, mood: Mood) -> Iterator[Visit]:

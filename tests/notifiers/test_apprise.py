@@ -23,10 +23,10 @@ def test_it_sends_the_words_and_their_kind() -> None:
     with serving() as server:
         assert Apprise(urls=address(server)).send(samples.failing(1, tags=())) == "sent to 1 address"
     message = server.only.json
-    assert message["title"] == "❌ Import rows is complete"
+    assert message["title"] == "✗ 1 of 2 failed for good: Import rows"
     assert message["message"] == (
-        "Tasks: 1 of 2 succeeded · Failed: 1 for good · Took: 3 min 12 s\n"
-        "ValueError: Something failed 0 (proj.tasks.import_row)\n"
+        "Succeeded: 1 of 2 · Failed for good: 1 · Took: 3 min 12 s\n"
+        "ValueError in import_row: Something failed 0\n"
         f"https://ops.test/{samples.BID}"
     )
     assert message["type"] == "failure"

@@ -26,10 +26,9 @@ def test_the_classic_api_is_spoken_as_documented() -> None:
         "message": {
             "type": "TextMessage",
             "body": (
-                "❌ Import rows is complete — Tasks: 5 of 10 succeeded · Failed: 4 to be retried, 1 for good "
-                "· Took: 3 min 12 s — ValueError: Something failed 0 (proj.tasks.import_row) — ValueError: "
-                "Something failed 1 (proj.tasks.import_row) — ValueError: Something failed 2 "
-                f"(proj.tasks.import_row) — … and 2 more — https://ops.test/{samples.BID}"
+                "✗ 1 of 10 failed for good, 4 will be retried: Import rows — Succeeded: 5 of 10 · Failed for "
+                "good: 1 · Will be retried: 4 · Took: 3 min 12 s — 5 × ValueError in import_row: Something "
+                f"failed 0 — https://ops.test/{samples.BID}"
             ),
         }
     }
@@ -55,9 +54,9 @@ def test_todays_campfire_takes_html_as_the_whole_body() -> None:
     assert server.only.headers["content-type"] == "text/html; charset=utf-8"
     assert "authorization" not in server.only.headers
     assert server.only.body.decode() == (
-        "<strong>❌ Größe &lt;b&gt; is complete</strong><br>"
-        "Tasks: 1 of 2 succeeded · Failed: 1 for good · Took: 3 min 12 s<br>"
-        "<pre>ValueError: Something failed 0 (proj.tasks.import_row)</pre><br>"
+        "<strong>✗ 1 of 2 failed for good: Größe &lt;b&gt;</strong><br>"
+        "Succeeded: 1 of 2 · Failed for good: 1 · Took: 3 min 12 s<br>"
+        "<pre>ValueError in import_row: Something failed 0</pre><br>"
         f'<a href="https://ops.test/{samples.BID}">Open the batch</a>'
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import html
 import logging
 import subprocess
 import sys
@@ -22,6 +23,8 @@ from celery_batches_notify.notifiers.base import Notifier, build_notifier, refus
 HEAVY = {"requests", "urllib3", "apprise", "requests_hardened", "yagmail", "smtplib"}
 
 CHANNELS: list[Channel] = [*HTTP_CHANNELS, EMAIL]
+
+HEADLINE = "✗ 1 of 4 failed for good, 1 will be retried: Import rows"
 
 channels = pytest.mark.parametrize("channel", CHANNELS, ids=lambda channel: channel.label)
 
@@ -44,15 +47,15 @@ def test_it_delivers_one_message_and_says_so(channel: Channel) -> None:
     with channel.open(Mood.ACCEPTS) as visit:
         said = build_notifier(channel.kind, visit.options).send(samples.failing())
         assert visit.count() == 1
-        texts = " ".join(text for _, text in visit.texts())
+        texts = [text for _, text in visit.texts()]
     assert isinstance(said, str)
     assert 0 < len(said) < 100
     assert 200 <= getattr(said, "status_code", 200) < 300
     assert hasattr(said, "status_code") or channel.label == "apprise"  # which does not pass it on
     if channel.is_for_people:
-        assert "Import rows is complete" in texts
-        assert channel.counts in texts
-        assert "Something failed 0" in texts
+        assert HEADLINE in texts[0]
+        assert "2 × ValueError in import_row" in "".join(texts)
+        assert "Something failed 0" in "".join(texts)
 
 
 @channels
@@ -156,6 +159,33 @@ def test_hostile_text_is_delivered_and_harmless(channel: Channel, text: str) -> 
         assert visit.count() == 1
         for is_harmless, written in visit.texts():
             is_harmless(written)
+
+
+@channels
+def test_what_people_copy_is_what_was_written(channel: Channel) -> None:
+    said = "no mailbox ops+x@example.com at https://x.test/a_b?c=[d](e)"
+    bad = samples.failure(error_message=said)
+    with channel.open(Mood.ACCEPTS) as visit:
+        build_notifier(channel.kind, visit.options).send(samples.failing(1, failure_info=(bad,)))
+        texts = "".join(text for _, text in visit.texts())
+    if channel.is_for_people:
+        assert said in html.unescape(texts)
+        assert "\u200b" not in texts
+
+
+@channels
+@pytest.mark.parametrize("level", ["none", "counts", "messages", "full"])
+def test_a_receiver_sees_no_more_of_the_failures_than_it_may(channel: Channel, level: str) -> None:
+    with channel.open(Mood.ACCEPTS) as visit:
+        notifier = build_notifier(channel.kind, {**visit.options, "failures": level})
+        notifier.send(samples.failing())
+        texts = "".join(text for _, text in visit.texts())
+    if channel.is_for_people:
+        assert "1 of 4 failed for good" in texts
+        assert ("2 × ValueError in import_row" in texts) is (level != "none")
+        assert ("Something failed 0" in texts) is (level in ("messages", "full"))
+    with pytest.raises(ConfigurationError, match=r"failures must be one of none, counts, messages, full"):
+        build_notifier(channel.kind, {**visit.options, "failures": "some"})
 
 
 @channels

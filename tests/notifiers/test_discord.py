@@ -19,13 +19,13 @@ def test_the_whole_message_reads_like_this() -> None:
         "allowed_mentions": {"parse": []},
         "embeds": [
             {
-                "title": "Import rows is complete",
+                "title": "✗ 1 of 2 failed for good: Import rows",
                 "url": f"https://ops.test/{samples.BID}",
                 "color": 0xCF222E,
-                "description": "```\nValueError: Something failed 0 (proj.tasks.import_row)\n```",
+                "description": "```\nValueError in import_row: Something failed 0\n```",
                 "fields": [
-                    {"name": "Tasks", "value": "1 of 2 succeeded", "inline": True},
-                    {"name": "Failed", "value": "1 for good", "inline": True},
+                    {"name": "Succeeded", "value": "1 of 2", "inline": True},
+                    {"name": "Failed for good", "value": "1", "inline": True},
                     {"name": "Took", "value": "3 min 12 s", "inline": True},
                 ],
             }

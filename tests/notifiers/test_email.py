@@ -26,6 +26,7 @@ from celery_batches_notify.notifiers.mailer import Letter
 Serve = Callable[..., SmtpServer]
 HEADERS = {
     *("MIME-Version", "Content-Type", "From", "To", "Subject", "Date", "Message-ID", "Auto-Submitted"),
+    *("References", "In-Reply-To"),
 }
 
 
@@ -48,11 +49,11 @@ def test_a_notification_arrives_as_a_mail_with_two_bodies(smtp_server: Serve) ->
     assert said == "accepted for 1 of 1 recipients"
     assert (server.only.sender, server.only.recipients) == ("celery@example.com", ["ops@example.com"])
     assert set(server.only.header_names) == HEADERS
-    assert mail["Subject"] == "Import rows is complete, 2 of 50 failed"
+    assert mail["Subject"] == "✗ 1 of 50 failed for good, 1 will be retried: Import rows"
     assert mail["Auto-Submitted"] == "auto-generated"
     assert shape(mail) == {"alternative": ["text/plain", "text/html"]}
-    assert "ValueError: Something failed 1" in mail.get_body(("plain",)).get_content()
-    assert "ValueError: Something failed 1" in mail.get_body(("html",)).get_content()
+    for kind in ("plain", "html"):
+        assert "2 × ValueError in import_row" in mail.get_body((kind,)).get_content()
 
 
 def test_the_message_id_is_the_notifications_and_the_same_on_each_attempt(smtp_server: Serve) -> None:
@@ -261,7 +262,7 @@ def test_a_text_that_names_a_file_is_not_attached(outbox: list[Letter], tmp_path
 def test_every_event_has_its_mail(outbox: list[Letter], event: Event) -> None:
     Email(to="a@x.test", via="test").send(notification(event))
 
-    assert outbox[0].message["Subject"].startswith("Import rows ")
+    assert outbox[0].message["Subject"] == notification(event).subject
 
 
 @pytest.mark.parametrize(
@@ -280,7 +281,7 @@ def test_every_event_has_its_mail(outbox: list[Letter], event: Event) -> None:
         ({"to": "a@x.test", "via": "smtp", "via_options": {"port": "x"}}, "port"),
         ({"to": "a@x.test", "via": "smtp", "via_options": "smtp://x"}, "mapping"),
         ({"to": "a@x.test", "via": "smtp", "via_options": {"openssl_verify_mode": "none"}}, "ca_file"),
-        ({"to": "a@x.test", "body": "x"}, "no option 'body'"),
+        ({"to": "a@x.test", "bodi": "x"}, "there is no option 'bodi'"),
     ],
 )
 def test_wrong_options_are_configuration_errors_with_the_mend(options: dict[str, Any], said: str) -> None:

@@ -13,6 +13,7 @@ from celery_batches_notify.notifiers.base import build_notifier
 from celery_batches_notify.notifiers.email import Email
 from celery_batches_notify.notifiers.mailer import Letter
 from celery_batches_notify.notifiers.mailer.options import SmtpOptions
+from celery_batches_notify.notifiers.templates import FIELDS
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "email.md"
 EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
@@ -42,6 +43,10 @@ def test_every_option_and_every_default_is_explained() -> None:
     for option in dataclasses.fields(SmtpOptions):
         assert f"`{option.name}`" in page or option.name == "starttls"
         assert str(option.default).removesuffix(".0") in page or option.default is None
+
+
+def test_every_field_is_explained() -> None:
+    assert all(f"`{name}`" in PAGE.read_text() for name in FIELDS)
 
 
 def test_every_picture_of_a_mail_is_shown_there_and_small() -> None:

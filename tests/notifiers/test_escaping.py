@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from celery_batches_notify.notifiers.escaping import (
-    NOTHING_SEEN,
     break_mentions,
     escape_html,
     escape_slack,
+    fence,
     fit,
     soften,
 )
@@ -29,18 +29,45 @@ def test_plain_words_stay_as_they_are(escape: object) -> None:
         "Größe: 3 · 5 €",
         "日本語 🙂",
         "a @ b",
+        "ops+x@mail.example.com",
         "50 % (x_y*z)",
         "f(x)[0]",
+        "one `two` ``three``",
     ):
         assert escape(text) == text  # type: ignore[operator]
 
 
+@pytest.mark.parametrize(
+    ("text", "softened"),
+    [
+        ("@here", "@ here"),
+        ("(@ann)", "(@ ann)"),
+        ("a@all", "a@ all"),
+        ("ops@everyone", "ops@ everyone"),
+        ("<@123>", "< @ 123>"),
+        ("[a](b)", "[a] (b)"),
+        ("```", "`` `"),
+        ("``````", "`` `` ``"),
+    ],
+)
+def test_what_would_mean_something_gets_a_space_that_is_seen(text: str, softened: str) -> None:
+    assert soften(text) == softened
+
+
 @given(text=st.text(max_size=50))
-def test_a_person_reads_the_same(text: str) -> None:
-    plain = text.replace(NOTHING_SEEN, "")
-    assert break_mentions(plain).replace(NOTHING_SEEN, "") == plain
-    assert soften(plain).replace(NOTHING_SEEN, "") == plain
-    assert html.unescape(escape_html(plain)).replace(NOTHING_SEEN, "") == html.unescape(html.escape(plain))
+def test_a_person_reads_the_same_and_nothing_that_nobody_sees(text: str) -> None:
+    bare = text.replace(" ", "")
+    assert break_mentions(text).replace(" ", "") == bare
+    assert soften(text).replace(" ", "") == bare
+    assert html.unescape(escape_html(text)) == html.unescape(html.escape(text))
+    assert html.unescape(escape_slack(text).replace("&amp;", "&")) in (html.unescape(text), text)
+
+
+@given(lines=st.lists(st.text("`a\n", max_size=12), min_size=1, max_size=4))
+def test_only_its_own_end_ends_a_block_of_code(lines: list[str]) -> None:
+    block = fence(tuple(lines))
+    assert block.count("```") in (0, 2)
+    assert block.replace(" ", "").removeprefix("```\n").removesuffix("\n```") == "\n".join(lines)
 
 
 @pytest.mark.parametrize(

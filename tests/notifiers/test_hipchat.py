@@ -15,8 +15,9 @@ from celery_batches_notify.notifiers.hipchat import HipChat, render_html
 from celery_batches_notify.notifiers.summary import summarise
 
 MESSAGE = (
-    "<b>Import rows is complete</b><br>Tasks: 1 of 2 succeeded · Failed: 1 for good · Took: 3 min 12 s<br>"
-    "<code>ValueError: Something failed 0 (proj.tasks.import_row)</code><br>"
+    "<b>✗ 1 of 2 failed for good: Import rows</b><br>"
+    "Succeeded: 1 of 2 · Failed for good: 1 · Took: 3 min 12 s<br>"
+    "<code>ValueError in import_row: Something failed 0</code><br>"
     f'<a href="https://ops.test/{samples.BID}">Open the batch</a>'
 )
 

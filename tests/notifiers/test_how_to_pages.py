@@ -71,6 +71,13 @@ def test_every_notifier_has_its_configuration() -> None:
     assert {name.partition(":")[0] for name, _ in profiles()} == KINDS.keys()
 
 
+def test_every_drawing_of_a_chat_is_shown_and_small() -> None:
+    shown = re.findall(r"\]\((\.\./images/[^)]+)\)", PAGES["chat"])
+    pictures = sorted((DOCS / "images").glob("chat-*.png"))
+    assert sorted(shown) == [f"../images/{path.name}" for path in pictures]
+    assert all(path.stat().st_size < 80_000 for path in pictures)
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_every_block_of_python_is_python(page: str) -> None:
     for code in blocks(page):
@@ -176,7 +183,7 @@ def test_the_pager_opens_and_closes_one_incident(pager: Any) -> None:
     opened, closed = (request.json for request in server.received)
     assert (opened["event_action"], closed["event_action"]) == ("trigger", "resolve")
     assert opened["dedup_key"] == closed["dedup_key"] == samples.BID
-    assert opened["payload"]["summary"] == "Import rows is complete"
+    assert opened["payload"]["summary"] == "✗ 1 of 4 failed for good, 1 will be retried: Import rows"
 
 
 def test_the_pager_is_told_what_comes_next(pager: Any) -> None:
@@ -204,9 +211,9 @@ def test_the_screen_shows_a_line_or_says_why_not(tmp_path: Path) -> None:
     screen = load(block("your-own-notifier", "# proj/screen.py"), "screen_of_the_page", tmp_path).Screen
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        assert screen(host="127.0.0.1", port=port).send(samples.notification()) == "21 characters shown"
+        assert screen(host="127.0.0.1", port=port).send(samples.notification()) == "31 characters shown"
         connection, _ = listener.accept()
         with connection:
-            assert connection.recv(100) == b"Import rows succeeded\n"
+            assert connection.recv(100).decode() == "✓ All 50 succeeded: Import rows\n"
     with pytest.raises(NotificationFailed, match=rf"127\.0\.0\.1:{port}: "):
         screen(host="127.0.0.1", port=port).send(samples.notification())

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import base64
-import json
 import logging
 import threading
 import time
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-from http_server import Authority, Server, answer, black_hole, serving, silent
-from smtp_server import PASSWORD, TOKEN, USER, Peer, SmtpServer, misbehaving
+from http_server import Authority, black_hole, silent
+from smtp_server import PASSWORD, USER, Peer, SmtpServer, misbehaving
 
 from celery_batches_notify.notifiers.mailer import MailFailed, Receipt, mail, options
-from celery_batches_notify.notifiers.mailer.oauth2 import GOOGLE_TOKEN_URI
 
 Serve = Callable[..., SmtpServer]
 CANARY = "SENTINEL"
@@ -130,7 +127,7 @@ def test_a_server_that_repeats_the_login_does_not_bring_the_password_into_errors
     with misbehaving(behave) as port:
         failed = send_in_vain(port, user_name=USER, password=PASSWORD, authentication="plain")
 
-    assert "[secret]" in str(failed)
+    assert "…" in str(failed)
 
 
 def test_challenges_that_are_not_base64_fail_cleanly() -> None:
@@ -435,118 +432,6 @@ def test_neither_standard_error_nor_any_log_hears_of_it(
     ours = [r.getMessage() for r in caplog.records if not r.name.startswith(("mail.", "asyncio"))]
     assert ours == []
     assert capfd.readouterr() == ("", "")
-    assert [type(handler) for handler in logging.getLogger("yagmail.log").handlers] == [logging.NullHandler]
-
-
-@pytest.fixture
-def token_server(mail_authority: Authority, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", mail_authority.file)
-    monkeypatch.setenv("NO_PROXY", "*")
-
-    def start(reply: Callable[..., None]) -> Any:
-        return serving(reply, tls=mail_authority.issue("127.0.0.1"))
-
-    return start
-
-
-def credentials(folder: Path, server: Server | None = None, **changes: Any) -> str:
-    content = {
-        "email_address": USER,
-        "google_client_id": "client",
-        "google_client_secret": f"{CANARY}-client",
-        "google_refresh_token": f"{CANARY}-refresh",
-        "token_uri": f"{server.url}/token" if server else GOOGLE_TOKEN_URI,
-        **changes,
-    }
-    path = folder / "oauth2.json"
-    path.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
-    return str(path)
-
-
-def test_oauth2_trades_the_refresh_token_and_logs_in_with_the_access_token(
-    smtp_server: Serve, mail_authority: Authority, token_server: Any, tmp_path: Path
-) -> None:
-    server = smtp_server(starttls=mail_authority.issue("127.0.0.1"), offers=("PLAIN", "XOAUTH2"))
-    with token_server(answer(200, json.dumps({"access_token": TOKEN}).encode())) as tokens:
-        send(server.port, ca_file=mail_authority.file, oauth2_file=credentials(tmp_path, tokens))
-
-    assert server.only.mechanism == "XOAUTH2"
-    assert tokens.only.form == {
-        "client_id": "client",
-        "client_secret": f"{CANARY}-client",
-        "refresh_token": f"{CANARY}-refresh",
-        "grant_type": "refresh_token",
-    }
-
-
-def test_an_access_token_that_is_refused_is_535(
-    smtp_server: Serve, token_server: Any, tmp_path: Path
-) -> None:
-    server = smtp_server(offers=("XOAUTH2",))
-    with token_server(answer(200, json.dumps({"access_token": f"{CANARY}-old"}).encode())) as tokens:
-        failed = send_in_vain(server.port, oauth2_file=credentials(tmp_path, tokens))
-
-    assert (failed.status_code, failed.permanent) == (535, False)
-
-
-@pytest.mark.parametrize(
-    ("status", "body", "said"),
-    [
-        (400, b'{"error": "invalid_grant"}', "400 invalid_grant"),
-        (500, b"oops", "500"),
-        (200, b"not json", "JSONDecodeError"),
-        (200, b"[]", "AttributeError"),
-    ],
-)
-def test_no_token_from_the_provider_can_be_tried_again(
-    token_server: Any, tmp_path: Path, status: int, body: bytes, said: str
-) -> None:
-    with token_server(answer(status, body)) as tokens:
-        failed = send_in_vain(1, oauth2_file=credentials(tmp_path, tokens))
-
-    assert said in str(failed) and not failed.permanent
-
-
-def test_the_secrets_do_not_follow_a_redirect(token_server: Any, tmp_path: Path) -> None:
-    with token_server(answer(200)) as other, token_server(answer(307, Location=f"{other.url}/")) as tokens:
-        failed = send_in_vain(1, oauth2_file=credentials(tmp_path, tokens))
-
-    assert "307" in str(failed) and other.received == []
-
-
-def test_a_provider_that_is_away_does_not_bring_the_secrets_into_errors(tmp_path: Path) -> None:
-    failed = send_in_vain(1, oauth2_file=credentials(tmp_path, token_uri="https://127.0.0.1:1/token"))
-
-    assert "ConnectionError" in str(failed)
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"google_refresh_token": None}, "google_refresh_token"),
-        ({"email_address": None}, "email_address"),
-        ({"token_uri": "http://127.0.0.1/token"}, "https"),
-    ],
-)
-def test_an_unfinished_credentials_file_is_an_error_and_no_question(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], changes: dict[str, Any], said: str
-) -> None:
-    failed = send_in_vain(1, oauth2_file=credentials(tmp_path, **changes))
-
-    assert said in str(failed) and capfd.readouterr() == ("", "")
-
-
-@pytest.mark.parametrize("content", [None, "not json", "[]", '{"installed": {}}'])
-def test_a_missing_or_foreign_credentials_file_is_an_error_and_no_question(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], content: str | None
-) -> None:
-    path = tmp_path / "oauth2.json"
-    if content is not None:
-        path.write_text(content)
-
-    failed = send_in_vain(1, oauth2_file=str(path))
-
-    assert "at a terminal" in str(failed) and capfd.readouterr() == ("", "")
 
 
 def test_the_password_is_in_no_repr() -> None:

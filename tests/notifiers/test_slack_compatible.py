@@ -20,21 +20,14 @@ def test_the_whole_message_reads_like_this() -> None:
     assert message == {
         "attachments": [
             {
-                "fallback": "Import rows is complete",
+                "fallback": "⚠ 4 of 8 failed and will be retried: Import rows",
                 "color": "#d9a400",
-                "title": "Import rows is complete",
+                "title": "⚠ 4 of 8 failed and will be retried: Import rows",
                 "title_link": f"https://ops.test/{samples.BID}",
-                "text": (
-                    "```\n"
-                    "ValueError: Something failed 0 (proj.tasks.import_row)\n"
-                    "ValueError: Something failed 1 (proj.tasks.import_row)\n"
-                    "ValueError: Something failed 2 (proj.tasks.import_row)\n"
-                    "… and 1 more\n"
-                    "```"
-                ),
+                "text": "```\n4 × ValueError in import_row: Something failed 0\n```",
                 "fields": [
-                    {"title": "Tasks", "value": "4 of 8 succeeded", "short": True},
-                    {"title": "Failed", "value": "4 to be retried", "short": True},
+                    {"title": "Succeeded", "value": "4 of 8", "short": True},
+                    {"title": "Will be retried", "value": "4", "short": True},
                     {"title": "Took", "value": "3 min 12 s", "short": True},
                 ],
             }

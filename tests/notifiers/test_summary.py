@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 import samples
 
-from celery_batches_notify.model import Event, Notification
-from celery_batches_notify.notifiers.summary import Verdict, describe_duration, summarise
+from celery_batches_notify.headline import Verdict
+from celery_batches_notify.model import Event, Notification, Origin
+from celery_batches_notify.notifiers.summary import summarise
+
+NOW = samples.CREATED_AT + timedelta(hours=2)
 
 
 def facts(notification: Notification) -> dict[str, str]:
@@ -20,84 +25,102 @@ def test_a_success_is_green_and_short() -> None:
     summary = summarise(samples.notification())
     assert summary.verdict == Verdict.SUCCEEDED
     assert summary.lines == (
-        "✅ Import rows succeeded",
-        "Tasks: 50 of 50 succeeded · Took: 3 min 12 s · Tags: customer:42",
+        "✓ All 50 succeeded: Import rows",
+        "Succeeded: 50 of 50 · Took: 3 min 12 s · Tags: customer:42",
     )
     assert summary.url == f"https://ops.test/{samples.BID}"
 
 
-def test_failures_are_told_with_their_first_errors_and_the_number_of_others() -> None:
-    summary = summarise(samples.failing(7, dead=0))
-    assert summary.verdict == Verdict.FAILING
-    assert dict(summary.facts)["Tasks"] == "7 of 14 succeeded"
-    assert dict(summary.facts)["Failed"] == "7 to be retried"
+def test_failures_of_one_kind_are_one_line_with_one_example() -> None:
+    failures = [
+        *(samples.failure(error_class="IntegrityError", error_message=f"row {n}") for n in range(15)),
+        *(samples.failure(task="proj.tasks.mail", error_message="no such user") for _ in range(2)),
+        samples.failure(task="proj.other.mail", error_message="no such user"),
+        samples.failure(error_class="django.db.utils.DataError", error_message="x" * 500),
+        samples.failure(error_class="KeyError", error_message="'zip'"),
+    ]
+    summary = summarise(samples.failing(500, dead=15, failure_info=tuple(failures)))
+    assert summary.verdict == Verdict.DEAD
     assert summary.error_lines == (
-        "ValueError: Something failed 0 (proj.tasks.import_row)",
-        "ValueError: Something failed 1 (proj.tasks.import_row)",
-        "ValueError: Something failed 2 (proj.tasks.import_row)",
-        "… and 4 more",
+        "15 × IntegrityError in import_row: row 0",
+        "2 × ValueError in mail: no such user",
+        "ValueError in mail: no such user",
+        "… and 482 more",
     )
+    assert summarise(samples.failing(1)).error_lines == ("ValueError in import_row: Something failed 0",)
 
 
-@pytest.mark.parametrize(
-    ("event", "changes", "verdict"),
-    [
-        (Event.SUCCESS, {}, Verdict.SUCCEEDED),
-        (Event.COMPLETE, {}, Verdict.SUCCEEDED),
-        (Event.COMPLETE, {"failures": 1, "pending": 1}, Verdict.FAILING),
-        (Event.COMPLETE, {"failures": 2, "pending": 2, "dead": 1}, Verdict.DEAD),
-        (Event.FINISH, {"failures": 2, "pending": 2, "dead": 2}, Verdict.DEAD),
-        (Event.DEATH, {"failures": 1, "pending": 40, "dead": 1}, Verdict.DEAD),
-        (Event.STALL, {"pending": 40, "succeeded": 10}, Verdict.FAILING),
-        (Event.DEADLINE, {"pending": 40, "succeeded": 10}, Verdict.FAILING),
-        (Event.DEADLINE, {"pending": 40, "succeeded": 9, "failures": 1, "dead": 1}, Verdict.DEAD),
-        (Event.PROGRESS, {"pending": 40, "succeeded": 10}, Verdict.SUCCEEDED),
-        (Event.CANCEL, {"dead": 2, "failures": 2, "cancelled_at": samples.CREATED_AT}, Verdict.FAILING),
-        (Event.FINISH, {"dead": 2, "failures": 2, "cancelled_at": samples.CREATED_AT}, Verdict.FAILING),
-    ],
-)
-def test_the_verdict_follows_the_outcome(event: Event, changes: dict[str, Any], verdict: Verdict) -> None:
-    assert summarise(samples.notification(event, **changes)).verdict == verdict
-
-
-def test_a_death_says_how_many_are_still_waiting() -> None:
+def test_what_will_be_retried_and_what_failed_for_good_are_told_apart() -> None:
     told = facts(samples.notification(Event.DEATH, succeeded=9, pending=41, failures=3, dead=1))
-    assert told["Failed"] == "2 to be retried, 1 for good"
-    assert told["Waiting"] == "38"
+    assert told["Succeeded"] == "9 of 50"
+    assert (told["Failed for good"], told["Will be retried"], told["Not run yet"]) == ("1", "2", "38")
 
 
 def test_the_time_is_that_of_the_event_or_else_of_the_end() -> None:
     at = samples.CREATED_AT
-    times = {
-        "complete_at": at + timedelta(seconds=60),
-        "finish_at": at + timedelta(hours=2),
-        "death_at": None,
-    }
+    times = {"complete_at": at + timedelta(seconds=60), "finish_at": at + timedelta(hours=2), "death_at": at}
     assert facts(samples.notification(Event.COMPLETE, **times))["Took"] == "1 min"
     assert facts(samples.notification(Event.DEATH, **times))["Took"] == "2 h"
     assert "Took" not in facts(samples.notification(Event.DEATH, finish_at=None))
 
 
+def running(event: Event, **changes: Any) -> Notification:
+    values = {"succeeded": 20, "pending": 30, "finish_at": None, "complete_at": None, "success_at": None}
+    return replace(samples.notification(event, **(values | changes)), read_at=NOW)
+
+
+def test_what_is_late_or_still_says_its_limit_and_how_long_it_has_run() -> None:
+    late = facts(replace(running(Event.DEADLINE), limit=timedelta(hours=1)))
+    assert (late["Running for"], late["Limit"]) == ("2 h", "1 h")
+    moved_at = NOW - timedelta(minutes=30)
+    still = replace(running(Event.STALL, moved_at=moved_at), limit=timedelta(minutes=15))
+    assert facts(still)["Last moved"] == "2026-11-02 11:30:00 UTC"
+    assert facts(still)["Limit"] == "15 min"
+
+
+def test_progress_says_how_long_it_has_run_and_how_long_it_will() -> None:
+    told = facts(running(Event.PROGRESS))
+    assert (told["Running for"], told["Left"]) == ("2 h", "about 3 h")
+    assert "Left" not in facts(running(Event.PROGRESS, succeeded=0, pending=50))
+
+
+def test_times_are_those_of_the_systems_zone() -> None:
+    moved = running(Event.STALL, moved_at=NOW)
+    there = Origin(timezone=ZoneInfo("Asia/Kolkata"))
+    assert facts(replace(moved, origin=there))["Last moved"] == "2026-11-02 17:30:00 IST"
+
+
+@pytest.mark.parametrize(
+    ("origin", "shown"),
+    [
+        (Origin(name="billing", environment="staging"), "billing (staging)"),
+        (Origin(name="billing"), "billing"),
+        (Origin(environment="staging"), "staging"),
+        (Origin(), None),
+    ],
+)
+def test_the_system_and_its_environment_are_named(origin: Origin, shown: str | None) -> None:
+    assert facts(replace(samples.notification(), origin=origin)).get("System") == shown
+
+
+def test_the_next_step_is_a_command_where_there_is_no_page() -> None:
+    bad = samples.failing()
+    alone = replace(bad, url=None, origin=Origin(app="proj"))
+    assert summarise(alone).next_step == f"celery -A proj batch doctor {samples.BID}"
+    assert summarise(alone).lines[-1] == summarise(alone).next_step
+    assert summarise(replace(alone, origin=Origin())).next_step == f"celery batch doctor {samples.BID}"
+    for other in (bad, replace(samples.notification(), url=None)):
+        assert summarise(other).next_step == ""
+    assert summarise(alone, "messages").next_step == ""  # it is for the people of the house
+
+
 def test_large_numbers_can_be_read() -> None:
-    assert (
-        facts(samples.notification(total=1_000_000, succeeded=999_999))["Tasks"]
-        == "999,999 of 1,000,000 succeeded"
-    )
+    many = samples.notification(total=1_000_000, succeeded=999_999)
+    assert facts(many)["Succeeded"] == "999,999 of 1,000,000"
 
 
 def test_an_empty_batch_has_no_tasks() -> None:
-    assert facts(samples.notification(total=0, succeeded=0))["Tasks"] == "none"
-
-
-def test_a_batch_without_a_description_goes_by_its_id() -> None:
-    assert summarise(samples.notification(description="")).title == f"{samples.BID} succeeded"
-    assert summarise(samples.notification(description="\n\t\x00")).title == f"{samples.BID} succeeded"
-
-
-def test_a_long_description_does_not_push_out_what_happened() -> None:
-    title = summarise(samples.notification(description="word " * 500)).title
-    assert len(title) <= 150
-    assert title.endswith("… succeeded")
+    assert facts(samples.notification(total=0, succeeded=0))["Succeeded"] == "no tasks"
 
 
 @pytest.mark.parametrize(
@@ -113,28 +136,6 @@ def test_a_long_description_does_not_push_out_what_happened() -> None:
 )
 def test_a_page_that_is_no_plain_address_is_not_linked(url: str) -> None:
     assert summarise(samples.notification(url=url)).url is None
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (-5, "0.0 s"),
-        (0, "0.0 s"),
-        (0.44, "0.4 s"),
-        (9.94, "9.9 s"),
-        (10, "10 s"),
-        (59.4, "59 s"),
-        (59.6, "1 min"),
-        (192, "3 min 12 s"),
-        (3_600, "1 h"),
-        (7_500, "2 h 5 min"),
-        (86_400, "1 d"),
-        (90_061, "1 d 1 h"),
-        (86_401, "1 d"),
-    ],
-)
-def test_a_duration_is_told_in_its_two_largest_units(seconds: float, words: str) -> None:
-    assert describe_duration(timedelta(seconds=seconds)) == words
 
 
 @pytest.mark.parametrize("text", samples.HOSTILE)

@@ -25,12 +25,12 @@ def test_the_whole_message_reads_like_this() -> None:
                     "type": "AdaptiveCard",
                     "version": "1.4",
                     "msteams": {"width": "Full"},
-                    "fallbackText": "Import rows is complete",
+                    "fallbackText": "⚠ 1 of 2 failed and will be retried: Import rows",
                     "body": [
                         {
                             "type": "TextBlock",
                             "style": "heading",
-                            "text": "⚠️ Import rows is complete",
+                            "text": "⚠ 1 of 2 failed and will be retried: Import rows",
                             "size": "Large",
                             "weight": "Bolder",
                             "color": "Warning",
@@ -39,8 +39,8 @@ def test_the_whole_message_reads_like_this() -> None:
                         {
                             "type": "FactSet",
                             "facts": [
-                                {"title": "Tasks", "value": "1 of 2 succeeded"},
-                                {"title": "Failed", "value": "1 to be retried"},
+                                {"title": "Succeeded", "value": "1 of 2"},
+                                {"title": "Will be retried", "value": "1"},
                                 {"title": "Took", "value": "3 min 12 s"},
                             ],
                         },
@@ -49,7 +49,7 @@ def test_the_whole_message_reads_like_this() -> None:
                             "inlines": [
                                 {
                                     "type": "TextRun",
-                                    "text": "ValueError: Something failed 0 (proj.tasks.import_row)",
+                                    "text": "ValueError in import_row: Something failed 0",
                                     "fontType": "Monospace",
                                 }
                             ],

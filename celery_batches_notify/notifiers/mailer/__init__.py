@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from celery_batches_notify.notifiers.mailer.address import Addresses
+from celery_batches_notify.notifiers.mailer.dkim import check_dkim, sign_letter
 from celery_batches_notify.notifiers.mailer.letter import (
     Attachments,
     Headers,
@@ -48,10 +49,12 @@ def mail(
     message_id: str | None = None,
     date: datetime | None = None,
     headers: Headers | None = None,
+    content_type: str | None = None,
     charset: str = "utf-8",
     text_part_charset: str | None = None,
     body_part_header: Headers | None = None,
     html_body_part_header: Headers | None = None,
+    dkim: Mapping[str, Any] | None = None,
     via: str | None = None,
     via_options: Mapping[str, Any] | None = None,
     **from_mapping: str,
@@ -74,10 +77,12 @@ def mail(
         message_id: `<unique@domain>`; made up if None. Keep it when you send the same mail again.
         date: The Date header; now if None.
         headers: More headers by name.
+        content_type: The type of `body`, if that is not plain text, such as `text/html`; without `html_body`.
         charset: How the texts are encoded.
         text_part_charset: The same for `body` alone.
         body_part_header: Headers of the part that holds `body`.
         html_body_part_header: Headers of the part that holds `html_body`.
+        dkim: `domain`, `selector` and `private_key` to sign with (extra `dkim`).
         via: `smtp`, `sendmail` or `test` (which appends to `outbox`). By default SMTP where `via_options`
             has an `address`, else sendmail where this machine has it, else SMTP to localhost.
         via_options: For `smtp` and `sendmail`: see `docs/how-to/email.md`. Timeouts in seconds.
@@ -90,6 +95,8 @@ def mail(
     """
     if unknown := sorted(set(from_mapping) - {"from"}):
         raise TypeError(f"mail() has no option {', '.join(unknown)}; see its documentation for those it has")
+    if dkim is not None:
+        check_dkim(dkim)
     options = via_options or {}
     transport = choose_transport(via, options)
     message = write_parts(
@@ -98,6 +105,7 @@ def mail(
         attachments,
         charsets=(text_part_charset or charset, charset),
         part_headers=(body_part_header, html_body_part_header),
+        content_type=content_type,
     )
     letter = address_letter(
         message,
@@ -109,7 +117,7 @@ def mail(
         date=date or datetime.now(UTC),
         headers=headers,
     )
-    refused, code = transport(letter)
+    refused, code = transport(letter if dkim is None else sign_letter(letter, dkim))
     out = {refusal.address for refusal in refused}
     accepted = tuple(address for address in letter.recipients if address not in out)
     return Receipt(message_id=letter.message_id, accepted=accepted, refused=refused, status_code=code)

@@ -26,6 +26,7 @@ Attachments = Mapping[str, bytes | str]
 
 _POLICY = SMTP.clone(cte_type="7bit")
 _MESSAGE_ID = re.compile(r"[^\s<>@]+@[^\s<>@]+")
+_TEXT_TYPE = re.compile(r"text/([A-Za-z0-9.+-]{1,60})")
 _LONGEST = 255
 _FILE_NAME = re.compile(r"[A-Za-z0-9_.,+ -]+")
 _SET_BY_OPTION = {
@@ -52,11 +53,13 @@ class Letter:
         message: Headers and parts, as a standard `EmailMessage`.
         sender: The envelope's sender, to whom bounces go.
         recipients: The envelope's recipients; Bcc ones are here and nowhere else.
+        signature: What the header `DKIM-Signature` says, if there is one.
     """
 
     message: EmailMessage
     sender: str
     recipients: tuple[str, ...]
+    signature: str = ""
 
     @property
     def message_id(self) -> str:
@@ -65,7 +68,8 @@ class Letter:
 
     def as_bytes(self, linesep: str = "\r\n") -> bytes:
         """Return the mail as it travels, in 7-bit ASCII."""
-        return self.message.as_bytes(policy=_POLICY.clone(linesep=linesep))
+        signature = f"DKIM-Signature: {self.signature}\r\n".replace("\r\n", linesep) if self.signature else ""
+        return signature.encode() + self.message.as_bytes(policy=_POLICY.clone(linesep=linesep))
 
 
 def write_parts(
@@ -75,6 +79,7 @@ def write_parts(
     *,
     charsets: tuple[str, str],
     part_headers: tuple[Headers | None, Headers | None],
+    content_type: str | None = None,
 ) -> EmailMessage:
     """Put texts and files into a mail without headers.
 
@@ -84,14 +89,16 @@ def write_parts(
         attachments: Contents by file name.
         charsets: That of the plain text, and that of the HTML.
         part_headers: More headers of the plain text's part, and of the HTML's.
+        content_type: The type of `body`, if that is not plain text: another kind of `text/…`.
 
     Raises:
         TypeError: A text or a file's content is of another type.
         ValueError: A text cannot be written in its charset, or a file's name or a header is unusable.
     """
     parts = []
+    subtype = _read_content_type(content_type, alone=html_body is None)
     if body is not None or html_body is None:
-        parts.append(_text_part("body", body or "", "plain", charsets[0], part_headers[0]))
+        parts.append(_text_part("body", body or "", subtype, charsets[0], part_headers[0]))
     if html_body is not None:
         parts.append(_text_part("html_body", html_body, "html", charsets[1], part_headers[1]))
     text = _together("alternative", parts)
@@ -180,6 +187,16 @@ def _together(subtype: str, parts: list[EmailMessage]) -> EmailMessage:
     return whole
 
 
+def _read_content_type(content_type: str | None, *, alone: bool) -> str:
+    if content_type is None:
+        return "plain"
+    if not isinstance(content_type, str) or not (found := _TEXT_TYPE.fullmatch(content_type)):
+        raise ValueError(f"content_type must be a kind of text such as text/html, got {content_type!r}")
+    if not alone:
+        raise ValueError("content_type says what body is: leave it out, or leave html_body out")
+    return found[1].lower()
+
+
 def _text_part(
     option: str, text: object, subtype: str, charset: str, headers: Headers | None
 ) -> EmailMessage:
@@ -193,8 +210,9 @@ def _text_part(
         raise ValueError(
             f'{option} cannot be written in {charset!r} ({exc}); leave charset at "utf-8"'
         ) from None
-    for name, value in (headers or {}).items():
-        if name.lower() == "content-transfer-encoding":
+    for written, value in (headers or {}).items():
+        name = written.replace("_", "-") if isinstance(written, str) else written  # as Pony's symbols have it
+        if str(name).lower() == "content-transfer-encoding":
             raise ValueError(f"{option}_part_header: the mailer sets {name} itself; leave it out")
         del part[name]
         part[name] = header_line(name, value)

@@ -31,6 +31,7 @@ class SmtpOptions:
     password: str | None = field(default=None, repr=False)
     authentication: str | None = None
     oauth2_file: str | None = None
+    keyring: bool = False
     starttls: str = "auto"
     ca_file: str | None = None
     ca_path: str | None = None
@@ -77,7 +78,7 @@ def read_smtp_options(via_options: Mapping[str, Any]) -> SmtpOptions:
     given = _known(
         "smtp",
         via_options,
-        "address port domain user_name password authentication oauth2_file enable_starttls "
+        "address port domain user_name password authentication oauth2_file keyring enable_starttls "
         "enable_starttls_auto ssl tls openssl_verify_mode ca_file ca_path open_timeout read_timeout "
         "total_timeout",
     )
@@ -187,8 +188,15 @@ def _check_login(options: SmtpOptions) -> SmtpOptions:
         options.password is not None or options.authentication is not None
     ):
         raise ValueError("via_options: oauth2_file logs in by itself; leave password and authentication out")
-    if options.oauth2_file is None and named != (options.password is not None):
-        raise ValueError("via_options: user_name and password go together; nobody is asked for the other one")
+    if not isinstance(options.keyring, bool):
+        raise TypeError(f"via_options: keyring is True or False, not {options.keyring!r}")
+    if options.keyring and (not named or options.password is not None or options.oauth2_file is not None):
+        raise ValueError("via_options: keyring goes with user_name alone: it holds that one's password")
+    if options.oauth2_file is None and named != (options.password is not None or options.keyring):
+        raise ValueError(
+            "via_options: user_name and password go together; nobody is asked for the other one (write "
+            "keyring=True if yagmail's keyring holds it)"
+        )
     if options.authentication in ("plain", "login", "cram_md5") and not named:
         raise ValueError(
             f"via_options: authentication {options.authentication!r} needs user_name and password; "

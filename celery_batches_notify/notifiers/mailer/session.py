@@ -8,51 +8,25 @@ import hmac
 import smtplib
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
+from celery_batches_notify.notifiers.deadline import Sockets
 from celery_batches_notify.notifiers.mailer.options import SmtpOptions
 from celery_batches_notify.notifiers.mailer.receipt import MailFailed
 from celery_batches_notify.text import one_line
 
-XOAUTH2 = "xoauth2"
 _MECHANISMS = {"plain": "PLAIN", "login": "LOGIN", "cram_md5": "CRAM-MD5"}
 _GO_ON, _LOGGED_IN = 334, 235
-
-
-class Line:
-    """The connection underneath, whatever layers of TLS come over it, so that another thread can cut it."""
-
-    def __init__(self) -> None:
-        self._held: socket.socket | None = None
-        self._is_cut = False
-
-    def hold(self, sock: socket.socket) -> None:
-        """Take this connection; if the line is cut already, raise `TimeoutError`."""
-        self._held = sock.dup()
-        if self._is_cut:
-            raise TimeoutError
-
-    def cut(self) -> None:
-        """End the connection now: whoever waits on it gets an error."""
-        self._is_cut = True
-        if self._held is not None:
-            with contextlib.suppress(OSError):  # it ended meanwhile
-                self._held.shutdown(socket.SHUT_RDWR)
-
-    def release(self) -> None:
-        """Let go of a connection that has ended."""
-        if self._held is not None:
-            self._held.close()
 
 
 class Session(smtplib.SMTP):
     """smtplib's connection, with TLS and timeouts as the options say, and its own way to log in."""
 
-    def __init__(
-        self, host: str, port: str, *, options: SmtpOptions, context: ssl.SSLContext, line: Line
-    ) -> None:
-        self._options, self._context, self._line = options, context, line
-        super().__init__(host, int(port), local_hostname=options.domain, timeout=options.open_timeout)
+    def __init__(self, options: SmtpOptions, context: ssl.SSLContext, sockets: Sockets) -> None:
+        self._options, self._context, self._sockets = options, context, sockets
+        super().__init__(
+            options.address, options.port, local_hostname=options.domain, timeout=options.open_timeout
+        )
         try:
             self._start_tls()
         except BaseException:
@@ -62,7 +36,7 @@ class Session(smtplib.SMTP):
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
         sock = socket.create_connection((host, port), timeout)
         try:
-            self._line.hold(sock)
+            self._sockets.keep(sock)
             if self._options.starttls == "implicit":
                 sock = self._context.wrap_socket(sock, server_hostname=host)
         except BaseException:
@@ -86,10 +60,17 @@ class Session(smtplib.SMTP):
                 "use a server or port with TLS, or allow it with enable_starttls=False"
             )
 
+    def leave(self) -> None:
+        """Say goodbye; what goes wrong here does not undo what the server took."""
+        with contextlib.suppress(OSError):
+            self.quit()
+        self.close()
+
     def log_in(self, user: str, secret: str, authentication: str | None) -> None:
         """Log in by the mechanism that is asked for, or by the first the server offers.
 
-        Unlike `login` it tries one only, writes UTF-8, and keeps the secret out of its errors.
+        Unlike `login` it tries one only, and writes UTF-8. Some servers repeat what they did not like, so the
+        error may hold the secret.
 
         Raises:
             MailFailed: The server does not offer it.
@@ -98,16 +79,13 @@ class Session(smtplib.SMTP):
         self.ehlo_or_helo_if_needed()
         mechanism = self._choose(authentication)
         opening, answers = _exchange(mechanism, user, secret)
-        said = [opening]
         code, reply = self.docmd("AUTH", f"{mechanism} {opening}".rstrip())
         for answer in answers:
             if code != _GO_ON:
                 break
-            said.append(answer(reply))
-            code, reply = self.docmd(said[-1])
+            code, reply = self.docmd(answer(reply))
         if code != _LOGGED_IN:
-            # some servers repeat the line they did not like
-            raise smtplib.SMTPAuthenticationError(code, _without(reply, [*said, secret]))
+            raise smtplib.SMTPAuthenticationError(code, reply)
 
     def _choose(self, authentication: str | None) -> str:
         offered = self.esmtp_features.get("auth", "").upper().split()
@@ -152,9 +130,3 @@ def _digest(secret: str, challenge: bytes) -> str:
 
 def _b64(text: str) -> str:
     return base64.b64encode(text.encode()).decode("ascii")
-
-
-def _without(reply: bytes, secrets: Sequence[str]) -> bytes:
-    for secret in filter(None, secrets):
-        reply = reply.replace(secret.encode(), b"[secret]")
-    return reply

@@ -1,24 +1,22 @@
-"""SMTP: yagmail's client over a connection of our own.
+"""SMTP: a mail over a connection of our own, in time.
 
-What is kept of yagmail is how it connects and closes. Its `send` is not used: it attaches files that a
-text names, asks for passwords, sleeps over lost connections and then reports nothing.
+yagmail's own `send` is not used: it attaches files that a text names, takes any certificate with STARTTLS,
+asks for passwords, and sleeps over lost connections to report nothing then.
 """
 
 from __future__ import annotations
 
 import base64
-import contextlib
 import smtplib
 import ssl
 
-import yagmail
-
-from celery_batches_notify.notifiers.deadline import DeadlinePassed, run_within
+from celery_batches_notify.notifiers.deadline import DeadlinePassed, Sockets, run_within
 from celery_batches_notify.notifiers.mailer.letter import Letter
-from celery_batches_notify.notifiers.mailer.oauth2 import fetch_access_token, read_credentials
+from celery_batches_notify.notifiers.mailer.login import read_login
 from celery_batches_notify.notifiers.mailer.options import SmtpOptions
 from celery_batches_notify.notifiers.mailer.receipt import MailFailed, Refusal
-from celery_batches_notify.notifiers.mailer.session import XOAUTH2, Line, Session
+from celery_batches_notify.notifiers.mailer.session import Session
+from celery_batches_notify.notifiers.redaction import hide
 from celery_batches_notify.text import one_line
 
 _TEXT_SHOWN = 300
@@ -36,71 +34,30 @@ def send(letter: Letter, options: SmtpOptions) -> tuple[Refusal, ...]:
     Raises:
         MailFailed: No recipient was accepted, or it did not come to that within `total_timeout`.
     """
-    line = Line()
+    sockets = Sockets()
     try:
-        return run_within(options.total_timeout, lambda: _deliver(letter, options, line), line.cut)
+        return run_within(options.total_timeout, lambda: _deliver(letter, options, sockets), sockets.cut)
     except DeadlinePassed:
         raise MailFailed(f"{options.where} was not done after {options.total_timeout:g} s in all") from None
 
 
-def _deliver(letter: Letter, options: SmtpOptions, line: Line) -> tuple[Refusal, ...]:
-    login = _login(options)
+def _deliver(letter: Letter, options: SmtpOptions, sockets: Sockets) -> tuple[Refusal, ...]:
+    login = read_login(options)
     hidden = _forms_of(login)
-    client = _Client(letter.sender, options, _tls_context(options), line)
+    session = None
     try:
-        client.login()
+        session = Session(options, _tls_context(options), sockets)
         if login is not None:
-            client.smtp.log_in(*login)
-        return _refusals(client.smtp.sendmail(letter.sender, letter.recipients, letter.as_bytes()), hidden)
+            session.log_in(*login)
+        return _refusals(session.sendmail(letter.sender, letter.recipients, letter.as_bytes()), hidden)
     except OSError as exc:  # which smtplib's and ssl's errors are
         failure = _failure(exc, options.where, hidden)
     finally:
-        client.close()
-        line.release()
+        if session is not None:
+            session.leave()
+        sockets.close()
     # Raised outside of the handler, so that smtplib's error, with what the server said, is not its context.
     raise failure
-
-
-class _Client(yagmail.SMTP):  # type: ignore[misc]
-    """yagmail's client, which validates, logs and asks nothing by itself any more."""
-
-    def __init__(self, sender: str, options: SmtpOptions, context: ssl.SSLContext, line: Line) -> None:
-        super().__init__(
-            user=sender,
-            host=options.address,
-            port=options.port,
-            smtp_starttls=False,
-            smtp_ssl=False,
-            smtp_skip_login=True,
-            soft_email_validation=False,
-            options=options,
-            context=context,
-            line=line,
-        )
-
-    @property
-    def connection(self) -> type[Session]:
-        return Session
-
-    def set_logging(self, *_: object) -> None:
-        """Keep yagmail from writing to the worker's standard error."""
-        super().set_logging(None)
-
-    def close(self) -> None:
-        """Say goodbye; what goes wrong here does not undo what the server took."""
-        with contextlib.suppress(OSError):
-            super().close()
-        if (session := getattr(self, "smtp", None)) is not None:
-            session.close()
-
-
-def _login(options: SmtpOptions) -> tuple[str, str, str | None] | None:
-    if not options.logs_in:
-        return None
-    if options.oauth2_file is not None:
-        credentials = read_credentials(options)
-        return credentials["email_address"], fetch_access_token(credentials, options), XOAUTH2
-    return options.user_name or "", options.password or "", options.authentication
 
 
 def _forms_of(login: tuple[str, str, str | None] | None) -> tuple[str, ...]:
@@ -160,6 +117,4 @@ def _refusals(refused: dict[str, tuple[int, bytes]], hidden: tuple[str, ...]) ->
 
 def _words(text: bytes | str, hidden: tuple[str, ...]) -> str:
     words = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
-    for secret in hidden:
-        words = words.replace(secret, "…")
-    return one_line(words, _TEXT_SHOWN)
+    return one_line(hide(words, dict.fromkeys(hidden, "…"), at_least=1), _TEXT_SHOWN)
