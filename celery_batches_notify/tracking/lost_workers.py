@@ -61,8 +61,12 @@ class LostWorkers:
                 except BatchesError as exc:
                     if is_away(exc):
                         raise
-                    fields = log_fields(worker=beat.wid)
-                    logger.warning("batches: lost worker %s is left: %s", beat.wid, exc, extra=fields)
+                    logger.warning(
+                        "batches: lost worker %s is left: %s",
+                        beat.wid,
+                        exc,
+                        extra=log_fields(worker=beat.wid),
+                    )
 
     def _bury(self, lost: Beat, living: Sequence[str]) -> None:
         kept = 0
