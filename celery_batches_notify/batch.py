@@ -205,7 +205,7 @@ class Batch:
     def add(self, *signatures: Signature[Any]) -> list[AsyncResult[Any]]:
         """Add calls, all or none; return their results. While the batch's block is open, they join it.
 
-        Else this submits and seals at once.
+        Else this submits and seals at once; while a `map` is under way or interrupted, its end seals.
 
         Raises:
             BatchSealed: The batch was sealed before, also by an earlier `add`.
@@ -249,6 +249,7 @@ class Batch:
         Unknown messages are sent too: one that had arrived after all is counted once. A `map` that was
         interrupted goes on with its iterable. If an iterable or an `autoflush` block raised, some calls were
         never made: then the batch stays open for them, until another block ends or somebody calls `seal()`.
+        If nothing was begun, because the block raised, nothing happens.
 
         Raises:
             EnqueueError: The broker refused again.

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from celery import Celery
 from kombu.exceptions import EncodeError
+from redis import Redis
 from servers import waiting_messages
 
 from celery_batches_notify import Batch, BatchSealed, EnqueueError, StoreUnavailable, UnserialisableCall
@@ -218,3 +219,52 @@ def test_a_map_that_is_caught_inside_a_block_ends_with_the_block(app: Celery) ->
             batch.map(app.tasks["add"], items())
         app.tasks["add"].delay(9)
     assert (batch.status().state, arguments(app)) == ("running", [0, 1, 2, 3, 4, 9])
+
+
+def test_after_a_block_that_raised_resume_has_nothing_to_seal(app: Celery, redis: Redis) -> None:
+    batch = Batch(app=app).on("success", app.tasks["told"].si())
+    with pytest.raises(LookupError), batch:
+        app.tasks["add"].delay(1)
+        raise LookupError
+    batch.resume()
+    assert (redis.dbsize(), waiting_messages(app)) == (0, [])
+    batch.add(app.tasks["add"].s(2))
+    assert (batch.status().state, arguments(app)) == ("running", [2])
+
+
+@pytest.mark.parametrize("broken", [False, True], ids=["map", "resume"])
+def test_only_its_end_seals_a_batch_while_an_iterable_is_read(app: Celery, broken: bool) -> None:
+    """What is called meanwhile, by the iterable or by another thread, is not the last of the calls."""
+    batch = Batch(app=app)
+
+    def items() -> Iterator[int]:
+        yield from range(CHUNK)
+        batch.add(app.tasks["add"].s(100))
+        with batch:
+            app.tasks["add"].delay(101)
+        assert batch.status().state == "open"
+        yield from range(CHUNK, CHUNK + 2)
+
+    if broken:
+        break_broker(app, 1)
+        with pytest.raises(EnqueueError):
+            batch.map(app.tasks["add"], items())
+        batch.resume()
+    else:
+        assert batch.map(app.tasks["add"], items()) == CHUNK + 2
+    assert (batch.status().state, batch.status().total) == ("running", CHUNK + 4)
+    assert sorted(arguments(app)) == [*range(CHUNK + 2), 100, 101]
+
+
+def test_a_map_that_comes_after_the_seal_says_so_though_the_broker_fails_first(app: Celery) -> None:
+    break_broker(app, 2, 3)
+    batch = Batch(app=app, keep_open=True)
+    with pytest.raises(EnqueueError):
+        batch.add(*(app.tasks["add"].s(n) for n in range(3)))
+    Batch.get(batch.bid, app=app).seal()
+    with pytest.raises(EnqueueError):
+        batch.map(app.tasks["add"], range(3, 5))
+    with pytest.raises(BatchSealed, match="3 calls are members and were sent, 2 were not made"):
+        batch.resume()
+    batch.resume()
+    assert (batch.status().total, arguments(app)) == (3, [0, 1, 2])

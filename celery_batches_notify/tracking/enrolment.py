@@ -59,6 +59,7 @@ class Enrolment:
         lock: Held by the thread that enrols, publishes or seals.
         is_stored: Whether the batch is in the store.
         is_sealed: Whether this object has sealed the batch.
+        has_begun: Whether calls or the seal were handed over, so that there may be something to resume.
         has_members: Whether a member was enrolled from here.
         has_published: Whether a message may have left.
     """
@@ -77,6 +78,7 @@ class Enrolment:
         self.lock = threading.RLock()
         self.is_stored = declaration is None
         self.is_sealed = False
+        self.has_begun = False
         self.has_members = False
         self.has_published = False
         self._engine = engine
@@ -85,6 +87,7 @@ class Enrolment:
         self._declaration = declaration
         self._parent = parent
         self._leaving: list[Chunk] = []
+        self._refusal: BatchSealed | None = None  # not raised yet, because the broker's error came first
         self._unconfirmed: list[int] = []  # first indexes of chunks that were published and not confirmed
         self._next = 0
         self._is_canvas = False
@@ -174,7 +177,7 @@ class Enrolment:
 
     def forget(self) -> None:
         """Begin anew: the batch is not stored any more."""
-        self.is_stored = self.has_members = False
+        self.is_stored = self.has_begun = self.has_members = False
         self._next = 0
         self._eager.clear()
         self._unconfirmed.clear()
@@ -192,15 +195,17 @@ class Enrolment:
             BatchSealed: The batch takes no more members, or was taken for abandoned.
         """
         with self.lock:
+            self.has_begun = True
             chunks = [Chunk(calls=calls[at : at + CHUNK]) for at in range(0, len(calls), CHUNK)]
             if chunks:
                 chunks[-1].is_last = is_last
             self._leaving += chunks
             self.open()
             leaving = [chunk for chunk in self._leaving if not chunk.confirmed]
-            refusal = self._enrol_all(leaving)
-            self._publish_all(leaving, seals=seals and refusal is None)
+            self._refusal = self._enrol_all(leaving) or self._refusal
+            self._publish_all(leaving, seals=seals and self._refusal is None)
             self._leaving = []
+            refusal, self._refusal = self._refusal, None
             if refusal is not None:
                 raise refusal
 
@@ -215,6 +220,7 @@ class Enrolment:
                 raise BatchSealed(
                     f"batch {self.bid} has calls that were not sent: call resume(), which seals too"
                 )
+            self.has_begun = True
             self.open()
             sealed = self._store.seal_batch(self.bid, self._unconfirmed)
             self._unconfirmed.clear()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
@@ -44,6 +45,7 @@ class Intake:
         self._block: Frame | None = None
         self._was_stored = False
         self._unread: list[tuple[Any, Iterator[Sequence[Any]]]] = []  # maps that a refusal interrupted
+        self._reading = 0  # maps that are under way
         self._faults = 0  # blocks and iterables that raised, so that calls were never made
         self._forgiven = 0  # how many of them came before a call that was whole
 
@@ -75,8 +77,8 @@ class Intake:
             calls = block.close() if block else ()
             self._forgiven = self._faults
             self._raise_eager_error()
-            self._enrolment.submit(calls, is_last=True, seals=self._seals)
-            if self._seals and not self._enrolment.has_members:
+            self._submit_last(calls, self._faults)
+            if self._seals and self._is_quiet and not self._enrolment.has_members:
                 BatchLog(logger, bid=self._bid).warning(
                     "sealed without a member, and so a success: its block made no call that it collects (not "
                     "collected are delay_on_commit, calls in threads, and other apps' tasks)"
@@ -122,7 +124,7 @@ class Intake:
             if not self._join_block(calls):
                 self._refuse_if_sealed()
                 self._raise_eager_error()
-                self._enrolment.submit(calls, is_last=True, seals=self._seals)
+                self._submit_last(calls, faults)
                 self._forgiven = max(self._forgiven, faults)
                 self._seal_if_whole()
         return results
@@ -133,16 +135,23 @@ class Intake:
         self._enrolment.adopt()
         self._refuse_if_foreign(task)
         faults = self._faults
-        count = self._read_all(task, iter(iterable))
+        with self._being_read():
+            count = self._read_all(task, iter(iterable))
         self._forgiven = max(self._forgiven, faults)
         self._seal_if_whole()
         return count
 
     def resume(self) -> None:
-        """Send what was refused, go on with interrupted maps, then seal if no call was left out."""
-        self._enrolment.submit(seals=self._seals and self._is_whole and self._block is None)
-        while (unread := self._pop_unread()) is not None:
-            self._read_all(*unread)
+        """Send what was refused, go on with interrupted maps, then seal if no call was left out.
+
+        If nothing was begun, because the block raised, nothing is sealed: that would be an empty success.
+        """
+        if not self._enrolment.has_begun and not self._unread:
+            return
+        self._enrolment.submit(seals=self._seals and self._is_whole and self._is_quiet)
+        with self._being_read():
+            while (unread := self._pop_unread()) is not None:
+                self._read_all(*unread)
         self._seal_if_whole()
 
     def seal(self) -> None:
@@ -177,6 +186,17 @@ class Intake:
                 raise
         return count
 
+    @contextmanager
+    def _being_read(self) -> Iterator[None]:
+        """Let only `seal()` seal the batch meanwhile, because its calls are not all made."""
+        with self._lock:
+            self._reading += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._reading -= 1
+
     def _read_chunk(self, task: Any, items: Iterator[Sequence[Any]]) -> tuple[int, list[Call]] | None:
         """Make the calls of the next items; if one raises, none of them is made, and the batch stays open."""
         try:
@@ -201,7 +221,7 @@ class Intake:
 
     def _seal_if_whole(self) -> None:
         with self._lock:
-            if not self._seals or self._block is not None:
+            if not self._seals or not self._is_quiet:
                 return
             if not self._is_whole:
                 BatchLog(logger, bid=self._bid).warning(
@@ -210,6 +230,16 @@ class Intake:
                 )
                 return
             self._enrolment.seal()
+
+    def _submit_last(self, calls: Sequence[Call], forgiven: int) -> None:
+        """Send calls: the last, unless a map goes on behind them, or more than these faults are known."""
+        is_last = not self._unread and not self._reading and self._faults <= forgiven
+        self._enrolment.submit(calls, is_last=is_last, seals=self._seals and is_last)
+
+    @property
+    def _is_quiet(self) -> bool:
+        """Whether no block is open, and no iterable is being read."""
+        return self._block is None and not self._reading
 
     @property
     def _is_whole(self) -> bool:

@@ -220,6 +220,21 @@ def test_a_stream_that_was_cut_short_between_two_chunks_has_no_dead_members_and_
     assert (batch.status().state, batch.status().success_at) == ("dead", None)
 
 
+def test_a_broken_map_is_missed_though_calls_were_added_behind_it(
+    app: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch, sender = Batch(app=app), app.amqp.send_task_message
+    with monkeypatch.context() as patch, pytest.raises(EnqueueError):
+        patch.setitem(sender.__dict__, "send", lambda *_, **__: 1 / 0)
+        batch.map(task(app), range(2 * CHUNK))
+    batch.add(task(app).s())
+    assert batch.status().state == "open"
+    succeed(app, batch)
+    give_up(app, batch)
+    status = batch.status()
+    assert (status.total, status.dead, status.cut_short, status.success_at) == (CHUNK + 1, 0, True, None)
+
+
 def test_a_kept_open_batch_is_left_alone_until_somebody_seals_it(app: Celery) -> None:
     batch = Batch(app=app, keep_open=True)
     batch.add(task(app).s())
