@@ -55,7 +55,7 @@ class Frame:
     Args:
         app: The app whose calls it collects; None lets the calls of every app go out.
         owner: The batch that it collects for, if any.
-        limit: Hand the calls to `flush` whenever so many wait, or None.
+        limit: Call `flush` whenever so many calls wait, or None.
         flush: What takes them then.
     """
 
@@ -65,7 +65,7 @@ class Frame:
         owner: Owner | None = None,
         *,
         limit: int | None = None,
-        flush: Callable[[Sequence[Call]], None] | None = None,
+        flush: Callable[[Frame], None] | None = None,
     ) -> None:
         self.app = app
         self.owner = owner
@@ -83,16 +83,20 @@ class Frame:
 
     def collect(self, calls: Sequence[Call]) -> bool:
         """Take calls, all or none; return whether the frame was still open."""
-        full: list[Call] = []
         with self._lock:
             if not self.is_open:
                 return False
             self._calls += calls
-            if self._limit and len(self._calls) >= self._limit:
-                full, self._calls = self._calls, []
-        if full and self._flush:
-            self._flush(full)
+            is_full = self._limit is not None and len(self._calls) >= self._limit
+        if is_full and self._flush:
+            self._flush(self)
         return True
+
+    def take(self) -> list[Call]:
+        """Return the calls that wait, and keep them no longer."""
+        with self._lock:
+            calls, self._calls = self._calls, []
+        return calls
 
     def holds(self, task_id: str) -> bool:
         """Return whether a call waits here."""
@@ -102,10 +106,9 @@ class Frame:
         """Take no more calls, and return those that wait. Safe to repeat, and in any context."""
         with self._lock:
             self.is_open = False
-            calls, self._calls = self._calls, []
         if _current.get() is self:
             _current.set(next(open_frames(), None))
-        return calls
+        return self.take()
 
 
 _current: ContextVar[Frame | None] = ContextVar("celery_batches_notify_frame", default=None)

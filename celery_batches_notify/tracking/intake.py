@@ -56,19 +56,25 @@ class Intake:
 
     def open_block(self) -> None:
         """Let a block begin. Raises `BatchSealed`, and `WouldDeadlock` if it is open already."""
-        self._refuse_if_sealed()
         self._enrolment.adopt()
         refuse_on_commit_in_blocks(self._enrolment.app)
         with self._lock:
+            self._refuse_if_sealed()  # a seal that came after this would refuse the calls at the block's end
             if self._block is not None:
                 raise WouldDeadlock(
                     f"batch {self._bid}: its block is open already; use the inner calls directly"
                 )
             self._was_stored = self._enrolment.is_stored
-            self._block = Frame(
-                self._enrolment.app, self._enrolment, limit=self._autoflush, flush=self._enrolment.submit
+            self._block = block = Frame(
+                self._enrolment.app, self._enrolment, limit=self._autoflush, flush=self._flush
             )
-        self._block.enter()
+        block.enter()
+
+    def _flush(self, block: Frame) -> None:
+        """Send what waits in the block, unless its end, in another thread, has come first and does so."""
+        with self._lock:
+            if calls := block.take():
+                self._enrolment.submit(calls)
 
     def end_block(self) -> None:
         """Send what the block has collected, and seal. Any context may do it. Raises as `submit` does."""

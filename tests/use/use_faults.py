@@ -1,0 +1,72 @@
+"""What breaks while batches are filled: the broker's and the store's answers, before or after the deed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from celery import Celery
+
+from celery_batches_notify.errors import StoreUnavailable
+
+STORE_STEPS = ("open_batch", "enrol_members", "confirm_members", "seal_batch")
+
+
+class BrokerAway(ConnectionRefusedError):
+    """What a broker that is away raises."""
+
+
+class Faults:
+    """The faults of one app: at most one of the broker and one of the store at a time.
+
+    Attributes:
+        hits: The steps that were failed, in their order.
+    """
+
+    def __init__(self, app: Celery) -> None:
+        engine = app._batches_engine.engine
+        self._sender, self._store = engine.sender, engine.store
+        self._send = self._sender.send
+        self.hits: list[str] = []
+        self.armed = False
+
+    def break_broker(self, nth: int, *, lasting: bool, arrives: bool) -> None:
+        """Refuse the nth message from now on, and perhaps all after it; perhaps it arrives nevertheless."""
+        self._arm("send", self._send, BrokerAway, nth, lasting=lasting, after=arrives, on=self._sender)
+
+    def break_store(self, name: str, nth: int, *, after: bool) -> None:
+        """Fail the nth call of a step: before it did anything, or after, so that only its reply is lost."""
+        method = getattr(type(self._store), name).__get__(self._store)
+        self._arm(name, method, StoreUnavailable, nth, lasting=False, after=after, on=self._store)
+
+    def mend(self) -> None:
+        self._sender.__dict__["send"] = self._send
+        for name in STORE_STEPS:
+            self._store.__dict__.pop(name, None)
+        self.armed = False
+
+    def _arm(
+        self,
+        name: str,
+        real: Callable[..., Any],
+        error: type[Exception],
+        nth: int,
+        *,
+        lasting: bool,
+        after: bool,
+        on: object,
+    ) -> None:
+        calls = 0
+
+        def fails(*args: object, **options: object) -> object:
+            nonlocal calls
+            calls += 1
+            if calls < nth or (calls > nth and not lasting):
+                return real(*args, **options)
+            self.hits.append(name)
+            if after:
+                real(*args, **options)
+            raise error(f"{name} is away")
+
+        on.__dict__[name] = fails
+        self.armed = True
