@@ -235,7 +235,8 @@ def test_memory_does_not_grow_with_the_members(redis_app: Celery, redis: Redis) 
 
     peak_of(1000)
     small, large = peak_of(1000), peak_of(30_000)
-    assert large < small * 1.5 + 100_000
+    # A result that is kept takes hundreds of bytes; what the garbage collector has not got to yet varies.
+    assert (large - small) / 29_000 < 32
 
 
 # -- pickles --------------------------------------------------------------------------------------
