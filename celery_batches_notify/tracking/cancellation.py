@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from typing import Any
-from weakref import WeakValueDictionary
+from weakref import WeakValueDictionary, ref
 
 from celery.concurrency.base import BasePool
 from celery.worker import state as worker_state
@@ -43,9 +43,9 @@ class Cancellation:
         self._every.stop()
 
     def discard(self, request: Any) -> None:
-        """Hand an arriving member of a cancelled batch to Celery's own revoked set."""
-        if self._bids and self._bid_of(request) in self._bids:
-            worker_state.revoked.add(request.id)
+        """Revoke an arriving member of a cancelled batch."""
+        if self._bids and (bid := self._bid_of(request)) in self._bids:
+            _revoke(request, bid)
 
     def knows(self, bid: str) -> bool:
         """Whether a batch is known to be cancelled."""
@@ -58,10 +58,10 @@ class Cancellation:
         self._bids = bids
         if not fresh:
             return
-        for ref in self._held.valuerefs():  # at one moment: others arrive meanwhile
-            request = ref()
+        for held in self._held.valuerefs():  # at one moment: others arrive meanwhile
+            request = held()
             if request is not None and (bid := self._bid_of(request)) in fresh:
-                worker_state.revoked.add(request.id)
+                _revoke(request, bid)
                 if bids[bid] and request in worker_state.reserved_requests:
                     self._terminate(request)
 
@@ -77,3 +77,21 @@ class Cancellation:
         """The batch that a message is a member of; a callback is none, and runs though that is cancelled."""
         mark = request.request_dict.get(HEADER)
         return str(mark.get("bid")) if isinstance(mark, dict) and "delivery" not in mark else ""
+
+
+def _revoke(request: Any, bid: str) -> None:
+    """Make Celery find this request revoked when it is about to run it.
+
+    Celery's own revoked set holds 50,000 ids and drops the oldest, so a big batch would push out what the
+    user revoked.
+    """
+    of_request = ref(request)  # no cycle: an ended request must leave the held ones at once
+
+    def revoked() -> bool:
+        it = of_request()
+        if it is not None and not it._already_revoked:
+            BatchLog(logger, bid=bid, task_id=it.id).info("the task %s is discarded: it is cancelled", it.id)
+            it._announce_revoked("revoked", False, None, False)
+        return True
+
+    request.revoked = revoked

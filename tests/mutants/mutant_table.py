@@ -37,6 +37,15 @@ class Mutant:
 BLOCKS, CUT_SHORT = "tests/test_blocks.py", "tests/test_cut_short.py"
 
 MUTANTS = (
+    # Cancelling
+    Mutant(
+        "a cancelled member does not enter Celery's own revoked set",
+        "tracking/cancellation.py",
+        "    request.revoked = revoked\n",
+        "    request.revoked = revoked\n    worker_state.revoked.add(request.id)\n",
+        "tests/tracking/test_cancellation.py::"
+        "test_a_cancelled_member_does_not_run_and_celerys_revoked_set_stays_the_users",
+    ),
     # How people hold it
     Mutant(
         "a closed frame takes nothing",
