@@ -122,6 +122,11 @@ def test_a_blackhole_holds_a_report_no_longer_than_it_may_wait(
     assert time.monotonic() - began < 15, "one call without limits takes 20 s"
 
 
+def test_a_report_gives_up_in_time_though_the_stores_own_timeouts_are_long(parts: Parts) -> None:
+    assert PATIENT["socket_timeout"] > parts.reporter.patience_seconds
+    assert parts.reporter._store.longest_call_seconds <= parts.reporter.patience_seconds
+
+
 def test_an_absence_that_ends_while_somebody_asks_is_no_error() -> None:
     absence = Absence(lambda: absence.end() or 0.0)
     absence.begin()
