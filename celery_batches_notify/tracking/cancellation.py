@@ -14,6 +14,7 @@ from celery_batches_notify.delivery.publisher import HEADER
 from celery_batches_notify.errors import BatchesError
 from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.store.store import Store
+from celery_batches_notify.tracking.away_log import AwayLog
 from celery_batches_notify.tracking.every import Every
 
 READ_SECONDS = 2.0
@@ -24,10 +25,10 @@ logger = logging.getLogger(__name__)
 class Cancellation:
     """The worker's knowledge of cancelled batches: read at start and every 2 s, in its main process."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, away: AwayLog) -> None:
         self._store = store
         self._bids: dict[str, bool] = {}
-        self._every = Every("cancellation", READ_SECONDS, self.read)
+        self._every = Every("cancellation", READ_SECONDS, self.read, away)
         self._held: WeakValueDictionary[str, Any] = WeakValueDictionary()
         self._pool: Any = None
 
