@@ -58,6 +58,8 @@ class Batch:
         linger: How long its record is kept after its success, at least 30 s.
         autoflush: Publish every so many calls of the block, which is then no longer all or none.
         keep_open: Others may add members until `seal()`.
+        keep_calls: Keep each member's call in the store until it has succeeded, so that it can be sent again
+            whatever the broker lost; `batches_keep_calls` if not given.
         parent: The batch that this one is a member of. A batch that is opened inside `with current_batch():`
             is its child without being told so.
         app: The Celery app; the current one if not given.
@@ -76,6 +78,7 @@ class Batch:
         linger: float | timedelta | None = None,
         autoflush: int | None = None,
         keep_open: bool = False,
+        keep_calls: bool | None = None,
         parent: Batch | None = None,
         app: Celery | None = None,
     ) -> None:
@@ -88,6 +91,7 @@ class Batch:
             expires=expires,
             linger=linger,
             keep_open=keep_open,
+            keep_calls=keep_calls,
         )
         if autoflush is not None and autoflush < 1:
             raise ConfigurationError(f"autoflush: give a number of calls from 1 on, not {autoflush!r}")
@@ -347,11 +351,12 @@ class Batch:
 
         Args:
             vanished: What becomes of members that no queue, worker or result backend knows any more: `leave`
-                them waiting, or count them as `dead`, which is only done where all could be asked,
-                and no worker answers that has no batches: it may have run them.
+                them waiting, count them as `dead`, or `resend` those whose calls are kept (`keep_calls`). That
+                is only done if all could be asked, and no worker answers that has no batches: it may have run
+                them.
 
         Raises:
-            ConfigurationError: `vanished` is neither.
+            ConfigurationError: `vanished` is none of these.
             NoSuchBatch: The batch is gone.
         """
         self._refuse_if_not_stored()

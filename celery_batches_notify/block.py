@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 class Call:
     """A task message that waits to be sent: the arguments of Celery's sender, and its place in the batch.
 
-    `sent` is None while the broker has neither taken nor refused the message.
+    `sent` is None while the broker has neither taken nor refused the message; `kept` is what its batch keeps
+    of it, if it does.
     """
 
     task_id: str
@@ -30,6 +31,7 @@ class Call:
     options: dict[str, Any]
     index: int | None = None
     sent: bool | None = False
+    kept: bytes | None = None
 
 
 class Owner(Protocol):
@@ -38,6 +40,10 @@ class Owner(Protocol):
     @property
     def is_members(self) -> bool:
         """Whether a running member adds these calls to its own batch."""
+        ...
+
+    def prepare(self, call: Call) -> None:
+        """Make a call ready to be a member. Raises `InvalidCall` if it cannot be one."""
         ...
 
     def enrol_eager(self, task_id: str) -> Membership | None:

@@ -27,6 +27,7 @@ from celery_batches_notify.tracking.engine import ENGINE, Engine
 from celery_batches_notify.tracking.leases import Leases
 from celery_batches_notify.tracking.lost_workers import LostWorkers
 from celery_batches_notify.tracking.receivers import Receivers
+from celery_batches_notify.tracking.repair.still_batches import StillBatches
 from celery_batches_notify.tracking.replay import Replay
 from celery_batches_notify.tracking.reporter import Reporter
 from celery_batches_notify.tracking.resend import Resender
@@ -124,6 +125,7 @@ class Parts:
     sweeper: Sweeper
     cancellation: Cancellation
     leases: Leases
+    still_batches: StillBatches
 
 
 def build_parts(app: Celery, sender: Sender) -> Parts:
@@ -134,22 +136,24 @@ def build_parts(app: Celery, sender: Sender) -> Parts:
     store = Store(settings)
     publisher = Publisher(app, store, settings)
     outgoing = Outgoing(publisher)
-    resender = Resender(app, sender)
+    resender = Resender(app, store, sender)
     away = AwayLog()
     leases = Leases(store, settings, away)
     lost = LostWorkers(store, publisher, resender, leases, settings)
     spool = spool_of(settings)
     reporter = Reporter(store, outgoing, spool, settings.report_timeout.total_seconds())
+    engine = Engine(
+        app=app,
+        settings=settings,
+        store=store,
+        registry=registry,
+        publisher=publisher,
+        sender=sender,
+        resender=resender,
+    )
     return Parts(
-        engine=Engine(
-            app=app,
-            settings=settings,
-            store=store,
-            registry=registry,
-            publisher=publisher,
-            sender=sender,
-            resender=resender,
-        ),
+        engine=engine,
+        still_batches=StillBatches(engine, away),
         outgoing=outgoing,
         reporter=reporter,
         replay=Replay(spool, reporter),
@@ -187,12 +191,14 @@ class BatchesStep(bootsteps.StartStopStep):
         self.parts.leases.start()
         self.parts.sweeper.start()
         self.parts.replay.start()
+        self.parts.still_batches.start()
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's signature
         """Publish what is under way, and stop sweeping."""
         self.parts.outgoing.flush(FLUSH_SECONDS)
         self.parts.sweeper.stop()
         self.parts.replay.stop()
+        self.parts.still_batches.stop()
         self.parts.cancellation.stop()
 
     def terminate(self, parent: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, timedelta, tzinfo
 from typing import Any, Literal
@@ -24,7 +24,7 @@ LINGER_AT_LEAST = 30
 LONGEST = timedelta(days=36_500)  # a time that lies further ahead than year 9999 cannot be read again
 EXPIRES_SWEEPS = 3  # the sweeper renews what runs once per interval, and may be another worker's next time
 NOT_SETTINGS = ("backend_source", "main", "timezone")
-AT_LEAST = {"batches_linger": LINGER_AT_LEAST, "batches_worker_lease": 5}
+AT_LEAST = {"batches_linger": LINGER_AT_LEAST, "batches_worker_lease": 5, "batches_vanished_after": 60}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +54,9 @@ class Settings:
         sweep_interval: How often a worker looks for what was left behind.
         worker_lease: A worker that was silent for so long is lost.
         lost_members: What becomes of members that a lost worker was running: `dead`, or `resend`.
+        vanished: What becomes of members that broker, workers and result backend know nothing of any more.
+        vanished_after: A batch that has not moved for so long is looked into, and then at most once in it.
+        keep_calls: Whether batches keep their members' calls until they have succeeded.
         stall_after: A batch in which nothing moved for so long is `stalled`.
         abandon_after: After how long without a sign the producer of a batch is taken for dead.
         main: The app's name, as `celery -A` takes it, or nothing.
@@ -82,6 +85,9 @@ class Settings:
     sweep_interval: timedelta = timedelta(seconds=10)
     worker_lease: timedelta = timedelta(seconds=20)
     lost_members: Literal["dead", "resend"] = "dead"
+    vanished: Literal["leave", "dead", "resend"] = "leave"
+    vanished_after: timedelta = timedelta(hours=1)
+    keep_calls: bool = False
     stall_after: timedelta = timedelta(hours=24)
     abandon_after: timedelta = timedelta(hours=1)
     main: str = ""
@@ -248,10 +254,23 @@ def _names(name: str, value: object) -> frozenset[str]:
     raise ConfigurationError(f"{name}: give a list of task names, not {value!r}")
 
 
-def _lost_members(name: str, value: object) -> str:
-    if value in ("dead", "resend"):
-        return str(value)
-    raise ConfigurationError(f'{name}: give "dead" or "resend", not {value!r}')
+def _word(*words: str) -> Callable[[str, object], str]:
+    """Make a reader of a setting that is one of these words."""
+
+    def read(name: str, value: object) -> str:
+        if value in words:
+            return str(value)
+        listed = ", ".join(f'"{word}"' for word in words[:-1])
+        raise ConfigurationError(f'{name}: give {listed} or "{words[-1]}", not {value!r}')
+
+    return read
+
+
+def read_flag(name: str, value: object) -> bool:
+    """Read a setting that is True or False. Raises `ConfigurationError`."""
+    if isinstance(value, bool):
+        return value
+    raise ConfigurationError(f"{name} must be True or False, got {value!r}")
 
 
 _READERS = {
@@ -274,7 +293,10 @@ _READERS = {
     "spool_size": _bytes,
     "sweep_interval": _duration,
     "worker_lease": _duration,
-    "lost_members": _lost_members,
+    "lost_members": _word("dead", "resend"),
+    "vanished": _word("leave", "dead", "resend"),
+    "vanished_after": _duration,
+    "keep_calls": read_flag,
     "stall_after": _duration,
     "abandon_after": _duration,
 }

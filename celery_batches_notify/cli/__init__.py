@@ -72,7 +72,7 @@ def doctor(ctx: click.Context, bid: str | None, limit: int) -> None:
 @click.argument("bid", required=False)
 @click.option(
     "--vanished",
-    type=click.Choice(["leave", "dead"]),
+    type=click.Choice(["leave", "dead", "resend"]),
     default="leave",
     show_default=True,
     help="What becomes of members that no queue, worker or result backend knows any more.",

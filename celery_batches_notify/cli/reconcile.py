@@ -15,6 +15,7 @@ WORDS = {
     "failing": "failing by their results",
     "dead": "dead by their results",
     "vanished": "vanished, counted as dead",
+    "resent": "vanished, sent again",
     "unsure": "left alone: they ended, but may be part of a canvas that goes on",
     "fired": "callbacks fired that had not",
     "redriven": "deliveries published again",

@@ -73,5 +73,14 @@ def _read(
     return clock, answers
 
 
+def read_info(client: Any, key: str, section: str) -> Any:
+    """Read a section of INFO: in a Cluster that of the node that holds the key."""
+    return client.info(section, **(_node_of(client, key) if is_cluster(client) else {}))
+
+
 def _time_of_node(client: Any, key: str | None) -> Any:
-    return client.time(**({"target_nodes": client.get_node_from_key(key)} if key else {}))
+    return client.time(**(_node_of(client, key) if key else {}))
+
+
+def _node_of(client: Any, key: str) -> dict[str, Any]:
+    return {"target_nodes": client.get_node_from_key(key)}

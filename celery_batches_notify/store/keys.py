@@ -17,6 +17,7 @@ PARTS = (
     "outbox",
     "deliveries",
     "unconfirmed",
+    "calls",
 )
 
 

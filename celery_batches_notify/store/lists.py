@@ -29,7 +29,7 @@ GONE = -2  # what PTTL answers for a key that is not there
 LIVES = ("expires", "linger", "dead_expires")
 _SWEPT = (
     *("total", "succeeded", "dead", "sealed_at", "open", "next_due"),
-    *("watch_at", "resend_at", "parent_bid", "abandon_at", *LIVES),
+    *("reported_at", "watch_at", "resend_at", "parent_bid", "abandon_at", *LIVES),
 )
 
 logger = logging.getLogger(__name__)
@@ -46,6 +46,7 @@ class LiveBatch:
     gone: bool = False
     watch_due: bool = False
     resend_due: bool = False
+    quiet_seconds: float = 0
     abandon_at: int = 0
     abandon_due: bool = False
     parent_bid: str | None = None
@@ -201,6 +202,7 @@ def _parse_live(bid: str, score: float, answers: Sequence[Any], now: int) -> Liv
         ended=n["sealed_at"] > 0 and n["succeeded"] + n["dead"] == n["total"] and not n["open"],
         watch_due=0 < n["watch_at"] <= now,
         resend_due=0 < n["resend_at"] <= now or n["resend_at"] > now + SENDING_MS,
+        quiet_seconds=abs(now - n["reported_at"]) / 1000,
         abandon_at=n["abandon_at"],
         abandon_due=0 < n["abandon_at"] <= now,
         parent_bid=check_bid(parent.decode()) if parent else None,

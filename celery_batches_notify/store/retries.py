@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
+from typing import Any
 
-from celery_batches_notify.errors import BatchCancelled
+from celery_batches_notify.errors import BatchCancelled, StoreUnavailable
+from celery_batches_notify.store.at_once import read_info
 from celery_batches_notify.store.connection import store_errors
-from celery_batches_notify.store.corrupt import readable
+from celery_batches_notify.store.corrupt import readable, type_errors
 from celery_batches_notify.store.runner import Runner, gone
 
 RETRY_CHUNK = 100
+FULL_SHARE = 0.9
+KEPT = "@"  # in place of a call: it lies beside, as it was sent at first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resend:
-    """A member to be sent again: its place, its round, and its call as JSON."""
+    """A member to be sent again: its place, its round, and its call as JSON, or `KEPT`."""
 
     index: int
     round: int
@@ -57,14 +61,49 @@ class RetryStore(Runner):
         pairs = [part for each in sent for part in (each.index, each.round)]
         self._run(self.scripts.confirm_retries, bid, "done" if done else "more", *pairs)
 
+    def keep_calls(self, bid: str, first: int, calls: Sequence[bytes]) -> None:
+        """Keep what sending the members from `first` on needs. Raises `NoSuchBatch`."""
+        pairs = [part for index, call in enumerate(calls, first) for part in (index, call)]
+        for start in range(0, len(pairs), 2 * RETRY_CHUNK):
+            self._run(self.scripts.keep_calls, bid, *pairs[start : start + 2 * RETRY_CHUNK])
+
+    def read_kept_calls(self, bid: str, indices: Sequence[int]) -> list[bytes | None]:
+        """Read what is kept of these members."""
+        if not indices:
+            return []
+        with store_errors(self.settings), type_errors(bid):
+            found: Any = self.client.hmget(self.keys.part(bid, "calls"), [str(index) for index in indices])
+        return list(found)
+
+    def keeps_calls(self, bid: str) -> bool:
+        """Whether the batch keeps the calls of its members."""
+        with store_errors(self.settings):
+            return self.client.hget(self.keys.batch(bid), "keep_calls") == b"1"
+
+    def check_room(self) -> None:
+        """Raise `StoreUnavailable` if the store is nearly full, and would soon refuse what is kept."""
+        with store_errors(self.settings):
+            info: Any = read_info(self.client, self.keys.live, "memory")
+        used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
+        if most and used > most * FULL_SHARE:
+            raise StoreUnavailable(
+                f"the store is nearly full ({used:,} of {most:,} bytes), and keep_calls would fill it: "
+                "nothing was enrolled; raise its maxmemory, or leave keep_calls out"
+            )
+
+    def claim_look(self, bid: str, quiet_seconds: float) -> bool:
+        """Whether the caller is to look for what the batch waits for: it has not moved for so long."""
+        answer = self._answer(self.scripts.claim_look, bid, round(quiet_seconds * 1000))
+        return bool(answer[0] == "look")
+
     def _walk_kept(self, bid: str) -> Iterator[list[int]]:
-        chunk: list[int] = []
-        with store_errors(self.settings), readable(bid):
-            for index, value in self.client.hscan_iter(self.keys.part(bid, "resend")):
-                if value.startswith(b"0 "):
-                    chunk.append(int(index))
-                if len(chunk) == RETRY_CHUNK:
-                    yield chunk
-                    chunk = []
-        if chunk:
+        kept = (index for index, value in self._scan(bid, "resend") if value.startswith(b"0 "))
+        beside = (index for index, _ in self._scan(bid, "calls", values=False))
+        indices = chain(kept, beside)
+        while chunk := list(islice(indices, RETRY_CHUNK)):
             yield chunk
+
+    def _scan(self, bid: str, part: str, *, values: bool = True) -> Iterator[tuple[int, bytes]]:
+        with store_errors(self.settings), readable(bid):
+            for index, value in self.client.hscan_iter(self.keys.part(bid, part)):
+                yield int(index), value if values else b""

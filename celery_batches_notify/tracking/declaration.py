@@ -11,7 +11,7 @@ from kombu.utils import json
 from celery_batches_notify.delivery.callbacks import Declared, Target, declare_callback
 from celery_batches_notify.errors import ConfigurationError
 from celery_batches_notify.model import Event
-from celery_batches_notify.settings import LINGER_AT_LEAST, read_duration
+from celery_batches_notify.settings import LINGER_AT_LEAST, read_duration, read_flag
 from celery_batches_notify.text import replace_halves
 from celery_batches_notify.tracking.engine import Engine
 
@@ -39,6 +39,7 @@ class Declaration:
         expires: Duration,
         linger: Duration,
         keep_open: bool,
+        keep_calls: bool | None,
     ) -> None:
         settings = engine.settings
         self._engine = engine
@@ -56,6 +57,9 @@ class Declaration:
             "abandon_after": _milliseconds("abandon_after", None, settings.abandon_after),
             "keep_open": int(keep_open),
         }
+        self.keep_calls = settings.keep_calls if keep_calls is None else read_flag("keep_calls", keep_calls)
+        if self.keep_calls:
+            self._fields["keep_calls"] = 1
         if callback_queue is not None:
             self._fields["callback_queue"] = callback_queue
 

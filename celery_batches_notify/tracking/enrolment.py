@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from celery import Celery
 from kombu.exceptions import OperationalError
@@ -17,6 +18,7 @@ from celery_batches_notify.text import one_line
 from celery_batches_notify.tracking.declaration import Declaration
 from celery_batches_notify.tracking.engine import Engine
 from celery_batches_notify.tracking.headers import write_header
+from celery_batches_notify.tracking.kept_messages import keep_message
 from celery_batches_notify.tracking.marks import carries_more, mark_message
 from celery_batches_notify.tracking.operations import cancel_batch, publish_recorded
 
@@ -103,6 +105,17 @@ class Enrolment:
     def has_unsent(self) -> bool:
         """Whether calls wait here because the store or the broker refused them."""
         return bool(self._leaving)
+
+    @cached_property
+    def keeps_calls(self) -> bool:
+        """Whether the batch keeps its members' calls, so that they can be sent again."""
+        declaration = self._declaration
+        return self._store.keeps_calls(self.bid) if declaration is None else declaration.keep_calls
+
+    def prepare(self, call: Call) -> None:
+        """Pack what the batch keeps of a call. Raises `InvalidCall` if that cannot be kept."""
+        if self.keeps_calls:
+            call.kept = keep_message(call)
 
     def adopt(self) -> None:
         """Become a child of the running member's batch if its block is open in this context."""
@@ -199,6 +212,8 @@ class Enrolment:
             chunks = [Chunk(calls=calls[at : at + CHUNK]) for at in range(0, len(calls), CHUNK)]
             if chunks:
                 chunks[-1].is_last = is_last
+            if chunks and self.keeps_calls:
+                self._store.check_room()
             self._leaving += chunks
             self.open()
             leaving = [chunk for chunk in self._leaving if not chunk.confirmed]
@@ -262,6 +277,8 @@ class Enrolment:
         self._next = max(self._next, first + len(ids))
         for index, call in enumerate(chunk.calls, first):
             call.index = index
+        if kept := [call.kept for call in chunk.calls if call.kept is not None]:
+            self._store.keep_calls(self.bid, first, kept)
 
     def _note_canvas(self, calls: Sequence[Call]) -> None:
         """If more members come of some, `reconcile` must not take a result for the end of it all."""

@@ -15,9 +15,11 @@ from celery_batches_notify.forks import forks
 from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.model import Membership
 from celery_batches_notify.store.corrupt import readable
-from celery_batches_notify.store.retries import RETRY_CHUNK, Resend
+from celery_batches_notify.store.retries import KEPT, RETRY_CHUNK, Resend
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.tracking.headers import write_header
+from celery_batches_notify.tracking.kept_messages import call_of, read_message
+from celery_batches_notify.tracking.marks import mark_message
 from celery_batches_notify.tracking.sender import Sender
 
 logger = logging.getLogger(__name__)
@@ -26,17 +28,21 @@ logger = logging.getLogger(__name__)
 class Resender:
     """Publishes calls again, under their ids and places, in a new round."""
 
-    def __init__(self, app: Celery, sender: Sender) -> None:
+    def __init__(self, app: Celery, store: Store, sender: Sender) -> None:
         self.app = app
+        self._store = store
         self._sender = sender
 
     def send(self, bid: str, members: Sequence[Resend]) -> None:
         """Publish these members once more. Raises what the broker raises."""
+        indices = [member.index for member in members if member.call == KEPT]
+        found = dict(zip(indices, self._store.read_kept_calls(bid, indices), strict=True))
         with forks.waiting(), self.app.producer_or_acquire() as producer:
             for member in members:
                 try:
                     with readable(bid):
-                        kept = json.loads(member.call)
+                        beside = found.get(member.index)
+                        kept = json.loads(member.call if beside is None else read_message(beside))
                         call, turn = self._message_of(kept), int(kept.get("turn", 0))
                 except CorruptBatch as exc:
                     BatchLog(logger, bid=bid).error("member %d is not sent again: %s", member.index, exc)
@@ -45,10 +51,13 @@ class Resender:
                     bid=bid, index=member.index, task_id=call.task_id, round=member.round, turn=turn
                 )
                 write_header(call.message.headers, place)
-                self._sender.send(producer, call.name, call.message, **call.options)
+                message = mark_message(call.name, call.message, place) if "message" in kept else call.message
+                self._sender.send(producer, call.name, message, **call.options)
 
     def _message_of(self, kept: dict[str, Any]) -> Call:
-        """Let Celery make the message, and catch it on its way out."""
+        """Let Celery make the message, and catch it on its way out; one that was kept is there."""
+        if "message" in kept:
+            return call_of(kept)
         with collecting(self.app) as calls:
             self.app.send_task(
                 kept["task"],

@@ -89,6 +89,8 @@ class Sender:
         """Give a call to the innermost block that is still open when the call is ready."""
         call = self._snapshot(task_id, name, message, options)
         while (frame := find_frame(self._app)) is not None:
+            if frame.owner is not None:
+                frame.owner.prepare(call)
             if frame.collect([call]):
                 return True
         return False

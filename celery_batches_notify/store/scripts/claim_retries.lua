@@ -1,6 +1,6 @@
 -- Claim dead members for another round, so that whoever asks first sends them again.
--- KEYS: the batch. ARGV: channel; indices …. Answer: claimed, then index, round, what to send … | cancelled | retired |
--- gone | newer. Safe to repeat because the move from dead to failing is the claim.
+-- KEYS: the batch. ARGV: channel; indices …. Answer: claimed, then index, round, what to send (`@`: it lies in CALLS) … |
+-- cancelled | retired | gone | newer. Safe to repeat because the move from dead to failing is the claim.
 local LEASE_FOR_SENDING_MS = 60000
 local why = refusal()
 if why then return {why} end
@@ -10,11 +10,18 @@ local answer, moved = {'claimed'}, 0
 for i = 2, #ARGV do
   local index = ARGV[i]
   local call = string.match(redis.call('HGET', RESEND, index) or '', '^0 (.*)$')
+  local is_kept = not call and redis.call('HEXISTS', CALLS, index) == 1
   local round = math.floor(last_stamp(index) / ROUND) + 1
-  if call and state_of(index) == DEAD and round <= LAST_ROUND then -- else its stamps could not grow
+  -- Beyond the last round its stamps could not grow.
+  if (call or is_kept) and state_of(index) == DEAD and round <= LAST_ROUND then
+    if is_kept then
+      call = '@'
+      forget_reason(index)
+    end
     note_stamp(index, round * ROUND)
     redis.call('BITFIELD', STATES, 'SET', 'u2', '#' .. index, FAILING)
     redis.call('HSET', RESEND, index, round .. ' ' .. call)
+    share_life(RESEND)
     moved = moved + 1
     for _, part in ipairs({tonumber(index), round, call}) do answer[#answer + 1] = part end
   end

@@ -1,7 +1,7 @@
 -- Put before every script: the names of a batch's keys, and the one place that decides which events are true.
 -- KEYS: the batch's keys as `keys.py` lists them. ARGV[1]: the channel of the batch. Times are milliseconds.
 local BATCH, STATES, MEMBERS, ATTEMPTS, LATE, NAMES, FAILURES, RESEND, CHILDREN, OUTBOX, DELIVERIES,
-  UNCONFIRMED = unpack(KEYS)
+  UNCONFIRMED, CALLS = unpack(KEYS)
 local CHANNEL = ARGV[1]
 local WAITING, FAILING, DEAD, SUCCEEDED = 0, 1, 2, 3
 local SCHEMA, ID_BYTES, LEASE_MS, CALLBACKS_AT_MOST = 1, 16, 10000, 32

@@ -45,6 +45,7 @@ if before == DEAD and state ~= DEAD then forget_reason(index) end
 if state == SUCCEEDED then
   redis.call('HDEL', FAILURES, index)
   redis.call('HDEL', RESEND, index)
+  redis.call('HDEL', CALLS, index)
   tokens[1] = '+'
   if body ~= '' then await_body(body) end
   enrol_awaited()

@@ -20,10 +20,11 @@ from celery_batches_notify.errors import (
     SchemaTooNew,
     StoreUnavailable,
 )
-from celery_batches_notify.model import BatchStatus, Failure, Membership, State
+from celery_batches_notify.model import BatchStatus, Failure, Membership, Outcome, State
 from celery_batches_notify.store.deliveries import Claim
 from celery_batches_notify.store.reading import ATTEMPTS_PER_ROUND, Member
 from celery_batches_notify.store.repairs import Lost
+from celery_batches_notify.store.retries import KEPT, Resend
 from celery_batches_notify.tracking.engine import Engine
 from celery_batches_notify.tracking.operations import publish_recorded
 from celery_batches_notify.tracking.repair.redrive import redrive_deliveries
@@ -34,7 +35,7 @@ from celery_batches_notify.tracking.stored_results import RESULTS_CHUNK, find_re
 BETWEEN_LOOKS_SECONDS = 5.0
 QUIET_SECONDS = 60
 WRITTEN_OFF_CHUNK = 100
-VANISHED = ("leave", "dead")
+VANISHED = ("leave", "dead", "resend")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +47,7 @@ class Repairs:
         failing: Members counted as failing, as their results say.
         dead: Members counted as dead, as their results say: failed or revoked.
         vanished: Members counted as dead because nobody knows them any more.
+        resent: Members that nobody knew any more, sent again as they were kept.
         unsure: Members whose result says that they ended, and that may belong to a canvas that goes on: they
             were left alone.
         fired: Callbacks of events that were true and had not fired.
@@ -58,6 +60,7 @@ class Repairs:
     failing: int = 0
     dead: int = 0
     vanished: int = 0
+    resent: int = 0
     unsure: int = 0
     fired: int = 0
     redriven: int = 0
@@ -84,7 +87,7 @@ def reconcile_batch(engine: Engine, bid: str, *, vanished: str = "leave") -> Rep
     """Repair one batch and those below it. Safe to repeat, and to run from many places at once.
 
     Raises:
-        ConfigurationError: `vanished` is neither `leave` nor `dead`.
+        ConfigurationError: `vanished` is none of `leave`, `dead` and `resend`.
         NoSuchBatch: It is gone.
     """
     if vanished not in VANISHED:
@@ -105,8 +108,8 @@ def _reconcile_one(engine: Engine, bid: str, vanished: str) -> Repairs:
     repairs = Repairs(listed=engine.store.restore_lists(bid))
     status = engine.store.read_status(bid)
     repairs += _count_results(engine, status)
-    if vanished == "dead":
-        repairs += _write_off_vanished(engine, status)
+    if vanished != "leave":
+        repairs += _end_vanished(engine, status, resend=vanished == "resend")
     fired = engine.store.conclude_batch(bid)
     engine.publisher.publish_due(bid, fired)
     repairs += Repairs(fired=len(fired), redriven=redrive_deliveries(engine, bid))
@@ -176,7 +179,8 @@ def _count_chunk(
     )
 
 
-def _write_off_vanished(engine: Engine, status: BatchStatus) -> Repairs:
+def _end_vanished(engine: Engine, status: BatchStatus, *, resend: bool) -> Repairs:
+    """Count the members as dead that nobody knows any more, or send them again if their calls are kept."""
     bid = status.bid
     if why := _may_be_on_its_way(engine, bid):
         return Repairs(notes=(why,))
@@ -190,11 +194,42 @@ def _write_off_vanished(engine: Engine, status: BatchStatus) -> Repairs:
         repairs += Repairs(notes=(why,) if why else ())
         for start in range(0, len(suspects), WRITTEN_OFF_CHUNK):
             chunk = suspects[start : start + WRITTEN_OFF_CHUNK]
-            lost = [_give_up(member) for member in chunk]
-            written, due = engine.store.write_off_members(bid, lost)
-            engine.publisher.publish_due(bid, due)
-            repairs += Repairs(vanished=written)
+            repairs += _send_again(engine, bid, chunk) if resend else _write_off(engine, bid, chunk)
     return repairs
+
+
+def _write_off(engine: Engine, bid: str, members: Sequence[Member]) -> Repairs:
+    written, due = engine.store.write_off_members(bid, [_give_up(member) for member in members])
+    engine.publisher.publish_due(bid, due)
+    return Repairs(vanished=written)
+
+
+def _send_again(engine: Engine, bid: str, members: Sequence[Member]) -> Repairs:
+    """Send members again that are kept; those that vanish over and over are dead, and the others are left."""
+    kept = engine.store.read_kept_calls(bid, [member.index for member in members])
+    taken, over, left = [], [], 0
+    for member, call in zip(members, kept, strict=True):
+        if call is None and not member.is_batch:
+            left += 1
+            continue
+        word, again = ("exhausted", None) if member.is_batch else _take_again(engine, bid, member)
+        taken += [again] if again is not None else []
+        over += [member] if word in ("exhausted", "cancelled") else []
+    engine.resender.send(bid, taken)
+    engine.store.confirm_retries(bid, taken, done=False)
+    notes = (f"{left} members have vanished and are left: their calls are not kept",) if left else ()
+    return _write_off(engine, bid, over) + Repairs(resent=len(taken), notes=notes)
+
+
+def _take_again(engine: Engine, bid: str, member: Member) -> tuple[str, Resend | None]:
+    """Take a member for another round; return the store's word, and what is to be sent."""
+    round_, attempt = divmod(member.stamp, ATTEMPTS_PER_ROUND)
+    place = Membership(bid=bid, index=member.index, task_id=member.id, round=round_)
+    failure = _give_up(member).failure
+    lost = Outcome(state=State.DEAD, attempt=attempt + 1, reason="lost", failure=failure, resend=KEPT)
+    word, again, due = engine.store.resend_lost(place, lost)
+    engine.publisher.publish_due(bid, [Claim(entry=entry, attempts=0) for entry in due])
+    return word, again
 
 
 def _may_be_on_its_way(engine: Engine, bid: str) -> str:

@@ -1,0 +1,10 @@
+-- Say who looks for what a batch waits for, once it has not moved for a while.
+-- KEYS: the batch. ARGV: channel; the while (ms). Answer: look | moves (or was looked into less than a while ago) | gone |
+-- newer. Safe to repeat because whoever asks again within the while is told that somebody looks.
+local why = refusal()
+if why then return {why} end
+local b, quiet = redis.call('HMGET', BATCH, 'reported_at', 'looked_at'), tonumber(ARGV[2])
+local function is_recent(at) return at and math.abs(now - at) < quiet end
+if is_recent(tonumber(b[1])) or is_recent(tonumber(b[2])) then return {'moves'} end
+redis.call('HSET', BATCH, 'looked_at', now)
+return {'look'}

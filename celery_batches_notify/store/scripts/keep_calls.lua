@@ -1,0 +1,8 @@
+-- Keep what sending members again needs, until they have succeeded.
+-- KEYS: the batch. ARGV: channel; then index, call … Answer: kept | gone | newer.
+-- Safe to repeat because a member's call stays the same.
+local why = refusal()
+if why then return {why} end
+for i = 2, #ARGV, 2 do redis.call('HSET', CALLS, ARGV[i], ARGV[i + 1]) end
+share_life(CALLS)
+return {'kept'}
