@@ -351,9 +351,8 @@ class Batch:
 
         Args:
             vanished: What becomes of members that no queue, worker or result backend knows any more: `leave`
-                them waiting, count them as `dead`, or `resend` those whose calls are kept (`keep_calls`). That
-                is only done if all could be asked, and no worker answers that has no batches: it may have run
-                them.
+                them waiting, count them as `dead`, or `resend` those whose calls are kept (`keep_calls`).
+                Only if all could be asked, and no worker answers that has no batches: it may have run them.
 
         Raises:
             ConfigurationError: `vanished` is none of these.

@@ -6,12 +6,13 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 
 from celery import Celery
 from kombu.exceptions import OperationalError
 
 from celery_batches_notify.block import Call, find_frame
-from celery_batches_notify.errors import BatchesError, BatchSealed, EnqueueError
+from celery_batches_notify.errors import BatchesError, BatchSealed, EnqueueError, InvalidCall
 from celery_batches_notify.model import Membership
 from celery_batches_notify.store.enrolments import Abandoned, Adder
 from celery_batches_notify.text import one_line
@@ -113,8 +114,11 @@ class Enrolment:
         return self._store.keeps_calls(self.bid) if declaration is None else declaration.keep_calls
 
     def prepare(self, call: Call) -> None:
-        """Pack what the batch keeps of a call. Raises `InvalidCall` if that cannot be kept."""
-        if self.keeps_calls:
+        """Pack what the batch keeps of a call. Raises `InvalidCall` if that cannot be kept.
+
+        Whoever adds to a stored batch packs its calls later, because a call must not wait for the store.
+        """
+        if self._declaration is not None and self.keeps_calls:
             call.kept = keep_message(call)
 
     def adopt(self) -> None:
@@ -212,9 +216,9 @@ class Enrolment:
             chunks = [Chunk(calls=calls[at : at + CHUNK]) for at in range(0, len(calls), CHUNK)]
             if chunks:
                 chunks[-1].is_last = is_last
-            if chunks and self.keeps_calls:
-                self._store.check_room()
             self._leaving += chunks
+            if chunks and self.keeps_calls:
+                self._make_room(chunks)
             self.open()
             leaving = [chunk for chunk in self._leaving if not chunk.confirmed]
             self._refusal = self._enrol_all(leaving) or self._refusal
@@ -262,6 +266,16 @@ class Enrolment:
                     f"{exc}; {members} calls are members and were sent, {refused} were not made"
                 )
         return None
+
+    def _make_room(self, chunks: Sequence[Chunk]) -> None:
+        """Pack what is not packed yet, and refuse the calls if the store has no room for them."""
+        try:
+            for call in chain.from_iterable(chunk.calls for chunk in chunks):
+                call.kept = call.kept or keep_message(call)
+        except InvalidCall:
+            del self._leaving[-len(chunks) :]  # it would stand in the way of `resume`
+            raise
+        self._store.check_room()
 
     def _enrol(self, chunk: Chunk) -> None:
         def note_place(first: int) -> None:

@@ -34,6 +34,7 @@ class Mutant:
     killer: str
 
 
+STILL = "tests/tracking/repair/test_still_batches.py"
 BLOCKS, CUT_SHORT = "tests/test_blocks.py", "tests/test_cut_short.py"
 
 MUTANTS = (
@@ -65,6 +66,42 @@ MUTANTS = (
         '("READONLY", "NOREPLICAS")',
         '("READONLY",)',
         "tests/store/test_refusals.py::test_a_connection_to_what_was_the_master_is_not_used_again",
+    ),
+    # Kept calls and vanished members
+    Mutant(
+        "a member that has succeeded is not kept",
+        f"{LUA}/record_outcome.lua",
+        "  redis.call('HDEL', CALLS, index)\n",
+        "",
+        "tests/test_keep_calls.py::test_a_call_is_kept_until_its_member_has_succeeded",
+    ),
+    Mutant(
+        "whatever a worker kept, a kept call can be sent again",
+        f"{LUA}/claim_retries.lua",
+        "not call and redis.call('HEXISTS', CALLS, index) == 1",
+        "false",
+        "tests/test_keep_calls.py::test_retry_sends_a_dead_member_whose_call_no_worker_kept",
+    ),
+    Mutant(
+        "one worker looks into a batch that stands still",
+        f"{LUA}/claim_look.lua",
+        "  redis.call('HSET', BATCH, 'looked_at', now)\n".lstrip(),
+        "",
+        f"{STILL}::test_of_many_workers_one_looks_and_not_again_for_a_while",
+    ),
+    Mutant(
+        "a cancelled member that vanished is not sent again",
+        "tracking/repair/reconcile.py",
+        'word in ("exhausted", "cancelled")',
+        'word in ("exhausted",)',
+        "tests/test_keep_calls.py::test_a_cancelled_batchs_members_are_not_sent_again",
+    ),
+    Mutant(
+        "a full store refuses kept calls before anything is enrolled",
+        "store/retries.py",
+        "if most and used > most * FULL_SHARE:",
+        "if False:",
+        "tests/test_keep_calls.py::test_a_store_that_is_nearly_full_refuses_before_anything_is_enrolled",
     ),
     # Cancelling
     Mutant(
