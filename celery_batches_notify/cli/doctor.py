@@ -40,7 +40,7 @@ MENDS = {
     Kind.CHILD: "look at that batch in the same way",
     Kind.CHILD_GONE: "it was lost: run batch reconcile --vanished dead",
     Kind.UNKNOWN: "nobody can tell; wait, or look into the broker with its own tools",
-    Kind.VANISHED: "their messages are gone: run batch reconcile --vanished dead, or resend if calls are kept",
+    Kind.VANISHED: "their messages are gone: run batch reconcile --vanished dead, or resend",
     Kind.UNPUBLISHED: "the batch is not sealed: its producer is publishing, or has died",
 }
 NEED_HANDS = {Kind.UNREAD, Kind.ENDED, Kind.CHILD_GONE, Kind.VANISHED}

@@ -1,7 +1,7 @@
-"""What it costs to keep the calls of a batch: `python tests/bench/keep_calls.py [--members 5000] [--pairs 5]`.
+"""What it costs to keep the calls of a batch: `python tests/bench/keep_calls.py [--members N] [--pairs N]`.
 
-The producer fills batches with kept calls and without by turns, over an embedded Valkey that is broker and store. It
-prints the producer's time per member, side by side, and what the store's memory grows by.
+The producer fills batches with kept calls and without by turns, over an embedded Valkey that is broker and
+store. It prints the producer's time per member, side by side, and how much the store's memory grows.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def main() -> None:
                     client.delete("celery")
             kept, plain = (statistics.median(runs[keep]) for keep in (True, False))
             print(
-                f"{words:22} {size / options.members:6.0f} bytes in the store; the producer's CPU per member: "
+                f"{words:22} {size / options.members:6.0f} bytes in the store; the producer's CPU: "
                 f"{plain:.0f} µs without, {kept:.0f} µs with ({kept / plain:.2f})"
             )
 

@@ -57,6 +57,8 @@ def describe(value: object) -> str:
         return f'`"{value}"`'
     if isinstance(value, (dict, frozenset)):
         return "`[]`" if isinstance(value, frozenset) else "`{}`"
+    if isinstance(value, bool):
+        return str(value)
     return f"{value:,}" if isinstance(value, int) else ""
 
 
@@ -228,7 +230,7 @@ def test_the_fields_of_a_batch_are_those_of_the_page(app: Celery, redis: Redis) 
     written = set()
     for call in re.findall(r"'(?:HSET|HSETNX|HINCRBY)', BATCH, (.*)", scripts):
         written |= set(re.findall(r"'([a-z][a-z_]*:?)'(?= *,)", call))
-    with Batch("words", callback_queue="q", parent=open_one(app), app=app) as batch:
+    with Batch("words", callback_queue="q", keep_calls=True, parent=open_one(app), app=app) as batch:
         app.tasks["told"].delay()
     written |= {field.decode() for field in redis.hgetall(f"batches:{{{batch.bid}}}")}
     named = set(first_codes("reference/store.md", "field"))
