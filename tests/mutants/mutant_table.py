@@ -75,6 +75,13 @@ MUTANTS = (
         "tests/tracking/test_cancellation.py::"
         "test_a_cancelled_member_does_not_run_and_celerys_revoked_set_stays_the_users",
     ),
+    Mutant(
+        "a cancelled member that was delivered twice runs neither time",
+        "tracking/receivers.py",
+        "                request.batches_earlier = ref(earlier)",
+        "                # request.batches_earlier = ref(earlier)",
+        "tests/tracking/test_cancellation.py::test_a_member_that_was_delivered_twice_runs_neither_time",
+    ),
     # How people hold it
     Mutant(
         "a closed frame takes nothing",
