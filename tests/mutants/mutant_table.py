@@ -46,6 +46,13 @@ MUTANTS = (
         f"{REPORTER}::test_a_report_gives_up_in_time_though_the_stores_own_timeouts_are_long",
     ),
     Mutant(
+        "a report waits no longer for the sentinels either",
+        "store/connection.py",
+        "theirs | _cap(theirs, seconds, retry)",
+        "theirs",
+        "tests/test_addresses.py::test_sentinels_are_waited_for_no_longer_than_the_store",
+    ),
+    Mutant(
         "bytes are read whatever the URL's query says",
         "store/connection.py",
         '{**_patience(), **given, "decode_responses": False}',
