@@ -288,9 +288,16 @@ MUTANTS = (
         f"{DEAD}::test_what_was_kept_of_a_member_without_rounds_is_not_claimed",
     ),
     Mutant(
+        "a death in the last round voids the call that was kept before",
+        f"{LUA}/record_outcome.lua",
+        "local voided = over and void_call(index)",
+        "local voided = false",
+        f"{DEAD}::test_a_death_in_the_last_round_voids_the_call_that_was_kept_before",
+    ),
+    Mutant(
         "a member in its last round is not kept for another",
         f"{LUA}/record_outcome.lua",
-        "if stamp >= LAST_ROUND * ROUND then",
+        "    if over then",
         "if false then",
         f"{DEAD}::test_stamps_grow_with_every_round_and_there_is_none_after_the_fifteenth",
     ),
