@@ -849,6 +849,14 @@ MUTANTS = (
     ),
     # Never in the way
     Mutant(
+        "a store that is away is a warning a minute",
+        "tracking/away_log.py",
+        "            if now < self._again_at:\n                return\n",
+        "",
+        "tests/tracking/test_away_log.py"
+        "::test_an_hour_without_the_store_is_a_warning_a_minute_and_one_line_at_its_end",
+    ),
+    Mutant(
         "the fields of a log line are nobody else's",
         "log_lines.py",
         'PREFIX = "batches_"',
