@@ -19,6 +19,7 @@ from celery_batches_notify.notifiers.registry import Registry
 from celery_batches_notify.reports import keep_secrets_out_of_reports
 from celery_batches_notify.settings import Settings, find_unknown_settings
 from celery_batches_notify.store.checks import check_store
+from celery_batches_notify.store.connection import check_options
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.tracking.away_log import AwayLog
 from celery_batches_notify.tracking.broker_checks import check_broker
@@ -131,6 +132,7 @@ class Parts:
 def build_parts(app: Celery, sender: Sender) -> Parts:
     """Build everything from the app's settings; nothing is sent anywhere yet."""
     settings = Settings.from_app(app)
+    check_options(settings)
     registry = Registry(settings)
     _tell_about(app, settings, registry)
     store = Store(settings)

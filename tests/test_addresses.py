@@ -10,7 +10,7 @@ from redis.connection import SSLConnection
 from redis.retry import Retry
 from topologies import HAS_CLUSTER
 
-from celery_batches_notify import ConfigurationError, StoreUnavailable
+from celery_batches_notify import Batches, ConfigurationError, StoreUnavailable
 from celery_batches_notify.addresses import show_address, split_addresses
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.connection import connect
@@ -201,8 +201,8 @@ def test_no_report_waits_longer_than_it_may_whatever_the_timeouts_say(where: str
     store = Store(settings(f"redis://h{query}", options))
     assert store.longest_call_seconds >= 240
     prompt = store.answering_within(15)
-    assert prompt.longest_call_seconds == 15
-    assert prompt.client.connection_pool.connection_kwargs["socket_timeout"] == 3.75
+    assert prompt.longest_call_seconds == 12, "else no report had time for it, and all were hurried"
+    assert prompt.client.connection_pool.connection_kwargs["socket_timeout"] == 3
     assert store.answering_within(10**4) is store or options
     store.close()
 
@@ -216,3 +216,33 @@ def test_a_store_that_answers_in_time_is_asked_over_the_same_connections() -> No
 def test_retries_of_ones_own_do_not_make_a_report_wait() -> None:
     store = Store(settings("redis://h", {"retry": Retry(NoBackoff(), 100)}))
     assert store.answering_within(15).settings.backend_options["retry"]._retries == 1
+
+
+@pytest.mark.parametrize("hurried", [False, True])
+def test_sentinels_are_waited_for_no_longer_than_the_store(hurried: bool) -> None:
+    forever = {"socket_timeout": None, "socket_connect_timeout": 3600, "username": "u"}
+    store = Store(settings("sentinel://h", {**MASTER, "sentinel_kwargs": forever}))
+    quick = store.hurried if hurried else store.answering_within(15)
+    (sentinel,) = quick.client.connection_pool.sentinel_manager.sentinels
+    made = sentinel.connection_pool.connection_kwargs
+    seconds = 0.5 if hurried else 3
+    assert (made["socket_timeout"], made["socket_connect_timeout"]) == (seconds, seconds)
+    assert made["username"] == "u"
+    store.close()
+
+
+@pytest.mark.parametrize(
+    "conf",
+    [
+        {"result_backend": "rediss://h?ssl_cert_reqs=perhaps"},
+        {"batches_backend_url": "redis://h?socket_timeout=soon"},
+        {"batches_backend_url": "redis://h", "batches_backend_options": {"perhaps": 1}},
+    ],
+    ids=["certificates", "a number", "an option"],
+)
+def test_what_redis_py_does_not_take_keeps_the_app_from_starting(conf: dict[str, Any]) -> None:
+    app = Celery(set_as_current=False)
+    app.config_from_object(conf)
+    assert app.conf.task_serializer == "json"  # Celery has read its configuration
+    with pytest.raises(ConfigurationError, match=r"perhaps|socket_timeout"):
+        Batches(app)

@@ -372,12 +372,6 @@ def test_a_wrong_password_is_named(make_app: Callable[..., Celery], redis: Redis
     assert "wrong@" not in str(told.value)
 
 
-def test_an_option_that_redis_py_does_not_know_is_named(make_app: Callable[..., Celery]) -> None:
-    app = make_app(batches_backend_options={"colour": "red"})
-    with pytest.raises(ConfigurationError, match=r"batches_backend_options: .*colour"):
-        Batch.get("0123456789abcdef", app=app)
-
-
 # -- declaring ------------------------------------------------------------------------------------
 
 

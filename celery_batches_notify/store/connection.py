@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from inspect import signature
@@ -58,9 +58,7 @@ def connect(settings: Settings, *, hurried: bool = False) -> Redis:
     with _option_errors():
         hosts, options = _read_options(settings)
         if hurried:
-            options["retry"] = Retry(NoBackoff(), 0)
-            for name in TIMEOUTS:
-                options[name] = min(options[name] or HURRIED_SECONDS, HURRIED_SECONDS)
+            options |= _cap(options, HURRIED_SECONDS, Retry(NoBackoff(), 0))
         if options.pop("cluster", False):
             with store_errors(settings):
                 return _connect_cluster(hosts, options)
@@ -72,21 +70,35 @@ def connect(settings: Settings, *, hurried: bool = False) -> Redis:
 def longest_call_seconds(settings: Settings) -> float:
     """How long connecting, asking and asking again take if nothing answers."""
     _, options = _read_options(settings)
+    asked = [options]
+    if "master_name" in options:
+        asked.append(_patience(**(options.get("sentinel_kwargs") or {})))
     with _option_errors():
-        return (RETRIES + 1) * sum(options[name] or inf for name in TIMEOUTS)
+        return (RETRIES + 1) * max(sum(each[name] or inf for name in TIMEOUTS) for each in asked)
 
 
 def answering_within(settings: Settings, seconds: float) -> Settings:
-    """Return settings with which a call that the store does not answer ends within so many seconds.
+    """Return settings with which a call that the store does not answer ends before so many seconds.
 
     They are the same if that is so already: connecting and asking, each of them `RETRIES` times more.
     """
-    if "retry" not in settings.backend_options and longest_call_seconds(settings) <= seconds:
+    theirs = settings.backend_options.get("sentinel_kwargs") or {}
+    retries = "retry" in settings.backend_options or "retry" in theirs
+    if not retries and longest_call_seconds(settings) < seconds:
         return settings
     _, options = _read_options(settings)
-    each = seconds / (len(TIMEOUTS) * (RETRIES + 1))
-    capped = {name: min(options[name] or each, each) for name in TIMEOUTS}
-    return replace(settings, backend_options={**settings.backend_options, **capped, "retry": _retry()})
+    each = seconds / (len(TIMEOUTS) * (RETRIES + 1) + 1)  # one share is left over, so a call still fits in
+    capped = _cap(options, each, _retry())
+    return replace(settings, backend_options={**settings.backend_options, **capped})
+
+
+def check_options(settings: Settings) -> None:
+    """Raise `ConfigurationError` if redis-py does not take the URL or an option; nothing is connected.
+
+    Only a Cluster's client cannot be made without asking its nodes.
+    """
+    if not settings.backend_options.get("cluster"):
+        close(connect(settings))
 
 
 def close(client: Redis) -> None:
@@ -133,6 +145,15 @@ def _check_options(client: Redis) -> Redis:
     pool = client.connection_pool
     pool.connection_class(**pool.connection_kwargs)
     return client
+
+
+def _cap(options: Mapping[str, Any], seconds: float, retry: Retry) -> dict[str, Any]:
+    """Return what lets a client wait for no longer than that, and for the sentinels that it asks neither."""
+    capped: dict[str, Any] = {name: min(options[name] or seconds, seconds) for name in TIMEOUTS}
+    if "master_name" in options:
+        theirs = _patience(**(options.get("sentinel_kwargs") or {}))
+        capped["sentinel_kwargs"] = theirs | _cap(theirs, seconds, retry)
+    return {**capped, "retry": retry}
 
 
 def _retry() -> Retry:

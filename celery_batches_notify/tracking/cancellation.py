@@ -61,10 +61,13 @@ class Cancellation:
             return
         for held in self._held.valuerefs():  # at one moment: others arrive meanwhile
             request = held()
-            if request is not None and (bid := self._bid_of(request)) in fresh:
-                _revoke(request, bid)
-                if bids[bid] and request in worker_state.reserved_requests:
-                    self._terminate(request)
+            while request is not None:  # what was delivered twice is held twice
+                if (bid := self._bid_of(request)) in fresh:
+                    _revoke(request, bid)
+                    if bids[bid] and request in worker_state.reserved_requests:
+                        self._terminate(request)
+                earlier = getattr(request, "batches_earlier", None)
+                request = earlier() if earlier is not None else None
 
     def _terminate(self, request: Any) -> None:
         """End a task that has not ended: at once or, where the pool has not begun it, as soon as it does."""

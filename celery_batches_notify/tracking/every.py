@@ -58,8 +58,8 @@ class Every:
             except StoreUnavailable as exc:
                 self._away.failed(exc)
             except BatchesError as exc:
-                logger.warning("batches: %s failed and is tried again: %s", self._name, exc)
+                logger.warning("batches: the %s thread failed and tries again: %s", self._name, exc)
             except Exception:
-                logger.exception("batches: %s failed and is tried again", self._name)
+                logger.exception("batches: the %s thread failed and tries again", self._name)
             if stop.wait(self._seconds):
                 return

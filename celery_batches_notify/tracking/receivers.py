@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
-from weakref import WeakValueDictionary
+from weakref import WeakValueDictionary, ref
 
 from celery import Celery, signals
 from celery.exceptions import NotRegistered, Reject, SoftTimeLimitExceeded, TaskRevokedError, WorkerLostError
@@ -77,6 +77,7 @@ class Receivers:
         if HEADER in request.request_dict:
             if (earlier := self.held.get(request.id)) is not None:
                 earlier.batches_later = request  # or a second delivery's end takes the entry away
+                request.batches_earlier = ref(earlier)  # which lives on beside it, and may run first
             self.held[request.id] = request
             self._cancellation().discard(request)
             self._leases().watch(request)

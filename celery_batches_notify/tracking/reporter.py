@@ -32,7 +32,8 @@ class Reporter:
 
     def __init__(self, store: Store, outgoing: Outgoing, spool: Spool, patience_seconds: float) -> None:
         self.patience_seconds = patience_seconds
-        self._store = store.answering_within(patience_seconds)
+        self._store = store
+        self._prompt = store.answering_within(patience_seconds)
         self._outgoing = outgoing
         self._spool = spool
         self._absence = Absence()
@@ -94,14 +95,18 @@ class Reporter:
         deadline = time.monotonic() + seconds
         pause = FIRST_PAUSE_SECONDS
         while True:
-            unhurried = patient or deadline - time.monotonic() > self._store.longest_call_seconds
             try:
-                return _ask(self._store if unhurried else self._store.hurried, said)
+                return _ask(self._store if patient else self._store_until(deadline), said)
             except StoreUnavailable:
                 if time.monotonic() + pause > deadline or (self._absence.noted and not patient):
                     raise
             time.sleep(pause * (0.5 + random.random() / 2))  # noqa: S311 - jitter
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+
+    def _store_until(self, deadline: float) -> Store:
+        """The store over connections that give up by then: most willing to wait, or hurried."""
+        unhurried = deadline - time.monotonic() > self._prompt.longest_call_seconds
+        return self._prompt if unhurried else self._store.hurried
 
     def _keep(self, said: Said, why: object) -> None:
         try:

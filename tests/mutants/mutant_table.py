@@ -47,6 +47,13 @@ MUTANTS = (
         f"{REPORTER}::test_a_report_gives_up_in_time_though_the_stores_own_timeouts_are_long",
     ),
     Mutant(
+        "a report waits no longer for the sentinels either",
+        "store/connection.py",
+        "theirs | _cap(theirs, seconds, retry)",
+        "theirs",
+        "tests/test_addresses.py::test_sentinels_are_waited_for_no_longer_than_the_store",
+    ),
+    Mutant(
         "bytes are read whatever the URL's query says",
         "store/connection.py",
         '{**_patience(), **given, "decode_responses": False}',
@@ -111,6 +118,13 @@ MUTANTS = (
         "    request.revoked = revoked\n    worker_state.revoked.add(request.id)\n",
         "tests/tracking/test_cancellation.py::"
         "test_a_cancelled_member_does_not_run_and_celerys_revoked_set_stays_the_users",
+    ),
+    Mutant(
+        "a cancelled member that was delivered twice runs neither time",
+        "tracking/receivers.py",
+        "                request.batches_earlier = ref(earlier)",
+        "                # request.batches_earlier = ref(earlier)",
+        "tests/tracking/test_cancellation.py::test_a_member_that_was_delivered_twice_runs_neither_time",
     ),
     # How people hold it
     Mutant(
@@ -311,9 +325,16 @@ MUTANTS = (
         f"{DEAD}::test_what_was_kept_of_a_member_without_rounds_is_not_claimed",
     ),
     Mutant(
+        "a death in the last round voids the call that was kept before",
+        f"{LUA}/record_outcome.lua",
+        "local voided = over and void_call(index)",
+        "local voided = false",
+        f"{DEAD}::test_a_death_in_the_last_round_voids_the_call_that_was_kept_before",
+    ),
+    Mutant(
         "a member in its last round is not kept for another",
         f"{LUA}/record_outcome.lua",
-        "if stamp >= LAST_ROUND * ROUND then",
+        "    if over then",
         "if false then",
         f"{DEAD}::test_stamps_grow_with_every_round_and_there_is_none_after_the_fifteenth",
     ),
@@ -864,6 +885,14 @@ MUTANTS = (
         f"{FAMILY}::test_a_cancel_reaches_a_child_that_is_just_being_stored",
     ),
     # Never in the way
+    Mutant(
+        "a store that is away is a warning a minute",
+        "tracking/away_log.py",
+        "            if now < self._again_at:\n                return\n",
+        "",
+        "tests/tracking/test_away_log.py"
+        "::test_an_hour_without_the_store_is_a_warning_a_minute_and_one_line_at_its_end",
+    ),
     Mutant(
         "the fields of a log line are nobody else's",
         "log_lines.py",

@@ -11,7 +11,7 @@ from compared import new_bid
 from example import Example
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
-from model_of_batches import PARENT
+from model_of_batches import LAST_ROUND, PARENT
 from model_of_members import Report
 from whole_store import AGED_MS
 
@@ -21,6 +21,7 @@ BATCHES_AT_MOST, MEMBERS_AT_MOST = 4, 8
 SMALL = st.integers(0, 11)
 SELDOM = st.integers(0, 3).map(lambda n: n == 1)
 KINDS = st.integers(0, 2)
+ROUNDS = st.sampled_from([0, 1, 2, LAST_ROUND])
 HAPPENED = st.sampled_from(
     ["published", "delivered", "due", "postponed", "given_up", "skipped", "lost", "lost", "retried", "silent"]
 )
@@ -167,7 +168,7 @@ class Machine(Example):
         self.say(batch, index, state, round=round_, attempt=attempt + step or 1, reason=reason)
 
     @precondition(lambda self: self.members())
-    @rule(which=SMALL, state=ENDS, round_=st.integers(0, 2), attempt=st.integers(1, 3))
+    @rule(which=SMALL, state=ENDS, round_=ROUNDS, attempt=st.integers(1, 3))
     def end_any(self, which: int, state: State, round_: int, attempt: int) -> None:
         """Some attempt of some round ends, early or late."""
         batch, index, _ = self.members()[which % len(self.members())]

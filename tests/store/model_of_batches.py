@@ -232,6 +232,8 @@ class ModelBatch:
             member.kept, member.why = None, ""
             return
         self.failures = {now for kept in self.failures for now in self._with_failure(kept, report)}
+        if member.stamp[0] >= LAST_ROUND and member.kept == 0:
+            member.kept, before = None, State.FAILING  # void: there is no round to send it in
         if report.state is State.DEAD:
             discarded = report.reason == "cancelled" or (
                 self.cancelled and report.reason in ("revoked", NEVER_PUBLISHED)

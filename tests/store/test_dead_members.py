@@ -69,6 +69,25 @@ def test_stamps_grow_with_every_round_and_there_is_none_after_the_fifteenth(stor
     assert (store.read_status(BID).state, unsendable(store)) == ("success", {})
 
 
+@pytest.mark.parametrize("failing_between", [False, True])
+def test_a_death_in_the_last_round_voids_the_call_that_was_kept_before(
+    store: Store, failing_between: bool
+) -> None:
+    """A store that lost the claims of the rounds between hears of the last one out of the blue."""
+    (member,) = open_batch(store, 1)
+    store.seal_batch(BID)
+    store.record_outcome(member, died(call="{}"))
+    last_run = dataclasses.replace(member, round=ROUNDS)
+    if failing_between:
+        store.record_outcome(last_run, failing(1))
+    for _ in range(2):
+        store.record_outcome(last_run, died(2))
+        assert unsendable(store) == {"it was sent again 15 times": 1}
+    assert claim(store) == []
+    store.record_outcome(last_run, SUCCEEDED)
+    assert (store.read_status(BID).state, unsendable(store)) == ("success", {})
+
+
 def test_what_was_kept_of_a_member_without_rounds_is_not_claimed(store: Store) -> None:
     """As an earlier version kept it, which went back a round then."""
     (member,) = open_batch(store, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 from celery import Celery
@@ -33,9 +34,13 @@ def run() -> None:
 
 def requests_of(app: Celery, pool: TaskPool) -> list[Request]:
     """What a worker makes of the messages at the broker."""
+    return [make_request(app, pool, message) for message in waiting_messages(app)]
+
+
+def make_request(app: Celery, pool: TaskPool, message: object) -> Request:
     task = app.tasks["run"]
     kind = create_request_cls(Request, task, pool, "here", None, app=app)
-    return [kind(message, app=app, task=task, hostname="here") for message in waiting_messages(app)]
+    return kind(message, app=app, task=task, hostname="here")
 
 
 def cancelled(app: Celery) -> Batch:
@@ -86,3 +91,20 @@ def test_a_discarded_request_is_freed_as_soon_as_nobody_has_it(app: Celery) -> N
         assert freed() is None
     finally:
         gc.enable()
+
+
+def test_a_member_that_was_delivered_twice_runs_neither_time(app: Celery) -> None:
+    """The second delivery takes the first one's place among what the worker holds."""
+    pool = TaskPool(app=app)
+    parts = app._batches_engine.parts
+    batch = Batch(app=app)
+    batch.add(app.tasks["run"].s())
+    (message,) = waiting_messages(app)
+    first, second = (make_request(app, pool, message) for _ in range(2))
+    for request in (first, second):
+        app._batches_engine.receivers.on_task_received(sender=SimpleNamespace(app=app), request=request)
+    parts.cancellation._held = app._batches_engine.receivers.held
+    batch.cancel()
+    parts.cancellation.read()
+    assert second.revoked()
+    assert first.revoked()

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import urlencode
 from uuid import uuid4
 
 import pytest
@@ -23,12 +24,15 @@ from celery_batches_notify.delivery.publisher import DELIVER_TASK
 from celery_batches_notify.delivery.settling import Ending
 from celery_batches_notify.extension import Parts
 from celery_batches_notify.model import Membership, Outcome, State
+from celery_batches_notify.store.store import Recorded
 from celery_batches_notify.tracking import outcomes, reporter
 from celery_batches_notify.tracking.absence import AWAY_SECONDS, Absence
 from celery_batches_notify.tracking.headers import DeliveryRef
 from celery_batches_notify.tracking.receivers import _finishing
+from celery_batches_notify.tracking.spool_lines import Settlement
 
 SUCCEEDED = Outcome(state=State.SUCCEEDED)
+NOTED = Recorded(word="settled")
 
 
 @pytest.fixture
@@ -124,7 +128,39 @@ def test_a_blackhole_holds_a_report_no_longer_than_it_may_wait(
 
 def test_a_report_gives_up_in_time_though_the_stores_own_timeouts_are_long(parts: Parts) -> None:
     assert PATIENT["socket_timeout"] > parts.reporter.patience_seconds
-    assert parts.reporter._store.longest_call_seconds <= parts.reporter.patience_seconds
+    assert parts.reporter._prompt.longest_call_seconds < parts.reporter.patience_seconds
+
+
+@pytest.mark.parametrize("way", ["options", "query"])
+def test_a_store_that_hangs_holds_a_report_no_longer_whatever_its_timeouts(
+    make_app: Callable[..., Celery], proxy: tuple[CutProxy, str], tmp_path: Path, way: str
+) -> None:
+    """Without the limits it takes hours."""
+    hours = {"socket_timeout": 9999, "socket_connect_timeout": 9999}
+    app = make_app(
+        batches_backend_url=f"{proxy[1]}?{urlencode(hours)}" if way == "query" else proxy[1],
+        batches_backend_options=hours if way == "options" else {},
+        batches_spool_dir=tmp_path,
+        batches_report_timeout=4,
+    )
+    app.task(told, name="told", shared=False)
+    _, (member,) = members_of(app, 1)
+    proxy[0].misbehave("blackhole")
+    app._batches_engine.parts.reporter.report(member, SUCCEEDED, seconds=4)
+    assert spooled(tmp_path) == 1
+    proxy[0].behave()
+
+
+def test_what_the_spool_holds_is_reported_with_all_the_patience_that_is_set(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+    monkeypatch.setattr(reporter, "_ask", lambda store, _: asked.append(store.longest_call_seconds) or NOTED)
+    settlement = Settlement(bid="b", entry="e", happened="delivered")
+    parts.reporter.tell_now(settlement)
+    parts.reporter._tell(settlement, 30)
+    assert asked[0] == 80
+    assert asked[1] < 1
 
 
 def test_an_absence_that_ends_while_somebody_asks_is_no_error() -> None:

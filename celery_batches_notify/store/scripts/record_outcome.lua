@@ -55,9 +55,11 @@ else
     tokens[1] = '-'
   end
   if failure ~= '' then keep_failure(index, state, failure, failures_kept) end
+  local over = stamp >= LAST_ROUND * ROUND
+  local voided = over and void_call(index)
   if state == DEAD then
-    if stamp >= LAST_ROUND * ROUND then resend, unsendable = '', 'it was sent again 15 times' end
-    keep_for_retry(index, before, resend, unsendable, resend_kept)
+    if over then resend, unsendable = '', 'it was sent again 15 times' end
+    keep_for_retry(index, voided and FAILING or before, resend, unsendable, resend_kept)
     -- Discarded with its batch is no death.
     local discards = {revoked = true, terminated = true, ['never published'] = true}
     if not (reason == 'cancelled' or b[2] and discards[reason]) then redis.call('HSETNX', BATCH, 'died', 1) end

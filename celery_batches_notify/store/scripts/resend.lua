@@ -34,6 +34,11 @@ local function keep_reason(index, why)
   count_unsendable(why, 1)
 end
 
+-- Without a round left, a call that was kept in an earlier one is void.
+local function void_call(index)
+  return string.sub(redis.call('HGET', RESEND, index) or '', 1, 2) == '0 ' and redis.call('HDEL', RESEND, index) == 1
+end
+
 -- Keep what a retry of a member that has died needs, or why there is none ('' if nobody asks).
 local function keep_for_retry(index, before, call, why, kept)
   local held = redis.call('HGET', RESEND, index)
