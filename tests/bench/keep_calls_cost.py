@@ -1,8 +1,8 @@
-"""What `keep_calls` costs per member, for arguments of several sizes: `python tests/bench/keep_calls_cost.py`.
+"""What `keep_calls` costs per member, by size of argument: `python tests/bench/keep_calls_cost.py`.
 
-Told are the producer's wall time and CPU, the store's CPU, and the store's bytes while no member has run; each
-is a median over batches that keep their calls and batches that do not, by turns. Broker and store are two servers,
-so that the broker's bytes stay out. No worker runs.
+Told are the producer's wall time and CPU, the store's CPU, and its bytes before any member has run.
+Each is a median over batches that keep their calls and batches that do not, by turns.
+Broker and store are two servers, so that the broker's bytes stay out. No worker runs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from redis import Redis  # noqa: E402
 from celery_batches_notify import Batch  # noqa: E402
 from celery_batches_notify.demo.valkey import embedded_server  # noqa: E402
 
-WORDS = "order invoice customer amount country refund parcel street number status".split()
+WORDS = ("order", "invoice", "customer", "amount", "country", "refund", "parcel", "street", "number")
 
 
 def make_text(size: int, draw: random.Random) -> str:
@@ -35,7 +35,7 @@ def make_text(size: int, draw: random.Random) -> str:
 
 
 def publish(app: object, task: object, store: Redis, texts: list[str], *, keep: bool) -> tuple[float, ...]:
-    """Publish one batch; return wall, CPU and store CPU in microseconds, and the store's bytes, per member."""
+    """Publish a batch; return wall, CPU and store CPU in microseconds, and the store's bytes, per member."""
     store.flushdb()
     calls = [task.s(text) for text in texts]  # type: ignore[attr-defined]
     bytes_before, cpu_before = _bytes(store), _cpu(store)
