@@ -11,9 +11,10 @@ from chaos_tasks import declare_tasks
 from failpoints import arm
 from journal import note
 
-from celery_batches_notify import Batches
+from celery_batches_notify import Batches, settings
 from celery_batches_notify.model import Membership, Outcome
 from celery_batches_notify.store.store import Recorded, Store
+from celery_batches_notify.tracking.repair import reconcile
 
 CONF = "CHAOS_CONF"
 
@@ -39,8 +40,19 @@ def write_reports_down() -> None:
     Store.record_outcome = noting  # type: ignore[method-assign]
 
 
+def hurry(seconds: float) -> None:
+    """Let batches that stand still be looked into after seconds, where the product waits for a minute."""
+    settings.AT_LEAST["batches_vanished_after"] = 0
+    reconcile.QUIET_SECONDS = seconds  # type: ignore[assignment]
+    reconcile.BETWEEN_LOOKS_SECONDS = min(seconds, reconcile.BETWEEN_LOOKS_SECONDS)
+
+
 if CONF in os.environ:
     write_reports_down()
     arm()
-    app = make_app(json.loads(os.environ[CONF]))
+    conf = json.loads(os.environ[CONF])
+    if still := conf.pop("chaos_still_seconds", None):
+        hurry(still)
+        conf["batches_vanished_after"] = still
+    app = make_app(conf)
     app.set_current()
