@@ -12,8 +12,6 @@ from servers import wait_until
 from celery_batches_notify import Batch
 from celery_batches_notify.errors import BatchesError
 
-pytest.importorskip("celery_batches_notify.tracking.repair.still_batches")
-
 BATCHES, MEMBERS, STORM_SECONDS = (200, 500, 600) if is_full() else (6, 60, 8)
 LONGEST_SECONDS = 7200 if is_full() else 240
 STILL_SECONDS = 3
