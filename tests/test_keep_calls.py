@@ -107,6 +107,8 @@ def test_whatever_way_a_batch_is_filled_an_emptied_broker_gets_all_of_it_again(
     redis.delete("celery")
     repairs = batch.reconcile(vanished="resend")
     assert (repairs.resent, repairs.vanished, repairs.notes[1:]) == (2, 0, ())
+    status = batch.status()
+    assert (status.failures, status.complete_at) == (0, None), "nobody has run"
     again = messages(redis)
     assert [m["body"] for m in again] == [m["body"] for m in sent]
     for before, after in zip(sent, again, strict=True):
@@ -146,6 +148,20 @@ def test_retry_sends_a_dead_member_whose_call_no_worker_kept(app: Celery, redis:
     (again,) = messages(redis)
     assert again["headers"]["id"] == sent["headers"]["id"]
     assert again["headers"]["batches"]["round"] == 1
+    report(app, again, Outcome(state=State.SUCCEEDED))
+    assert batch.status().state == "success"
+
+
+def test_a_member_whose_retry_vanished_stays_failing_and_is_sent_again(app: Celery, redis: Redis) -> None:
+    batch = Batch(app=app)
+    batch.add(app.signature("proj.ok"))
+    (sent,) = messages(redis)
+    redis.delete("celery")
+    report(app, sent, Outcome(state=State.FAILING, attempt=1))
+    assert batch.reconcile(vanished="resend").resent == 1
+    assert batch.status().complete_at
+    (again,) = messages(redis)
+    assert report(app, sent, Outcome(state=State.FAILING, attempt=2)) == "repeated", "of the round before"
     report(app, again, Outcome(state=State.SUCCEEDED))
     assert batch.status().state == "success"
 

@@ -76,6 +76,14 @@ MUTANTS = (
     ),
     # Kept calls and vanished members
     Mutant(
+        "a member that never ran and is sent again still waits",
+        f"{LUA}/resend_lost.lua",
+        "local waits = call == '@' and before == WAITING",
+        "local waits = false",
+        "tests/test_keep_calls.py::"
+        "test_whatever_way_a_batch_is_filled_an_emptied_broker_gets_all_of_it_again",
+    ),
+    Mutant(
         "a member that has succeeded is not kept",
         f"{LUA}/record_outcome.lua",
         "  redis.call('HDEL', CALLS, index)\n",

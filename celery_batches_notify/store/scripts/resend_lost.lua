@@ -1,5 +1,6 @@
--- Take a member whose worker was lost for another round, instead of counting it as dead.
--- KEYS: the batch. ARGV: as `record_outcome` takes them, of the attempt that was lost; what to send as JSON is there.
+-- Take a member whose worker or message was lost for another round, instead of counting it as dead.
+-- KEYS: the batch. ARGV: as `record_outcome` takes them, of the attempt that was lost; what to send as JSON is there, or
+-- `@`: it lies in CALLS, because its message is gone. Then one that has never run still waits, or `complete` came early.
 -- Answer: claimed, its index, the new round, then the deliveries now due | cancelled | exhausted: it was lost too often,
 -- or has no rounds left | repeated | stranger | corrupt | retired | gone | newer.
 -- Safe to repeat because an attempt is lost once, by its stamp, and a newer round is out of its reach; what was claimed
@@ -22,7 +23,8 @@ if before == SUCCEEDED or stamp <= last_stamp(index) then
 end
 if redis.call('HEXISTS', BATCH, 'retired') == 1 then return {'retired'} end
 
-if before ~= FAILING then
+local waits = call == '@' and before == WAITING
+if before ~= FAILING and not waits then
   redis.call('BITFIELD', STATES, 'SET', 'u2', '#' .. index, FAILING)
   if before == DEAD then
     redis.call('HINCRBY', BATCH, 'dead', -1)
@@ -31,11 +33,11 @@ if before ~= FAILING then
   redis.call('HINCRBY', BATCH, 'failing', 1)
 end
 note_stamp(index, round * ROUND)
-if failure ~= '' then keep_failure(index, FAILING, failure, failures_kept) end
+if failure ~= '' and not waits then keep_failure(index, FAILING, failure, failures_kept) end
 redis.call('HSET', RESEND, index, round .. ' ' .. call)
 share_life(RESEND)
 redis.call('HSET', BATCH, 'resend_at', now + LEASE_FOR_SENDING_MS, 'reported_at', now)
-tokens[1] = '-'
+if not waits then tokens[1] = '-' end
 local answer = conclude('claimed')
 table.insert(answer, 2, index)
 table.insert(answer, 3, round)
