@@ -7,7 +7,7 @@ import os
 import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from celery import Celery
@@ -16,7 +16,7 @@ from kombu import Connection
 from kombu.exceptions import EncodeError, OperationalError
 
 from celery_batches_notify.block import outside_batch
-from celery_batches_notify.delivery.backoff import ATTEMPTS_AT_MOST, delay_after
+from celery_batches_notify.delivery.backoff import ATTEMPTS_AT_MOST, delay_after, fallback_after
 from celery_batches_notify.delivery.callbacks import (
     Declared,
     asks_results,
@@ -28,20 +28,27 @@ from celery_batches_notify.delivery.parents import ENTRY as PARENT
 from celery_batches_notify.delivery.parents import tell_parent
 from celery_batches_notify.delivery.rules import rules_hold
 from celery_batches_notify.delivery.unwatched import unwatched
-from celery_batches_notify.errors import InvalidCallback, NoSuchBatch
+from celery_batches_notify.errors import InvalidCallback, NoSuchBatch, NotificationFailed, StoreUnavailable
 from celery_batches_notify.forks import forks
 from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.model import BatchStatus, DeliveryNote
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.corrupt import readable
 from celery_batches_notify.store.deliveries import Claim, log_of_delivery
-from celery_batches_notify.store.reading import Snapshot, parse_deliverable, parse_status
+from celery_batches_notify.store.reading import (
+    Address,
+    Snapshot,
+    parse_address,
+    parse_deliverable,
+    parse_status,
+)
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.text import one_line
 
 DELIVER_TASK = "celery_batches_notify.deliver"
 HEADER = "batches"
 BROKER_TIMEOUT_SECONDS = 5
+PROBE_SECONDS = 60
 DETAIL_AT_MOST = 500
 NEVER_PUBLISHED = (InvalidCallback, EncodeError)  # whoever publishes it, and whenever
 _TIMEOUTS: dict[str, dict[str, Any]] = {
@@ -103,7 +110,7 @@ class Publisher:
                 yield from self._tell_parent(snapshot, status)
                 continue
             try:
-                self._see_to(claim, declared.get(claim.entry, {}), status, snapshot.now, queue)
+                self._see_to(claim, declared.get(claim.entry, {}), status, snapshot, queue)
             except _BrokerAway as exc:
                 log = _log_of(bid, claim, declared.get(claim.entry, {}))
                 log.warning("not published yet: %s", exc)
@@ -138,7 +145,7 @@ class Publisher:
         return [(status.parent_bid, recorded.claims) for recorded in told if recorded.due]
 
     def _see_to(
-        self, claim: Claim, callback: Declared, status: BatchStatus, now: datetime, queue: str | None
+        self, claim: Claim, callback: Declared, status: BatchStatus, snapshot: Snapshot, queue: str | None
     ) -> None:
         """Publish one delivery, and note what became of that. Raises `_BrokerAway`."""
         bid, attempt, delay, note = status.bid, claim.attempts + 1, 0.0, None
@@ -146,11 +153,17 @@ class Publisher:
             if claim.silent:
                 happened, attempt = "silent", claim.attempts
                 note = _note(callback, "nothing was heard of it since it was published")
-            elif not rules_hold(callback.get("only_if", {}), status, now):
+            elif not rules_hold(callback.get("only_if", {}), status, snapshot.now):
                 happened = "skipped"
+            elif self._waits(claim, callback, snapshot):
+                return
             else:
-                happened = self._publish(claim.entry, callback, status, queue)
-        except (_BrokerAway, SoftTimeLimitExceeded):  # the latter is meant for the caller's own task
+                happened = self._publish(claim, callback, status, queue)
+        except (
+            _BrokerAway,
+            StoreUnavailable,
+            SoftTimeLimitExceeded,
+        ):  # the last is meant for the caller's task
             raise
         except Exception as exc:
             log = _log_of(bid, claim, callback)
@@ -158,29 +171,62 @@ class Publisher:
             again = None if isinstance(exc, NEVER_PUBLISHED) else delay_after(attempt, self._draw())
             happened, delay = ("given_up", 0.0) if again is None else ("due", again)
             note = _note(callback, f"not published: {words_of(exc)}")
-        self._store.settle_delivery(bid, claim.entry, happened, attempt, delay_seconds=delay, note=note)
+        self._store.settle_delivery(
+            bid, claim.entry, happened, attempt, delay_seconds=delay, note=note, number=claim.number
+        )
 
-    def _publish(self, entry: str, declared: Declared, status: BatchStatus, queue: str | None) -> str:
-        task_id = callback_id(status.bid, entry)
-        header = {HEADER: {"bid": status.bid, "delivery": entry}}
+    def _waits(self, claim: Claim, callback: Declared, snapshot: Snapshot) -> bool:
+        """Put off what waits for an address that is still left alone: no message is sent for nothing."""
+        address = parse_address(snapshot.batch, claim.entry)
+        if address is None:
+            return False
+        wait = self._store.ask_address(address.key, "publish", seconds=PROBE_SECONDS).seconds
+        if not wait:
+            return False
+        bid, entry, attempt = snapshot.bid, claim.entry, claim.attempts + 1
+        self._store.settle_delivery(
+            *(bid, entry, "postponed", attempt),
+            delay_seconds=fallback_after(wait, self._draw()),
+            note=note_wait(callback, address, snapshot.now, wait, last=claim.last),
+            waits_for=str(address),
+            number=claim.number,
+        )
+        if not claim.last:
+            self._store.ask_address(address.key, "follow", f"{bid} {entry}")
+        return True
+
+    def publish_later(self, bid: str, claim: Claim, seconds: float) -> None:
+        """Publish a notification whose task runs in so many seconds; until then it stays due."""
+        if self._app.conf.task_always_eager:
+            return
+        try:
+            queue = self.queue_of(self._store.read_snapshot(bid))
+            self._deliver(bid, claim, queue=queue, countdown=seconds)
+        except NoSuchBatch:
+            return
+        except Exception as exc:  # noqa: BLE001 - the sweeper publishes it
+            _log_of(bid, claim, {}).warning("not published yet: %s", words_of(exc))
+
+    def _publish(self, claim: Claim, declared: Declared, status: BatchStatus, queue: str | None) -> str:
+        task_id = callback_id(status.bid, claim.entry)
         if "notifier" in declared:
-            self._deliver(status.bid, entry, headers=header, task_id=task_id, queue=queue)
+            self._deliver(status.bid, claim, queue=queue)
             return "published"
         signature = declared.get("signature") or {}
         callback = prepare_signature(self._app, signature, task_id, queue)
         if asks_results(signature):  # for which only a task may wait
-            route = route_of(self._app, signature)
-            self._deliver(status.bid, entry, headers=header, task_id=task_id, **route)
+            self._deliver(status.bid, claim, **route_of(self._app, signature))
             return "published"
         if is_canvas(signature):
             self._send(callback, (status.as_dict(),), task_id=task_id)
             return "delivered"
-        headers = {**(callback.options.get("headers") or {}), **header}
+        headers = {**(callback.options.get("headers") or {}), **_header(status.bid, claim.entry)}
         self._send(callback, (status.as_dict(),), headers=headers, task_id=task_id)
         return "published"
 
-    def _deliver(self, bid: str, entry: str, **options: Any) -> None:
-        self._send(self._app.tasks[DELIVER_TASK], (bid, entry), **options)
+    def _deliver(self, bid: str, claim: Claim, **options: Any) -> None:
+        options |= {"headers": _header(bid, claim.entry), "task_id": callback_id(bid, claim.entry)}
+        self._send(self._app.tasks[DELIVER_TASK], (bid, claim.entry, claim.number), **options)
 
     def _send(self, call: Any, args: tuple[Any, ...], **options: Any) -> None:
         if self._app.conf.task_always_eager:
@@ -232,6 +278,23 @@ def callback_id(bid: str, entry: str) -> str:
     return f"cb_{bid}_{entry.replace(':', '_')}"
 
 
+def note_wait(
+    declared: Declared,
+    address: Address,
+    now: datetime,
+    wait: float,
+    failed: NotificationFailed | None = None,
+    *,
+    last: bool = False,
+) -> DeliveryNote:
+    """Say what a delivery waits for, and until when; or that it waited until its last attempt."""
+    until = now + timedelta(seconds=wait)
+    why = f"busy ({failed})" if failed else "left alone, because it failed"
+    words = f"{address.shown} is {why}, until {until:%Y-%m-%d %H:%M:%S} UTC"
+    detail = f"too late for another attempt: {words}" if last else f"not tried: {words}"
+    return DeliveryNote(channel=str(declared.get("target", "nobody")), detail=detail)
+
+
 def connect_for_callbacks(app: Celery) -> Connection:
     """Make a connection to the broker that gives up after a few seconds, as kombu's own does not."""
     connection = app.connection_for_write(connect_timeout=BROKER_TIMEOUT_SECONDS, heartbeat=0)
@@ -248,6 +311,10 @@ def words_of(exc: BaseException) -> str:
 def _errors_of(connection: Connection) -> tuple[type[BaseException], ...]:
     """What this transport raises when the broker is away or refuses; kombu does not always wrap it."""
     return (*connection.connection_errors, *connection.channel_errors, OperationalError, OSError)
+
+
+def _header(bid: str, entry: str) -> dict[str, Any]:
+    return {HEADER: {"bid": bid, "delivery": entry}}
 
 
 def _note(callback: Declared, detail: str = "") -> DeliveryNote:

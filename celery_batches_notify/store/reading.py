@@ -51,6 +51,32 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A place in the outbox.
+
+    `at` is when it is due, when it was last heard of if it is published, or when it ended. `number` is that
+    of its present claim; `last` says that its last attempt is under way.
+    """
+
+    state: str
+    attempts: int
+    at: datetime
+    number: int
+    last: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """What fails as a whole: the key that tells it from others, and what may be shown of it."""
+
+    key: str
+    shown: str
+
+    def __str__(self) -> str:
+        return f"{self.key} {self.shown}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
     """One member as the store knows it: its task id, or of a batch the bid.
 
@@ -305,22 +331,38 @@ def _state(batch: Hash, now: datetime, stall_after: timedelta) -> str:
 
 
 def _callbacks(snapshot: Snapshot) -> list[CallbackStatus]:
-    out = []
-    for declared in parse_callbacks(snapshot.batch):
-        event, n = declared["event"], declared["n"]
-        state, attempts, _ = parse_entry(snapshot.outbox.get(f"{event}:{n}".encode()))
-        target = declared["target"]
-        out.append(CallbackStatus(event=event, n=n, target=target, state=state, attempts=attempts))
-    return out
+    return [
+        _parse_callback(snapshot, declared["event"], declared["n"], declared["target"])
+        for declared in parse_callbacks(snapshot.batch)
+    ]
 
 
-def parse_entry(stored: bytes | None) -> tuple[str, int, datetime]:
-    """Read a place in the outbox: its state, the attempts so far, and a time.
+def _parse_callback(snapshot: Snapshot, event: str, n: int, target: str) -> CallbackStatus:
+    place = f"{event}:{n}"
+    entry = parse_entry(snapshot.outbox.get(place.encode()))
+    address = parse_address(snapshot.batch, place) if entry.state == "due" else None
+    return CallbackStatus(
+        event=event,
+        n=n,
+        target=target,
+        state=entry.state,
+        attempts=entry.attempts,
+        waits_for=address.shown if address else None,
+        waits_until=entry.at if address else None,
+    )
 
-    That is when it is due, or, if it is published, when it was last heard of.
-    """
-    state, attempts, at = (stored or b"waiting 0 0").decode().split(" ")
-    return state, int(attempts), _from_ms(int(at))
+
+def parse_entry(stored: bytes | None) -> Entry:
+    """Read a place in the outbox."""
+    state, attempts, at, *more = (stored or b"waiting 0 0").decode().split(" ")
+    number, last_at = (int(more[0]), int(more[1])) if more else (0, -1)
+    return Entry(state=state, attempts=int(attempts), at=_from_ms(int(at)), number=number, last=last_at == 0)
+
+
+def parse_address(batch: Hash, entry: str) -> Address | None:
+    """Read which address a delivery waits for."""
+    key, _, shown = _text(batch, f"waits:{entry}".encode()).partition(" ")
+    return Address(key=key, shown=shown) if key else None
 
 
 def _failures(stored: Hash) -> list[Failure]:
