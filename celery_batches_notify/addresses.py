@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
-
-from kombu.utils.url import maybe_sanitize_url
 
 from celery_batches_notify.errors import ConfigurationError
 
 SCHEMES = ("redis", "rediss", "unix", "sentinel")
+Source = Literal["batches_backend_url", "result_backend", "broker_url"]
+CELERYS: dict[Source, str] = {"result_backend": "redis_backend_use_ssl", "broker_url": "broker_use_ssl"}
 SENTINEL_OPTIONS = ("master_name", "sentinel_kwargs", "min_other_sentinels")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
 _HOST_AND_PORT = re.compile(r"[A-Za-z0-9.-]+:\d{1,5}(?:/\d*)?")
@@ -25,7 +25,54 @@ def split_addresses(address: str) -> list[str]:
 
 def show_address(address: str) -> str:
     """Return the address without passwords and queries, where redis-py takes a password too."""
-    return ";".join(maybe_sanitize_url(url) for url in split_addresses(address))
+    return ";".join(map(_show, split_addresses(address)))
+
+
+def _show(url: str) -> str:
+    parts = urlsplit(url)
+    login, _, host = parts.netloc.rpartition("@")
+    user, _, password = login.partition(":")
+    return f"{parts.scheme}://{user}{':**' if password else ''}{'@' if login else ''}{host}{parts.path}"
+
+
+def find_address(conf: Mapping[str, Any]) -> tuple[str, Source, dict[str, Any]]:
+    """Return the store's address, the setting that names it, and what Celery's own setting for TLS adds.
+
+    Raises:
+        ConfigurationError: The address is wrong, or there is none.
+    """
+    options = conf.get("batches_backend_options") or {}
+    if not isinstance(options, Mapping) or not all(isinstance(key, str) for key in options):
+        raise ConfigurationError(
+            f"batches_backend_options: give a mapping with text keys, not {type(options).__name__}"
+        )
+    own = conf.get("batches_backend_url")
+    if own is not None:
+        return check_address("batches_backend_url", own, options), "batches_backend_url", {}
+    for source, use_ssl in CELERYS.items():
+        if _is_plain_redis(url := conf.get(source)):
+            return check_address(source, url, options), source, _read_tls(use_ssl, conf.get(use_ssl))
+    raise ConfigurationError(
+        "batches need a Redis or Valkey to live in, and neither the result backend nor the broker is a "
+        'plain redis:// one: set batches_backend_url = "redis://localhost:6379/0"'
+    )
+
+
+def _is_plain_redis(url: object) -> bool:
+    return isinstance(url, str) and ";" not in url and url.partition(":")[0] in ("redis", "rediss")
+
+
+def _read_tls(name: str, value: object) -> dict[str, Any]:
+    """Read Celery's setting for TLS: a mapping of redis-py's `ssl_*` arguments."""
+    if not value:
+        return {}
+    given = {} if value is True else value
+    if not isinstance(given, Mapping) or not all(str(key).startswith("ssl_") for key in given):
+        raise ConfigurationError(
+            f"{name} must be True or a mapping of redis-py's ssl_* arguments, such as ssl_cert_reqs, because "
+            'batches live there too; or set batches_backend_url = "rediss://…" and batches_backend_options'
+        )
+    return {"ssl": True, **given}
 
 
 def check_address(name: str, address: object, options: Mapping[str, Any]) -> str:
@@ -68,6 +115,10 @@ def _show_unreadable(address: object) -> str:
 def _check_readable(name: str, url: str) -> None:
     try:
         urlsplit(url).port  # noqa: B018 - reading it checks it
+        if not url.startswith("unix:") and (path := urlsplit(url).path.strip("/")) and not path.isdecimal():
+            raise ConfigurationError(
+                f"{name}: what follows the host must be the number of a database, as in redis://localhost:6379/0"
+            )
     except ValueError:
         raise ConfigurationError(
             f"{name} is no URL that can be read: in the password write %2F for /, %23 for #, %3F for ?, "

@@ -20,6 +20,7 @@ from celery_batches_notify.reports import keep_secrets_out_of_reports
 from celery_batches_notify.settings import Settings, find_unknown_settings
 from celery_batches_notify.store.checks import check_store
 from celery_batches_notify.store.store import Store
+from celery_batches_notify.tracking.away_log import AwayLog
 from celery_batches_notify.tracking.broker_checks import check_broker
 from celery_batches_notify.tracking.cancellation import Cancellation
 from celery_batches_notify.tracking.engine import ENGINE, Engine
@@ -134,7 +135,8 @@ def build_parts(app: Celery, sender: Sender) -> Parts:
     publisher = Publisher(app, store, settings)
     outgoing = Outgoing(publisher)
     resender = Resender(app, sender)
-    leases = Leases(store, settings)
+    away = AwayLog()
+    leases = Leases(store, settings, away)
     lost = LostWorkers(store, publisher, resender, leases, settings)
     spool = spool_of(settings)
     reporter = Reporter(store, outgoing, spool, settings.report_timeout.total_seconds())
@@ -152,8 +154,8 @@ def build_parts(app: Celery, sender: Sender) -> Parts:
         reporter=reporter,
         replay=Replay(spool, reporter),
         attempts=Attempts(store, settings, registry, publisher),
-        sweeper=Sweeper(store, publisher, resender, lost, settings),
-        cancellation=Cancellation(store),
+        sweeper=Sweeper(store, publisher, resender, lost, settings, away),
+        cancellation=Cancellation(store, away),
         leases=leases,
     )
 

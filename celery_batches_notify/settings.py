@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from celery import Celery
 
-from celery_batches_notify.addresses import check_address
+from celery_batches_notify.addresses import Source, find_address
 from celery_batches_notify.errors import ConfigurationError
 from celery_batches_notify.model import Origin
 from celery_batches_notify.spelling import did_you_mean
@@ -22,6 +22,7 @@ PREFIX = "batches_"
 DAY = 24 * 60 * 60
 LINGER_AT_LEAST = 30
 LONGEST = timedelta(days=36_500)  # a time that lies further ahead than year 9999 cannot be read again
+EXPIRES_SWEEPS = 3  # the sweeper renews what runs once per interval, and may be another worker's next time
 NOT_SETTINGS = ("backend_source", "main", "timezone")
 AT_LEAST = {"batches_linger": LINGER_AT_LEAST, "batches_worker_lease": 5, "batches_give_up_after": 1}
 
@@ -61,7 +62,7 @@ class Settings:
     """
 
     backend_url: str = field(repr=False)
-    backend_source: Literal["batches_backend_url", "result_backend", "broker_url"]
+    backend_source: Source
     backend_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     prefix: str = "batches"
     web_url: str | None = None
@@ -99,8 +100,9 @@ class Settings:
             raise ConfigurationError(
                 "task_protocol: batches travel in message headers, which protocol 1 lacks: use 2"
             )
-        url, source = _find_backend(app)
+        url, source, tls = find_address(app.conf)
         given = {f.name: app.conf.get(PREFIX + f.name) for f in fields(cls)}
+        given["backend_options"] = {**tls, **(given["backend_options"] or {})}
         read = {
             name: _READERS[name](PREFIX + name, value)
             for name, value in given.items()
@@ -108,7 +110,13 @@ class Settings:
         }
         main = app.main if app.main and app.main != "__main__" else ""
         own = {"backend_url": url, "backend_source": source, "main": main, "timezone": app.timezone}
-        return cls(**own, **read)  # type: ignore[arg-type]
+        settings = cls(**own, **read)  # type: ignore[arg-type]
+        if settings.expires.total_seconds() < settings.expires_at_least:
+            raise ConfigurationError(
+                f"batches_expires must be at least {EXPIRES_SWEEPS} times batches_sweep_interval, "
+                f"{settings.expires_at_least:g} s, got {settings.expires.total_seconds():g} s"
+            )
+        return settings
 
     @property
     def origin(self) -> Origin:
@@ -119,6 +127,11 @@ class Settings:
             app=self.main,
             timezone=self.timezone,
         )
+
+    @property
+    def expires_at_least(self) -> float:
+        """How many seconds a batch must be kept, so that the sweeper renews it in time."""
+        return EXPIRES_SWEEPS * self.sweep_interval.total_seconds()
 
     @property
     def address_source(self) -> str:
@@ -171,26 +184,6 @@ def read_duration(name: str, value: object, *, at_least: float = 0) -> timedelta
     if value > LONGEST:
         raise ConfigurationError(f"{name} must be at most {LONGEST.days:,} days, got {value.days:,} days")
     return value
-
-
-def _find_backend(app: Celery) -> tuple[str, Literal["batches_backend_url", "result_backend", "broker_url"]]:
-    options = _mapping("batches_backend_options", app.conf.get("batches_backend_options") or {})
-    own = app.conf.get("batches_backend_url")
-    if own is not None:
-        return check_address("batches_backend_url", own, options), "batches_backend_url"
-    result, broker = app.conf.get("result_backend"), app.conf.get("broker_url")
-    if _is_plain_redis(result):
-        return check_address("result_backend", result, options), "result_backend"
-    if _is_plain_redis(broker):
-        return check_address("broker_url", broker, options), "broker_url"
-    raise ConfigurationError(
-        "batches need a Redis or Valkey to live in, and neither the result backend nor the broker is a "
-        'plain redis:// one: set batches_backend_url = "redis://localhost:6379/0"'
-    )
-
-
-def _is_plain_redis(url: object) -> bool:
-    return isinstance(url, str) and ";" not in url and url.partition(":")[0] in ("redis", "rediss")
 
 
 def _duration(name: str, value: object) -> timedelta:

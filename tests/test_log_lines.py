@@ -44,6 +44,8 @@ ABOUT_NO_BATCH = {
     "batches: %s failed and is tried again: %s",
     "batches: %s failed and is tried again",
     "batches: outcomes are kept in %s for now: %r",
+    "batches: %s. Until it can be used, outcomes wait on this host's disk",
+    "batches: the store can be used again, after %.0f s",
 }
 logger = logging.getLogger("celery_batches_notify.tests")
 

@@ -70,6 +70,7 @@ def test_durations_are_seconds_or_timedeltas() -> None:
         ("expires", 10**12, "must be at most 36,500 days, got 11,574,074 days"),
         ("dead_expires", timedelta.max, "must be at most 36,500 days"),
         ("linger", 29, "at least 30"),
+        ("expires", 29, "at least 3 times batches_sweep_interval, 30 s, got 29 s"),
         ("worker_lease", 4, "at least 5"),
         ("lost_members", "retry", '"dead" or "resend"'),
         ("failures_kept", -1, "whole number"),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from inspect import signature
+from math import inf
 from typing import Any, cast
 
 from redis import Redis
@@ -36,6 +38,7 @@ REPLY_TIMEOUT_SECONDS = 2
 RETRIES = 1
 CONNECTIONS_AT_MOST = 1000  # greenlets report side by side, and redis-py 8 stops at 100
 HURRIED_SECONDS = 0.5
+TIMEOUTS = ("socket_connect_timeout", "socket_timeout")
 REDIS_PORT = 6379
 SENTINEL_PORT = 26379
 
@@ -45,28 +48,45 @@ def connect(settings: Settings, *, hurried: bool = False) -> Redis:
 
     Every script is safe to repeat, so a lost reply is asked for again at once; not where whoever asks is
     `hurried`, who does not wait for long either. A Cluster's client takes the calls that a plain one takes,
-    but for pipelines over several slots and of `TIME`.
+    but for pipelines over several slots and of `TIME`. The URL's query holds options too;
+    if two differ, `batches_backend_options` wins.
 
     Raises:
         ConfigurationError: redis-py does not take the URL or an option.
         StoreUnavailable: None of a Cluster's nodes can be asked.
     """
-    options = {**settings.backend_options, "decode_responses": False}
-    if hurried:
-        options["retry"] = Retry(NoBackoff(), 0)
-        for name in ("socket_connect_timeout", "socket_timeout"):
-            options[name] = min(options.get(name) or HURRIED_SECONDS, HURRIED_SECONDS)
-    try:
+    with _option_errors():
+        hosts, options = _read_options(settings)
+        if hurried:
+            options["retry"] = Retry(NoBackoff(), 0)
+            for name in TIMEOUTS:
+                options[name] = min(options[name] or HURRIED_SECONDS, HURRIED_SECONDS)
         if options.pop("cluster", False):
             with store_errors(settings):
-                return _connect_cluster(split_addresses(settings.backend_url), options)
+                return _connect_cluster(hosts, options)
         if settings.backend_url.startswith("sentinel:"):
-            return _connect_sentinel(split_addresses(settings.backend_url), options)
-        client = _let_forks_wait(Redis.from_url(settings.backend_url, **_patience(**options)))
-        client.connection_pool.make_connection()
-    except (TypeError, ValueError) as exc:
-        raise ConfigurationError(f"batches_backend_url or batches_backend_options: {exc}") from None
-    return client
+            return _connect_sentinel(hosts, options)
+        return _connect_plainly(hosts[0], options)
+
+
+def longest_call_seconds(settings: Settings) -> float:
+    """How long connecting, asking and asking again take if nothing answers."""
+    _, options = _read_options(settings)
+    with _option_errors():
+        return (RETRIES + 1) * sum(options[name] or inf for name in TIMEOUTS)
+
+
+def answering_within(settings: Settings, seconds: float) -> Settings:
+    """Return settings with which a call that the store does not answer ends within so many seconds.
+
+    They are the same if that is so already: connecting and asking, each of them `RETRIES` times more.
+    """
+    if "retry" not in settings.backend_options and longest_call_seconds(settings) <= seconds:
+        return settings
+    _, options = _read_options(settings)
+    each = seconds / (len(TIMEOUTS) * (RETRIES + 1))
+    capped = {name: min(options[name] or each, each) for name in TIMEOUTS}
+    return replace(settings, backend_options={**settings.backend_options, **capped, "retry": _retry()})
 
 
 def close(client: Redis) -> None:
@@ -89,33 +109,69 @@ def is_cluster(client: Redis) -> bool:
     return isinstance(client, RedisCluster)
 
 
+def _read_options(settings: Settings) -> tuple[list[tuple[str, int]], dict[str, Any]]:
+    """Return the hosts, and redis-py's arguments: the options, else what the URL says, else our own."""
+    port = SENTINEL_PORT if settings.backend_url.startswith("sentinel:") else REDIS_PORT
+    hosts, own = _parse(split_addresses(settings.backend_url), port)
+    given = {**own, **settings.backend_options}
+    if isinstance(required := given.get("ssl_cert_reqs"), str):
+        given["ssl_cert_reqs"] = required.removeprefix("CERT_").lower()  # Celery's word for redis-py's
+    return hosts, {**_patience(), **given, "decode_responses": False}
+
+
+@contextmanager
+def _option_errors() -> Iterator[None]:
+    """Raise `ConfigurationError` if redis-py does not take an option."""
+    try:
+        yield
+    except (TypeError, ValueError, RedisError) as exc:
+        raise ConfigurationError(f"batches_backend_url or batches_backend_options: {exc}") from None
+
+
+def _check_options(client: Redis) -> Redis:
+    """Make a connection object, which is not connected: it raises if it does not take an option."""
+    pool = client.connection_pool
+    pool.connection_class(**pool.connection_kwargs)
+    return client
+
+
+def _retry() -> Retry:
+    return Retry(ExponentialBackoff(cap=0.5, base=0.05), RETRIES)
+
+
 def _patience(**given: Any) -> dict[str, Any]:
     """How long a client waits, how often it tries and how many may ask at once, unless it is given."""
     return {
         "max_connections": CONNECTIONS_AT_MOST,
         "socket_connect_timeout": CONNECT_TIMEOUT_SECONDS,
         "socket_timeout": REPLY_TIMEOUT_SECONDS,
-        "retry": Retry(ExponentialBackoff(cap=0.5, base=0.05), RETRIES),
+        "retry": _retry(),
         "retry_on_error": [RedisConnectionError, RedisTimeoutError],
         **given,
     }
 
 
-def _connect_cluster(urls: list[str], options: dict[str, Any]) -> Redis:
+def _connect_plainly(host: tuple[str, int], options: dict[str, Any]) -> Redis:
+    if "path" not in options:  # of a unix socket
+        options["host"], options["port"] = host
+        if options.pop("ssl", False):
+            options["connection_class"] = SSLConnection
+    return _check_options(_let_forks_wait(Redis.from_url("redis://", **options)))
+
+
+def _connect_cluster(hosts: list[tuple[str, int]], options: dict[str, Any]) -> Redis:
     if not hasattr(redis_cluster, "TransactionStrategy"):
         raise ConfigurationError(
             "a Redis Cluster needs redis-py 6.4 or newer, which Celery 5.6 and newer allow"
         )
+    options.pop("db", None)  # it is 0
     takes = {*signature(Redis).parameters, *signature(RedisCluster).parameters}
     if unknown := sorted(options.keys() - takes):  # it would leave them out without a word
         raise TypeError(f"a Cluster's client takes no argument {unknown[0]!r}")
-    hosts, own = _parse(urls, REDIS_PORT)
-    own.pop("db", None)  # it is 0
-    patience = _patience(**{**own, **options})
-    del patience["retry_on_error"]  # the cluster's client tries again itself, on the node that is right then
+    del options["retry_on_error"]  # the cluster's client tries again itself, on the node that is right then
     nodes = [ClusterNode(host, port) for host, port in hosts]  # type: ignore[no-untyped-call]
-    with forks.waiting() if patience.get("ssl") else nullcontext():
-        client: Any = RedisCluster(startup_nodes=nodes, **patience)
+    with forks.waiting() if options.get("ssl") else nullcontext():
+        client: Any = RedisCluster(startup_nodes=nodes, **options)
     for node in client.get_nodes():
         _let_forks_wait(client.get_redis_connection(node))
     manager = client.nodes_manager
@@ -124,18 +180,16 @@ def _connect_cluster(urls: list[str], options: dict[str, Any]) -> Redis:
     return cast("Redis", client)
 
 
-def _connect_sentinel(urls: list[str], options: dict[str, Any]) -> Redis:
-    hosts, own = _parse(urls, SENTINEL_PORT)
+def _connect_sentinel(hosts: list[tuple[str, int]], options: dict[str, Any]) -> Redis:
     name, theirs, others = (options.pop(option, None) for option in SENTINEL_OPTIONS)
     sentinel = Sentinel(  # type: ignore[no-untyped-call]
         hosts, min_other_sentinels=others or 0, sentinel_kwargs=_patience(**(theirs or {}))
     )
-    master: Any = sentinel.master_for(name, **_patience(**{**own, **options}))  # type: ignore[no-untyped-call]
+    master: Any = sentinel.master_for(name, **options)  # type: ignore[no-untyped-call]
     client = cast("Redis", master)
     for each in (client, *sentinel.sentinels):
         _let_forks_wait(each)
-    client.connection_pool.make_connection()
-    return client
+    return _check_options(client)
 
 
 class _Unforked:
@@ -160,8 +214,8 @@ def _parse(urls: list[str], port: int) -> tuple[list[tuple[str, int]], dict[str,
     parsed: list[Any] = [parse_url(url.replace("sentinel:", "redis:", 1)) for url in urls]  # type: ignore[no-untyped-call]
     hosts = [(str(each.pop("host", "localhost")), int(each.pop("port", port))) for each in parsed]
     own = dict(parsed[0])
-    if own.pop("connection_class", None):
-        own["ssl"] = True
+    if own.get("connection_class") is SSLConnection:
+        own["ssl"] = bool(own.pop("connection_class"))
     return hosts, own
 
 
@@ -192,9 +246,15 @@ def _explain(settings: Settings, exc: Exception) -> str:
         case NoPermissionError():
             return f"does not allow its user to do this: {cause}"
         case RedisConnectionError() | RedisTimeoutError():
-            return f"does not answer: {str(cause).rstrip('.')}; is it running?"
+            return f"does not answer: {str(cause).rstrip('.')}; {_hint(cause)}"
         case MovedError() if not settings.backend_options.get("cluster"):
             return 'is a node of a Redis Cluster: add {"cluster": True} to batches_backend_options'
     if "Cluster mode is not enabled" in str(exc) or "cluster support disabled" in str(exc):
         return 'is no node of a Redis Cluster: take "cluster" out of batches_backend_options'
     return f"refused: {exc}"
+
+
+def _hint(cause: Exception) -> str:
+    if "Too many connections" in str(cause):
+        return "all that max_connections in batches_backend_options allows are in use: raise it"
+    return "is it running?"

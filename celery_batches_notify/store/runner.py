@@ -14,7 +14,14 @@ from redis.exceptions import ReadOnlyError, ResponseError
 from celery_batches_notify.errors import NoSuchBatch, SchemaTooNew
 from celery_batches_notify.model import SCHEMA_VERSION
 from celery_batches_notify.settings import Settings
-from celery_batches_notify.store.connection import close, close_idle, connect, store_errors
+from celery_batches_notify.store.connection import (
+    answering_within,
+    close,
+    close_idle,
+    connect,
+    longest_call_seconds,
+    store_errors,
+)
 from celery_batches_notify.store.corrupt import readable, type_errors
 from celery_batches_notify.store.keys import Keys, channel
 from celery_batches_notify.store.lists import Lists
@@ -42,6 +49,16 @@ class Runner:
         """The same, over connections that ask once and do not wait for long."""
         return self._kept("hurried", lambda: type(self)(self.settings, hurried=True))
 
+    def answering_within(self, seconds: float) -> Self:
+        """The same, if no call takes longer, or over connections that give up in time."""
+        settings = answering_within(self.settings, seconds)
+        return self if settings is self.settings else self._kept("prompt", lambda: type(self)(settings))
+
+    @property
+    def longest_call_seconds(self) -> float:
+        """How long a call takes that nobody answers."""
+        return self._kept("longest", lambda: longest_call_seconds(self.settings))
+
     @property
     def scripts(self) -> Scripts:
         """The scripts over this client."""
@@ -56,8 +73,8 @@ class Runner:
         """Give the connections back; the next use opens others."""
         if "client" in self.__dict__:
             close(self.client)
-        if "hurried" in self.__dict__:
-            self.hurried.close()
+        for name in {"hurried", "prompt"} & self.__dict__.keys():
+            self.__dict__[name].close()
 
     def _answer(self, script: Script, bid: str, *args: Argument) -> list[Any]:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from typing import Any
-from weakref import WeakValueDictionary
+from weakref import WeakValueDictionary, ref
 
 from celery.concurrency.base import BasePool
 from celery.worker import state as worker_state
@@ -14,6 +14,7 @@ from celery_batches_notify.delivery.publisher import HEADER
 from celery_batches_notify.errors import BatchesError
 from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.store.store import Store
+from celery_batches_notify.tracking.away_log import AwayLog
 from celery_batches_notify.tracking.every import Every
 
 READ_SECONDS = 2.0
@@ -24,10 +25,10 @@ logger = logging.getLogger(__name__)
 class Cancellation:
     """The worker's knowledge of cancelled batches: read at start and every 2 s, in its main process."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, away: AwayLog) -> None:
         self._store = store
         self._bids: dict[str, bool] = {}
-        self._every = Every("cancellation", READ_SECONDS, self.read)
+        self._every = Every("cancellation", READ_SECONDS, self.read, away)
         self._held: WeakValueDictionary[str, Any] = WeakValueDictionary()
         self._pool: Any = None
 
@@ -43,9 +44,9 @@ class Cancellation:
         self._every.stop()
 
     def discard(self, request: Any) -> None:
-        """Hand an arriving member of a cancelled batch to Celery's own revoked set."""
-        if self._bids and self._bid_of(request) in self._bids:
-            worker_state.revoked.add(request.id)
+        """Revoke an arriving member of a cancelled batch."""
+        if self._bids and (bid := self._bid_of(request)) in self._bids:
+            _revoke(request, bid)
 
     def knows(self, bid: str) -> bool:
         """Whether a batch is known to be cancelled."""
@@ -58,10 +59,10 @@ class Cancellation:
         self._bids = bids
         if not fresh:
             return
-        for ref in self._held.valuerefs():  # at one moment: others arrive meanwhile
-            request = ref()
+        for held in self._held.valuerefs():  # at one moment: others arrive meanwhile
+            request = held()
             if request is not None and (bid := self._bid_of(request)) in fresh:
-                worker_state.revoked.add(request.id)
+                _revoke(request, bid)
                 if bids[bid] and request in worker_state.reserved_requests:
                     self._terminate(request)
 
@@ -77,3 +78,21 @@ class Cancellation:
         """The batch that a message is a member of; a callback is none, and runs though that is cancelled."""
         mark = request.request_dict.get(HEADER)
         return str(mark.get("bid")) if isinstance(mark, dict) and "delivery" not in mark else ""
+
+
+def _revoke(request: Any, bid: str) -> None:
+    """Make Celery find this request revoked when it is about to run it.
+
+    Celery's own revoked set holds 50,000 ids and drops the oldest, so a big batch would push out what the
+    user revoked.
+    """
+    of_request = ref(request)  # no cycle: an ended request must leave the held ones at once
+
+    def revoked() -> bool:
+        it = of_request()
+        if it is not None and not it._already_revoked:
+            BatchLog(logger, bid=bid, task_id=it.id).info("the task %s is discarded: it is cancelled", it.id)
+            it._announce_revoked("revoked", False, None, False)
+        return True
+
+    request.revoked = revoked

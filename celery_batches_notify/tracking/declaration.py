@@ -48,7 +48,9 @@ class Declaration:
         self._fields: dict[str, str | int | float] = {
             "description": self.description,
             "tags": json.dumps(self.tags),
-            "expires": _milliseconds("expires", expires, settings.expires),
+            "expires": _milliseconds(
+                "expires", expires, settings.expires, at_least=settings.expires_at_least
+            ),
             "linger": _milliseconds("linger", linger, settings.linger, at_least=LINGER_AT_LEAST),
             "dead_expires": _milliseconds("dead_expires", None, settings.dead_expires),
             "abandon_after": _milliseconds("abandon_after", None, settings.abandon_after),

@@ -6,7 +6,8 @@ import logging
 import threading
 from collections.abc import Callable
 
-from celery_batches_notify.errors import BatchesError
+from celery_batches_notify.errors import BatchesError, StoreUnavailable
+from celery_batches_notify.tracking.away_log import AwayLog
 
 logger = logging.getLogger(__name__)
 
@@ -18,12 +19,16 @@ class Every:
         name: Who does it, for the log and the thread's name.
         seconds: How long it rests in between.
         do: What it does.
+        away: Where it says that the store is away. Whoever shares it asks the store each time.
     """
 
-    def __init__(self, name: str, seconds: float, do: Callable[[], object]) -> None:
+    def __init__(
+        self, name: str, seconds: float, do: Callable[[], object], away: AwayLog | None = None
+    ) -> None:
         self._name = name
         self._seconds = seconds
         self._do = do
+        self._away = away or AwayLog()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -49,6 +54,9 @@ class Every:
         while True:
             try:
                 self._do()
+                self._away.answered()
+            except StoreUnavailable as exc:
+                self._away.failed(exc)
             except BatchesError as exc:
                 logger.warning("batches: %s failed and is tried again: %s", self._name, exc)
             except Exception:

@@ -27,6 +27,7 @@ from celery_batches_notify.model import Membership
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.mark_wire import MarkWire
 from celery_batches_notify.store.store import Store
+from celery_batches_notify.tracking.away_log import AwayLog
 from celery_batches_notify.tracking.every import Every
 from celery_batches_notify.tracking.holding import field_of, write_held, write_note
 
@@ -39,7 +40,7 @@ logger = logging.getLogger(__name__)
 class Leases:
     """One worker's lease: named before the pool forks, so that its children can add notes."""
 
-    def __init__(self, store: Store, settings: Settings) -> None:
+    def __init__(self, store: Store, settings: Settings, away: AwayLog | None = None) -> None:
         self._store = store
         self._lease = settings.worker_lease.total_seconds()
         self._keep = settings.retry_kept > 0 or settings.lost_members == "resend"
@@ -54,7 +55,7 @@ class Leases:
         self._beaten: tuple[float, int] | None = None
         self._steady_since = 0.0
         self._retry_at = 0.0
-        self._every = Every("lease", self._lease / BEATS_PER_LEASE, self.beat)
+        self._every = Every("lease", self._lease / BEATS_PER_LEASE, self.beat, away)
 
     def name(self, hostname: str) -> None:
         """Give this worker the id under which it is known from now on."""

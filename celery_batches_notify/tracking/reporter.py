@@ -22,7 +22,6 @@ from celery_batches_notify.tracking.spool_lines import Report, Said, Settlement,
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 2.0
 REPLAY_SECONDS = 5.0
-LONGEST_CALL_SECONDS = 8.0  # what connecting, asking and asking again may take if nothing answers
 _EXPECTED = frozenset({"counted", "repeated", "settled", "given_up"})
 
 logger = logging.getLogger(__name__)
@@ -33,7 +32,7 @@ class Reporter:
 
     def __init__(self, store: Store, outgoing: Outgoing, spool: Spool, patience_seconds: float) -> None:
         self.patience_seconds = patience_seconds
-        self._store = store
+        self._store = store.answering_within(patience_seconds)
         self._outgoing = outgoing
         self._spool = spool
         self._absence = Absence()
@@ -95,7 +94,7 @@ class Reporter:
         deadline = time.monotonic() + seconds
         pause = FIRST_PAUSE_SECONDS
         while True:
-            unhurried = patient or deadline - time.monotonic() > LONGEST_CALL_SECONDS
+            unhurried = patient or deadline - time.monotonic() > self._store.longest_call_seconds
             try:
                 return _ask(self._store if unhurried else self._store.hurried, said)
             except StoreUnavailable:

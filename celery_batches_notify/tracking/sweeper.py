@@ -18,6 +18,7 @@ from celery_batches_notify.store.store import Store
 from celery_batches_notify.store.sweep_lock import SweepLock
 from celery_batches_notify.store.trimming import Trimmer
 from celery_batches_notify.tracking.abandonment import abandon_batch
+from celery_batches_notify.tracking.away_log import AwayLog
 from celery_batches_notify.tracking.every import Every
 from celery_batches_notify.tracking.lost_workers import LostWorkers
 from celery_batches_notify.tracking.resend import Resender, resend_left
@@ -37,6 +38,7 @@ class Sweeper:
         resender: Resender,
         lost: LostWorkers,
         settings: Settings,
+        away: AwayLog,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
@@ -49,7 +51,7 @@ class Sweeper:
         self._lock_seconds = interval * LOCK_INTERVALS
         self._clock = clock
         self._held_at: float | None = None
-        self._every = Every("sweeper", interval, self.turn)
+        self._every = Every("sweeper", interval, self.turn, away)
 
     @cached_property
     def _lock(self) -> SweepLock:

@@ -38,6 +38,30 @@ class Mutant:
 BLOCKS, CUT_SHORT = "tests/test_blocks.py", "tests/test_cut_short.py"
 
 MUTANTS = (
+    # The store's own timeouts
+    Mutant(
+        "a report waits no longer than it may, whatever socket_timeout says",
+        "tracking/reporter.py",
+        "store.answering_within(patience_seconds)",
+        "store",
+        f"{REPORTER}::test_a_report_gives_up_in_time_though_the_stores_own_timeouts_are_long",
+    ),
+    Mutant(
+        "bytes are read whatever the URL's query says",
+        "store/connection.py",
+        '{**_patience(), **given, "decode_responses": False}',
+        "{**_patience(), **given}",
+        "tests/test_addresses.py::test_bytes_are_read_though_the_query_asks_for_text",
+    ),
+    # Cancelling
+    Mutant(
+        "a cancelled member does not enter Celery's own revoked set",
+        "tracking/cancellation.py",
+        "    request.revoked = revoked\n",
+        "    request.revoked = revoked\n    worker_state.revoked.add(request.id)\n",
+        "tests/tracking/test_cancellation.py::"
+        "test_a_cancelled_member_does_not_run_and_celerys_revoked_set_stays_the_users",
+    ),
     # How people hold it
     Mutant(
         "a closed frame takes nothing",
