@@ -75,8 +75,8 @@ local function survey_outbox()
       if next_due == 0 or look < next_due then next_due = look end
     end
   end
-  redis.call('HSET', BATCH, 'open', count.open, 'given_up', count.given_up,
-    'next_due', string.format('%.0f', next_due))
+  next_due = string.format('%.0f', next_due)
+  redis.call('HSET', BATCH, 'open', count.open, 'given_up', count.given_up, 'next_due', next_due)
 end
 
 local function announce(entry, version)
