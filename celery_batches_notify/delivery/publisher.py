@@ -220,12 +220,14 @@ class Publisher:
         if is_canvas(signature):
             self._send(callback, (status.as_dict(),), task_id=task_id)
             return "delivered"
-        headers = {**(callback.options.get("headers") or {}), **_header(status.bid, claim.entry)}
+        header = {HEADER: {"bid": status.bid, "delivery": claim.entry}}
+        headers = {**(callback.options.get("headers") or {}), **header}
         self._send(callback, (status.as_dict(),), headers=headers, task_id=task_id)
         return "published"
 
     def _deliver(self, bid: str, claim: Claim, **options: Any) -> None:
-        options |= {"headers": _header(bid, claim.entry), "task_id": callback_id(bid, claim.entry)}
+        header = {HEADER: {"bid": bid, "delivery": claim.entry, "claim": claim.number}}
+        options |= {"headers": header, "task_id": callback_id(bid, claim.entry)}
         self._send(self._app.tasks[DELIVER_TASK], (bid, claim.entry, claim.number), **options)
 
     def _send(self, call: Any, args: tuple[Any, ...], **options: Any) -> None:
@@ -311,10 +313,6 @@ def words_of(exc: BaseException) -> str:
 def _errors_of(connection: Connection) -> tuple[type[BaseException], ...]:
     """What this transport raises when the broker is away or refuses; kombu does not always wrap it."""
     return (*connection.connection_errors, *connection.channel_errors, OperationalError, OSError)
-
-
-def _header(bid: str, entry: str) -> dict[str, Any]:
-    return {HEADER: {"bid": bid, "delivery": entry}}
 
 
 def _note(callback: Declared, detail: str = "") -> DeliveryNote:

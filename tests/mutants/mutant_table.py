@@ -522,6 +522,13 @@ MUTANTS = (
         f"{SETTLING}::test_what_was_put_off_before_its_publisher_said_so_is_not_published_for_ever",
     ),
     Mutant(
+        "the loss of a message that was overtaken is no news",
+        "tracking/headers.py",
+        "DeliveryRef(bid=bid, entry=entry, number=number) if _is_count(number) else None",
+        "DeliveryRef(bid=bid, entry=entry)",
+        "tests/tracking/test_headers.py::test_a_notifications_mark_names_the_claim_that_it_was_published_under",
+    ),
+    Mutant(
         "a message that was overtaken sends nothing",
         "delivery/attempt.py",
         "if number not in (0, entry.number):",

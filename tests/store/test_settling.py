@@ -280,3 +280,14 @@ def test_the_batch_knows_how_many_callbacks_were_given_up(fired: Store) -> None:
     assert fired.client.hget(fired.keys.batch(BID), "given_up") == b"2"
     fired.settle_delivery(BID, "complete:0", "delivered", 1)
     assert fired.client.hget(fired.keys.batch(BID), "given_up") == b"1"
+
+
+def test_the_loss_of_a_message_that_was_overtaken_costs_the_present_one_nothing(fired: Store) -> None:
+    """A worker is found lost a while after its death, and another one may have its delivery by then."""
+    fired.client.hset(fired.keys.batch(BID), f"notifies:{ENTRY}", 1)
+    settle(fired, "published", 1, number=1)
+    set_entry(fired, last_at=1)
+    (claim,) = (c for c in fired.claim_deliveries(BID) if c.entry == ENTRY)
+    settle(fired, "published", 2, number=claim.number)
+    assert settle(fired, "lost", 0, number=1) == "repeated"
+    assert outbox(fired)[ENTRY] == "published 2"
