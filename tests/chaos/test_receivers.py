@@ -1,4 +1,4 @@
-"""Forty receivers of every misbehaviour beside forty healthy ones on their hosts, while workers are killed."""
+"""Forty receivers of every misbehaviour beside forty healthy ones on their hosts; workers are killed."""
 
 from __future__ import annotations
 
