@@ -19,12 +19,15 @@ def read_at_once(client: Redis, queue: Callable[[Pipeline], object]) -> tuple[Cl
     return _read(client, queue, transaction=True)
 
 
-def read_together(client: Redis, queue: Callable[[Pipeline], object]) -> tuple[Clock, list[Any]]:
+def read_together(
+    client: Redis, queue: Callable[[Pipeline], object], clock_of: str | None = None
+) -> tuple[Clock, list[Any]]:
     """Read keys of any batches in one round trip to each server; return the time (s, µs) and the answers.
 
-    One batch's error is its answer: it keeps nobody from reading the others.
+    One batch's error is its answer: it keeps nobody from reading the others. In a Cluster the time is that of
+    the node that holds the key `clock_of`, else of any.
     """
-    return _read(client, queue, transaction=False, raise_on_error=False)
+    return _read(client, queue, transaction=False, raise_on_error=False, clock_of=clock_of)
 
 
 def read_each_at_once(
@@ -49,10 +52,15 @@ def read_each_at_once(
 
 
 def _read(
-    client: Redis, queue: Callable[[Pipeline], object], *, transaction: bool, raise_on_error: bool = True
+    client: Redis,
+    queue: Callable[[Pipeline], object],
+    *,
+    transaction: bool,
+    raise_on_error: bool = True,
+    clock_of: str | None = None,
 ) -> tuple[Clock, list[Any]]:
     # In a Cluster the time has no key, and so no node to go with the rest.
-    clock: Any = client.time() if is_cluster(client) else None
+    clock: Any = _time_of_node(client, clock_of) if is_cluster(client) else None
     with client.pipeline(transaction=transaction) as pipe:
         if clock is None:
             pipe.time()
@@ -63,3 +71,7 @@ def _read(
     if isinstance(clock, Exception):
         raise clock
     return clock, answers
+
+
+def _time_of_node(client: Any, key: str | None) -> Any:
+    return client.time(**({"target_nodes": client.get_node_from_key(key)} if key else {}))

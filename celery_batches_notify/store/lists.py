@@ -24,6 +24,7 @@ PAGE = 100
 INDEX_PAGE = 500
 UNSTORED_SECONDS = 60  # how long an entry may wait for its batch: it is listed before it is stored
 TERMINATE = b":terminate"
+SENDING_MS = 60_000  # the longest that `resend_at` lies ahead; if it is more, the clock was set back
 GONE = -2  # what PTTL answers for a key that is not there
 LIVES = ("expires", "linger", "dead_expires")
 _SWEPT = (
@@ -199,7 +200,7 @@ def _parse_live(bid: str, score: float, answers: Sequence[Any], now: int) -> Liv
         score=score,
         ended=n["sealed_at"] > 0 and n["succeeded"] + n["dead"] == n["total"] and not n["open"],
         watch_due=0 < n["watch_at"] <= now,
-        resend_due=0 < n["resend_at"] <= now,
+        resend_due=0 < n["resend_at"] <= now or n["resend_at"] > now + SENDING_MS,
         abandon_at=n["abandon_at"],
         abandon_due=0 < n["abandon_at"] <= now,
         parent_bid=check_bid(parent.decode()) if parent else None,

@@ -115,7 +115,8 @@ class Runner:
         try:
             yield
         except ResponseError as exc:
-            if isinstance(exc, ReadOnlyError) or "READONLY" in str(exc):
+            # `NOREPLICAS`: a master that Sentinel has not demoted yet, as in a planned failover.
+            if isinstance(exc, ReadOnlyError) or any(word in str(exc) for word in ("READONLY", "NOREPLICAS")):
                 close_idle(self.client)
             raise
 

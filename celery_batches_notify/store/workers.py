@@ -73,11 +73,27 @@ class WorkerStore(Runner):
         with store_errors(self.settings):
             self.scripts.drop_entries([self.keys.workers], ["", 0, beat.wid, beat.at_ms])
 
+    def find_silent(self, lease_seconds: float) -> tuple[int, list[Beat]]:
+        """Find the workers that have been silent for a whole lease; return the store's time (ms) with them.
+
+        Both come from one script, so whoever doubts that clock doubts the workers' silence as well.
+        """
+        with store_errors(self.settings):
+            answer = self.scripts.find_silent([self.keys.workers], ["", round(lease_seconds * 1000)])
+        clock_ms, found = int(answer[1]), answer[2:]
+        beats = [
+            Beat(wid=wid, at_ms=float(at), seconds_ago=abs(clock_ms - float(at)) / 1000)
+            for wid, at in zip(found[::2], found[1::2], strict=True)
+        ]
+        return clock_ms, beats
+
     def read_beats(self) -> list[Beat]:
         """Read when each worker was last heard of, the longest silent first."""
         with store_errors(self.settings):
             clock, (beats,) = read_together(
-                self.client, lambda pipe: pipe.zrange(self.keys.workers, 0, -1, withscores=True)
+                self.client,
+                lambda pipe: pipe.zrange(self.keys.workers, 0, -1, withscores=True),
+                clock_of=self.keys.workers,
             )
         now = clock[0] * 1000 + clock[1] / 1000
         return [Beat(wid=wid.decode(), at_ms=at, seconds_ago=(now - at) / 1000) for wid, at in beats]

@@ -105,14 +105,18 @@ class Leases:
         """Say which late members the running task has published: if it is lost, they are not."""
         self._note(request, member, sent=sent)
 
-    @property
-    def steady(self) -> bool:
-        """Whether it has beaten for a whole lease without a break; else others may be late as well."""
-        now = time.monotonic()
+    def trusts(self, clock_ms: int) -> bool:
+        """Whether this worker may judge others by a time that it has just read from the store.
+
+        It has beaten for a whole lease without a break, else others may be late as well; and the store's
+        clock went all that time as its own did, else a living worker's beat may look old.
+        """
+        now, beaten = time.monotonic(), self._beaten
         return (
-            self._beaten is not None
-            and now - self._beaten[0] < self._lease / 2
+            beaten is not None
+            and now - beaten[0] < self._lease / 2
             and now - self._steady_since >= self._lease
+            and not self._jumped(beaten, now, clock_ms)
         )
 
     def beat(self) -> None:
@@ -156,10 +160,12 @@ class Leases:
         if last is None:
             self._steady_since = now
             return
-        gap = now - last[0]
-        jumped = abs((clock_ms - last[1]) / 1000 - gap) > self._lease / BEATS_PER_LEASE
-        if gap > self._lease / 2 or jumped:
+        if now - last[0] > self._lease / 2 or self._jumped(last, now, clock_ms):
             self._steady_since = now
+
+    def _jumped(self, last: tuple[float, int], now: float, clock_ms: int) -> bool:
+        """Whether the store's clock did not go as our own since a beat."""
+        return abs((clock_ms - last[1]) / 1000 - (now - last[0])) > self._lease / BEATS_PER_LEASE
 
     def _acknowledge(self, held: weakref.ref[Any], message: Any, ack: Callable[..., Any], **how: Any) -> Any:
         message.__dict__.pop("ack", None)  # it holds the message in a circle

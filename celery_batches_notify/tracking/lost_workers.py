@@ -48,25 +48,23 @@ class LostWorkers:
     def look(self) -> None:
         """Look once for workers that were lost. Raises `StoreUnavailable`.
 
-        Where this worker itself was cut off from the store, so may the others have been: then it waits.
+        If this worker was cut off from the store, the others may have been too; and if the store's clock was
+        set, all look lost. Then it waits.
         """
-        if not self._leases.steady:
+        clock_ms, silent = self._store.find_silent(self._lease)
+        if not silent or not self._leases.trusts(clock_ms):
             return
-        beats = self._store.read_beats()
-        living = [beat.wid for beat in beats if beat.seconds_ago <= self._lease]
-        for beat in beats:
-            if beat.seconds_ago > self._lease:
-                try:
-                    self._bury(beat, living)
-                except BatchesError as exc:
-                    if is_away(exc):
-                        raise
-                    logger.warning(
-                        "batches: lost worker %s is left: %s",
-                        beat.wid,
-                        exc,
-                        extra=log_fields(worker=beat.wid),
-                    )
+        lost = {beat.wid for beat in silent}
+        living = [beat.wid for beat in self._store.read_beats() if beat.wid not in lost]
+        for beat in silent:
+            try:
+                self._bury(beat, living)
+            except BatchesError as exc:
+                if is_away(exc):
+                    raise
+                logger.warning(
+                    "batches: lost worker %s is left: %s", beat.wid, exc, extra=log_fields(worker=beat.wid)
+                )
 
     def _bury(self, lost: Beat, living: Sequence[str]) -> None:
         kept = 0

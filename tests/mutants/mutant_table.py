@@ -53,6 +53,20 @@ MUTANTS = (
         "{**_patience(), **given}",
         "tests/test_addresses.py::test_bytes_are_read_though_the_query_asks_for_text",
     ),
+    Mutant(
+        "a retry from before the clock was set back is sent at once",
+        "store/lists.py",
+        ' or n["resend_at"] > now + SENDING_MS',
+        "",
+        f"{LISTS}::test_a_retry_that_was_claimed_before_the_clock_was_set_back_is_sent_at_once",
+    ),
+    Mutant(
+        "a master with too few replicas may be one no longer",
+        "store/runner.py",
+        '("READONLY", "NOREPLICAS")',
+        '("READONLY",)',
+        "tests/store/test_refusals.py::test_a_connection_to_what_was_the_master_is_not_used_again",
+    ),
     # Cancelling
     Mutant(
         "a cancelled member does not enter Celery's own revoked set",
@@ -709,24 +723,44 @@ MUTANTS = (
     Mutant(
         "what a lost worker held is settled",
         "tracking/lost_workers.py",
-        "if beat.seconds_ago > self._lease:",
-        "if False:",
+        "        for beat in silent:\n",
+        "        for beat in ():\n",
         f"{LEASES}::test_what_a_lost_worker_ran_is_dead_and_nothing_of_the_worker_is_left",
     ),
     Mutant(
         "a worker lives until its lease has ended",
-        "tracking/lost_workers.py",
-        "living = [beat.wid for beat in beats if beat.seconds_ago <= self._lease]\n"
-        "        for beat in beats:\n            if beat.seconds_ago > self._lease:",
-        "living = []\n        for beat in beats:\n            if True:",
+        f"{LUA}/find_silent.lua",
+        "now - lease))",
+        "now))",
         f"{LEASES}::test_a_worker_whose_lease_has_not_ended_lives",
     ),
     Mutant(
         "a worker that was cut off judges nobody",
         "tracking/lost_workers.py",
-        "if not self._leases.steady:",
-        "if False:",
+        "if not silent or not self._leases.trusts(clock_ms):",
+        "if not silent:",
         f"{LEASES}::test_a_worker_that_is_not_sure_of_itself_judges_nobody",
+    ),
+    Mutant(
+        "a clock that was set since the last beat buries nobody",
+        "tracking/leases.py",
+        "            and not self._jumped(beaten, now, clock_ms)\n",
+        "",
+        f"{LEASES}::test_a_clock_that_was_set_since_the_last_beat_buries_nobody",
+    ),
+    Mutant(
+        "a lost worker's beat that lies ahead does not keep it alive",
+        f"{LUA}/find_silent.lua",
+        "add(string.format('(%.0f', now + lease), '+inf')\n",
+        "",
+        f"{LEASES}::test_a_beat_that_a_clock_ahead_wrote_is_a_lost_workers_once_nobody_renews_it",
+    ),
+    Mutant(
+        "a lock from before the clock was set back is nobody's",
+        f"{LUA}/hold_lock.lua",
+        " and redis.call('PTTL', KEYS[1]) <= life",
+        "",
+        f"{SWEEPER}::test_a_lock_that_would_live_longer_than_anybody_takes_it_for_is_nobodys",
     ),
     Mutant(
         "what another worker runs too is left to that one",

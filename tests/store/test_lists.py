@@ -322,3 +322,14 @@ def test_a_batch_is_cancelled_for_workers_as_long_as_it_runs(store: Store) -> No
     age(store, "batches:cancelled", f"{BID}:terminate", 4_000 * DAY_MS)
     sweep(store)
     assert store.read_cancelled() == {BID: True}
+
+
+def test_a_retry_that_was_claimed_before_the_clock_was_set_back_is_sent_at_once(store: Store) -> None:
+    open_batch(store, 1)
+    (batch,) = store.walk_live()
+    assert not batch.resend_due
+    clock_ms, _ = store.find_silent(1)
+    for ahead_ms, due in ((-1, True), (30_000, False), (600_000, True)):
+        store.client.hset(store.keys.batch(BID), "resend_at", clock_ms + ahead_ms)
+        (batch,) = store.walk_live()
+        assert batch.resend_due is due, ahead_ms

@@ -91,6 +91,7 @@ CALLS: dict[str, tuple[Call, Call]] = {
     "abandon_batch": (late_and_open, lambda s: s.abandon_batch(BID)),
     "seal_batch": (lambda s: s.client.hdel(s.keys.batch(BID), "sealed_at"), lambda s: s.seal_batch(BID, [0])),
     "beat_worker": (lambda _: None, lambda s: s.beat_worker("a worker")),
+    "find_silent": (lambda s: s.beat_worker("a worker"), lambda s: s.find_silent(20)[1]),
     "resend_lost": (lambda _: None, lambda s: s.resend_lost(member(3), kept())),
     "record_outcome": (lambda _: None, lambda s: s.record_outcome(member(3), kept())),
     "enrol_successors": (lambda _: None, enrol_successors),

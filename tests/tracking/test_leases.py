@@ -236,15 +236,18 @@ def test_a_worker_judges_others_only_after_a_lease_without_a_break(
         nonlocal now
         now += seconds
         leases._see(round((now if clock is None else clock) * 1000))
-        return leases.steady
+        return leases.trusts(round((now if clock is None else clock) * 1000))
 
-    assert not leases.steady
+    assert not leases.trusts(round(now * 1000))
     assert not pass_time(0)
     assert [pass_time(1.25) for _ in range(4)] == [False, False, False, True]
     now += 3
-    assert not leases.steady, "its last beat is long ago"
+    assert not leases.trusts(round(now * 1000)), "its last beat is long ago"
     assert not pass_time(0), "it was stopped meanwhile"
     assert [pass_time(1.25) for _ in range(4)] == [False, False, False, True]
+    for jump in (60, -60):
+        set_to = round((now + jump) * 1000)
+        assert not leases.trusts(set_to), "the clock was set since its last beat, and all look lost"
     assert not pass_time(1.25, clock=now + 3600), "the server's clock has jumped, and all look lost"
 
 
@@ -255,7 +258,7 @@ def test_a_worker_judges_others_only_after_a_lease_without_a_break(
 def look(app: Celery, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Let a steady worker look for lost ones."""
     parts = app._batches_engine.parts
-    monkeypatch.setattr(Leases, "steady", True)
+    monkeypatch.setattr(Leases, "trusts", lambda *_: True)
     return parts.sweeper._lost.look
 
 
@@ -301,10 +304,34 @@ def test_what_a_lost_worker_ran_is_dead_and_nothing_of_the_worker_is_left(
     assert redis.keys("batches:worker*") == []
 
 
+def test_a_beat_that_a_clock_ahead_wrote_is_a_lost_workers_once_nobody_renews_it(
+    app: Celery, redis: Redis, look: Callable[[], None]
+) -> None:
+    """The store's clock was set back by ten minutes, or its replica that took over is behind."""
+    batch, member = one_member(app)
+    leave(app, redis, member, ago=-600)
+    look()
+    assert batch.status().dead == 1
+    assert redis.keys("batches:worker*") == []
+
+
+def test_a_clock_that_was_set_since_the_last_beat_buries_nobody(app: Celery, redis: Redis) -> None:
+    leases, now = app._batches_engine.parts.leases, time.monotonic()
+    batch, member = one_member(app)
+    clock_ms = app._batches_engine.engine.store.beat_worker("other")
+    leases._beaten, leases._steady_since = (now, clock_ms - 60_000), now - LEASE_SECONDS
+    leave(app, redis, member)  # it looks 60 s old, and is not
+    app._batches_engine.parts.sweeper._lost.look()
+    assert batch.status().dead == 0
+    leases._beaten = (time.monotonic(), app._batches_engine.engine.store.beat_worker("other"))
+    app._batches_engine.parts.sweeper._lost.look()
+    assert batch.status().dead == 1
+
+
 def test_a_worker_whose_lease_has_not_ended_lives(
     make_app: Callable[..., Celery], redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Leases, "steady", True)
+    monkeypatch.setattr(Leases, "trusts", lambda *_: True)
     app = make_app(batches_worker_lease=120)
     app.task(told, name="told", shared=False)
     batch, member = one_member(app)
@@ -368,7 +395,7 @@ def test_a_member_that_another_worker_runs_too_is_left_to_that_one(
     app: Celery, redis: Redis, look: Callable[[], None]
 ) -> None:
     batch, member = one_member(app)
-    leave(app, redis, member, wid="alive", ago=-60)
+    leave(app, redis, member, wid="alive", ago=1 - LEASE_SECONDS)
     leave(app, redis, member)
     look()
     assert batch.status().dead == 0
@@ -465,7 +492,7 @@ def sent_to(app: Celery) -> list[SimpleNamespace]:
 def test_a_lost_member_is_sent_again_under_its_id_in_a_new_round_with_its_canvas(
     resending: Celery, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Leases, "steady", True)
+    monkeypatch.setattr(Leases, "trusts", lambda *_: True)
     app = resending
     batch = Batch(app=app)
     with batch:
@@ -493,7 +520,7 @@ def test_a_lost_member_is_sent_again_under_its_id_in_a_new_round_with_its_canvas
 def test_what_cannot_be_sent_again_is_dead(
     resending: Celery, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Leases, "steady", True)
+    monkeypatch.setattr(Leases, "trusts", lambda *_: True)
     app = resending
     batch, member = one_member(app)
     leave_with_call(app, redis, member, b"pickled", type="application/x-python-serialize", encoding="binary")

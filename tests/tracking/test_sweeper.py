@@ -268,7 +268,7 @@ def test_a_child_is_healed_though_this_worker_cannot_touch_its_parent(
 def test_a_lost_worker_that_cannot_be_read_does_not_stop_the_sweeper(
     app: Celery, redis: Redis, sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("celery_batches_notify.tracking.leases.Leases.steady", True)
+    monkeypatch.setattr("celery_batches_notify.tracking.leases.Leases.trusts", lambda *_: True)
     redis.zadd("batches:workers", {"broken": 1, "gone": 2})
     redis.expire("batches:workers", 60)
     redis.set("batches:worker:broken", "no hash", ex=60)
@@ -318,3 +318,15 @@ def test_a_sweep_that_takes_long_holds_its_lock_and_ends_where_it_lost_it(
     assert sweeper.turn()
     assert [b.status().callbacks[0].state for b in batches] == ["published"] * 3 + ["due"]
     assert all(life > 50_000 for life in lives)
+
+
+def test_a_lock_that_would_live_longer_than_anybody_takes_it_for_is_nobodys(
+    app: Celery, redis: Redis
+) -> None:
+    """Its holder is dead, and the store's clock was set back by ten minutes."""
+    lock = app._batches_engine.engine.store.sweep_lock(15)
+    redis.set("batches:sweeper", "the dead one", px=15_000)
+    assert not lock.hold()
+    redis.set("batches:sweeper", "the dead one", px=615_000)
+    assert lock.hold()
+    assert redis.pttl("batches:sweeper") <= 15_000

@@ -1,0 +1,11 @@
+-- Find the workers that have been silent for a whole lease, and read the clock that says so.
+-- KEYS[1]: the workers. ARGV: '' (no channel); the lease (ms). Answer: found, the time (ms), then worker, its last beat ….
+-- Safe to repeat because it changes nothing. A beat that lies ahead was written by another clock: before that was set
+-- back, or before a failover.
+local lease, answer = tonumber(ARGV[2]), {'found', now}
+local function add(from, to)
+  for _, part in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], from, to, 'WITHSCORES')) do answer[#answer + 1] = part end
+end
+add('-inf', string.format('(%.0f', now - lease))
+add(string.format('(%.0f', now + lease), '+inf')
+return answer
