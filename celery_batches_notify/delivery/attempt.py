@@ -20,9 +20,9 @@ from celery_batches_notify.delivery.publisher import (
     NEVER_PUBLISHED,
     Publisher,
     callback_id,
-    note_wait,
     words_of,
 )
+from celery_batches_notify.delivery.waiting import note_wait
 from celery_batches_notify.errors import NoSuchBatch, NotificationFailed
 from celery_batches_notify.model import DeliveryNote, Event, Notification
 from celery_batches_notify.notifiers.base import Notifier, NotifierBroke, Reply, send_once

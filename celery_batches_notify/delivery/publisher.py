@@ -7,7 +7,6 @@ import os
 import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime, timedelta
 from typing import Any
 
 from celery import Celery
@@ -16,7 +15,7 @@ from kombu import Connection
 from kombu.exceptions import EncodeError, OperationalError
 
 from celery_batches_notify.block import outside_batch
-from celery_batches_notify.delivery.backoff import ATTEMPTS_AT_MOST, delay_after, fallback_after
+from celery_batches_notify.delivery.backoff import ATTEMPTS_AT_MOST, delay_after
 from celery_batches_notify.delivery.callbacks import (
     Declared,
     asks_results,
@@ -28,7 +27,8 @@ from celery_batches_notify.delivery.parents import ENTRY as PARENT
 from celery_batches_notify.delivery.parents import tell_parent
 from celery_batches_notify.delivery.rules import rules_hold
 from celery_batches_notify.delivery.unwatched import unwatched
-from celery_batches_notify.errors import InvalidCallback, NoSuchBatch, NotificationFailed, StoreUnavailable
+from celery_batches_notify.delivery.waiting import is_put_off
+from celery_batches_notify.errors import InvalidCallback, NoSuchBatch, StoreUnavailable
 from celery_batches_notify.forks import forks
 from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.model import BatchStatus, DeliveryNote
@@ -36,9 +36,7 @@ from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.corrupt import readable
 from celery_batches_notify.store.deliveries import Claim, log_of_delivery
 from celery_batches_notify.store.reading import (
-    Address,
     Snapshot,
-    parse_address,
     parse_deliverable,
     parse_status,
 )
@@ -48,7 +46,6 @@ from celery_batches_notify.text import one_line
 DELIVER_TASK = "celery_batches_notify.deliver"
 HEADER = "batches"
 BROKER_TIMEOUT_SECONDS = 5
-PROBE_SECONDS = 60
 DETAIL_AT_MOST = 500
 NEVER_PUBLISHED = (InvalidCallback, EncodeError)  # whoever publishes it, and whenever
 _TIMEOUTS: dict[str, dict[str, Any]] = {
@@ -155,7 +152,7 @@ class Publisher:
                 note = _note(callback, "nothing was heard of it since it was published")
             elif not rules_hold(callback.get("only_if", {}), status, snapshot.now):
                 happened = "skipped"
-            elif self._waits(claim, callback, snapshot):
+            elif is_put_off(self._store, claim, callback, snapshot, self._draw()):
                 return
             else:
                 happened = self._publish(claim, callback, status, queue)
@@ -174,26 +171,6 @@ class Publisher:
         self._store.settle_delivery(
             bid, claim.entry, happened, attempt, delay_seconds=delay, note=note, number=claim.number
         )
-
-    def _waits(self, claim: Claim, callback: Declared, snapshot: Snapshot) -> bool:
-        """Put off what waits for an address that is still left alone: no message is sent for nothing."""
-        address = parse_address(snapshot.batch, claim.entry)
-        if address is None:
-            return False
-        wait = self._store.ask_address(address.key, "publish", seconds=PROBE_SECONDS).seconds
-        if not wait:
-            return False
-        bid, entry, attempt = snapshot.bid, claim.entry, claim.attempts + 1
-        self._store.settle_delivery(
-            *(bid, entry, "postponed", attempt),
-            delay_seconds=fallback_after(wait, self._draw()),
-            note=note_wait(callback, address, snapshot.now, wait, last=claim.last),
-            waits_for=str(address),
-            number=claim.number,
-        )
-        if not claim.last:
-            self._store.ask_address(address.key, "follow", f"{bid} {entry}")
-        return True
 
     def publish_later(self, bid: str, claim: Claim, seconds: float) -> None:
         """Publish a notification whose task runs in so many seconds; until then it stays due."""
@@ -278,23 +255,6 @@ class _BrokerAway(Exception):
 def callback_id(bid: str, entry: str) -> str:
     """The id of a callback, the same however often it is sent."""
     return f"cb_{bid}_{entry.replace(':', '_')}"
-
-
-def note_wait(
-    declared: Declared,
-    address: Address,
-    now: datetime,
-    wait: float,
-    failed: NotificationFailed | None = None,
-    *,
-    last: bool = False,
-) -> DeliveryNote:
-    """Say what a delivery waits for, and until when; or that it waited until its last attempt."""
-    until = now + timedelta(seconds=wait)
-    why = f"busy ({failed})" if failed else "left alone, because it failed"
-    words = f"{address.shown} is {why}, until {until:%Y-%m-%d %H:%M:%S} UTC"
-    detail = f"too late for another attempt: {words}" if last else f"not tried: {words}"
-    return DeliveryNote(channel=str(declared.get("target", "nobody")), detail=detail)
 
 
 def connect_for_callbacks(app: Celery) -> Connection:

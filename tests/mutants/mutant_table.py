@@ -630,7 +630,7 @@ MUTANTS = (
     Mutant(
         "what waits for an address sends no message",
         "delivery/publisher.py",
-        "            elif self._waits(claim, callback, snapshot):",
+        "            elif is_put_off(self._store, claim, callback, snapshot, self._draw()):",
         "            elif False:",
         f"{ENDS}::test_deliveries_to_a_host_that_is_gone_cost_few_messages_and_all_end_in_time",
     ),
