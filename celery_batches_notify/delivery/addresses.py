@@ -12,7 +12,7 @@ from celery_batches_notify.notifiers.base import Notifier
 from celery_batches_notify.notifiers.http import show_origin
 from celery_batches_notify.store.connection import is_away
 from celery_batches_notify.store.deliveries import Claim
-from celery_batches_notify.store.reading import Address
+from celery_batches_notify.store.outbox import Address
 from celery_batches_notify.store.store import Store
 
 ATTEMPT_SECONDS = 60

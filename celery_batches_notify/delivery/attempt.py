@@ -30,15 +30,8 @@ from celery_batches_notify.notifiers.registry import Registry
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.corrupt import readable
 from celery_batches_notify.store.deliveries import log_of_delivery
-from celery_batches_notify.store.reading import (
-    Address,
-    Entry,
-    Snapshot,
-    parse_deliverable,
-    parse_entry,
-    parse_owed,
-    parse_status,
-)
+from celery_batches_notify.store.outbox import Address, Entry, parse_entry, parse_owed
+from celery_batches_notify.store.reading import Snapshot, parse_deliverable, parse_status
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.text import one_line
 
@@ -148,7 +141,7 @@ class Attempts:
         if wait := self._addresses.ask(delivery.notification.status.bid, delivery.entry, address):
             return self._postpone(delivery, address, wait)
         try:
-            answer: Reply = send_once(notifier, delivery.notification)
+            answer = self._send(notifier, delivery.notification)
         except NotifierBroke as exc:
             return self._fail(delivery, exc)
         except NotificationFailed as exc:
@@ -156,6 +149,10 @@ class Attempts:
         self._settle(delivery, "delivered", answer.status_code, answer)
         self._addresses.opened(address)
         return answer
+
+    def _send(self, notifier: Notifier, notification: Notification) -> Reply:
+        """Send once; a process may die before or after this, and nobody has noted anything."""
+        return send_once(notifier, notification)
 
     def _build(self, declared: Declared) -> Notifier:
         try:

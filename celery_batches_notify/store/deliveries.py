@@ -9,7 +9,7 @@ from typing import Any
 
 from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.model import DeliveryAttempt, DeliveryNote
-from celery_batches_notify.store import reading
+from celery_batches_notify.store import outbox
 from celery_batches_notify.store.connection import store_errors
 from celery_batches_notify.store.corrupt import readable
 from celery_batches_notify.store.runner import Runner, gone
@@ -70,7 +70,7 @@ class DeliveryStore(Runner):
         Every delivery that is given up is given up here, so this is where the log names it.
         """
         delay = round(delay_seconds * 1000)
-        line, left = reading.pack_note(note) if note else "", reading.pack_owed(owed)
+        line, left = outbox.pack_note(note) if note else "", outbox.pack_owed(owed)
         word, *rest = self._answer(
             *(self.scripts.settle_delivery, bid, entry, happened, attempt, delay),
             *(line, left, waits_for, number),
@@ -102,7 +102,7 @@ class DeliveryStore(Runner):
     def read_deliveries(self, bid: str) -> list[DeliveryAttempt]:
         """Read the delivery log, oldest first."""
         with store_errors(self.settings), readable(bid):
-            return reading.parse_attempts(self.client.lrange(self.keys.part(bid, "deliveries"), 0, -1))
+            return outbox.parse_attempts(self.client.lrange(self.keys.part(bid, "deliveries"), 0, -1))
 
 
 def _parse_claims(answer: Sequence[Any]) -> list[Claim]:

@@ -19,7 +19,8 @@ from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.model import Event, Membership, State
 from celery_batches_notify.store.corrupt import readable
 from celery_batches_notify.store.deliveries import Claim
-from celery_batches_notify.store.reading import Snapshot, parse_address, parse_deliverable, parse_status
+from celery_batches_notify.store.outbox import parse_address
+from celery_batches_notify.store.reading import Snapshot, parse_deliverable, parse_status
 from celery_batches_notify.store.store import Recorded
 from celery_batches_notify.tracking.engine import Engine
 

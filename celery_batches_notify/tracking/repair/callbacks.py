@@ -9,7 +9,8 @@ from typing import Any
 from celery_batches_notify.delivery.callbacks import Declared, prepare_signature, route_of
 from celery_batches_notify.delivery.publisher import DELIVER_TASK, callback_id
 from celery_batches_notify.model import BatchStatus, CallbackStatus, State
-from celery_batches_notify.store.reading import Member, Snapshot, parse_deliverable, parse_entry
+from celery_batches_notify.store.outbox import parse_entry
+from celery_batches_notify.store.reading import Member, Snapshot, parse_deliverable
 from celery_batches_notify.tracking.engine import Engine
 from celery_batches_notify.tracking.repair.whereabouts import Kind, Place, Whereabouts
 
