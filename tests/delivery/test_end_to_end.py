@@ -144,6 +144,20 @@ def test_after_an_outage_all_go_once_one_has_arrived(start: Start) -> None:
     assert (last - first).total_seconds() < 30, "each for itself they would wait for 30 s and more"
 
 
+def test_time_limits_that_are_for_the_users_tasks_end_no_notification(
+    start: Start, url: str, app: Celery
+) -> None:
+    def slowly(handler: Handler) -> None:
+        handler.server.closing.wait(3)
+        answer(200)(handler)
+
+    limits = ("-Q", "limited", "--time-limit", "2", "--soft-time-limit", "1")
+    with serving(slowly) as server, running_worker(url, "prefork", *limits, NO_PROXY="127.0.0.1"):
+        batch = start(server.url, queue="limited")
+        wait_until(lambda: states(batch) == ["delivered"], what="the slow receiver's answer")
+        assert attempts(batch) == [(1, "delivered", 200)]
+
+
 # -- killed ---------------------------------------------------------------------------------------
 
 
