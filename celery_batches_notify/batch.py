@@ -169,7 +169,8 @@ class Batch:
             target: A notifier's class, registered name or profile, or a signature, which is called with
                 the status (a dict) as its first argument, `.si()` ones without.
             options: The notifier's options, over the configured ones; and for any target
-                `only_if={"failures": 1}`, rules that must hold or else it is skipped.
+                `only_if={"failures": 1}`, rules that must hold or else it is skipped, and
+                `give_up_after`, how long after the event it gets its last attempt.
 
         Raises:
             InvalidCallback: The event, the target or an option cannot be used.
@@ -304,16 +305,26 @@ class Batch:
         """Read the log of the last 100 attempts to deliver this batch's callbacks, oldest first."""
         return self._engine.store.read_deliveries(self.bid)
 
-    def redeliver(self, event: str) -> int:
-        """Send the callbacks of an event that has fired once more, under the same ids; return how many.
+    def redeliver(self, event: str, *, n: int | None = None, all: bool = False) -> int:  # noqa: A002
+        """Send the callbacks of an event again that were given up or are stuck, under the same ids.
 
-        Those still under way are left alone.
+        Those that wait for their next attempt go at once. Stuck is what was published and not heard of for
+        5 minutes; a task of yours, which may take longer, for an hour. What is under way is left alone.
+
+        Args:
+            event: An event that has fired.
+            n: Only this one, from 0 in the order of their declaration, though it was delivered.
+            all: Those that were delivered or skipped, too.
+
+        Returns:
+            How many are sent.
 
         Raises:
+            InvalidCallback: There is no such event or callback.
             NoSuchBatch: The batch is gone.
         """
         self._refuse_if_not_stored()
-        return redeliver_event(self._engine, self.bid, check_event(event))
+        return redeliver_event(self._engine, self.bid, check_event(event), n=n, ended=all)
 
     @property
     def cancelled(self) -> bool:

@@ -114,10 +114,12 @@ class NotificationFailed(BatchesError):
 
     Attributes:
         permanent: Whether trying again is pointless (the address is wrong, the receiver said stop).
-        retry_after: Seconds the receiver asked to be left alone, or None.
+        retry_after: Seconds the receiver asked to be left alone, or None. With the status code 429 or 503
+            that is the pace of its address, and costs no attempt.
         status_code: The protocol's own answer code (HTTP, SMTP), or None.
         owed: Of several receivers, those that have not got it yet, in words of the notifier's own that are no
             secrets: the next attempt is given them as `Notification.owed`. Empty leaves that as it was.
+        alone: Whether only this notification failed: then no other one waits because of it.
     """
 
     def __init__(
@@ -128,9 +130,11 @@ class NotificationFailed(BatchesError):
         retry_after: float | None = None,
         status_code: int | None = None,
         owed: Sequence[str] = (),
+        alone: bool = False,
     ) -> None:
         super().__init__(message)
         self.permanent = permanent
         self.retry_after = retry_after
         self.status_code = status_code
         self.owed = tuple(owed)
+        self.alone = alone

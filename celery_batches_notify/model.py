@@ -129,7 +129,8 @@ class CallbackStatus:
     """How far one callback has come.
 
     `state` is `waiting` (its event has not fired), `due`, `published`, `delivered`, `given_up`, or
-    `skipped` (its `only_if` did not hold).
+    `skipped` (its `only_if` did not hold). One that is due may wait for an address that has failed or is
+    busy: `waits_for` shows it without secrets, and `waits_until` is when it is looked at again at the latest.
     """
 
     event: str
@@ -137,11 +138,21 @@ class CallbackStatus:
     target: str
     state: str
     attempts: int
+    waits_for: str | None = None
+    waits_until: datetime | None = None
 
     @property
     def entry(self) -> str:
         """Its place in the outbox."""
         return f"{self.event}:{self.n}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON; what it waits for is there while it waits."""
+        place = {"event": self.event, "n": self.n, "target": self.target}
+        out: dict[str, Any] = {**place, "state": self.state, "attempts": self.attempts}
+        if self.waits_for is not None:
+            out |= {"waits_for": self.waits_for, "waits_until": _iso(self.waits_until)}
+        return out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +168,8 @@ class DeliveryNote:
 class DeliveryAttempt:
     """One line of a batch's delivery log.
 
-    `outcome` is `delivered`, `failed` (tried again later) or `given_up`; `channel` is a notifier, or the
+    `outcome` is `delivered`, `failed` (tried again later), `waiting` (not tried, because its address has
+    failed or is busy) or `given_up`; `channel` is a notifier, or the
     callback's tasks; `status_code` is the receiver's, if its protocol has one; `detail` says in a few words
     what the receiver answered or what went wrong, and never holds a secret.
     """
@@ -294,7 +306,7 @@ class BatchStatus:
         return out | {
             "tags": list(self.tags),
             "progress": round(self.progress, 4),
-            "callbacks": [dataclasses.asdict(c) for c in self.callbacks],
+            "callbacks": [c.as_dict() for c in self.callbacks],
             "failure_info": [f.as_dict() for f in self.failure_info[:FAILURES_SENT]],
         }
 

@@ -24,7 +24,12 @@ LINGER_AT_LEAST = 30
 LONGEST = timedelta(days=36_500)  # a time that lies further ahead than year 9999 cannot be read again
 EXPIRES_SWEEPS = 3  # the sweeper renews what runs once per interval, and may be another worker's next time
 NOT_SETTINGS = ("backend_source", "main", "timezone")
-AT_LEAST = {"batches_linger": LINGER_AT_LEAST, "batches_worker_lease": 5, "batches_vanished_after": 60}
+AT_LEAST = {
+    "batches_linger": LINGER_AT_LEAST,
+    "batches_worker_lease": 5,
+    "batches_vanished_after": 60,
+    "batches_give_up_after": 1,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +48,7 @@ class Settings:
         notifiers: Names of the user's own notifiers, and where their classes are.
         callback_queue: The queue of callbacks that have none of their own, or None.
         callback_tasks: Task names accepted as callbacks though not registered in this process.
+        give_up_after: How long after its event a callback gets its last attempt.
         expires: How long a batch is kept after it last moved.
         linger: How long it is kept after its success and the last delivery.
         dead_expires: How long it is kept after it ended with dead members.
@@ -74,6 +80,7 @@ class Settings:
     notifiers: Mapping[str, str] = field(default_factory=dict)
     callback_queue: str | None = None
     callback_tasks: frozenset[str] = frozenset()
+    give_up_after: timedelta = timedelta(hours=27)
     expires: timedelta = timedelta(days=30)
     linger: timedelta = timedelta(hours=24)
     dead_expires: timedelta = timedelta(days=180)
@@ -283,6 +290,7 @@ _READERS = {
     "notifiers": _mapping,
     "callback_queue": _text,
     "callback_tasks": _names,
+    "give_up_after": _duration,
     "expires": _duration,
     "linger": _duration,
     "dead_expires": _duration,

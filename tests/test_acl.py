@@ -138,8 +138,9 @@ def test_nothing_that_batches_do_is_denied(server: str, make: Callable[..., Cele
         engine.parts.sweeper.stop()
         engine.parts.cancellation.read()
         child.redeliver("finish")
-        engine.engine.store.note_host("example.com", answered=False)
-        engine.engine.store.ask_host("example.com", 1)
+        engine.engine.store.close_address("example.com", busy=False)
+        engine.engine.store.ask_address("example.com", "wait", f"{child.bid} finish:0")
+        engine.engine.store.open_address("example.com", answered=True)
         list(parent.follow()) if parent.seal() else None
         assert parent.delete()
         denied = {entry["object"] for entry in admin.acl_log()}

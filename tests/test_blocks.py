@@ -109,7 +109,7 @@ def test_a_callback_that_is_published_in_a_block_is_nobodys_member(app: Celery, 
         assert len(sent(app)) == 1
     with Batch(app=app) as around:
         add(app)
-        told.redeliver("success") if what == "redeliver" else getattr(told, what)()
+        told.redeliver("success", all=True) if what == "redeliver" else getattr(told, what)()
     messages = waiting_messages(app)
     assert [(m.headers["task"], owner(m)) for m in messages] == [("told", None), ("add", around.bid)]
     assert total(around) == 1

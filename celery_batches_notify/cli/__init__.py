@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import click
 from celery.bin.base import CeleryCommand, handle_preload_options
@@ -84,6 +85,26 @@ def reconcile(ctx: click.Context, bid: str | None, vanished: str) -> None:
     from celery_batches_notify.cli.reconcile import repair  # noqa: PLC0415
 
     _run(ctx, lambda echo: repair(ctx.obj.app, bid, vanished, echo))
+
+
+@batch.command("redeliver", cls=CeleryCommand, context_settings=_BID_CONTEXT)
+@click.argument("bid", required=False)
+@click.option("--event", help="Only callbacks of this event, such as complete.")
+@click.option("--number", type=int, help="Only this one, from 0, delivered or not; with BID and --event.")
+@click.option("--channel", help="Only this notifier, profile (webhook:billing) or task.")
+@click.option("--since", help="Of those given up, only what was so within this time: 90s, 30m, 2h, 1d.")
+@click.option("--all", "ended", is_flag=True, help="What was delivered or skipped, too; with BID.")
+@click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="Stop after so many.")
+@click.pass_context
+@handle_preload_options
+def redeliver(ctx: click.Context, bid: str | None, **options: Any) -> None:
+    """Send callbacks again that were given up or are stuck: of the batch BID, or of all that are kept.
+
+    Those that wait for their next attempt, or for their receiver, go at once. They keep their ids.
+    """
+    from celery_batches_notify.cli.redeliver import send_again  # noqa: PLC0415
+
+    _run(ctx, lambda echo: send_again(ctx.obj.app, bid, **options, echo=echo))
 
 
 def _run(ctx: click.Context, command: Callable[[Callable[[str], None]], int]) -> None:

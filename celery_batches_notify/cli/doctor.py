@@ -60,7 +60,7 @@ def examine(app: Celery, bid: str | None, limit: int, echo: Echo) -> int:
         echo(f"{finding.severity}: {finding.subject}: {finding.words}")
     complaints = 0
     for complaint in find_complaints(engine):
-        complaints += 1
+        complaints += bool(complaint.mend)
         _tell(complaint, echo)
     if not complaints:
         echo("all live batches move" if not findings else "all live batches move; see the findings above")
@@ -117,7 +117,7 @@ def _tell_members(places: Sequence[Place], status: BatchStatus, limit: int, echo
 
 
 def _tell(complaint: Complaint, echo: Echo) -> None:
-    echo(f"{complaint.subject}: {complaint.words}. To do: {complaint.mend}")
+    echo(f"{complaint.subject}: {complaint.words}" + (f". To do: {complaint.mend}" if complaint.mend else ""))
 
 
 def _tell_sources(look: Whereabouts, echo: Echo) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from celery import Celery
 
-from celery_batches_notify.delivery.backoff import ATTEMPTS_AT_MOST, JITTER, delay_after
+from celery_batches_notify.delivery.addresses import Addresses, address_of, is_busy
+from celery_batches_notify.delivery.backoff import ATTEMPTS_AT_MOST, delay_after, fallback_after
 from celery_batches_notify.delivery.callbacks import Declared
 from celery_batches_notify.delivery.publisher import (
     DELIVER_TASK,
@@ -21,6 +22,7 @@ from celery_batches_notify.delivery.publisher import (
     callback_id,
     words_of,
 )
+from celery_batches_notify.delivery.waiting import note_wait
 from celery_batches_notify.errors import NoSuchBatch, NotificationFailed
 from celery_batches_notify.model import DeliveryNote, Event, Notification
 from celery_batches_notify.notifiers.base import Notifier, NotifierBroke, Reply, send_once
@@ -28,15 +30,29 @@ from celery_batches_notify.notifiers.registry import Registry
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.corrupt import readable
 from celery_batches_notify.store.deliveries import log_of_delivery
-from celery_batches_notify.store.reading import parse_deliverable, parse_entry, parse_owed, parse_status
+from celery_batches_notify.store.outbox import Address, Entry, parse_entry, parse_owed
+from celery_batches_notify.store.reading import Snapshot, parse_deliverable, parse_status
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.text import one_line
 
-ATTEMPT_SECONDS = 60
+# Above what a notifier may take in all (300 s), whatever the app's own limits are.
+SOFT_LIMIT_SECONDS, HARD_LIMIT_SECONDS = 330, 360
 
-Outcome = Literal["delivered", "failed", "given_up"]
+Outcome = Literal["delivered", "failed", "given_up", "postponed"]
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Delivery:
+    """What one attempt is about: its place, what was declared there, and the claim that it is made under."""
+
+    entry: str
+    declared: Declared
+    number: int
+    last: bool
+    now: datetime
+    notification: Notification
 
 
 class Attempts:
@@ -54,60 +70,89 @@ class Attempts:
         self._settings = settings
         self._registry = registry
         self._publisher = publisher
+        self._addresses = Addresses(store, publisher)
         self._draw = draw
 
-    def run(self, bid: str, entry: str) -> str:
-        """Make one attempt of a delivery; return in a few words what became of it."""
+    def run(self, bid: str, place: str, number: int = 0) -> str:
+        """Make one attempt of a delivery; return in a few words what became of it.
+
+        Args:
+            bid: Its batch.
+            place: Its place in the outbox.
+            number: The claim that it was published under, or 0 for whichever is the present one.
+        """
         try:
             snapshot = self._store.read_snapshot(bid)
         except NoSuchBatch:
             return "the batch is gone"
         with readable(bid):
-            state, attempts, _ = parse_entry(snapshot.outbox.get(entry.encode()))
-            if state not in ("due", "published"):
-                return f"already {state}"
-            declared = parse_deliverable(snapshot.batch)[entry]
-            status = parse_status(snapshot, self._settings.stall_after)
-            owed = parse_owed(snapshot.batch, entry)
-            timed = declared["event"] in (Event.DEADLINE, Event.STALL)
-            limit = timedelta(milliseconds=declared["at"]) if timed else None
+            entry = parse_entry(snapshot.outbox.get(place.encode()))
+            if entry.state not in ("due", "published"):
+                return f"already {entry.state}"
+            if number not in (0, entry.number):  # safety: a message that was overtaken sends nothing
+                return "another message of it is under way, or it is due later"
+            delivery = self._read(snapshot, place, entry)
+        if "signature" in delivery.declared:
+            return self._call(delivery, self._publisher.queue_of(snapshot))
+        return self._attempt(delivery)
+
+    def _read(self, snapshot: Snapshot, place: str, entry: Entry) -> _Delivery:
+        declared = parse_deliverable(snapshot.batch)[place]
+        timed = declared["event"] in (Event.DEADLINE, Event.STALL)
         notification = Notification(
-            id=callback_id(bid, entry),
+            id=callback_id(snapshot.bid, place),
             event=declared["event"],
-            status=status,
-            url=self._settings.page_of(bid),
-            attempt=attempts + (state == "due"),
-            owed=owed,
+            status=parse_status(snapshot, self._settings.stall_after),
+            url=self._settings.page_of(snapshot.bid),
+            attempt=entry.attempts + (entry.state == "due"),
+            owed=parse_owed(snapshot.batch, place),
             origin=self._settings.origin,
             read_at=snapshot.now,
-            limit=limit,
+            limit=timedelta(milliseconds=declared["at"]) if timed else None,
         )
-        if "signature" in declared:
-            return self._call(entry, declared, notification, self._publisher.queue_of(snapshot))
-        return self._attempt(entry, declared, notification)
+        return _Delivery(
+            entry=place,
+            declared=declared,
+            number=entry.number,
+            last=entry.last,
+            now=snapshot.now,
+            notification=notification,
+        )
 
-    def _call(self, entry: str, canvas: Declared, notification: Notification, queue: str | None) -> str:
+    def _call(self, delivery: _Delivery, queue: str | None) -> str:
         """Call a canvas for which Celery asks the result backend first; without one it can never be."""
+        status = delivery.notification.status
         try:
-            self._publisher.call_canvas(entry, canvas, notification.status, queue)
+            self._publisher.call_canvas(delivery.entry, delivery.declared, status, queue)
         except Exception as exc:  # noqa: BLE001 - every broker and result backend has errors of its own
             never = isinstance(exc, (*NEVER_PUBLISHED, NotImplementedError))
-            failed = NotificationFailed(f"not published: {words_of(exc)}", permanent=never)
-            return self._fail(entry, canvas, notification, failed)
-        self._settle(entry, canvas, notification, "delivered", detail="published")
+            return self._fail(
+                delivery, NotificationFailed(f"not published: {words_of(exc)}", permanent=never)
+            )
+        self._settle(delivery, "delivered", detail="published")
         return "published"
 
-    def _attempt(self, entry: str, declared: Declared, notification: Notification) -> str:
+    def _attempt(self, delivery: _Delivery) -> str:
         try:
-            notifier = self._build(declared)
-            host = host_of(notifier)
-            if wait := self._store.ask_host(host, ATTEMPT_SECONDS):
-                return self._postpone(entry, notification, wait)
-            answer = self._send(notifier, host, notification)
+            notifier = self._build(delivery.declared)
         except NotificationFailed as exc:
-            return self._fail(entry, declared, notification, exc)
-        self._settle(entry, declared, notification, "delivered", answer.status_code, answer)
+            return self._fail(delivery, exc)
+        address = address_of(delivery.declared["notifier"], notifier)
+        if wait := self._addresses.ask(delivery.notification.status.bid, delivery.entry, address):
+            return self._postpone(delivery, address, wait)
+        try:
+            answer = self._send(notifier, delivery.notification)
+        except NotifierBroke as exc:
+            return self._fail(delivery, exc)
+        except NotificationFailed as exc:
+            return self._refused(delivery, address, exc)
+        self._settle(delivery, "delivered", answer.status_code, answer)
+        self._addresses.opened(address)
         return answer
+
+    def _send(self, notifier: Notifier, notification: Notification) -> Reply:
+        """Send once; a process may die before or after this, and nobody has noted anything."""
+        return send_once(notifier, notification)
 
     def _build(self, declared: Declared) -> Notifier:
         try:
@@ -115,78 +160,85 @@ class Attempts:
         except Exception as exc:
             raise NotificationFailed(str(exc)) from exc
 
-    def _send(self, notifier: Notifier, host: str, notification: Notification) -> Reply:
-        """Send once. A receiver that fails is left alone for a while, not one that answers with a refusal."""
-        try:
-            answer = send_once(notifier, notification)
-        except NotifierBroke:
-            raise
-        except NotificationFailed as exc:
-            self._store.note_host(host, answered=exc.permanent, pause_seconds=exc.retry_after or 0)
-            raise
-        self._store.note_host(host, answered=True)
-        return answer
+    def _refused(self, delivery: _Delivery, address: Address, exc: NotificationFailed) -> str:
+        """Note a failed attempt, and leave its address alone for a while if that is what failed."""
+        if exc.permanent or exc.alone or exc.owed:
+            said = self._fail(delivery, exc)
+            self._addresses.opened(address)
+            return said
+        pause = self._addresses.closed(address, exc)
+        if is_busy(exc):
+            return self._postpone(delivery, address, pause, exc)
+        said = self._fail(delivery, exc, address)
+        self._addresses.wait(delivery.notification.status.bid, delivery.entry, address, rest=True)
+        return said
 
-    def _postpone(self, entry: str, notification: Notification, wait: float) -> str:
-        delay = wait * (1 + JITTER * self._draw())
-        bid, attempt = notification.status.bid, notification.attempt
-        self._store.settle_delivery(bid, entry, "postponed", attempt, delay_seconds=delay)
-        return f"not tried, for the receiver failed just now; again in {delay:.0f} s"
-
-    def _fail(
-        self, entry: str, declared: Declared, notification: Notification, exc: NotificationFailed
+    def _postpone(
+        self, delivery: _Delivery, address: Address, wait: float, exc: NotificationFailed | None = None
     ) -> str:
-        attempt, detail = notification.attempt, str(exc)
-        again = None if exc.permanent else delay_after(attempt, self._draw())
+        """Put it off without counting an attempt: it goes when its address has answered somebody."""
+        note = note_wait(delivery.declared, address, delivery.now, wait, exc, last=delivery.last)
+        delay = fallback_after(wait, self._draw())
+        code, owed = (exc.status_code, exc.owed) if exc else (None, ())
+        self._settle(delivery, "postponed", code, note.detail, delay, owed, address)
+        if delivery.last:
+            return f"given up: {note.detail}"
+        self._addresses.wait(delivery.notification.status.bid, delivery.entry, address)
+        return note.detail
+
+    def _fail(self, delivery: _Delivery, exc: NotificationFailed, address: Address | None = None) -> str:
+        attempt, detail = delivery.notification.attempt, str(exc)
+        again = None if exc.permanent or delivery.last else delay_after(attempt, self._draw())
         if again is None:
-            self._settle(entry, declared, notification, "given_up", exc.status_code, detail, owed=exc.owed)
+            self._settle(delivery, "given_up", exc.status_code, detail, owed=exc.owed)
             return f"given up: {detail}"
         delay = max(again, exc.retry_after or 0)
-        self._settle(entry, declared, notification, "failed", exc.status_code, detail, delay, exc.owed)
+        self._settle(delivery, "failed", exc.status_code, detail, delay, exc.owed, address)
         return f"failed, next attempt in {delay:.0f} s: {detail}"
 
     def _settle(
         self,
-        entry: str,
-        declared: Declared,
-        notification: Notification,
+        delivery: _Delivery,
         outcome: Outcome,
         status_code: int | None = None,
         detail: str = "",
         delay: float = 0,
         owed: Sequence[str] = (),
+        address: Address | None = None,
     ) -> None:
         note = DeliveryNote(
-            channel=declared["target"],
+            channel=delivery.declared["target"],
             detail=one_line(detail[:DETAIL_AT_MOST], DETAIL_AT_MOST),
             status_code=status_code,
         )
-        bid, attempt = notification.status.bid, notification.attempt
-        if outcome != "given_up":  # the store logs that, whoever gives up
+        bid, attempt = delivery.notification.status.bid, delivery.notification.attempt
+        if outcome in ("delivered", "failed"):  # the store logs what is given up, whoever does that
             level = logging.INFO if outcome == "delivered" else logging.WARNING
-            log = log_of_delivery(logger, bid, entry, note.channel, attempt)
+            log = log_of_delivery(logger, bid, delivery.entry, note.channel, attempt)
             log.log(level, "%s (attempt %d of %d): %s", outcome, attempt, ATTEMPTS_AT_MOST, note.detail)
-        happened = "due" if outcome == "failed" else outcome
-        self._store.settle_delivery(bid, entry, happened, attempt, delay_seconds=delay, note=note, owed=owed)
-
-
-def host_of(notifier: Notifier) -> str:
-    """What fails together: the host a notifier talks to, or all of its kind where it names none."""
-    url = urlsplit(getattr(notifier, "url", None) or "")
-    options = getattr(notifier, "via_options", None) or {}
-    web = f"{url.hostname}:{url.port}" if url.port else url.hostname
-    return str(web or options.get("address") or notifier.name)
+        self._store.settle_delivery(
+            bid,
+            delivery.entry,
+            "due" if outcome == "failed" else outcome,
+            attempt,
+            delay_seconds=delay,
+            note=note,
+            owed=owed,
+            waits_for=str(address) if address else "",
+            number=delivery.number,
+        )
 
 
 def register_deliver_task(app: Celery, attempts: Callable[[], Attempts]) -> None:
     """Register the task that workers run for a notification.
 
     It is acknowledged late, so it comes back if its worker is lost; if only its process is lost, the outbox
-    sends it again. A notification may be sent twice, under one id, but not lost.
+    sends it again. A notification may be sent twice, under one id, but not lost. Its time limits are its own:
+    the app's, which are for the user's tasks, may be shorter than a slow receiver.
     """
 
-    def deliver(bid: str, entry: str) -> str:
-        return attempts().run(bid, entry)
+    def deliver(bid: str, entry: str, number: int = 0) -> str:
+        return attempts().run(bid, entry, number)
 
     options: dict[str, Any] = {
         "name": DELIVER_TASK,
@@ -194,5 +246,7 @@ def register_deliver_task(app: Celery, attempts: Callable[[], Attempts]) -> None
         "ignore_result": True,
         "serializer": "json",
         "shared": False,
+        "soft_time_limit": SOFT_LIMIT_SECONDS,
+        "time_limit": HARD_LIMIT_SECONDS,
     }
     app.task(deliver, **options)

@@ -1,4 +1,4 @@
-"""When a delivery that failed is tried again: eight attempts, over a good day."""
+"""When a delivery that failed, or waits for its address, is looked at again: eight attempts in 27 hours."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ MINUTE, HOUR = 60, 60 * 60
 DELAYS_SECONDS = (5, 5 * MINUTE, 30 * MINUTE, 2 * HOUR, 5 * HOUR, 10 * HOUR, 10 * HOUR)
 ATTEMPTS_AT_MOST = len(DELAYS_SECONDS) + 1
 JITTER = 0.1
+FALLBACK_SECONDS = 30
 
 
 def delay_after(attempt: int, drawn: float) -> float | None:
@@ -18,3 +19,13 @@ def delay_after(attempt: int, drawn: float) -> float | None:
     if attempt >= ATTEMPTS_AT_MOST:
         return None
     return DELAYS_SECONDS[attempt - 1] * (1 + JITTER * drawn)
+
+
+def fallback_after(pause: float, drawn: float) -> float:
+    """Return after how many seconds a sweeper looks at a delivery that nobody woke with its address.
+
+    Args:
+        pause: How long its address is left alone.
+        drawn: A random number from 0 to 1.
+    """
+    return pause + max(FALLBACK_SECONDS, pause) * (1 + JITTER * drawn)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 
 from celery import Celery, Signature, Task
@@ -15,7 +16,7 @@ from celery_batches_notify.delivery.rules import check_rules
 from celery_batches_notify.errors import ConfigurationError, InvalidCallback
 from celery_batches_notify.model import Event, check_event
 from celery_batches_notify.notifiers.base import Notifier
-from celery_batches_notify.notifiers.registry import Registry
+from celery_batches_notify.notifiers.registry import GIVE_UP_AFTER, Registry
 from celery_batches_notify.settings import read_duration
 
 CALLBACKS_AT_MOST = 32
@@ -35,6 +36,7 @@ def declare_callback(
     registry: Registry,
     app: Celery,
     accepted: Collection[str],
+    give_up_after: timedelta,
 ) -> Declared:
     """Check one callback and return what is stored of it.
 
@@ -42,11 +44,13 @@ def declare_callback(
         declared: The callbacks of the batch so far.
         event: What it waits for.
         target: A notifier, by class, name or profile, or a signature.
-        options: The notifier's own options; for any target `only_if`, the rules under which it is called;
+        options: The notifier's own options; for any target `only_if`, the rules under which it is called, and
+            `give_up_after`, how long after its event it gets its last attempt;
             for `progress` the share `at` which, for `deadline` and `stall` the time `after` which.
         registry: The notifiers of the app.
         app: The app whose tasks may be called back.
         accepted: Names of tasks that may be called back, though the app does not have them.
+        give_up_after: What holds where neither the options nor the profile name it.
 
     Raises:
         InvalidCallback: The event, the target or an option cannot be used.
@@ -62,14 +66,33 @@ def declare_callback(
         place["only_if"] = check_rules(options.pop("only_if"))
     place |= _read_threshold(event, options)
     if isinstance(target, Signature):
+        place["give_up_after"] = _milliseconds(_take_limit(options) or give_up_after)
         if options:
             raise InvalidCallback("options are for notifiers: give a signature's own with .set() or .s()")
         return place | _as_json(_declare_signature(target, app, accepted))
     _refuse_what_needs_a_signature(target)
     name = registry.name_of(target)
+    is_ours = GIVE_UP_AFTER in options and not registry.has_option(name, GIVE_UP_AFTER)
+    own = _take_limit(options) if is_ours else None
+    place["give_up_after"] = _milliseconds(own or registry.limit_of(name) or give_up_after)
     stored = _as_json({"target": name, "notifier": name, "options": options})
     registry.check(name, stored["options"])
     return place | stored
+
+
+def _take_limit(options: dict[str, Any]) -> timedelta | None:
+    """Take out of the options how long after its event a callback gets its last attempt, if they say so."""
+    given = options.pop(GIVE_UP_AFTER, None)
+    if given is None:
+        return None
+    try:
+        return read_duration(GIVE_UP_AFTER, given, at_least=1)
+    except ConfigurationError as exc:
+        raise InvalidCallback(str(exc)) from None
+
+
+def _milliseconds(duration: timedelta) -> int:
+    return round(duration.total_seconds() * 1000)
 
 
 def _refuse_what_needs_a_signature(target: object) -> None:
@@ -108,7 +131,7 @@ def _read_threshold(event: str, options: dict[str, Any]) -> Declared:
             after = read_duration("after", options.pop("after", None))
         except ConfigurationError as exc:
             raise InvalidCallback(f'{event} takes a time: on("{event}", …, after=3600) ({exc})') from None
-        return {"at": round(after.total_seconds() * 1000)}
+        return {"at": _milliseconds(after)}
     return {}
 
 

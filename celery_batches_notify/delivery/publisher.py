@@ -7,7 +7,6 @@ import os
 import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
 from typing import Any
 
 from celery import Celery
@@ -28,14 +27,19 @@ from celery_batches_notify.delivery.parents import ENTRY as PARENT
 from celery_batches_notify.delivery.parents import tell_parent
 from celery_batches_notify.delivery.rules import rules_hold
 from celery_batches_notify.delivery.unwatched import unwatched
-from celery_batches_notify.errors import InvalidCallback, NoSuchBatch
+from celery_batches_notify.delivery.waiting import is_put_off
+from celery_batches_notify.errors import InvalidCallback, NoSuchBatch, StoreUnavailable
 from celery_batches_notify.forks import forks
 from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.model import BatchStatus, DeliveryNote
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.corrupt import readable
 from celery_batches_notify.store.deliveries import Claim, log_of_delivery
-from celery_batches_notify.store.reading import Snapshot, parse_deliverable, parse_status
+from celery_batches_notify.store.reading import (
+    Snapshot,
+    parse_deliverable,
+    parse_status,
+)
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.text import one_line
 
@@ -103,7 +107,7 @@ class Publisher:
                 yield from self._tell_parent(snapshot, status)
                 continue
             try:
-                self._see_to(claim, declared.get(claim.entry, {}), status, snapshot.now, queue)
+                self._see_to(claim, declared.get(claim.entry, {}), status, snapshot, queue)
             except _BrokerAway as exc:
                 log = _log_of(bid, claim, declared.get(claim.entry, {}))
                 log.warning("not published yet: %s", exc)
@@ -138,7 +142,7 @@ class Publisher:
         return [(status.parent_bid, recorded.claims) for recorded in told if recorded.due]
 
     def _see_to(
-        self, claim: Claim, callback: Declared, status: BatchStatus, now: datetime, queue: str | None
+        self, claim: Claim, callback: Declared, status: BatchStatus, snapshot: Snapshot, queue: str | None
     ) -> None:
         """Publish one delivery, and note what became of that. Raises `_BrokerAway`."""
         bid, attempt, delay, note = status.bid, claim.attempts + 1, 0.0, None
@@ -146,11 +150,17 @@ class Publisher:
             if claim.silent:
                 happened, attempt = "silent", claim.attempts
                 note = _note(callback, "nothing was heard of it since it was published")
-            elif not rules_hold(callback.get("only_if", {}), status, now):
+            elif not rules_hold(callback.get("only_if", {}), status, snapshot.now):
                 happened = "skipped"
+            elif is_put_off(self._store, claim, callback, snapshot, self._draw()):
+                return
             else:
-                happened = self._publish(claim.entry, callback, status, queue)
-        except (_BrokerAway, SoftTimeLimitExceeded):  # the latter is meant for the caller's own task
+                happened = self._publish(claim, callback, status, queue)
+        except (
+            _BrokerAway,
+            StoreUnavailable,
+            SoftTimeLimitExceeded,
+        ):  # the last is meant for the caller's task
             raise
         except Exception as exc:
             log = _log_of(bid, claim, callback)
@@ -158,29 +168,44 @@ class Publisher:
             again = None if isinstance(exc, NEVER_PUBLISHED) else delay_after(attempt, self._draw())
             happened, delay = ("given_up", 0.0) if again is None else ("due", again)
             note = _note(callback, f"not published: {words_of(exc)}")
-        self._store.settle_delivery(bid, claim.entry, happened, attempt, delay_seconds=delay, note=note)
+        self._store.settle_delivery(
+            bid, claim.entry, happened, attempt, delay_seconds=delay, note=note, number=claim.number
+        )
 
-    def _publish(self, entry: str, declared: Declared, status: BatchStatus, queue: str | None) -> str:
-        task_id = callback_id(status.bid, entry)
-        header = {HEADER: {"bid": status.bid, "delivery": entry}}
+    def publish_later(self, bid: str, claim: Claim, seconds: float) -> None:
+        """Publish a notification whose task runs in so many seconds; until then it stays due."""
+        if self._app.conf.task_always_eager:
+            return
+        try:
+            queue = self.queue_of(self._store.read_snapshot(bid))
+            self._deliver(bid, claim, queue=queue, countdown=seconds)
+        except NoSuchBatch:
+            return
+        except Exception as exc:  # noqa: BLE001 - the sweeper publishes it
+            _log_of(bid, claim, {}).warning("not published yet: %s", words_of(exc))
+
+    def _publish(self, claim: Claim, declared: Declared, status: BatchStatus, queue: str | None) -> str:
+        task_id = callback_id(status.bid, claim.entry)
         if "notifier" in declared:
-            self._deliver(status.bid, entry, headers=header, task_id=task_id, queue=queue)
+            self._deliver(status.bid, claim, queue=queue)
             return "published"
         signature = declared.get("signature") or {}
         callback = prepare_signature(self._app, signature, task_id, queue)
         if asks_results(signature):  # for which only a task may wait
-            route = route_of(self._app, signature)
-            self._deliver(status.bid, entry, headers=header, task_id=task_id, **route)
+            self._deliver(status.bid, claim, **route_of(self._app, signature))
             return "published"
         if is_canvas(signature):
             self._send(callback, (status.as_dict(),), task_id=task_id)
             return "delivered"
+        header = {HEADER: {"bid": status.bid, "delivery": claim.entry}}
         headers = {**(callback.options.get("headers") or {}), **header}
         self._send(callback, (status.as_dict(),), headers=headers, task_id=task_id)
         return "published"
 
-    def _deliver(self, bid: str, entry: str, **options: Any) -> None:
-        self._send(self._app.tasks[DELIVER_TASK], (bid, entry), **options)
+    def _deliver(self, bid: str, claim: Claim, **options: Any) -> None:
+        header = {HEADER: {"bid": bid, "delivery": claim.entry, "claim": claim.number}}
+        options |= {"headers": header, "task_id": callback_id(bid, claim.entry)}
+        self._send(self._app.tasks[DELIVER_TASK], (bid, claim.entry, claim.number), **options)
 
     def _send(self, call: Any, args: tuple[Any, ...], **options: Any) -> None:
         if self._app.conf.task_always_eager:

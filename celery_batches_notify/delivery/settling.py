@@ -10,6 +10,7 @@ from celery_batches_notify.model import DeliveryNote, Outcome, State
 
 PROCESS_LOST_SECONDS = 5.0
 NOT_REGISTERED_SECONDS = 60.0
+TIME_LIMIT_SECONDS = 300.0
 STORE_AWAY = f"{StoreUnavailable.__module__}.{StoreUnavailable.__qualname__}"
 
 
@@ -37,10 +38,12 @@ def ending_of(task: str | None, outcome: Outcome, *, lost: bool) -> Ending | Non
     error = outcome.failure.error_class if outcome.failure else ""
     if outcome.state == State.FAILING:
         return Ending(happened="retried")
-    if task == DELIVER_TASK and outcome.state == State.SUCCEEDED:
-        return None
-    if task == DELIVER_TASK and error == STORE_AWAY:  # it could not
-        return Ending(happened="due", delay_seconds=PROCESS_LOST_SECONDS)
+    if task == DELIVER_TASK and (outcome.state == State.SUCCEEDED or error == STORE_AWAY):
+        # What could not be noted, because the store was away, is tried again.
+        return Ending(happened="due", delay_seconds=PROCESS_LOST_SECONDS) if error else None
+    if task == DELIVER_TASK and error.endswith("TimeLimitExceeded"):  # whoever set it, it is no answer
+        note = DeliveryNote(channel=channel, detail="a time limit ended it")
+        return Ending(happened="lost", delay_seconds=TIME_LIMIT_SECONDS, note=note)
     if outcome.reason == "not registered":  # another worker of its queue may have it, or have it soon
         note = DeliveryNote(channel=channel, detail="a worker that has no such task took it")
         return Ending(happened="lost", delay_seconds=NOT_REGISTERED_SECONDS, note=note)

@@ -18,7 +18,9 @@ from celery_batches_notify.notifiers.base import Reply
 RETRY_AFTER_AT_MOST_SECONDS = 3600.0
 CHARACTERS_SHOWN = 200
 
-_RETRIABLE_4XX = frozenset({408, 409, 425, 429})
+# An operator can mend a refused login (401, 403), as the mailer's 535.
+_RETRIABLE_4XX = frozenset({401, 403, 408, 409, 425, 429})
+_ALONE = frozenset({409, 425})  # it is about this one: no other waits because of it
 _SECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
 _HIDDEN_AT_LEAST = 4
 
@@ -73,7 +75,11 @@ def to_failure(who: str, answer: Answer, hidden: Iterable[str]) -> NotificationF
     now = _parse_date(answer.header("Date") or "") or datetime.now(UTC)
     retry_after = None if permanent else parse_retry_after(answer.header("Retry-After"), now=now)
     return NotificationFailed(
-        f"{who}: {said}", permanent=permanent, retry_after=retry_after, status_code=answer.status_code
+        f"{who}: {said}",
+        permanent=permanent,
+        retry_after=retry_after,
+        status_code=answer.status_code,
+        alone=answer.status_code in _ALONE,
     )
 
 

@@ -93,6 +93,11 @@ class Apprise:
             raise _to_failure(heard, urls)
         return f"sent to {len(urls)} address{'es' if len(urls) > 1 else ''}"
 
+    @property
+    def receiver(self) -> str:
+        """All of its addresses: they fail together."""
+        return "\n".join(self._list())
+
     def _list(self) -> Sequence[str]:
         return [self.urls] if isinstance(self.urls, str) else self.urls
 

@@ -47,6 +47,9 @@ class Notifier(Protocol):
             (`via_options.password`). They are accepted from the configuration, never from `on()`.
         credentials: Options that belong to the configured `url`'s origin and stay behind when
             `on()` overrides it with another one. A mapping among them is replaced as a whole.
+
+    A class may have a `receiver`, a text that names what fails as a whole, such as a server and a room, if
+    its `url` does not. Of either no more is shown than scheme, host and port.
     """
 
     name: ClassVar[str]

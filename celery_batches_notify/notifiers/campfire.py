@@ -59,6 +59,11 @@ class Campfire(HttpNotifier):
         if self.bot_key is not None:
             self._check_bot()
 
+    @property
+    def receiver(self) -> str:
+        """The server and the room."""
+        return f"{self.url or f'https://{self.subdomain}.campfirenow.com'}#{self.roomid}"
+
     def send(self, notification: Notification) -> str:
         """POST one message; see `HttpNotifier.post`."""
         summary = summarise(notification, self.failures)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import quote
 
 from celery_batches_notify.errors import NotificationFailed
 from celery_batches_notify.model import Notification
@@ -197,6 +198,16 @@ class Email:
         own = {name.lower() for name in self.headers or {}}
         kept = {name: value for name, value in headers.items() if name.lower() not in own}
         return kept | {name: fill_header(value, values) for name, value in (self.headers or {}).items()}
+
+    @property
+    def receiver(self) -> str:
+        """The server, and as whom it is entered."""
+        if self.override_options is not None:
+            return self._overridden().receiver
+        options = self.via_options or {}
+        user, where = quote(str(options.get("user_name") or ""), ""), options.get("address") or "localhost"
+        port = options.get("port")
+        return f"smtp://{user}@{where}" + (f":{port}" if port else "")
 
     @property
     def _host(self) -> str:

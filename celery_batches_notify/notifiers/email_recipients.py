@@ -32,7 +32,7 @@ def settle_receipt(receipt: Receipt, notification: Notification) -> Reply:
     words = _list_recipients(receipt.accepted, receipt.refused, len(receipt.accepted) + len(receipt.refused))
     if owed := [refusal for refusal in receipt.refused if not refusal.is_final]:
         tokens = [_token(refusal.address) for refusal in owed]
-        raise NotificationFailed(words, status_code=owed[0].code, owed=tokens)
+        raise NotificationFailed(words, status_code=owed[0].code, owed=tokens, alone=True)
     if receipt.refused:
         _log_refused(receipt.refused, notification)
     return Reply(words, receipt.status_code)

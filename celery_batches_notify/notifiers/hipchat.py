@@ -62,6 +62,11 @@ class HipChat(HttpNotifier):
         if not _SENDER.fullmatch(self.sender):
             raise ValueError("sender: HipChat takes up to 14 letters, digits, blanks, - and _")
 
+    @property
+    def receiver(self) -> str:
+        """The server and the room."""
+        return f"{self.url}#{self.roomid}"
+
     def send(self, notification: Notification) -> str:
         """POST one message; see `HttpNotifier.post`."""
         summary = summarise(notification, self.failures)

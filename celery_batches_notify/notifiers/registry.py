@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
+from datetime import timedelta
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -10,9 +12,10 @@ from kombu.utils.imports import symbol_by_name
 
 from celery_batches_notify.errors import InvalidCallback
 from celery_batches_notify.notifiers.base import Notifier, build_notifier, merge_options, refuse_secrets
-from celery_batches_notify.settings import Settings
+from celery_batches_notify.settings import Settings, read_duration
 from celery_batches_notify.spelling import did_you_mean
 
+GIVE_UP_AFTER = "give_up_after"  # a notifier may have an option of this name itself
 GROUP = "celery_batches_notify.notifiers"
 BUILT_IN = {
     name.lower(): f"celery_batches_notify.notifiers:{name}"
@@ -97,6 +100,21 @@ class Registry:
         """Return what a notifier is made from, `env:NAME` references unread. Raises as `name_of`."""
         return merge_options(self._find(name), self._configured(name), own)
 
+    def has_option(self, name: str, option: str) -> bool:
+        """Whether a notifier has an option of this name."""
+        return option in {field.name for field in fields(self._find(name))}  # type: ignore[arg-type]
+
+    def limit_of(self, name: str) -> timedelta | None:
+        """How long after its event a notification of this profile gets its last attempt, if it says so.
+
+        Raises:
+            ConfigurationError: It is no duration.
+        """
+        given = self._settings.notifications.get(name, {}).get(GIVE_UP_AFTER)
+        if given is None or self.has_option(name, GIVE_UP_AFTER):
+            return None
+        return read_duration(f"batches_notifications[{name!r}][{GIVE_UP_AFTER!r}]", given, at_least=1)
+
     def find_unknown_keys(self) -> list[str]:
         """Name the keys of `batches_notifications` without a notifier, each with a suggestion."""
         kinds = {key: key.partition(":")[0] for key in sorted(self._settings.notifications)}
@@ -106,7 +124,11 @@ class Registry:
         return [f"{key!r}{did_you_mean(kind, known)}" for key, kind in kinds.items() if kind not in known]
 
     def _configured(self, name: str) -> Mapping[str, Any]:
-        return self._settings.notifications.get(name, {})
+        """Return the options of a profile for its notifier, without what is about its deliveries."""
+        options = self._settings.notifications.get(name, {})
+        if GIVE_UP_AFTER not in options or self.has_option(name, GIVE_UP_AFTER):
+            return options
+        return {option: value for option, value in options.items() if option != GIVE_UP_AFTER}
 
     def _find(self, name: str) -> type[Notifier]:
         kind, _, profile = name.partition(":")

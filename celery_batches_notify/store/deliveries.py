@@ -1,20 +1,22 @@
-"""Deliveries in the store: the outbox, the log, and the hosts that failed."""
+"""Deliveries in the store: the outbox and the log."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from celery_batches_notify.log_lines import BatchLog
-from celery_batches_notify.model import DeliveryAttempt, DeliveryNote, Event
-from celery_batches_notify.store import reading
+from celery_batches_notify.model import DeliveryAttempt, DeliveryNote
+from celery_batches_notify.store import outbox
 from celery_batches_notify.store.connection import store_errors
 from celery_batches_notify.store.corrupt import readable
 from celery_batches_notify.store.runner import Runner, gone
 from celery_batches_notify.text import one_line
 
 CHANNEL_AT_MOST = 200
+STUCK_SECONDS = 5 * 60.0  # a task of the user's 12 times as long: see the script
 
 logger = logging.getLogger(__name__)
 
@@ -24,12 +26,16 @@ class Claim:
     """A delivery that somebody must see to: its place in the outbox, and how often it was tried before.
 
     It is taken for publishing, unless it is `silent`: it was published, and nothing was heard of it for so
-    long that it must be given up.
+    long that it must be given up. If it is the `last`, there is no attempt after this one. The `number` of
+    the claim goes with whatever is noted of it: a delivery is moved only under its present claim, which has
+    the number 1 when its event fires.
     """
 
     entry: str
     attempts: int
     silent: bool = False
+    last: bool = False
+    number: int = 1
 
 
 class DeliveryStore(Runner):
@@ -37,11 +43,12 @@ class DeliveryStore(Runner):
 
     def claim_deliveries(self, bid: str) -> list[Claim]:
         """Take the deliveries that are due, and name the silent ones, in the order in which they fired."""
-        answer = iter(self._run(self.scripts.claim_deliveries, bid)[1:])
-        return [
-            Claim(entry=entry, attempts=attempts, silent=word == "silent")
-            for entry, attempts, word in zip(answer, answer, answer, strict=True)
-        ]
+        return _parse_claims(self._run(self.scripts.claim_deliveries, bid)[1:])
+
+    def claim_waiting(self, bid: str, entry: str, seconds: float) -> list[Claim]:
+        """Take one delivery that waits, for so many seconds; nothing if it does not wait any more."""
+        lease = round(seconds * 1000)
+        return _parse_claims(self._run(self.scripts.claim_deliveries, bid, entry, lease)[1:])
 
     def settle_delivery(
         self,
@@ -53,15 +60,20 @@ class DeliveryStore(Runner):
         delay_seconds: float = 0,
         note: DeliveryNote | None = None,
         owed: Sequence[str] = (),
+        waits_for: str = "",
+        number: int = 0,
     ) -> str:
         """Note what happened to a delivery, and who is still owed it: see the script. Return its word.
+
+        `waits_for` is the address that it waits for; `number` that of the claim, or 0 if it is not known.
 
         Every delivery that is given up is given up here, so this is where the log names it.
         """
         delay = round(delay_seconds * 1000)
-        line, left = reading.pack_note(note) if note else "", reading.pack_owed(owed)
+        line, left = outbox.pack_note(note) if note else "", outbox.pack_owed(owed)
         word, *rest = self._answer(
-            self.scripts.settle_delivery, bid, entry, happened, attempt, delay, line, left
+            *(self.scripts.settle_delivery, bid, entry, happened, attempt, delay),
+            *(line, left, waits_for, number),
         )
         if word == "given_up":
             channel, why = (note.channel, note.detail) if note else ("nobody", "")
@@ -69,29 +81,36 @@ class DeliveryStore(Runner):
             log.error("given up (attempt %d): %s", rest[0], why)
         return str(word)
 
-    def redeliver_event(self, bid: str, event: Event) -> list[Claim]:
-        """Make the deliveries of an event that has fired due again, and take them."""
-        answer = self._change(self.scripts.redeliver_event, bid, event)
+    def redeliver_event(
+        self, bid: str, entries: Sequence[str], *, ended: bool = False, since_ms: int = 0
+    ) -> list[Claim]:
+        """Make deliveries that have fired due again, and take them: those given up, and those that are stuck.
+
+        Args:
+            bid: The batch.
+            entries: Their places in the outbox.
+            ended: Take what was delivered or skipped, too.
+            since_ms: Of what was given up only what was so since then.
+        """
+        which, stuck = "ended" if ended else "stuck", round(STUCK_SECONDS * 1000)
+        answer = self._change(self.scripts.redeliver_event, bid, which, stuck, since_ms, *entries)
         if answer[0] == "gone":
             raise gone(bid)
-        return [Claim(entry=entry, attempts=0) for entry in answer[1:]]
+        again = zip(answer[1::2], answer[2::2], strict=True)
+        return [Claim(entry=entry, attempts=0, number=number) for entry, number in again]
 
     def read_deliveries(self, bid: str) -> list[DeliveryAttempt]:
         """Read the delivery log, oldest first."""
         with store_errors(self.settings), readable(bid):
-            return reading.parse_attempts(self.client.lrange(self.keys.part(bid, "deliveries"), 0, -1))
+            return outbox.parse_attempts(self.client.lrange(self.keys.part(bid, "deliveries"), 0, -1))
 
-    def ask_host(self, host: str, attempt_seconds: float) -> float:
-        """How many seconds a host that failed must be left alone; 0 to go ahead."""
-        with store_errors(self.settings):
-            answer = self.scripts.ask_host([self.keys.host(host)], ["", round(attempt_seconds * 1000)])
-        return answer[1] / 1000 if answer[0] == "wait" else 0.0
 
-    def note_host(self, host: str, *, answered: bool, pause_seconds: float = 0) -> None:
-        """Note how a host answered; one that failed is left alone for a while, longer each time."""
-        word = "answered" if answered else "failed"
-        with store_errors(self.settings):
-            self.scripts.note_host([self.keys.host(host)], ["", word, round(pause_seconds * 1000)])
+def _parse_claims(answer: Sequence[Any]) -> list[Claim]:
+    parts = iter(answer)
+    return [
+        Claim(entry=entry, attempts=n, silent=word == "silent", last=word == "last", number=number)
+        for entry, n, word, number in zip(parts, parts, parts, parts, strict=True)
+    ]
 
 
 def log_of_delivery(logger: logging.Logger, bid: str, entry: str, channel: str, attempt: int) -> BatchLog:

@@ -56,9 +56,10 @@ class Keys:
         """What one worker holds."""
         return f"{self.prefix}:worker:{wid}"
 
-    def host(self, host: str) -> str:
-        """How a receiver of notifications answered lately."""
-        return f"{self.prefix}:host:{host}"
+    def address(self, key: str) -> tuple[str, str]:
+        """How an address of notifications answered lately, and the deliveries that wait for it."""
+        name = f"{self.prefix}:address:{{{key}}}"
+        return name, f"{name}:waiting"
 
     def batch(self, bid: str) -> str:
         """The hash of one batch."""

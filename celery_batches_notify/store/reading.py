@@ -15,8 +15,6 @@ from kombu.utils import json
 from celery_batches_notify.model import (
     BatchStatus,
     CallbackStatus,
-    DeliveryAttempt,
-    DeliveryNote,
     Event,
     Failure,
     Membership,
@@ -25,6 +23,7 @@ from celery_batches_notify.model import (
     State,
 )
 from celery_batches_notify.settings import Settings
+from celery_batches_notify.store.outbox import Hash, from_ms, parse_address, parse_entry, text_of
 
 Argument = str | bytes | int | float
 
@@ -33,8 +32,6 @@ ROUNDS = 16
 ID_BYTES = 16
 JUST_SUCCEEDED = Outcome(state=State.SUCCEEDED)
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
-
-Hash = Mapping[bytes, bytes]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,7 +205,7 @@ def parse_status(snapshot: Snapshot, stall_after: timedelta) -> BatchStatus:
     parent = batch.get(b"parent_bid")
     return BatchStatus(
         bid=snapshot.bid,
-        description=_text(batch, b"description"),
+        description=text_of(batch, b"description"),
         tags=tuple(json.loads(batch.get(b"tags", b"[]"))),
         state=counts.state,
         abandoned_at=_at(batch, "abandoned_at"),
@@ -245,38 +242,6 @@ def parse_callbacks(batch: Hash) -> list[dict[str, Any]]:
     return declared
 
 
-def pack_note(note: DeliveryNote) -> str:
-    """The rest of a line of the delivery log; the script adds when, what, which attempt, and of whom."""
-    return str(json.dumps(asdict(note)))
-
-
-def parse_attempts(stored: Sequence[Any]) -> list[DeliveryAttempt]:
-    """Read the delivery log."""
-    return [_parse_attempt(*line.split(b" ", 4)) for line in stored]
-
-
-def _parse_attempt(at: bytes, outcome: bytes, attempt: bytes, entry: bytes, note: bytes) -> DeliveryAttempt:
-    event, n = entry.decode().split(":")
-    return DeliveryAttempt(
-        at=_from_ms(int(at)),
-        outcome=outcome.decode(),
-        attempt=int(attempt),
-        event=event,
-        n=int(n),
-        **json.loads(note),
-    )
-
-
-def pack_owed(owed: Sequence[str]) -> str:
-    """The receivers of a delivery that have not got it yet, or an empty text to leave them as they were."""
-    return str(json.dumps(list(owed))) if owed else ""
-
-
-def parse_owed(batch: Hash, entry: str) -> tuple[str, ...]:
-    """Read which receivers of a delivery have not got it yet; none means that it is owed to all."""
-    return tuple(map(str, json.loads(batch.get(f"owed:{entry}".encode(), b"[]"))))
-
-
 def parse_deliverable(batch: Hash) -> dict[str, dict[str, Any]]:
     """Read what was declared with `on()`, by its place in the outbox."""
     return {f"{d['event']}:{d['n']}": d for d in parse_callbacks(batch)}
@@ -305,22 +270,25 @@ def _state(batch: Hash, now: datetime, stall_after: timedelta) -> str:
 
 
 def _callbacks(snapshot: Snapshot) -> list[CallbackStatus]:
-    out = []
-    for declared in parse_callbacks(snapshot.batch):
-        event, n = declared["event"], declared["n"]
-        state, attempts, _ = parse_entry(snapshot.outbox.get(f"{event}:{n}".encode()))
-        target = declared["target"]
-        out.append(CallbackStatus(event=event, n=n, target=target, state=state, attempts=attempts))
-    return out
+    return [
+        _parse_callback(snapshot, declared["event"], declared["n"], declared["target"])
+        for declared in parse_callbacks(snapshot.batch)
+    ]
 
 
-def parse_entry(stored: bytes | None) -> tuple[str, int, datetime]:
-    """Read a place in the outbox: its state, the attempts so far, and a time.
-
-    That is when it is due, or, if it is published, when it was last heard of.
-    """
-    state, attempts, at = (stored or b"waiting 0 0").decode().split(" ")
-    return state, int(attempts), _from_ms(int(at))
+def _parse_callback(snapshot: Snapshot, event: str, n: int, target: str) -> CallbackStatus:
+    place = f"{event}:{n}"
+    entry = parse_entry(snapshot.outbox.get(place.encode()))
+    address = parse_address(snapshot.batch, place) if entry.state == "due" else None
+    return CallbackStatus(
+        event=event,
+        n=n,
+        target=target,
+        state=entry.state,
+        attempts=entry.attempts,
+        waits_for=address.shown if address else None,
+        waits_until=entry.at if address else None,
+    )
 
 
 def _failures(stored: Hash) -> list[Failure]:
@@ -329,25 +297,17 @@ def _failures(stored: Hash) -> list[Failure]:
         at, _, record = value.partition(b" ")
         records.append((int(at), int(index), json.loads(record)))
     return [
-        Failure(**record, failed_at=_from_ms(at))
+        Failure(**record, failed_at=from_ms(at))
         for at, _, record in sorted(records, key=lambda item: item[:2])
     ]
 
 
 def _at(batch: Hash, name: str) -> datetime | None:
     value = batch.get(name.encode())
-    return _from_ms(int(value)) if value else None
-
-
-def _from_ms(value: int) -> datetime:
-    return datetime.fromtimestamp(value // 1000, UTC) + timedelta(milliseconds=value % 1000)
+    return from_ms(int(value)) if value else None
 
 
 def _require(at: datetime | None) -> datetime:
     if at is None:
         raise ValueError("the batch's hash holds no such time")
     return at
-
-
-def _text(batch: Hash, name: bytes) -> str:
-    return batch.get(name, b"").decode("utf-8", "replace")

@@ -78,10 +78,24 @@ class RepairStore(Runner):
                     if unlisted or given_up not in (None, b"0"):
                         yield Neglected(bid=bid, is_unlisted=unlisted)
 
+    def walk_undelivered(self) -> Iterator[str]:
+        """Search the list of all batches, a page at a time, for those with callbacks open or given up."""
+        with store_errors(self.settings):
+            for listed in self.lists.walk_newest():
+                page = [bid for bid, _ in listed]
+                _, answers = read_together(self.client, partial(self._count_deliveries, page))
+                for bid, counts in zip(page, answers, strict=True):
+                    if isinstance(counts, Exception) or {*counts} - {None, b"0"}:
+                        yield bid
+
     def _look_up(self, bids: Sequence[str], pipe: Pipeline) -> None:
         for bid in bids:
             pipe.zscore(self.keys.live, bid)
             pipe.hmget(self.keys.batch(bid), ["created_at", "retired", "given_up"])
+
+    def _count_deliveries(self, bids: Sequence[str], pipe: Pipeline) -> None:
+        for bid in bids:
+            pipe.hmget(self.keys.batch(bid), ["open", "given_up"])
 
     def _is_off_live(self, bid: str) -> bool:
         """Whether a batch that is not over has been lost from the sweepers' list."""

@@ -21,6 +21,7 @@ from celery_batches_notify.model import (
     check_bid,
 )
 from celery_batches_notify.store import reading
+from celery_batches_notify.store.addresses import AddressStore
 from celery_batches_notify.store.at_once import read_together
 from celery_batches_notify.store.connection import store_errors
 from celery_batches_notify.store.corrupt import readable, type_errors
@@ -56,7 +57,16 @@ class Recorded:
         return [Claim(entry=entry, attempts=0) for entry in self.due]
 
 
-class Store(EnrolmentStore, DeliveryStore, RetryStore, MemberStore, RepairStore, StatusStore, WorkerStore):
+class Store(
+    EnrolmentStore,
+    DeliveryStore,
+    AddressStore,
+    RetryStore,
+    MemberStore,
+    RepairStore,
+    StatusStore,
+    WorkerStore,
+):
     """The batches of one app, in its Redis or Valkey.
 
     Every method raises `StoreUnavailable` when the store cannot be used.

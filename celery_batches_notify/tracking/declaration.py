@@ -74,6 +74,7 @@ class Declaration:
             registry=engine.registry,
             app=engine.app,
             accepted=engine.settings.callback_tasks,
+            give_up_after=engine.settings.give_up_after,
         )
         self._callbacks.append(declared)
 
@@ -81,7 +82,10 @@ class Declaration:
         """Store the batch, with no member yet; `parent` is the batch that it is in, and its place there."""
         of_event = {e: [c for c in self._callbacks if c["event"] == e] for e in Event}
         fields = {f"callbacks:{event}": len(callbacks) for event, callbacks in of_event.items()}
-        at = {f"at:{c['event']}:{c['n']}": c["at"] for c in self._callbacks if "at" in c}
+        places = {f"{c['event']}:{c['n']}": c for c in self._callbacks}
+        at = {f"at:{place}": c["at"] for place, c in places.items() if "at" in c}
+        at |= {f"give_up_after:{place}": c["give_up_after"] for place, c in places.items()}
+        at |= {f"notifies:{place}": 1 for place, c in places.items() if "notifier" in c}
         family: dict[str, str | int] = {"parent_bid": parent[0], "parent_index": parent[1]} if parent else {}
         watches = [c["at"] for c in (*of_event[Event.DEADLINE], *of_event[Event.STALL])]
         self._engine.store.open_batch(

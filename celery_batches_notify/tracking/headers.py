@@ -20,10 +20,11 @@ ENTRY = re.compile(r"[a-z]+:[0-9]{1,4}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryRef:
-    """Which delivery a callback's message is."""
+    """Which delivery a callback's message is; of a notification also the number of the claim, else 0."""
 
     bid: str
     entry: str
+    number: int = 0
 
 
 def read_header(value: object, task_id: str | None) -> Membership | DeliveryRef | None:
@@ -36,9 +37,9 @@ def read_header(value: object, task_id: str | None) -> Membership | DeliveryRef 
         return None
     if "delivery" not in value:
         return _read_member(bid, value, task_id)
-    entry = value["delivery"]
+    entry, number = value["delivery"], value.get("claim", 0)
     if isinstance(entry, str) and ENTRY.fullmatch(entry) and task_id == callback_id(bid, entry):
-        return DeliveryRef(bid=bid, entry=entry)
+        return DeliveryRef(bid=bid, entry=entry, number=number) if _is_count(number) else None
     return None
 
 
@@ -51,7 +52,8 @@ def read_request(request: Any) -> Membership | DeliveryRef | None:
 def mark_of(claim: Membership | DeliveryRef) -> Headers:
     """What the header of a member's message says, or of a callback's."""
     if isinstance(claim, DeliveryRef):
-        return {"bid": claim.bid, "delivery": claim.entry}
+        number = {"claim": claim.number} if claim.number else {}
+        return {"bid": claim.bid, "delivery": claim.entry} | number
     return _mark_of_member(claim)
 
 

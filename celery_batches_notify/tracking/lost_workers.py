@@ -109,7 +109,7 @@ class LostWorkers:
 
     def _give_back(self, ref: DeliveryRef, task: str) -> None:
         """Let a callback be published again; one that was lost over and over is given up."""
-        self._store.settle_delivery(ref.bid, ref.entry, "lost", 0, note=worker_lost(task))
+        self._store.settle_delivery(ref.bid, ref.entry, "lost", 0, note=worker_lost(task), number=ref.number)
 
     def _end(self, member: Membership, held: Held) -> None:
         error = WorkerLostError("the worker that ran it was killed or cut off from the store")

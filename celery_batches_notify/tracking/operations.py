@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from celery_batches_notify.delivery.parents import ENTRY as PARENT
 from celery_batches_notify.delivery.parents import outcome_of
-from celery_batches_notify.errors import BatchCancelled, CorruptBatch, NoSuchBatch, SchemaTooNew
+from celery_batches_notify.errors import (
+    BatchCancelled,
+    CorruptBatch,
+    InvalidCallback,
+    NoSuchBatch,
+    SchemaTooNew,
+)
 from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.model import Event, Membership, State
 from celery_batches_notify.store.corrupt import readable
 from celery_batches_notify.store.deliveries import Claim
-from celery_batches_notify.store.reading import parse_status
+from celery_batches_notify.store.outbox import parse_address
+from celery_batches_notify.store.reading import Snapshot, parse_deliverable, parse_status
 from celery_batches_notify.store.store import Recorded
 from celery_batches_notify.tracking.engine import Engine
 
@@ -80,10 +87,43 @@ def _remove_batch(engine: Engine, bid: str, reason: str, words: str, *, family: 
     return engine.store.delete_batch(bid, family=family)
 
 
-def redeliver_event(engine: Engine, bid: str, event: Event) -> int:
-    """Send the callbacks of an event once more; return how many. Raises `NoSuchBatch`."""
-    claims = engine.store.redeliver_event(bid, event)
-    engine.publisher.publish_due(bid, claims)
+def redeliver_event(
+    engine: Engine, bid: str, event: Event, *, n: int | None = None, ended: bool = False
+) -> int:
+    """Send callbacks of an event once more; return how many. See `Batch.redeliver`.
+
+    Raises:
+        InvalidCallback: It has no such callback.
+        NoSuchBatch: The batch is gone.
+    """
+    snapshot = engine.store.read_snapshot(bid)
+    with readable(bid):
+        places = [place for place, c in parse_deliverable(snapshot.batch).items() if c["event"] == event]
+    if n is not None:
+        if isinstance(n, bool) or not isinstance(n, int) or not 0 <= n < len(places):
+            numbers = f"from 0 to {len(places) - 1}" if places else "none"
+            raise InvalidCallback(f"batch {bid} has no callback {event}:{n}: their numbers are {numbers}")
+        places, ended = [f"{event}:{n}"], True
+    return redeliver(engine, snapshot, places, ended=ended)
+
+
+def redeliver(
+    engine: Engine, snapshot: Snapshot, places: Sequence[str], *, ended: bool = False, since_ms: int = 0
+) -> int:
+    """Send callbacks once more; somebody wants that now, so addresses that they wait for are open again.
+
+    Args:
+        engine: The app's.
+        snapshot: Their batch.
+        places: Their places in the outbox.
+        ended: Send what was delivered or skipped, too.
+        since_ms: Of what was given up only what was so since then.
+    """
+    claims = engine.store.redeliver_event(snapshot.bid, places, ended=ended, since_ms=since_ms)
+    for claim in claims:
+        if address := parse_address(snapshot.batch, claim.entry):
+            engine.store.open_address(address.key, answered=False)
+    engine.publisher.publish_due(snapshot.bid, claims)
     return len(claims)
 
 

@@ -50,6 +50,7 @@ class Reporter:
             happened=ending.happened,
             delay_seconds=ending.delay_seconds,
             note=ending.note,
+            number=ref.number,
         )
         self._tell(settlement, 0)
 
@@ -125,6 +126,9 @@ def _ask(store: Store, said: Said) -> Recorded:
     if isinstance(said, Report):
         return store.record_outcome(said.member, said.outcome)
     word = store.settle_delivery(
-        said.bid, said.entry, said.happened, 0, delay_seconds=said.delay_seconds, note=said.note
+        *(said.bid, said.entry, said.happened, 0),
+        delay_seconds=said.delay_seconds,
+        note=said.note,
+        number=said.number,
     )
     return Recorded(word=word)

@@ -51,6 +51,7 @@ class Settlement:
     happened: str
     delay_seconds: float = 0
     note: DeliveryNote | None = None
+    number: int = 0
 
     @property
     def name(self) -> str:
@@ -169,6 +170,7 @@ def _settlement(said: dict[str, Any]) -> Settlement:
         happened=happened,
         delay_seconds=_number(int(delay)),
         note=_note(note) if note is not None else None,
+        number=_number(said.get("number", 0)),
     )
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -85,19 +86,76 @@ def attempts(batch: Batch) -> list[tuple[int, str, int | None]]:
 
 
 def test_a_dead_host_delays_nobody_elses_and_is_asked_a_few_times_only(start: Start) -> None:
-    """Fifty notifications wait for a host that accepts and never answers; 200 others do not wait for them."""
+    """Fifty notifications wait for an address that never answers; 200 others do not wait for them."""
     with serving(hang) as dead, serving() as healthy:
-        waiting = [start(f"{dead.url}/{n}", timeout=1) for n in range(50)]
+        waiting = [start(f"{dead.url}/hook", timeout=1) for _ in range(50)]
         for n in range(200):
             start(f"{healthy.url}/{n}")
         wait_until(lambda: len(healthy.received) == 200, seconds=60, what="the healthy ones")
+        wait_until(
+            lambda: sum(states(batch) == ["published"] for batch in waiting) <= 1, what="the fifty to wait"
+        )
+        callbacks = [batch.status().callbacks[0] for batch in waiting]
         asked = dead.connections
-        open_still = [batch for batch in waiting if states(batch) != ["delivered"]]
-        tried = sum(batch.status().callbacks[0].attempts for batch in waiting)
     assert set(ids(healthy).values()) == {1}
-    assert len(open_still) == 50
     assert 1 <= asked <= 6
-    assert tried <= 6 + 50, "a postponed notification counts no attempt"
+    assert {c.state for c in callbacks} <= {"due", "published"}
+    assert sum(c.attempts for c in callbacks) <= asked + 2, "what waits counts no attempt"
+    assert {c.waits_for for c in callbacks if c.state == "due"} == {dead.url}
+    assert {line.outcome for batch in waiting for line in batch.deliveries()} == {"failed", "waiting"}
+
+
+def test_a_receiver_that_allows_one_a_second_gets_thirty_in_thirty_seconds(start: Start) -> None:
+    """Its `Retry-After` is the pace, not the sweeper's interval, and costs no attempt."""
+    lock, last, taken = threading.Lock(), [0.0], []
+
+    def one_a_second(handler: Handler) -> None:
+        with lock:
+            now = time.monotonic()
+            allowed = now - last[0] >= 1
+            if allowed:
+                last[0] = now
+                taken.append(now)
+        answer(200 if allowed else 429, **({} if allowed else {"Retry_After": 1}))(handler)
+
+    with serving(one_a_second) as server:
+        batches = [start(f"{server.url}/hook") for _ in range(30)]
+        wait_until(lambda: len(taken) == 30, seconds=180, what="all thirty")
+        wait_until(lambda: all(states(batch) == ["delivered"] for batch in batches), what="the last note")
+    assert all(c.attempts == 1 for batch in batches for c in batch.status().callbacks)
+    took = taken[-1] - taken[0]
+    print(f"30 notifications at one a second took {took:.1f} s, {len(server.received)} requests")
+    assert took < 100, "a sweep for each would take 150 s and more"
+
+
+def test_after_an_outage_all_go_once_one_has_arrived(start: Start) -> None:
+    """They do not wait for their own time, which is minutes away."""
+    away = [True]
+
+    def come_back(handler: Handler) -> None:
+        answer(500 if away[0] else 200)(handler)
+
+    with serving(come_back) as server:
+        batches = [start(f"{server.url}/hook") for _ in range(40)]
+        wait_until(lambda: sum(states(batch) == ["due"] for batch in batches) >= 39, what="the outage")
+        away[0] = False
+        wait_until(lambda: all(states(b) == ["delivered"] for b in batches), seconds=60, what="the backlog")
+        first, *_, last = sorted(batch.deliveries()[-1].at for batch in batches)
+    assert (last - first).total_seconds() < 30, "each for itself they would wait for 30 s and more"
+
+
+def test_time_limits_that_are_for_the_users_tasks_end_no_notification(
+    start: Start, url: str, app: Celery
+) -> None:
+    def slowly(handler: Handler) -> None:
+        handler.server.closing.wait(3)
+        answer(200)(handler)
+
+    limits = ("-Q", "limited", "--time-limit", "2", "--soft-time-limit", "1")
+    with serving(slowly) as server, running_worker(url, "prefork", *limits, NO_PROXY="127.0.0.1"):
+        batch = start(server.url, queue="limited")
+        wait_until(lambda: states(batch) == ["delivered"], what="the slow receiver's answer")
+        assert attempts(batch) == [(1, "delivered", 200)]
 
 
 # -- killed ---------------------------------------------------------------------------------------
@@ -178,7 +236,7 @@ def test_what_was_given_up_is_sent_again_on_request_under_the_same_id(start: Sta
         server.behaviour = answer(200)
         assert batch.redeliver("complete") == 1
         wait_until(lambda: states(batch) == ["delivered"], what="the redelivery")
-        assert batch.redeliver("complete") == 1, "what was delivered can be sent again, too"
+        assert batch.redeliver("complete", all=True) == 1, "what was delivered can be sent again, too"
         wait_until(lambda: len(server.received) == 3, what="the second redelivery")
     assert set(ids(server).values()) == {3}
 

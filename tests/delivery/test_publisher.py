@@ -111,9 +111,9 @@ def publish_what_is_due(app: Celery, redis: Redis, batch: Batch) -> None:
     """Let the time come at which its callbacks are due, and a sweeper publish them."""
     outbox = f"batches:{{{batch.bid}}}:outbox"
     for entry, value in redis.hgetall(outbox).items():
-        state, attempts, _ = value.split()
+        state, attempts, _, *claim = value.split()
         if state == b"due":
-            redis.hset(outbox, entry, b"due %b 1" % attempts)
+            redis.hset(outbox, entry, b" ".join([state, attempts, b"1", *claim]))
     engine = app._batches_engine.engine
     engine.publisher.publish_due(batch.bid, engine.store.claim_deliveries(batch.bid))
 

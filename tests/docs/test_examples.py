@@ -151,7 +151,7 @@ def run_block(block: Block, names: dict[str, Any], server_url: str) -> dict[str,
             "how-to/repair.md",
         ):
             names["batch"].add(*(names["import_row"].s(row) for row in names["rows"]))
-        if "deliveries()" in block.code or "redeliver(" in block.code:
+        if any(text in block.code for text in ("deliveries()", "redeliver(", "waits_for")):
             names["batch"].on("success", "email").seal()
     if "bid" in wanted:
         kept_open = Batch("Import rows", keep_open=True)

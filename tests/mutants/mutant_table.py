@@ -12,7 +12,8 @@ SCRIPTS, LATE = "tests/store/test_scripts.py", "tests/store/test_late_members.py
 SWEEPER, REPORTER = "tests/tracking/test_sweeper.py", "tests/tracking/test_reporter.py"
 ABANDONED, LISTS = "tests/tracking/test_abandoned.py", "tests/store/test_lists.py"
 LEASES, RECONCILE = "tests/tracking/test_leases.py", "tests/tracking/repair/test_reconcile.py"
-ATTEMPTS = "tests/delivery/test_attempt.py"
+ATTEMPTS, ADDRESSES = "tests/delivery/test_attempt.py", "tests/delivery/test_addresses.py"
+ENDS, END_TO_END = "tests/delivery/test_every_delivery_ends.py", "tests/delivery/test_end_to_end.py"
 EMAIL_OPTIONS = "tests/notifiers/test_email_options.py"
 REFERENCES = "tests/notifiers/test_references.py"
 DEAD = "tests/store/test_dead_members.py"
@@ -470,21 +471,21 @@ MUTANTS = (
     Mutant(
         "the script that fires fills the outbox",
         f"{LUA}/prelude.lua",
-        "write_entry(entry, 'due', version or 0, now + LEASE_MS)",
-        "local _ = version",
+        "  write_entry(entry, 'due', version or 0, now + LEASE_MS, (number or 0) + 1,",
+        "  local _ = (version or 0,",
         f"{SCRIPTS}::test_a_claim_is_given_to_one_of_sixteen_in_firing_order",
     ),
     Mutant(
         "what just fired is leased to the one who fired it",
         f"{LUA}/prelude.lua",
-        "write_entry(entry, 'due', version or 0, now + LEASE_MS)",
-        "write_entry(entry, 'due', version or 0, now)",
+        "write_entry(entry, 'due', version or 0, now + LEASE_MS, (number or 0) + 1,",
+        "write_entry(entry, 'due', version or 0, now, (number or 0) + 1,",
         f"{SCRIPTS}::test_what_just_fired_is_leased_to_the_one_who_fired_it",
     ),
     Mutant(
         "a claim is a lease",
         f"{LUA}/claim_deliveries.lua",
-        "if word == 'due' then write_entry(entry, 'due', attempts, now + LEASE_MS) end",
+        "write_entry(entry, 'due', attempts, now + lease, number + 1, last_at) -- safety: a claim is a lease",
         "",
         f"{SCRIPTS}::test_a_claim_is_given_to_one_of_sixteen_in_firing_order",
     ),
@@ -526,7 +527,7 @@ MUTANTS = (
     Mutant(
         "an earlier attempt told late does not send the present one again",
         f"{LUA}/settle_delivery.lua",
-        "then return open and newer or published and present end",
+        "then return open and (claim > 0 or newer or published and present) end",
         "then return open end",
         f"{SCRIPTS}::test_what_is_said_late_of_an_earlier_attempt_does_not_send_the_present_one_again",
     ),
@@ -587,11 +588,153 @@ MUTANTS = (
         f"{SETTLING}::test_what_ended_before_its_publisher_said_so_was_tried_once",
     ),
     Mutant(
+        "only the present claim moves a delivery",
+        f"{LUA}/settle_delivery.lua",
+        "if claim > 0 and claim ~= number then return false end",
+        "",
+        f"{SETTLING}::test_only_the_present_claim_moves_a_delivery",
+    ),
+    Mutant(
         "what was put off before its publisher said so stays due",
         f"{LUA}/settle_delivery.lua",
-        "published and tried - 1 or tried, now + delay",
-        "tried - 1, now + delay",
+        "outcome == 'due' and number + 1 or number, last_at)",
+        "number, last_at)",
         f"{SETTLING}::test_what_was_put_off_before_its_publisher_said_so_is_not_published_for_ever",
+    ),
+    Mutant(
+        "the loss of a message that was overtaken is no news",
+        "tracking/headers.py",
+        "DeliveryRef(bid=bid, entry=entry, number=number) if _is_count(number) else None",
+        "DeliveryRef(bid=bid, entry=entry)",
+        "tests/tracking/test_headers.py::test_a_notifications_mark_names_the_claim_that_it_was_published_under",
+    ),
+    Mutant(
+        "a message that was overtaken sends nothing",
+        "delivery/attempt.py",
+        "if number not in (0, entry.number):",
+        "if False:",
+        f"{ATTEMPTS}::test_redeliver_takes_what_was_published_for_minutes_and_never_ran",
+    ),
+    Mutant(
+        "what was published for minutes and never ran is stuck",
+        f"{LUA}/redeliver_event.lua",
+        "if state == 'published' then return at + patient * stuck_ms <= now end",
+        "if state == 'published' then return false end",
+        f"{ATTEMPTS}::test_redeliver_takes_what_was_published_for_minutes_and_never_ran",
+    ),
+    Mutant(
+        "a task of the users is stuck later than a notification",
+        f"{LUA}/redeliver_event.lua",
+        "== 0 and 12 or 1",
+        "== 0 and 1 or 1",
+        f"{SETTLING}::test_a_task_of_the_users_is_stuck_after_an_hour",
+    ),
+    Mutant(
+        "what was delivered is sent again on request only",
+        f"{LUA}/redeliver_event.lua",
+        "or which == 'ended'",
+        "or state == 'delivered'",
+        f"{ATTEMPTS}::test_redeliver_takes_one_by_its_number_and_all_on_request",
+    ),
+    # A receiver suffers for nobody else
+    Mutant(
+        "the pause belongs to an address",
+        "delivery/addresses.py",
+        'f"{channel}\\n{text}"',
+        'f"{channel}"',
+        f"{ADDRESSES}::test_only_what_fails_together_has_one_address",
+    ),
+    Mutant(
+        "a profile's failure is no other's",
+        "delivery/addresses.py",
+        'f"{channel}\\n{text}"',
+        'f"{text}"',
+        f"{ADDRESSES}::test_only_what_fails_together_has_one_address",
+    ),
+    Mutant(
+        "what is about one notification closes no address",
+        "delivery/attempt.py",
+        "if exc.permanent or exc.alone or exc.owed:",
+        "if exc.permanent:",
+        f"{ATTEMPTS}::test_what_is_about_one_notification_keeps_no_other_waiting",
+    ),
+    Mutant(
+        "a mailbox that is full is about one mail",
+        "notifiers/mailer/smtp.py",
+        "        alone=shown.code != _SERVICE_ENDS,",
+        "",
+        f"{ADDRESSES}::test_a_mailbox_that_is_full_closes_no_other",
+    ),
+    Mutant(
+        "many that fail at once close their address once",
+        f"{LUA}/note_address.lua",
+        "if until_at > now and not a[2] then",
+        "if false then",
+        f"{ATTEMPTS}::test_many_that_fail_at_once_close_their_address_once",
+    ),
+    Mutant(
+        "a clock that steps back prolongs no pause",
+        f"{LUA}/ask_address.lua",
+        "if until_at - now > pause then",
+        "if false then",
+        f"{ATTEMPTS}::test_a_clock_that_steps_back_leaves_no_address_alone_for_longer_than_its_pause",
+    ),
+    Mutant(
+        "a busy receiver costs no attempt",
+        "delivery/attempt.py",
+        "        if is_busy(exc):\n",
+        "        if False:\n",
+        f"{ADDRESSES}::test_a_busy_receiver_costs_no_attempt_and_keeps_its_pace",
+    ),
+    Mutant(
+        "after an outage all go once one has arrived",
+        "delivery/addresses.py",
+        "                woken += self._wake(who)",
+        "                woken += 1",
+        f"{END_TO_END}::test_after_an_outage_all_go_once_one_has_arrived",
+    ),
+    Mutant(
+        "what waits for an address sends no message",
+        "delivery/publisher.py",
+        "            elif is_put_off(self._store, claim, callback, snapshot, self._draw()):",
+        "            elif False:",
+        f"{ENDS}::test_deliveries_to_a_host_that_is_gone_cost_few_messages_and_all_end_in_time",
+    ),
+    # Every delivery ends
+    Mutant(
+        "what is due has a last attempt",
+        f"{LUA}/prelude.lua",
+        "if state == 'due' then return last_at > 0 and math.min(at, last_at) or at end",
+        "if state == 'due' then return at end",
+        f"{SETTLING}::test_what_is_due_gets_its_last_attempt_27_hours_after_its_event",
+    ),
+    Mutant(
+        "the last attempt is the last",
+        f"{LUA}/settle_delivery.lua",
+        "if outcome == 'due' and last_at == 0 then outcome = 'given_up' end",
+        "",
+        f"{SETTLING}::test_after_its_last_attempt_nothing_is_due_again",
+    ),
+    Mutant(
+        "a notification whose message is lost ends too",
+        f"{LUA}/prelude.lua",
+        "if notifies and last_at == 0 then return at + LAST_ATTEMPT_MS end",
+        "",
+        f"{SETTLING}::test_a_notification_of_which_nothing_is_heard_is_published_once_more_and_given_up",
+    ),
+    Mutant(
+        "a time limit is a failed attempt",
+        "delivery/settling.py",
+        'error.endswith("TimeLimitExceeded")',
+        "False",
+        f"{ADDRESSES}::test_a_time_limit_that_strikes_is_a_failed_attempt",
+    ),
+    Mutant(
+        "the task that delivers has time limits of its own",
+        "delivery/attempt.py",
+        '        "time_limit": HARD_LIMIT_SECONDS,\n',
+        "",
+        f"{ADDRESSES}::test_the_task_has_limits_of_its_own_above_any_notifiers",
     ),
     # Never stuck
     Mutant(
@@ -723,14 +866,14 @@ MUTANTS = (
     Mutant(
         "a callback of which nothing is heard is given up",
         f"{LUA}/claim_deliveries.lua",
-        "at + patience() <= now and 'silent'",
-        "false and 'silent'",
+        "if state == 'published' and (last_at == 0 or at + patience() <= now) then word = 'silent' end",
+        "",
         f"{SETTLING}::test_nothing_heard_for_a_week_of_what_was_published_is_named_to_the_sweeper",
     ),
     Mutant(
         "a callback is silent only after its time",
         f"{LUA}/settle_delivery.lua",
-        "published and present and at + patience() <= now end",
+        "published and present and look_at(entry, state, at, last_at) <= now end",
         "published and present end",
         f"{SETTLING}::test_a_retry_is_news_of_a_callback",
     ),

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import pytest
 from compared import KINDS, Compared, new_bid, outcome_of
 from model_of_batches import PARENT, Adder, ModelBatch
+from model_of_deliveries import Delivery
 from model_of_families import Telling
 from model_of_members import Report
 
@@ -129,15 +130,20 @@ class Both(Compared):
 
     def claim_deliveries(self, bid: str) -> None:
         claims = self.world.batches[self.touch(bid)].claim_deliveries()
-        assert [(c.entry, c.attempts, c.silent) for c in self.store.claim_deliveries(bid)] == claims
+        found = self.store.claim_deliveries(bid)
+        assert [(c.entry, c.attempts, c.silent, c.last, c.number) for c in found] == claims
 
-    def settle(self, bid: str, entry: str, happened: str, attempt: int) -> None:
-        word = self.world.batches[self.touch(bid)].settle(entry, happened, attempt)
-        assert self.store.settle_delivery(bid, entry, happened, attempt, delay_seconds=100) == word
+    def settle(self, bid: str, entry: str, happened: str, attempt: int, number: int = 0) -> None:
+        word = self.world.batches[self.touch(bid)].settle(entry, happened, attempt, number)
+        settle = self.store.settle_delivery
+        assert settle(bid, entry, happened, attempt, delay_seconds=100, number=number) == word
 
-    def redeliver(self, bid: str, event: str) -> None:
-        due = self.world.redeliver(self.touch(bid), event)
-        assert [claim.entry for claim in self.store.redeliver_event(bid, event)] == due
+    def redeliver(self, bid: str, event: str, *, ended: bool) -> None:
+        entries = [f"{event}:{n}" for n in range(32)]
+        numbers = {entry: d.number + 1 for entry, d in self.world.batches[bid].outbox.items()}
+        due = self.world.redeliver(self.touch(bid), event, ended=ended)
+        claims = self.store.redeliver_event(bid, entries, ended=ended)
+        assert [(claim.entry, claim.number) for claim in claims] == [(e, numbers.get(e, 1)) for e in due]
 
     def claim_retries(self, bid: str) -> list[tuple[int, int]]:
         claimed = self.world.claim_retries(self.touch(bid))
@@ -160,7 +166,7 @@ class Both(Compared):
                 key = self.store.keys.batch(bid)
                 due = {entry: d for entry, d in batch.outbox.items() if d.state == "due"}
                 for entry, delivery in due.items():
-                    pipe.hset(f"{key}:outbox", entry, f"due {delivery.attempts} 1")
+                    pipe.hset(f"{key}:outbox", entry, self._entry(entry, delivery))
                     delivery.when = "now"
                 if due:
                     pipe.hset(key, "next_due", 1)
@@ -175,13 +181,31 @@ class Both(Compared):
         for entry, delivery in batch.outbox.items():
             if delivery.state == "published":
                 delivery.when = "silent"
-                self.store.client.hset(f"{key}:outbox", entry, f"published {delivery.attempts} 1")
+                self.store.client.hset(f"{key}:outbox", entry, self._entry(entry, delivery))
                 self.store.client.hset(key, "next_due", 1)
+
+    def let_last_attempts_come(self, bid: str) -> None:
+        """Let so much time go by that what has not ended must."""
+        key, batch = self.store.keys.batch(self.touch(bid)), self.world.batches[bid]
+        for entry, delivery in batch.outbox.items():
+            if delivery.open and not delivery.last and entry != PARENT:
+                *fields, _ = self.store.client.hget(f"{key}:outbox", entry).split()
+                self.store.client.hset(f"{key}:outbox", entry, b" ".join([*fields, b"1"]))
+                delivery.late = True
+                if delivery.ripe:
+                    self.store.client.hset(key, "next_due", 1)
+
+    def _entry(self, entry: str, delivery: Delivery) -> str:
+        """What the store holds of a delivery whose time was long ago."""
+        last_at = 0 if delivery.last or entry == PARENT else 1 if delivery.late else 10**15
+        return f"{delivery.state} {delivery.attempts} 1 {delivery.number} {last_at}"
 
     def publish(self, bid: str, entries: Sequence[str]) -> None:
         """Let the publisher have deliveries, as the process that made them due does."""
-        self.world.publish(self.touch(bid), [(entry, 0, False) for entry in entries])
-        self.around.publisher.publish_due(bid, [Claim(entry=entry, attempts=0) for entry in entries])
+        numbers = {entry: self.world.batches[bid].outbox[entry].number for entry in entries}
+        claims = [Claim(entry=entry, attempts=0, number=number) for entry, number in numbers.items()]
+        self.world.publish(self.touch(bid), [(e, 0, False, False, number) for e, number in numbers.items()])
+        self.around.publisher.publish_due(bid, claims)
 
     def read_telling(self, bid: str) -> LateTelling:
         """Read a child, as one who is about to tell its parent, and then is slow."""

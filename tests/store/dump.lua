@@ -14,11 +14,12 @@ local function pairs_of(key, value_of)
 end
 
 local function when(entry)
-  local state, attempts, at = string.match(entry, '^(%S+) (%S+) (%d+)$')
+  local state, attempts, at, number, last_at = string.match(entry, '^(%S+) (%S+) (%d+) (%d+) (%d+)$')
   if not state then return entry end
   local due = tonumber(at) <= now and 'now' or tonumber(at) <= now + 10000 and 'lease' or 'later'
   local heard = tonumber(at) == 1 and 'silent' or 'heard'
-  return state .. ',' .. attempts .. ',' .. (state == 'due' and due or state == 'published' and heard or '-')
+  local time = state == 'due' and due or state == 'published' and heard or '-'
+  return table.concat({state, attempts, time, number, last_at == '0' and 'last' or ''}, ',')
 end
 
 for _, bid in ipairs(ARGV) do

@@ -25,7 +25,8 @@ ROUNDS = st.sampled_from([0, 1, 2, LAST_ROUND])
 HAPPENED = st.sampled_from(
     ["published", "delivered", "due", "postponed", "given_up", "skipped", "lost", "lost", "retried", "silent"]
 )
-HOUSEKEEPING = ["claim", "claim late", "fall silent", "age", "retire", "forget scripts"]
+CLAIMS = ["none", "present", "earlier"]
+HOUSEKEEPING = ["claim", "claim late", "fall silent", "be late", "age", "retire", "forget scripts"]
 ENDS = st.sampled_from([State.SUCCEEDED, State.FAILING, State.DEAD, State.DEAD])
 REASONS = st.sampled_from(["failed", "failed", "failed", "revoked", "cancelled"])
 ADDERS = st.sampled_from(["owner", "owner", "other"])
@@ -209,14 +210,19 @@ class Machine(Example):
     # -- deliveries -----------------------------------------------------------------------------
 
     @precondition(lambda self: any(b.outbox for b in self.both.world.batches.values()))
-    @rule(which=SMALL, happened=HAPPENED, step=st.integers(-1, 1))
-    def settle(self, which: int, happened: str, step: int) -> None:
-        """An attempt ends: the present one, the next, one of before; or whichever is the present one."""
+    @rule(which=SMALL, happened=HAPPENED, step=st.integers(-1, 1), claim=st.sampled_from(CLAIMS))
+    def settle(self, which: int, happened: str, step: int, claim: str) -> None:
+        """An attempt ends: the present one, the next, one of before; or whichever is the present one.
+
+        Who says so has the present claim, had an earlier one, or knows none.
+        """
         entries = [(b, e) for b in self.both.world.batches.values() for e in b.outbox]
         batch, entry = entries[which % len(entries)]
         happened = "delivered" if entry == PARENT else happened
         attempt = max(batch.outbox[entry].attempts + step, int(happened == "postponed"))
-        self.both.settle(batch.bid, entry, happened, attempt)
+        present = batch.outbox[entry].number if entry != PARENT else 0
+        number = {"none": 0, "present": present, "earlier": max(present - 1, 0)}[claim]
+        self.both.settle(batch.bid, entry, happened, attempt, number)
 
     @precondition(lambda self: any(b.open_deliveries for b in self.both.world.batches.values()))
     @rule(which=SMALL, arrive=st.booleans())
@@ -230,8 +236,8 @@ class Machine(Example):
                 self.both.settle(batch.bid, entry, "delivered", 0)
 
     @precondition(lambda self: any(b.outbox for b in self.both.world.batches.values()))
-    @rule(which=SMALL, published=st.booleans())
-    def redeliver(self, which: int, published: bool) -> None:
+    @rule(which=SMALL, published=st.booleans(), ended=st.booleans())
+    def redeliver(self, which: int, published: bool, ended: bool) -> None:
         """Ask for an event once more, whether its callbacks have left, are waiting, or neither."""
         batches = [b for b in self.both.world.batches.values() if b.outbox]
         batch = batches[which % len(batches)]
@@ -240,7 +246,7 @@ class Machine(Example):
             self.both.publish(
                 batch.bid, [e for e, d in batch.outbox.items() if d.state == "due" and e != PARENT]
             )
-        self.both.redeliver(batch.bid, "stall" if event == "parent" else event)
+        self.both.redeliver(batch.bid, "stall" if event == "parent" else event, ended=ended)
 
     # -- families -------------------------------------------------------------------------------
 
@@ -308,6 +314,8 @@ class Machine(Example):
             self.both.let_time_come()
         if what == "fall silent":
             self.both.fall_silent(bid)
+        elif what == "be late":
+            self.both.let_last_attempts_come(bid)
         elif what.startswith("claim"):
             self.both.claim_deliveries(bid)
         elif what == "retire":

@@ -23,7 +23,7 @@ PARENT = "parent:0"
 TOO_MANY, NOT_JSON, LAST_ROUND_OVER = "too many dead", "not JSON", "it was sent again 15 times"
 
 Adder = Literal["owner", "other"] | tuple[int, str]
-Claim = tuple[str, int, bool]  # the entry, the attempts so far, and whether it is silent
+Claim = tuple[str, int, bool, bool, int]  # entry, attempts so far, whether silent, whether the last, number
 
 
 @dataclass(slots=True, kw_only=True)
@@ -305,34 +305,35 @@ class ModelBatch:
     def claim_deliveries(self) -> list[Claim]:
         """Take what is due, and name what is silent, in the order in which it fired."""
         events = [f"{e}:{n}" for e in FIRING_ORDER for n in range(len(self.callbacks.get(e, ())))]
-        claimed = [e for e in (*events, PARENT) if (d := self.outbox.get(e)) and (d.ripe or d.silent)]
-        claims = [(entry, self.outbox[entry].attempts, self.outbox[entry].silent) for entry in claimed]
-        for entry, _, silent in claims:
-            if not silent:
-                self.outbox[entry].when = "lease"
+        taken = [e for e in (*events, PARENT) if (d := self.outbox.get(e)) and (d.ripe or d.silent)]
+        claims = [(entry, *self.outbox[entry].claim()) for entry in taken]
         self.move()
         return claims
 
-    def settle(self, entry: str, happened: str, attempt: int) -> str:
-        """Note what became of one attempt; 0 is the present one."""
+    def settle(self, entry: str, happened: str, attempt: int, number: int = 0) -> str:
+        """Note what became of one attempt; 0 is the present one, and the claim that nobody knows."""
         delivery = self.outbox.get(entry)
         if delivery is None:
             return "unknown"
         if entry == PARENT and attempt != delivery.attempts:
             return "repeated"  # what it told has changed since
-        if (word := delivery.settle(happened, attempt)) != "repeated":
+        if (word := delivery.settle(happened, attempt, number)) != "repeated":
             self.move()
         return word
 
-    def redeliver(self, event: str) -> list[str]:
+    def redeliver(self, event: str, *, ended: bool) -> list[str]:
         self.retired = False
         again = []
         for n in range(len(self.callbacks.get(event, ()))):
             delivery = self.outbox.get(f"{event}:{n}")
-            if delivery and delivery.may_go_again:
-                self.outbox[f"{event}:{n}"] = Delivery()
+            if delivery and delivery.may_go_again(ended=ended):
+                self._announce(f"{event}:{n}")
                 again.append(f"{event}:{n}")
         return again + self.move()
+
+    def _announce(self, entry: str, attempts: int = 0) -> None:
+        before = self.outbox.get(entry)
+        self.outbox[entry] = Delivery(attempts=attempts, number=before.number + 1 if before else 1)
 
     # -- what follows of itself -----------------------------------------------------------------
 
@@ -353,7 +354,7 @@ class ModelBatch:
         if self.parent and self.told != (self.as_member, self.died):
             self.told = (self.as_member, self.died)
             self.tellings += 1
-            self.outbox[PARENT] = Delivery(attempts=self.tellings)
+            self._announce(PARENT, self.tellings)
             due.append(PARENT)
         self._renew()
         return due

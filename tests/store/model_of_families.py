@@ -54,8 +54,8 @@ class World:
         self._kept(bid, "claimed")
         return claimed
 
-    def redeliver(self, bid: str, event: str) -> list[str]:
-        due = self.batches[bid].redeliver(event) if bid in self.batches else []
+    def redeliver(self, bid: str, event: str, *, ended: bool) -> list[str]:
+        due = self.batches[bid].redeliver(event, ended=ended) if bid in self.batches else []
         self._kept(bid, "redelivered")
         return due
 
@@ -86,19 +86,19 @@ class World:
 
     def publish(self, bid: str, claims: Iterable[Claim]) -> None:
         """Hand deliveries to the broker, and to the parent what it must know, and so on upwards."""
-        for entry, attempts, silent in claims:
+        for entry, attempts, silent, _, number in claims:
             batch = self.batches[bid]
             if silent:
-                batch.settle(entry, "silent", attempts)
+                batch.settle(entry, "silent", attempts, number)
             elif entry != PARENT:
                 self.sent.append(f"cb_{bid}_{entry.replace(':', '_')}")
-                batch.settle(entry, "published", attempts + 1)
+                batch.settle(entry, "published", attempts + 1, number)
             elif batch.parent:
                 telling = self.telling_of(bid)
                 told = self.tell(bid, batch.parent, batch.place, telling)
                 batch.settle(PARENT, "delivered", telling[1])
                 for due in told:
-                    self.publish(batch.parent, [(e, 0, False) for e in due])
+                    self.publish(batch.parent, [(e, 0, False, False, 1) for e in due])
 
     def retire(self, bid: str) -> None:
         if self.batches[bid].over:
@@ -136,10 +136,10 @@ class World:
 
     def _abandon(self, batch: ModelBatch) -> None:
         word, due = batch.abandon()
-        self.publish(batch.bid, [(entry, 0, False) for entry in due])
+        self.publish(batch.bid, [(entry, 0, False, False, 1) for entry in due])
         for first, reports in batch.never_published() if word == "abandoned" else ():
             for report in reports:
                 if not (batch.members[report.index].is_batch and report.task_id in self.batches):
                     _, due = self.report(batch.bid, report)
-                    self.publish(batch.bid, [(entry, 0, False) for entry in due])
+                    self.publish(batch.bid, [(entry, 0, False, False, 1) for entry in due])
             batch.confirm([first], "sweeper")

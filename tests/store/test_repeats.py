@@ -9,7 +9,7 @@ from importlib.resources import files
 import pytest
 from test_scripts import BID, SUCCEEDED, dead, due_now, dump, failing, open_batch, together
 
-from celery_batches_notify.model import DeliveryNote, Event, Membership, Outcome, State
+from celery_batches_notify.model import DeliveryNote, Membership, Outcome, State
 from celery_batches_notify.store.reading import Member, pack_report
 from celery_batches_notify.store.repairs import Lost
 from celery_batches_notify.store.store import Store
@@ -118,7 +118,7 @@ CALLS: dict[str, tuple[Call, Call]] = {
     ),
     "redeliver_event": (
         lambda s: s.settle_delivery(BID, "death:0", "given_up", 1),
-        lambda s: s.redeliver_event(BID, Event.DEATH),
+        lambda s: s.redeliver_event(BID, ["death:0"]),
     ),
     "retire_batch": (end, retire),
     "revive_batch": (end, lambda s: s._run(s.scripts.revive_batch, BID)),
@@ -130,13 +130,13 @@ CALLS: dict[str, tuple[Call, Call]] = {
         lambda s: s.lists.drop_live(next(iter(s.walk_live()))) if list(s.walk_live()) else None,
     ),
     "prolong_list": (lambda _: None, lambda s: s.lists.prolong(1)),
-    "ask_host": (
-        lambda s: s.client.hset(s.keys.host("h"), "until_at", 1) and s.client.expire(s.keys.host("h"), 60),
-        lambda s: s.ask_host("h", 60),
+    "ask_address": (
+        lambda s: s.close_address("h", busy=False, seconds=60),
+        lambda s: s.ask_address("h", "wait", who=f"{BID} death:0"),
     ),
     "note_canvas": (lambda _: None, lambda s: s.note_canvas(BID)),
     "write_off_members": (lambda _: None, lambda s: s.write_off_members(BID, lost())),
-    "note_host": (lambda _: None, lambda s: s.note_host("h", answered=True)),
+    "note_address": (lambda _: None, lambda s: s.open_address("h", answered=True)),
 }
 
 
@@ -145,7 +145,7 @@ def settled(store: Store) -> dict[bytes, object]:
     held = dump(store)
     outbox = held.get(f"batches:{{{BID}}}:outbox".encode())
     if isinstance(outbox, dict):
-        outbox.update({entry: value.rsplit(b" ", 1)[0] for entry, value in outbox.items()})
+        outbox.update({entry: b" ".join(value.split()[:2]) for entry, value in outbox.items()})
     failures = held.get(f"batches:{{{BID}}}:failures".encode())
     if isinstance(failures, dict):
         failures.update({index: value.partition(b" ")[2] for index, value in failures.items()})

@@ -424,13 +424,13 @@ def due_now(store: Store) -> None:
     """Let the lease of all deliveries end."""
     outbox = store.keys.part(BID, "outbox")
     for entry, value in store.client.hgetall(outbox).items():
-        state, attempts, _ = value.split(b" ")
-        store.client.hset(outbox, entry, b"%s %s 1" % (state, attempts))
+        state, attempts, _, *claim = value.split(b" ")
+        store.client.hset(outbox, entry, b" ".join([state, attempts, b"1", *claim]))
 
 
 def outbox(store: Store) -> dict[str, str]:
     held = store.client.hgetall(store.keys.part(BID, "outbox"))
-    return {k.decode(): v.decode().rsplit(" ", 1)[0] for k, v in held.items()}
+    return {k.decode(): " ".join(v.decode().split()[:2]) for k, v in held.items()}
 
 
 def test_what_just_fired_is_leased_to_the_one_who_fired_it(store: Store) -> None:

@@ -23,9 +23,20 @@ def fired(store: Store) -> Store:
     return store
 
 
-def settle(store: Store, happened: str, attempt: int = 0, delay: float = 5) -> str:
+def settle(store: Store, happened: str, attempt: int = 0, delay: float = 5, number: int = 0) -> str:
     note = None if happened in ("published", "postponed", "retried") else NOTE
-    return store.settle_delivery(BID, ENTRY, happened, attempt, delay_seconds=delay, note=note)
+    return store.settle_delivery(BID, ENTRY, happened, attempt, delay_seconds=delay, note=note, number=number)
+
+
+def set_entry(store: Store, **changes: object) -> None:
+    """Change the time or the last attempt's time of the delivery, and let the sweeper see that."""
+    names = ("state", "attempts", "at", "number", "last_at")
+    entry = dict(zip(names, outbox_entry(store).split(), strict=True)) | changes
+    store.client.hset(store.keys.part(BID, "outbox"), ENTRY, " ".join(map(str, entry.values())))
+
+
+def outbox_entry(store: Store) -> str:
+    return str(store.client.hget(store.keys.part(BID, "outbox"), ENTRY).decode())
 
 
 def at_of(store: Store) -> int:
@@ -39,7 +50,7 @@ def now_ms(store: Store) -> int:
 
 def last_heard(store: Store, ago_ms: int) -> None:
     """Let the delivery be published, and last heard of so long ago."""
-    _, attempts, _ = store.client.hget(store.keys.part(BID, "outbox"), ENTRY).split()
+    _, attempts, *_ = store.client.hget(store.keys.part(BID, "outbox"), ENTRY).split()
     heard = now_ms(store) - ago_ms
     store.client.hset(store.keys.part(BID, "outbox"), ENTRY, b"published %b %d" % (attempts, heard))
 
@@ -67,16 +78,124 @@ def test_a_second_attempt_that_ends_before_its_publisher_said_so_is_the_second(f
 
 
 def test_what_was_put_off_before_its_publisher_said_so_is_not_published_for_ever(fired: Store) -> None:
-    settle(fired, "postponed", 1)
-    settle(fired, "published", 1)
-    assert outbox(fired)[ENTRY].startswith("due")
-    assert settle(fired, "published", 2) == "settled"
+    """The task found its receiver closed, while the process that had published it was slow to say so."""
+    assert settle(fired, "postponed", 1, number=1) == "settled"
+    assert settle(fired, "published", 1, number=1) == "repeated"
+    assert outbox(fired)[ENTRY] == "due 0"
+    assert settle(fired, "published", 1, number=2) == "settled"
 
 
 def test_what_was_put_off_counts_no_attempt(fired: Store) -> None:
     for happened in ("published", "postponed"):
-        settle(fired, happened, 1)
+        settle(fired, happened, 1, number=1)
     assert outbox(fired)[ENTRY] == "due 0"
+
+
+@pytest.mark.parametrize("happened", ["published", "due", "postponed", "given_up", "skipped", "silent"])
+def test_only_the_present_claim_moves_a_delivery(fired: Store, happened: str) -> None:
+    """A process that was stalled with its claim finds that another one has the delivery now."""
+    set_entry(fired, at=1)
+    (claim,) = (c for c in fired.claim_deliveries(BID) if c.entry == ENTRY)
+    assert claim.number == 2
+    before = outbox_entry(fired)
+    assert settle(fired, happened, 1, number=1) == "repeated"
+    assert outbox_entry(fired) == before
+    settle(fired, "published", 1, number=2)
+    before = outbox_entry(fired)
+    assert settle(fired, happened, 2, number=1) == "repeated"
+    assert outbox_entry(fired) == before
+    assert settle(fired, "delivered", 1, number=1) == "settled", "an arrival counts, whoever says so"
+
+
+# -- the last attempt -----------------------------------------------------------------------------
+
+
+def test_what_is_due_gets_its_last_attempt_27_hours_after_its_event(fired: Store) -> None:
+    last_at = int(outbox_entry(fired).split()[4])
+    assert now_ms(fired) - 60_000 < last_at - 27 * 3600 * 1000 <= now_ms(fired)
+    settle(fired, "due", 1, delay=40 * 3600, number=1)
+    set_entry(fired, last_at=now_ms(fired))
+    claims = [c for c in fired.claim_deliveries(BID) if c.entry == ENTRY]
+    assert [(c.last, c.attempts) for c in claims] == [(True, 1)]
+    assert [c for c in fired.claim_deliveries(BID) if c.entry == ENTRY] == [], "it is taken once"
+
+
+def test_a_limit_of_its_own_counts_from_its_event(store: Store) -> None:
+    open_batch(store)
+    store.client.hset(store.keys.batch(BID), f"give_up_after:{ENTRY}", 5000)
+    store.seal_batch(BID)
+    assert 0 < int(outbox_entry(store).split()[4]) - now_ms(store) <= 5000
+
+
+@pytest.mark.parametrize("happened", ["due", "postponed", "lost"])
+def test_after_its_last_attempt_nothing_is_due_again(fired: Store, happened: str) -> None:
+    set_entry(fired, last_at=1)
+    (claim,) = (c for c in fired.claim_deliveries(BID) if c.entry == ENTRY)
+    settle(fired, "published", 1, number=claim.number)
+    number = 0 if happened == "lost" else claim.number
+    assert settle(fired, happened, 0 if happened == "lost" else 1, number=number) == "given_up"
+    assert outbox(fired)[ENTRY].startswith("given_up")
+
+
+def test_a_notification_of_which_nothing_is_heard_is_published_once_more_and_given_up(fired: Store) -> None:
+    """Its message may be lost, or wait in a queue that nobody has read for days."""
+    fired.client.hset(fired.keys.batch(BID), f"notifies:{ENTRY}", 1)
+    settle(fired, "published", 1, number=1)
+    set_entry(fired, last_at=1)
+    (claim,) = (c for c in fired.claim_deliveries(BID) if c.entry == ENTRY)
+    assert (claim.last, claim.silent, claim.number) == (True, False, 2)
+    settle(fired, "published", 2, number=2)
+    assert [c for c in fired.claim_deliveries(BID) if c.entry == ENTRY] == []
+    set_entry(fired, at=now_ms(fired) - 3600 * 1000 - 1)
+    (claim,) = (c for c in fired.claim_deliveries(BID) if c.entry == ENTRY)
+    assert claim.silent
+    assert settle(fired, "silent", 2, number=2) == "given_up"
+
+
+def test_a_task_of_the_users_may_take_longer_than_that(fired: Store) -> None:
+    settle(fired, "published", 1, number=1)
+    set_entry(fired, last_at=1, at=now_ms(fired) - 3600 * 1000 - 1)
+    assert [c for c in fired.claim_deliveries(BID) if c.entry == ENTRY] == []
+
+
+# -- once more ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("state", "ago", "again", "with_ended"),
+    [
+        ("published", 60, False, False),
+        ("published", 301, True, True),
+        ("due", -5, False, False),
+        ("due", -600, True, True),
+        ("due", 1, True, True),
+        ("given_up", 60, True, True),
+        ("delivered", 60, False, True),
+        ("skipped", 60, False, True),
+    ],
+)
+def test_what_was_given_up_or_is_stuck_is_taken_again(
+    fired: Store, state: str, ago: int, again: bool, with_ended: bool
+) -> None:
+    fired.client.hset(fired.keys.batch(BID), f"notifies:{ENTRY}", 1)
+    for ended, expected in ((False, again), (True, with_ended)):
+        set_entry(fired, state=state, at=now_ms(fired) - ago * 1000, number=7, last_at=0)
+        claims = fired.redeliver_event(BID, [ENTRY], ended=ended)
+        assert [(c.entry, c.attempts, c.number) for c in claims] == ([(ENTRY, 0, 8)] if expected else [])
+        assert [int(outbox_entry(fired).split()[4]) > 0] == [expected], "it has all its time again"
+
+
+def test_a_task_of_the_users_is_stuck_after_an_hour(fired: Store) -> None:
+    for minutes, taken in ((59, 0), (61, 1)):
+        set_entry(fired, state="published", at=now_ms(fired) - minutes * 60_000)
+        assert len(fired.redeliver_event(BID, [ENTRY])) == taken
+
+
+def test_in_bulk_only_what_was_given_up_since_then_is_taken(fired: Store) -> None:
+    now = now_ms(fired)
+    set_entry(fired, state="given_up", at=now - 10_000)
+    assert fired.redeliver_event(BID, [ENTRY], since_ms=now - 5_000) == []
+    assert len(fired.redeliver_event(BID, [ENTRY], since_ms=now - 20_000)) == 1
 
 
 # -- lost -----------------------------------------------------------------------------------------
@@ -161,3 +280,14 @@ def test_the_batch_knows_how_many_callbacks_were_given_up(fired: Store) -> None:
     assert fired.client.hget(fired.keys.batch(BID), "given_up") == b"2"
     fired.settle_delivery(BID, "complete:0", "delivered", 1)
     assert fired.client.hget(fired.keys.batch(BID), "given_up") == b"1"
+
+
+def test_the_loss_of_a_message_that_was_overtaken_costs_the_present_one_nothing(fired: Store) -> None:
+    """A worker is found lost a while after its death, and another one may have its delivery by then."""
+    fired.client.hset(fired.keys.batch(BID), f"notifies:{ENTRY}", 1)
+    settle(fired, "published", 1, number=1)
+    set_entry(fired, last_at=1)
+    (claim,) = (c for c in fired.claim_deliveries(BID) if c.entry == ENTRY)
+    settle(fired, "published", 2, number=claim.number)
+    assert settle(fired, "lost", 0, number=1) == "repeated"
+    assert outbox(fired)[ENTRY] == "published 2"

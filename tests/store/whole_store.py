@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from model_of_batches import FIRING_ORDER, TOO_MANY, ModelBatch
+from model_of_batches import FIRING_ORDER, PARENT, TOO_MANY, ModelBatch
 from redis import Redis
 from redis.connection import Connection
 from redis.exceptions import NoScriptError
@@ -117,7 +117,9 @@ def expected(batch: ModelBatch, *, live: bool, listed: bool) -> Held:
     members = batch.members
     counts = {s.name.lower(): str(batch.count(s)) for s in State if s is not State.WAITING}
     entries = {
-        entry: f"{d.state},{d.attempts},{d.when if d.open else '-'}" for entry, d in batch.outbox.items()
+        entry: f"{d.state},{d.attempts},{d.when if d.open else '-'},{d.number}"
+        f",{'last' if d.last or entry == PARENT else ''}"
+        for entry, d in batch.outbox.items()
     }
     kept = {str(i): m.kept for i, m in enumerate(members) if m.kept is not None}
     kept |= {str(i): "-" for i, m in enumerate(members) if m.why not in ("", TOO_MANY)}
@@ -154,8 +156,7 @@ def snapshot_of(bid: str, held: Held) -> Snapshot:
         bid=bid,
         batch={name.encode(): value.encode() for name, value in held.items()},
         outbox={
-            entry.encode(): (value.rpartition(",")[0].replace(",", " ") + " 0").encode()
-            for entry, _, value in deliveries
+            entry.encode(): (" ".join(value.split(",")[:2]) + " 0").encode() for entry, _, value in deliveries
         },
         failures={},
         children=int(held["children"]),

@@ -33,6 +33,15 @@ def test_a_late_members_mark_says_late() -> None:
     assert headers["batches"] == {"bid": BID, "late": True}
 
 
+def test_a_notifications_mark_names_the_claim_that_it_was_published_under() -> None:
+    task_id, headers = f"cb_{BID}_complete_0", {}
+    ref = DeliveryRef(bid=BID, entry="complete:0", number=3)
+    write_header(headers, ref)
+    assert headers["batches"] == {"bid": BID, "delivery": "complete:0", "claim": 3}
+    assert read_header(headers["batches"], task_id) == ref
+    assert read_header(headers["batches"] | {"claim": "3"}, task_id) is None
+
+
 def test_a_callbacks_mark_counts_only_under_its_own_id() -> None:
     mark = {"bid": BID, "delivery": "complete:0"}
     assert read_header(mark, f"cb_{BID}_complete_0") == DeliveryRef(bid=BID, entry="complete:0")

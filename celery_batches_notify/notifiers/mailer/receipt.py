@@ -47,7 +47,8 @@ class MailFailed(NotificationFailed):
     """Nobody got the mail, as far as one can know; the text says why.
 
     `permanent` is true where the server refused this mail or all of its recipients for good. What lies in
-    the way to the server (network, TLS, login) is not permanent: an operator can mend it.
+    the way to the server (network, TLS, login) is not permanent: an operator can mend it. `alone` is true
+    where the server takes mails, and only this one or its recipients not now.
 
     Attributes:
         refused: What the server said to each recipient, where it came to that.
@@ -60,6 +61,7 @@ class MailFailed(NotificationFailed):
         permanent: bool = False,
         status_code: int | None = None,
         refused: tuple[Refusal, ...] = (),
+        alone: bool = False,
     ) -> None:
-        super().__init__(message, permanent=permanent, status_code=status_code)
+        super().__init__(message, permanent=permanent, status_code=status_code, alone=alone)
         self.refused = refused

@@ -20,6 +20,7 @@ from celery_batches_notify.notifiers.redaction import hide
 from celery_batches_notify.text import one_line
 
 _TEXT_SHOWN = 300
+_SERVICE_ENDS = 421  # which a server may say at any step: it is about all mails
 _REFUSED_STEP = {
     smtplib.SMTPSenderRefused: "the sender",
     smtplib.SMTPDataError: "the mail",
@@ -88,6 +89,7 @@ def _failure(exc: OSError, where: str, hidden: tuple[str, ...]) -> MailFailed:
                 f"{where} refused {step}: {refusal}",
                 permanent=about_the_mail and refusal.is_final,
                 status_code=refusal.code if refusal.code > 0 else None,
+                alone=about_the_mail and refusal.code != _SERVICE_ENDS,
             )
         case ssl.SSLCertVerificationError():
             return MailFailed(
@@ -105,6 +107,7 @@ def _all_refused(refused: tuple[Refusal, ...], where: str) -> MailFailed:
         permanent=not passing,
         status_code=shown.code,
         refused=refused,
+        alone=shown.code != _SERVICE_ENDS,
     )
 
 

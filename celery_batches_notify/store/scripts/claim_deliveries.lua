@@ -1,23 +1,32 @@
 -- Take the deliveries that are due, so that one process at a time publishes them, and name those that are silent.
--- KEYS: the batch. ARGV: channel. Answer: claimed, then entry, attempts so far, due | silent (nothing was heard of it for
--- too long since it was published: it is to be given up) … in firing order | gone | newer.
--- Safe to repeat because a claim is a lease: what was claimed and not published is due again when it ends.
+-- KEYS: the batch. ARGV: channel; and to take one alone that waits, whenever it would be due: its place, and for how
+-- long it is taken (ms). Answer: claimed, then entry, attempts so far, due | last (it gets its last attempt) | silent
+-- (nothing was heard of it for too long since it was published: it is to be given up), number … in firing order | gone |
+-- newer. Safe to repeat because a claim is a lease: what was claimed and not published is due again when it ends.
+local one, lease = ARGV[2], tonumber(ARGV[3] or LEASE_MS)
 local why = refusal()
 if why then return {why} end
 local answer = {'claimed'}
 
 local function claim(entry)
-  local state, attempts, at = read_entry(entry)
-  local word = state == 'due' and at <= now and 'due' or state == 'published' and at + patience() <= now and 'silent'
-  if not word then return end
-  if word == 'due' then write_entry(entry, 'due', attempts, now + LEASE_MS) end
-  for _, part in ipairs({entry, attempts, word}) do answer[#answer + 1] = part end
+  local state, attempts, at, number, last_at = read_entry(entry)
+  if state ~= 'due' and (one or state ~= 'published') then return end
+  if not one and look_at(entry, state, at, last_at) > now then return end
+  local word = 'due'
+  if state == 'published' and (last_at == 0 or at + patience() <= now) then word = 'silent' end
+  if word == 'due' then
+    if entry ~= 'parent:0' and last_at <= now then word, last_at = 'last', 0 end
+    -- Published under its last claim it counts an attempt that was not heard of.
+    write_entry(entry, 'due', attempts, now + lease, number + 1, last_at) -- safety: a claim is a lease
+    number = number + 1
+  end
+  for _, part in ipairs({entry, attempts, word, number}) do answer[#answer + 1] = part end
 end
 
 for _, event in ipairs(EVENT_ORDER) do
-  for n = 0, callbacks_of(event) - 1 do claim(event .. ':' .. n) end
+  for n = 0, one and -1 or callbacks_of(event) - 1 do claim(event .. ':' .. n) end
 end
-claim('parent:0')
+claim(one or 'parent:0')
 survey_outbox()
 conclude('claimed')
 return answer

@@ -5,7 +5,7 @@ local BATCH, STATES, MEMBERS, ATTEMPTS, LATE, NAMES, FAILURES, RESEND, CHILDREN,
 local CHANNEL = ARGV[1]
 local WAITING, FAILING, DEAD, SUCCEEDED = 0, 1, 2, 3
 local SCHEMA, ID_BYTES, LEASE_MS, CALLBACKS_AT_MOST = 1, 16, 10000, 32
-local SILENT_AFTER_MS = 7 * 24 * 3600 * 1000
+local SILENT_AFTER_MS, GIVE_UP_AFTER_MS, LAST_ATTEMPT_MS = 7 * 24 * 3600 * 1000, 27 * 3600 * 1000, 3600 * 1000
 local EVENT_ORDER = {'cancel', 'deadline', 'stall', 'progress', 'death', 'complete', 'finish', 'success'}
 
 local clock = redis.call('TIME')
@@ -28,15 +28,23 @@ local function share_life(key)
   if redis.call('PTTL', key) == -1 then redis.call('PEXPIRE', key, redis.call('PTTL', BATCH)) end
 end
 
--- One outbox entry: its state (due, published, delivered, given_up, skipped), attempts so far, and a time: when it is
--- due, or when it was last heard of since it was published.
-local function read_entry(entry)
-  local state, attempts, at = string.match(redis.call('HGET', OUTBOX, entry) or '', '^(%S+) (%d+) (%d+)$')
-  return state, tonumber(attempts), tonumber(at)
+-- How many ms after it became due a delivery gets its last attempt: its own limit, or 27 hours.
+local function limit_of(entry)
+  return tonumber(redis.call('HGET', BATCH, 'give_up_after:' .. entry) or GIVE_UP_AFTER_MS)
 end
 
-local function write_entry(entry, state, attempts, at)
-  redis.call('HSET', OUTBOX, entry, string.format('%s %d %.0f', state, attempts, at))
+-- One outbox entry: its state (due, published, delivered, given_up, skipped), attempts so far, and a time: when it is
+-- due, when it was last heard of since it was published, or when it ended. Then the number of its present claim: only
+-- who has that may say how it goes on. Last the time of its last attempt, or 0 once that is under way.
+local function read_entry(entry)
+  local state, attempts, at, number, last_at =
+    string.match(redis.call('HGET', OUTBOX, entry) or '', '^(%S+) (%d+) (%d+) ?(%d*) ?(%d*)$')
+  if not state then return end
+  return state, tonumber(attempts), tonumber(at), tonumber(number) or 0, tonumber(last_at) or now + limit_of(entry)
+end
+
+local function write_entry(entry, state, attempts, at, number, last_at)
+  redis.call('HSET', OUTBOX, entry, string.format('%s %d %.0f %d %.0f', state, attempts, at, number, last_at))
 end
 
 -- How long a delivery may stay published without news: as long as its batch lives without any, a week at least.
@@ -44,23 +52,36 @@ local function patience()
   return math.max(tonumber(redis.call('HGET', BATCH, 'expires')), SILENT_AFTER_MS)
 end
 
--- Note in the batch how many deliveries are open and given up, and when the next one is due, or has been silent for
--- too long: the sweeper and the doctor read only that.
+-- When an open delivery needs somebody: when it is due, silent for too long, or at the time of its last attempt, which
+-- a notification also gets whose message is not heard of.
+local function look_at(entry, state, at, last_at)
+  if state == 'due' then return last_at > 0 and math.min(at, last_at) or at end
+  local notifies = redis.call('HEXISTS', BATCH, 'notifies:' .. entry) == 1
+  if notifies and last_at == 0 then return at + LAST_ATTEMPT_MS end
+  return notifies and math.min(at + patience(), last_at) or at + patience()
+end
+
+-- Note in the batch how many deliveries are open and given up, and when the next one needs somebody: the sweeper and
+-- the doctor read only that.
 local function survey_outbox()
   local count, next_due, entries = {open = 0, given_up = 0}, 0, redis.call('HGETALL', OUTBOX)
-  for i = 2, #entries, 2 do
-    local state, at = string.match(entries[i], '^(%S+) %d+ (%d+)$')
+  for i = 1, #entries, 2 do
+    local entry, state, _, at, _, last_at = entries[i], read_entry(entries[i])
     local is_open = state == 'due' or state == 'published'
     local kind = is_open and 'open' or state == 'given_up' and state
     if kind then count[kind] = count[kind] + 1 end
-    if state == 'published' then at = at + patience() end
-    if is_open and (next_due == 0 or tonumber(at) < next_due) then next_due = tonumber(at) end
+    if is_open then
+      local look = look_at(entry, state, at, last_at)
+      if next_due == 0 or look < next_due then next_due = look end
+    end
   end
+  next_due = string.format('%.0f', next_due)
   redis.call('HSET', BATCH, 'open', count.open, 'given_up', count.given_up, 'next_due', next_due)
 end
 
 local function announce(entry, version)
-  write_entry(entry, 'due', version or 0, now + LEASE_MS)
+  local _, _, _, number = read_entry(entry)
+  write_entry(entry, 'due', version or 0, now + LEASE_MS, (number or 0) + 1, version and 0 or now + limit_of(entry))
   fired[#fired + 1] = entry
 end
 

@@ -1,16 +1,31 @@
--- Make the deliveries of an event that has fired due again: those that ended, and those that wait for later.
--- KEYS: the batch. ARGV: channel; event. Answer: redelivered, then the entries | retired | gone | newer.
+-- Make deliveries that have fired due again: those that were given up, or are stuck, or all that ended too.
+-- KEYS: the batch. ARGV: channel; stuck | ended; after how many ms without news what is published is stuck; since when
+-- it was given up (ms, or 0); their places. Answer: redelivered, then entry and number … | retired | gone | newer.
 -- Safe to repeat because what is due now already is left to the one who has it.
-local event = ARGV[2]
+local which, stuck_ms, since = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local why = refusal()
 if why then return {why} end
 if redis.call('HEXISTS', BATCH, 'retired') == 1 then return {'retired'} end
-for n = 0, callbacks_of(event) - 1 do
-  local entry = event .. ':' .. n
-  local state, _, due = read_entry(entry)
-  if state and state ~= 'published' and (state ~= 'due' or due > now + LEASE_MS) then
-    write_entry(entry, 'due', 0, now + LEASE_MS)
+
+local function may_go(entry, state, at)
+  -- A task may take longer than a notification.
+  local patient = redis.call('HEXISTS', BATCH, 'notifies:' .. entry) == 0 and 12 or 1
+  if state == 'published' then return at + patient * stuck_ms <= now end
+  if state == 'due' then return at <= now or at > now + LEASE_MS end
+  return state == 'given_up' and at >= since or which == 'ended'
+end
+
+for i = 5, #ARGV do
+  local entry = ARGV[i]
+  local state, _, at, number = read_entry(entry)
+  if state and may_go(entry, state, at) then
+    write_entry(entry, 'due', 0, now + LEASE_MS, number + 1, now + limit_of(entry))
     fired[#fired + 1] = entry
   end
 end
-return conclude('redelivered')
+local answer = {}
+for _, entry in ipairs(conclude('redelivered')) do
+  answer[#answer + 1] = entry
+  if #answer > 1 then answer[#answer + 1] = select(4, read_entry(entry)) end
+end
+return answer

@@ -9,7 +9,8 @@ from typing import Any
 from celery_batches_notify.delivery.callbacks import Declared, prepare_signature, route_of
 from celery_batches_notify.delivery.publisher import DELIVER_TASK, callback_id
 from celery_batches_notify.model import BatchStatus, CallbackStatus, State
-from celery_batches_notify.store.reading import Member, Snapshot, parse_deliverable, parse_entry
+from celery_batches_notify.store.outbox import parse_entry
+from celery_batches_notify.store.reading import Member, Snapshot, parse_deliverable
 from celery_batches_notify.tracking.engine import Engine
 from celery_batches_notify.tracking.repair.whereabouts import Kind, Place, Whereabouts
 
@@ -56,7 +57,7 @@ def find_open(engine: Engine, snapshot: Snapshot, status: BatchStatus) -> list[O
         OpenCallback(
             bid=status.bid,
             status=callback,
-            since=parse_entry(snapshot.outbox.get(callback.entry.encode()))[2],
+            since=parse_entry(snapshot.outbox.get(callback.entry.encode())).at,
             queue=_queue_of(engine, declared[callback.entry], snapshot),
         )
         for callback in status.callbacks
@@ -79,6 +80,9 @@ def judge_callback(
     if callback.status.state == "given_up":
         return "was given up", f'Batch.get("{callback.bid}").redeliver("{callback.status.event}")'
     if callback.status.state == "due":
+        if callback.status.waits_for is not None and waited <= QUIET:
+            until = f"{callback.since:%Y-%m-%d %H:%M:%S} UTC"
+            return f"waits for {callback.status.waits_for}, until {until} at the latest", ""
         if waited > QUIET:
             words = f"is due since {span(waited)} and nobody publishes it"
             return words, "start a worker: its sweeper publishes it; or run: batch sweep"

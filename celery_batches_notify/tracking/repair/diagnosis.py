@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 
 from celery_batches_notify.errors import CorruptBatch, NoSuchBatch, SchemaTooNew
-from celery_batches_notify.model import BatchStatus
+from celery_batches_notify.model import BatchStatus, CallbackStatus
 from celery_batches_notify.store.corrupt import readable
 from celery_batches_notify.store.reading import Snapshot, parse_status
 from celery_batches_notify.tracking.engine import Engine
@@ -22,7 +22,7 @@ ASKED_ABOUT = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Complaint:
-    """What is wrong with a batch or a worker, and what to do."""
+    """What is wrong with a batch, a worker or a receiver, and what to do; empty if that goes by itself."""
 
     subject: str
     words: str
@@ -38,17 +38,40 @@ def find_complaints(engine: Engine) -> Iterator[Complaint]:
     workers = NOBODY if broker.is_away else ask_workers(engine.app, INSPECT_SECONDS)
     workers = add_leases(workers, engine.store, lambda _: True)
     yield from complain_of_workers(workers)
-    seen = set()
+    seen, waiting = set(), Waiting()
     for live in engine.store.walk_live():
         seen.add(live.bid)
-        yield from _complain_of(engine, live.bid, broker, workers)
+        yield from _complain_of(engine, live.bid, broker, workers, waiting)
     for neglected in engine.store.walk_neglected():
         if neglected.bid not in seen:
             if neglected.is_unlisted:
                 words = "the sweepers' list has lost it: nobody looks after it"
                 mend = f"batch reconcile {neglected.bid} puts it back"
                 yield Complaint(subject=neglected.bid, words=words, mend=mend)
-            yield from _complain_of(engine, neglected.bid, broker, workers)
+            yield from _complain_of(engine, neglected.bid, broker, workers, waiting)
+    yield from waiting.complain()
+
+
+class Waiting:
+    """How many callbacks wait for each address, and until when at the latest."""
+
+    def __init__(self) -> None:
+        self._until: dict[str, list[datetime]] = {}
+
+    def add(self, callbacks: Iterable[CallbackStatus]) -> None:
+        """Count those that wait."""
+        for each in callbacks:
+            if each.waits_for is not None and each.waits_until is not None:
+                self._until.setdefault(each.waits_for, []).append(each.waits_until)
+
+    def complain(self) -> Iterator[Complaint]:
+        """Name each address, with nothing to do: they go once it answers."""
+        for shown, until in sorted(self._until.items()):
+            words = (
+                f"failed or is busy: {len(until):,} callbacks wait for it, "
+                f"until {max(until):%Y-%m-%d %H:%M:%S} UTC at the latest"
+            )
+            yield Complaint(subject=shown, words=words, mend="")
 
 
 def complain_of_workers(workers: WorkersReading) -> Iterator[Complaint]:
@@ -62,13 +85,14 @@ def complain_of_workers(workers: WorkersReading) -> Iterator[Complaint]:
 
 
 def _complain_of(
-    engine: Engine, bid: str, broker: BrokerReading, workers: WorkersReading
+    engine: Engine, bid: str, broker: BrokerReading, workers: WorkersReading, waiting: Waiting
 ) -> Iterator[Complaint]:
     try:
         snapshot = engine.store.read_snapshot(bid)
         with readable(bid):
             status = parse_status(snapshot, engine.settings.stall_after)
             found = list(_look_at(engine, snapshot, status, broker, workers))
+        waiting.add(status.callbacks)
         yield from found
     except NoSuchBatch:
         return

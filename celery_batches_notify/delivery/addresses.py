@@ -1,0 +1,131 @@
+"""Addresses that fail: what they are known by, what waits for them, and how it goes on once they answer."""
+
+from __future__ import annotations
+
+import logging
+from hashlib import blake2b
+
+from celery_batches_notify.delivery.publisher import Publisher
+from celery_batches_notify.errors import BatchesError, NoSuchBatch, NotificationFailed
+from celery_batches_notify.log_lines import BatchLog
+from celery_batches_notify.notifiers.base import Notifier
+from celery_batches_notify.notifiers.http import show_origin
+from celery_batches_notify.store.connection import is_away
+from celery_batches_notify.store.deliveries import Claim
+from celery_batches_notify.store.outbox import Address
+from celery_batches_notify.store.store import Store
+
+ATTEMPT_SECONDS = 60
+COUNTDOWN_AT_MOST = 60.0  # what is longer may outlast a broker's visibility timeout
+TAKEN_SECONDS = (
+    10.0  # how long a message may take from its time until it runs; then the sweeper sends another
+)
+WAKEN_AT_MOST = 50
+BUSY = (429, 503)
+
+logger = logging.getLogger(__name__)
+
+
+def address_of(channel: str, notifier: Notifier) -> Address:
+    """What fails together: a channel's own address, or all of the channel if it names none.
+
+    Args:
+        channel: The notifier's name or profile.
+        notifier: The notifier.
+    """
+    named = getattr(notifier, "receiver", None) or getattr(notifier, "url", None)
+    text = named if isinstance(named, str) else ""
+    key = blake2b(f"{channel}\n{text}".encode("utf-8", "replace"), digest_size=16).hexdigest()
+    shown = show_origin(text) if text.startswith(("http://", "https://", "smtp://")) else channel
+    return Address(key=key, shown=shown)
+
+
+def is_busy(failed: NotificationFailed) -> bool:
+    """Whether an address takes notifications, but not so many: it says when the next one may come."""
+    return failed.retry_after is not None and failed.status_code in BUSY
+
+
+def probe_after(pause: float) -> float:
+    """Return after how many seconds a sweeper publishes what finds out, unless its message came before."""
+    return pause + TAKEN_SECONDS if pause <= COUNTDOWN_AT_MOST else pause
+
+
+class Addresses:
+    """Lets go what waits for an address: one when its pause is over, and all once that one has arrived."""
+
+    def __init__(self, store: Store, publisher: Publisher) -> None:
+        self._store = store
+        self._publisher = publisher
+
+    def ask(self, bid: str, entry: str, address: Address) -> float:
+        """How many seconds an address must be left alone; at 0 the caller must send, and note the answer."""
+        return self._store.ask_address(address.key, "send", f"{bid} {entry}", seconds=ATTEMPT_SECONDS).seconds
+
+    def opened(self, address: Address) -> None:
+        """Note that a notification was taken, or refused for good, and let two of those that wait follow it.
+
+        Each of them lets two more follow, so the workers' number is the pace, and nobody waits for a sweep.
+        """
+        woken = 0
+        for _ in range(WAKEN_AT_MOST):
+            waiting = self._store.open_address(address.key, answered=True)
+            for who in waiting:
+                woken += self._wake(who)
+            if woken or not waiting:  # those that are gone wake nobody
+                return
+
+    def closed(self, address: Address, failed: NotificationFailed) -> float:
+        """Note that an address failed or is busy; return how many seconds it is left alone."""
+        busy = is_busy(failed)
+        closed = self._store.close_address(address.key, busy=busy, seconds=failed.retry_after or 0)
+        if closed.first and not busy:  # what is busy does not count, so the same one may ask again
+            any(self._probe(who, address) for who in closed.candidates)
+        return closed.seconds
+
+    def wait(self, bid: str, entry: str, address: Address, *, rest: bool = False) -> None:
+        """Put a delivery that is due later among those that wait; it goes at once if the address is open.
+
+        Args:
+            bid: Its batch.
+            entry: Its place in the outbox.
+            address: What it waits for.
+            rest: It was tried, and is not the one to find out.
+        """
+        who = f"{bid} {entry}"
+        wait = self._store.ask_address(address.key, "rest" if rest else "wait", who)
+        if wait.probes:
+            self._publish_later(who, wait.seconds)
+        elif not wait.seconds and not rest:
+            self._wake(who)
+
+    def _probe(self, who: str, address: Address) -> bool:
+        """Let one that waits find out at the end of the pause, unless it is gone."""
+        bid, _, entry = who.partition(" ")
+        if not self._claim(bid, entry, TAKEN_SECONDS):
+            return False
+        self.wait(bid, entry, address)
+        return True
+
+    def _publish_later(self, who: str, seconds: float) -> None:
+        bid, _, entry = who.partition(" ")
+        for claim in self._claim(bid, entry, probe_after(seconds)):
+            if seconds <= COUNTDOWN_AT_MOST:  # else the sweeper publishes it
+                self._publisher.publish_later(bid, claim, seconds)
+
+    def _wake(self, who: str) -> bool:
+        bid, _, entry = who.partition(" ")
+        claims = self._claim(bid, entry, TAKEN_SECONDS)
+        if claims:
+            self._publisher.publish_due(bid, claims)
+        return bool(claims)
+
+    def _claim(self, bid: str, entry: str, seconds: float) -> list[Claim]:
+        try:
+            return self._store.claim_waiting(bid, entry, seconds)
+        except NoSuchBatch:
+            return []
+        except BatchesError as exc:
+            if is_away(exc):
+                raise
+            BatchLog(logger, bid=bid).warning("its notification waits for the sweeper: %s", exc)
+            return []

@@ -1,0 +1,60 @@
+"""Addresses in the store: which of them are left alone for now, and what waits for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from celery_batches_notify.store.connection import store_errors
+from celery_batches_notify.store.runner import Runner
+
+Role = Literal["send", "publish", "wait", "follow", "rest"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """How many seconds an address must be left alone, 0 to go ahead; and whether the asker finds out then."""
+
+    seconds: float = 0.0
+    probes: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Closed:
+    """An address that is left alone: for how long, whether this closed it, and who may find out then."""
+
+    seconds: float
+    first: bool
+    candidates: Sequence[str] = ()
+
+
+class AddressStore(Runner):
+    """What fails as a whole, one method per script. An address is named by its key."""
+
+    def ask_address(self, key: str, role: Role, who: str = "", *, seconds: float = 0) -> Wait:
+        """Ask how long an address must be left alone.
+
+        Args:
+            key: The address.
+            role: What the caller is about to do: see the script.
+            who: The delivery that is to be sent, or waits.
+            seconds: How long that may take.
+        """
+        with store_errors(self.settings):
+            arguments = ["", role, round(seconds * 1000), who]
+            word, *left = self.scripts.ask_address(self.keys.address(key), arguments)
+        return Wait(seconds=left[0] / 1000, probes=word == "probe") if left else Wait()
+
+    def open_address(self, key: str, *, answered: bool) -> list[str]:
+        """Note that an address takes notifications, or is said to; return what may follow at once."""
+        with store_errors(self.settings):
+            word = "answered" if answered else "opened"
+            return self.scripts.note_address(self.keys.address(key), ["", word, 0])[1:]
+
+    def close_address(self, key: str, *, busy: bool, seconds: float = 0) -> Closed:
+        """Note that an address failed, or is busy; it is left alone for so many seconds or longer."""
+        with store_errors(self.settings):
+            arguments = ["", "busy" if busy else "failed", round(seconds * 1000)]
+            _, pause, first, *may_ask = self.scripts.note_address(self.keys.address(key), arguments)
+        return Closed(seconds=pause / 1000, first=first == "first", candidates=may_ask)

@@ -1,0 +1,95 @@
+"""The outbox and the delivery log: from what the keys hold to values, and back. Pure: no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from kombu.utils import json
+
+from celery_batches_notify.model import DeliveryAttempt, DeliveryNote
+
+Hash = Mapping[bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A place in the outbox.
+
+    `at` is when it is due, when it was last heard of if it is published, or when it ended. `number` is that
+    of its present claim; `last` says that its last attempt is under way.
+    """
+
+    state: str
+    attempts: int
+    at: datetime
+    number: int
+    last: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """What fails as a whole: the key that tells it from others, and what may be shown of it."""
+
+    key: str
+    shown: str
+
+    def __str__(self) -> str:
+        return f"{self.key} {self.shown}"
+
+
+def parse_entry(stored: bytes | None) -> Entry:
+    """Read a place in the outbox."""
+    state, attempts, at, *more = (stored or b"waiting 0 0").decode().split(" ")
+    number, last_at = (int(more[0]), int(more[1])) if more else (0, -1)
+    return Entry(state=state, attempts=int(attempts), at=from_ms(int(at)), number=number, last=last_at == 0)
+
+
+def parse_address(batch: Hash, entry: str) -> Address | None:
+    """Read which address a delivery waits for."""
+    key, _, shown = text_of(batch, f"waits:{entry}".encode()).partition(" ")
+    return Address(key=key, shown=shown) if key else None
+
+
+def pack_note(note: DeliveryNote) -> str:
+    """The rest of a line of the delivery log; the script adds when, what, which attempt, and of whom."""
+    return str(json.dumps(asdict(note)))
+
+
+def parse_attempts(stored: Sequence[Any]) -> list[DeliveryAttempt]:
+    """Read the delivery log."""
+    return [_parse_attempt(*line.split(b" ", 4)) for line in stored]
+
+
+def _parse_attempt(at: bytes, outcome: bytes, attempt: bytes, entry: bytes, note: bytes) -> DeliveryAttempt:
+    event, n = entry.decode().split(":")
+    return DeliveryAttempt(
+        at=from_ms(int(at)),
+        outcome=outcome.decode(),
+        attempt=int(attempt),
+        event=event,
+        n=int(n),
+        **json.loads(note),
+    )
+
+
+def pack_owed(owed: Sequence[str]) -> str:
+    """The receivers of a delivery that have not got it yet, or an empty text to leave them as they were."""
+    return str(json.dumps(list(owed))) if owed else ""
+
+
+def parse_owed(batch: Hash, entry: str) -> tuple[str, ...]:
+    """Read which receivers of a delivery have not got it yet; none means that it is owed to all."""
+    return tuple(map(str, json.loads(batch.get(f"owed:{entry}".encode(), b"[]"))))
+
+
+def from_ms(value: int) -> datetime:
+    """Return a time that the store holds as ms since 1970."""
+    return datetime.fromtimestamp(value // 1000, UTC) + timedelta(milliseconds=value % 1000)
+
+
+def text_of(batch: Hash, name: bytes) -> str:
+    """Return a text of a batch's hash, or an empty one."""
+    return batch.get(name, b"").decode("utf-8", "replace")
