@@ -347,6 +347,26 @@ def test_a_batch_ends_while_its_slot_moves(cluster_form: Form) -> None:
         wait_until(lambda: f"callback {batch.bid} moved success 30 30" in notes(app), what="the callback")
 
 
+def test_a_worker_marks_what_it_begins_where_its_key_has_moved_to(cluster_form: Form) -> None:
+    with app_in(cluster_form) as app:
+        store = app._batches_engine.engine.store
+        wire, key = store.mark_wire("moved"), store.keys.worker("moved")
+        wire.open()
+        assert wire.send(b"before", b"{}")
+        wait_until(lambda: store.client.hexists(key, "before"), what="the first mark")
+        with migrating(cluster_form.servers, key_slot(key.encode())):
+            pass
+        wire.check()  # as each beat does
+        wire.open()
+        assert wire.send(b"after", b"{}")
+        wait_until(lambda: store.client.hexists(key, "after"), what="the mark at the new place")
+        with migrating(cluster_form.servers, key_slot(key.encode())):
+            pass
+        assert wire.replace(b"note", b"{}"), "no beat would write it again"
+        assert store.client.hexists(key, "note")
+        wire.close()
+
+
 def test_a_batch_ends_though_a_master_was_killed_and_started_again(cluster_form: Form) -> None:
     with app_in(cluster_form) as app, worker_in(cluster_form, "prefork"):
         batch = Batch(app=app)

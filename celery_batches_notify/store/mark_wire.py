@@ -13,11 +13,11 @@ from typing import Any
 
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 from redis.retry import Retry
 
 from celery_batches_notify.settings import Settings
-from celery_batches_notify.store.connection import store_errors
+from celery_batches_notify.store.connection import is_cluster, store_errors
 
 SECONDS = 0.25
 
@@ -29,6 +29,7 @@ class MarkWire:
         self._client = client
         self._settings = settings
         self._key = key.encode()
+        self._kept_ms = kept_ms
         self._renewal = _pack(b"PEXPIRE", self._key, b"%d" % kept_ms)
         self._begin()
         os.register_at_fork(after_in_child=self._begin)
@@ -37,6 +38,7 @@ class MarkWire:
         """Start anew: a fork's child must not write into its parent's connection."""
         self._lock = threading.Lock()
         self._connection: Any = None
+        self._node: Any = None  # of a Cluster: the one that held the key when it was opened
 
     @property
     def is_open(self) -> bool:
@@ -58,6 +60,9 @@ class MarkWire:
     def check(self) -> None:
         """Keep the connection from being idle; close it if the server has said anything, or has gone.
 
+        In a Cluster close it too if another node holds the key by now: the old one answers `MOVED`, which
+        nobody would hear.
+
         Raises:
             StoreUnavailable: It refused to be silent, or the connection was cut.
         """
@@ -65,6 +70,9 @@ class MarkWire:
         if connection is None:
             return
         with store_errors(self._settings):
+            if self._node is not None and self._node != self._find_node():
+                self.close()
+                return
             try:
                 if connection.can_read(timeout=0):
                     connection.read_response()
@@ -79,7 +87,12 @@ class MarkWire:
         return self._write(_pack(b"HSETNX", self._key, field, mark) + self._renewal)
 
     def replace(self, field: bytes, mark: bytes) -> bool:
-        """Write a mark in place of the one that is there; return whether it left."""
+        """Write a mark in place of the one that is there; return whether it left.
+
+        In a Cluster it waits for the reply, because no beat writes it again if the key has moved.
+        """
+        if self._node is not None:
+            return self._replace_surely(field, mark)
         return self._write(_pack(b"HSET", self._key, field, mark) + self._renewal)
 
     def close(self) -> None:
@@ -102,11 +115,31 @@ class MarkWire:
                 return False
         return True
 
-    def _make_connection(self) -> Any:
+    def _replace_surely(self, field: bytes, mark: bytes) -> bool:
         client: Any = self._client()
-        if hasattr(client, "get_node_from_key"):  # a cluster: the node that holds the key
-            client = client.get_redis_connection(client.get_node_from_key(self._key.decode()))
-        return client.connection_pool.make_connection()
+        try:
+            client.hset(self._key, field, mark)
+            client.pexpire(self._key, self._kept_ms)
+        except (RedisError, RedisClusterException, OSError):
+            return False
+        return True
+
+    def _find_node(self) -> Any:
+        """Find the node that holds the key; None outside a Cluster."""
+        client: Any = self._client()
+        if not is_cluster(client):
+            return None
+        client.exists(self._key)  # so that it learns where the key has moved
+        return client.get_node_from_key(self._key.decode())
+
+    def _make_connection(self) -> Any:
+        """Make a connection that the pool does not count: it would never be given back."""
+        client: Any = self._client()
+        self._node = self._find_node()
+        if self._node is not None:
+            client = client.get_redis_connection(self._node)
+        pool = client.connection_pool
+        return pool.connection_class(**pool.connection_kwargs)
 
 
 def _pack(*parts: bytes) -> bytes:

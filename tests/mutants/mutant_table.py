@@ -119,6 +119,21 @@ MUTANTS = (
         "if False:",
         "tests/test_keep_calls.py::test_a_store_that_is_nearly_full_refuses_before_anything_is_enrolled",
     ),
+    # A Cluster
+    Mutant(
+        "a worker's marks follow its key to another node",
+        "store/mark_wire.py",
+        "if self._node is not None and self._node != self._find_node():",
+        "if False:",
+        "tests/test_topologies.py::test_a_worker_marks_what_it_begins_where_its_key_has_moved_to",
+    ),
+    Mutant(
+        "a note that no beat repeats is written for sure",
+        "store/mark_wire.py",
+        "        if self._node is not None:\n            return self._replace_surely(field, mark)\n",
+        "",
+        "tests/test_topologies.py::test_a_worker_marks_what_it_begins_where_its_key_has_moved_to",
+    ),
     # Cancelling
     Mutant(
         "a cancelled member does not enter Celery's own revoked set",

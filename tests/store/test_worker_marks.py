@@ -92,6 +92,18 @@ def test_a_user_who_may_not_silence_the_server_is_told(store: Store, any_server:
     other.close()
 
 
+def test_wires_that_are_opened_anew_over_and_over_take_nothing_from_the_pool(any_server: str) -> None:
+    app = Celery(set_as_current=False)
+    app.conf.update(batches_backend_url=any_server, batches_backend_options={"max_connections": 3})
+    store = Store(Settings.from_app(app))
+    wire = store.mark_wire("w")
+    for _ in range(10):
+        wire.open()
+        wire.close()
+    assert store.client.ping()
+    store.close()
+
+
 def test_a_worker_that_was_heard_of_again_stays_on_the_list(store: Store) -> None:
     store.beat_worker("w")
     (beat,) = store.read_beats()
