@@ -14,7 +14,7 @@ class SweepLock:
         self._scripts = scripts
         self._key = key
         self._milliseconds = round(seconds * 1000)
-        self._holder = uuid4().hex
+        self._holder = f"{uuid4().hex}:{self._milliseconds}"
 
     def hold(self) -> bool:
         """Take the lock, or keep it; return whether it is ours."""

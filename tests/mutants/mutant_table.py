@@ -115,8 +115,8 @@ MUTANTS = (
     Mutant(
         "a full store refuses kept calls before anything is enrolled",
         "store/retries.py",
-        "if most and used > most * FULL_SHARE:",
-        "if False:",
+        "and most and used > most * FULL_SHARE:",
+        "and False:",
         "tests/test_keep_calls.py::test_a_store_that_is_nearly_full_refuses_before_anything_is_enrolled",
     ),
     # A Cluster
@@ -839,8 +839,8 @@ MUTANTS = (
     Mutant(
         "a lock from before the clock was set back is nobody's",
         f"{LUA}/hold_lock.lua",
-        " and redis.call('PTTL', KEYS[1]) <= life",
-        "",
+        "redis.call('PTTL', KEYS[1]) > life",
+        "false",
         f"{SWEEPER}::test_a_lock_that_would_live_longer_than_anybody_takes_it_for_is_nobodys",
     ),
     Mutant(

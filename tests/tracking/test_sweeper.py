@@ -325,8 +325,8 @@ def test_a_lock_that_would_live_longer_than_anybody_takes_it_for_is_nobodys(
 ) -> None:
     """Its holder is dead, and the store's clock was set back by ten minutes."""
     lock = app._batches_engine.engine.store.sweep_lock(15)
-    redis.set("batches:sweeper", "the dead one", px=15_000)
+    redis.set("batches:sweeper", "one that takes it for longer:90000", px=90_000)
     assert not lock.hold()
-    redis.set("batches:sweeper", "the dead one", px=615_000)
+    redis.set("batches:sweeper", "the dead one:15000", px=615_000)
     assert lock.hold()
     assert redis.pttl("batches:sweeper") <= 15_000

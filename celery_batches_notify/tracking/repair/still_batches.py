@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 
-from celery_batches_notify.errors import BatchesError
 from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.store.connection import is_away
 from celery_batches_notify.tracking.away_log import AwayLog
@@ -12,6 +11,7 @@ from celery_batches_notify.tracking.engine import Engine
 from celery_batches_notify.tracking.every import Every
 from celery_batches_notify.tracking.repair.reconcile import Repairs, reconcile_batch
 
+LOOKS_AT_ONCE = 100
 LOOKS_PER_AFTER = 4  # a batch is looked into at most a quarter later than it might be
 
 logger = logging.getLogger(__name__)
@@ -39,21 +39,23 @@ class StillBatches:
         self._every.stop()
 
     def look(self) -> None:
-        """Look into each live batch that stands still. Raises `StoreUnavailable`."""
-        store = self._engine.store
+        """Look into the live batches that stand still, a hundred at most. Raises `StoreUnavailable`."""
+        store, looked = self._engine.store, 0
         for batch in store.walk_live():
-            if self._every.stopping:
+            if self._every.stopping or looked == LOOKS_AT_ONCE:
                 return
             if batch.gone or batch.ended or batch.quiet_seconds < self._after:
                 continue
             try:
                 if store.claim_look(batch.bid, self._after):
+                    looked += 1
                     how = self._engine.settings.vanished
                     self._log(batch.bid, reconcile_batch(self._engine, batch.bid, vanished=how))
-            except BatchesError as exc:
+            except Exception as exc:
                 if is_away(exc):
                     raise
-                BatchLog(logger, bid=batch.bid).warning("it stands still, and is left alone: %s", exc)
+                # One broken batch, or a broker that refuses a message, must not stop the rest.
+                BatchLog(logger, bid=batch.bid).warning("it stands still, and is left alone: %r", exc)
 
     def _log(self, bid: str, repairs: Repairs) -> None:
         log = BatchLog(logger, bid=bid)

@@ -115,6 +115,30 @@ def test_one_that_cannot_be_read_keeps_nobody_from_the_next(
     assert well.status().dead == 2
 
 
+def test_a_broker_that_refuses_one_keeps_nobody_from_the_next(
+    opened: Callable[..., Celery],
+    redis: Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = opened("resend")
+    batches = [still(app, redis) for _ in range(2)]
+    resender = app._batches_engine.engine.resender
+    send, refused = resender.send, []
+
+    def refuse_one(bid: str, members: object) -> None:
+        if not refused:
+            refused.append(bid)
+            raise OSError("refused")
+        send(bid, members)
+
+    monkeypatch.setattr(resender, "send", refuse_one)
+    looker(app).look()
+    assert redis.llen("celery") == 2
+    assert "it stands still, and is left alone: OSError('refused')" in caplog.text
+    assert refused[0] in {batch.bid for batch in batches}
+
+
 def test_nobody_looks_unless_it_is_asked_for(opened: Callable[..., Celery]) -> None:
     for how, looks in (("leave", False), ("resend", True)):
         still_batches = looker(opened(how))
