@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator
 from uuid import uuid4
 
 import pytest
-from acl import url_as
 from celery import Celery
 from hypothesis import HealthCheck, settings
 from redis import Redis
-from servers import PATIENT, close_store
 
 from celery_batches_notify import Batches
 from celery_batches_notify.demo.valkey import embedded_server
+from tests.support.acl import url_as
+from tests.support.servers import PATIENT, close_store
 
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")

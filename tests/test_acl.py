@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
-from acl import lines, url_as
 from celery import Celery
 from redis import Redis
 from redis.exceptions import NoPermissionError, ResponseError
-from servers import server_named
 
 from celery_batches_notify import Batch, Batches, NoSuchBatch, StoreUnavailable
 from celery_batches_notify.model import Membership, Outcome, State
+from tests.support.acl import lines, url_as
+from tests.support.servers import server_named
 
 FORBIDDEN = {
     "another key": ("GET", "celery"),

@@ -8,13 +8,13 @@ from celery import Celery
 from redis.backoff import NoBackoff
 from redis.connection import SSLConnection
 from redis.retry import Retry
-from topologies import HAS_CLUSTER
 
 from celery_batches_notify import Batches, ConfigurationError, StoreUnavailable
 from celery_batches_notify.addresses import show_address, split_addresses
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.connection import connect
 from celery_batches_notify.store.store import Store
+from tests.support.topologies import HAS_CLUSTER
 
 MASTER = {"master_name": "mymaster"}
 CLUSTER = {"cluster": True}

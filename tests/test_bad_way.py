@@ -10,15 +10,15 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from away import add_members, new_batch, spooled
 from celery import Celery
-from cut_proxy import CutProxy, cut_proxy
-from proj_tasks import declare_tasks
 from redis import Redis
-from servers import Ear, wait_until
 
 from celery_batches_notify import Batch, StoreUnavailable
 from celery_batches_notify.model import Membership, Outcome, State
+from tests.projects.proj_tasks import declare_tasks
+from tests.support.away import add_members, new_batch, spooled
+from tests.support.cut_proxy import CutProxy, cut_proxy
+from tests.support.servers import Ear, wait_until
 
 SUCCEEDED = Outcome(state=State.SUCCEEDED)
 

@@ -11,7 +11,6 @@ import pytest
 from celery import Celery, chord, group
 from kombu.exceptions import EncodeError
 from redis import Redis
-from servers import soon, wait_until, waiting_messages
 
 from celery_batches_notify import (
     Batch,
@@ -31,6 +30,7 @@ from celery_batches_notify import (
     outside_batch,
 )
 from celery_batches_notify.model import Membership, Outcome, State
+from tests.support.servers import soon, wait_until, waiting_messages
 
 
 @pytest.fixture

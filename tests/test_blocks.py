@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 import pytest
 from celery import Celery, shared_task
 from redis import Redis
-from servers import waiting_messages
 
 from celery_batches_notify import (
     Batch,
@@ -24,6 +23,7 @@ from celery_batches_notify import (
 )
 from celery_batches_notify.block import Call, open_frames
 from celery_batches_notify.testing import drain
+from tests.support.servers import waiting_messages
 
 
 def declare(app: Celery) -> Celery:

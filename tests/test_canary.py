@@ -11,22 +11,22 @@ from importlib.util import find_spec
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-import canary
 import pytest
-from apps import open_app
-from canary import CANARY, SIGNING_KEY, WEIRD
 from celery import Celery
-from command_line import celery, install
-from eavesdropping import Eavesdropper, listening, save
-from http_server import Handler, Received, answer, serving
 from redis import Redis
-from servers import running_worker, wait_until
-from smtp_server import serving_smtp
 
 from celery_batches_notify import Batch, BatchStatus
 from celery_batches_notify.demo.valkey import embedded_server
+from tests.support import canary
+from tests.support.apps import open_app
+from tests.support.canary import CANARY, SIGNING_KEY, WEIRD
+from tests.support.command_line import celery, install
+from tests.support.eavesdropping import Eavesdropper, listening, save
+from tests.support.http_server import Handler, Received, answer, serving
+from tests.support.servers import running_worker, wait_until
+from tests.support.smtp_server import serving_smtp
 
-NOTIFIERS = {"careless": "own_notifiers.Careless"}
+NOTIFIERS = {"careless": "tests.support.own_notifiers.Careless"}
 MAY_CARRY = {"authorization", "x-auth", "x-token"}
 WHERE = (
     "what the store was asked",
@@ -141,11 +141,13 @@ def evidence(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str
             environment["BATCHES_TEST_URL"] = url
             for command in (name for name in WHERE if name.startswith("celery ")):
                 patience = ("-d", "canary@tests", "-t", "30") if " inspect " in command else ()
-                done = celery(installed, "-A", "proj", *command.split()[1:], *patience, **environment)
+                done = celery(
+                    installed, "-A", "tests.projects.proj", *command.split()[1:], *patience, **environment
+                )
                 assert done.returncode == 0, done.stderr
                 found[command] = done.stdout + done.stderr
             for name in (name for name in WHERE if name.startswith("test-notify ")):
-                done = celery(installed, "-A", "proj", "batch", *name.split(), **environment)
+                done = celery(installed, "-A", "tests.projects.proj", "batch", *name.split(), **environment)
                 assert done.returncode == (0 if name.endswith("good") else 1)
                 found[name] = done.stdout + done.stderr
         found["the worker's log"] = worker.log.read_text("utf-8", "replace")

@@ -11,12 +11,12 @@ from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
-from canvas_shapes import SHAPES, Shape, docs_table
-from canvas_tasks import call, declare_tasks, named_tasks
 from celery import Celery, Signature, current_app
-from servers import running_worker, wait_until
 
 from celery_batches_notify import Batch, Batches
+from tests.projects.canvas_tasks import call, declare_tasks, named_tasks
+from tests.support.canvas_shapes import SHAPES, Shape, docs_table
+from tests.support.servers import running_worker, wait_until
 
 pytestmark = pytest.mark.timeout(300)
 ALL_SECONDS = 200.0

@@ -8,19 +8,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
-from canvas_shapes import SHAPES, Shape
-from canvas_tasks import send_twice
 from celery import chain, chord, group
 from redis import Redis
-from servers import need, wait_until
-from test_canvas import WAYS, Runs, Setting, canvas_setting, check, run_all, start, stored
 
 from celery_batches_notify import Batch
+from tests.projects.canvas_tasks import send_twice
+from tests.support.canvas_shapes import SHAPES, Shape
+from tests.support.servers import ROOT, need, wait_until
+from tests.test_canvas import WAYS, Runs, Setting, canvas_setting, check, run_all, start, stored
 
-HERE = Path(__file__).parent
 pytestmark = pytest.mark.timeout(300)
 
 
@@ -32,7 +30,7 @@ def under_sentry(server_url: str) -> Iterator[tuple[Setting, dict[tuple[str, str
     need("sentry-sdk", find_spec("sentry_sdk"))
     world = {
         "BATCHES_TEST_WORLD": "sentry",
-        "PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE), *sys.path]),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
     }
     with canvas_setting(server_url, "prefork", server_url, **world) as setting:
         env = {
@@ -42,7 +40,7 @@ def under_sentry(server_url: str) -> Iterator[tuple[Setting, dict[tuple[str, str
             "BATCHES_TEST_BACKEND": server_url,
             "BATCHES_TEST_QUEUE": setting.app.conf.task_default_queue,
         }
-        script = [sys.executable, str(HERE / "canvas_under_sentry.py")]
+        script = [sys.executable, "-m", "tests.projects.canvas_under_sentry"]
         done = subprocess.run(script, env=env, capture_output=True, check=False, timeout=200)
         assert done.returncode == 0, done.stderr.decode()[-3000:]
         runs = json.loads(done.stdout.splitlines()[-1])

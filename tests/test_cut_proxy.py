@@ -3,13 +3,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from cut_proxy import CutProxy, cut_proxy
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
-from servers import wait_until
+
+from tests.support.cut_proxy import CutProxy, cut_proxy
+from tests.support.servers import wait_until
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ import pytest
 from celery import Celery
 from kombu.exceptions import EncodeError
 from redis import Redis
-from servers import waiting_messages
 
 from celery_batches_notify import Batch, BatchSealed, EnqueueError, StoreUnavailable, UnserialisableCall
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.tracking import enrolment
+from tests.support.servers import waiting_messages
 
 CHUNK = 5
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 from celery import Celery
-from failpoints import POINTS, Trigger, find, parse
-from proj_tasks import declare_tasks
 from redis import Redis
-from servers import TESTS, running_worker
 
 from celery_batches_notify import Batch
+from tests.projects.proj_tasks import declare_tasks
+from tests.support.failpoints import POINTS, Trigger, find, parse
+from tests.support.servers import ROOT, running_worker
 
 
 def hits(trigger: Trigger, times: int) -> list[int]:
@@ -48,8 +48,8 @@ def test_a_seed_draws_the_same_again_and_another_one_something_else() -> None:
 def test_the_children_of_a_pool_draw_for_themselves_and_the_same_in_the_next_run(tmp_path: Path) -> None:
     code = f"""
 import os, sys
-sys.path[:0] = [{str(TESTS)!r}, {str(TESTS.parent)!r}]
-from failpoints import parse
+sys.path.insert(0, {str(ROOT)!r})
+from tests.support.failpoints import parse
 trigger = parse("W2:0.5@7")
 for _ in range(3):
     if (pid := os.fork()) == 0:
@@ -65,11 +65,11 @@ for _ in range(3):
 def test_a_strike_kills_at_once_and_is_logged_before(tmp_path: Path) -> None:
     log = tmp_path / "strikes"
     environment = {
-        "PYTHONPATH": f"{TESTS.parent}:{TESTS}",
+        "PYTHONPATH": str(ROOT),
         "BATCHES_TEST_FAILPOINTS": "P5",
         "BATCHES_TEST_FAILPOINTS_LOG": str(log),
     }
-    code = "import failpoints; from celery_batches_notify.store.store import Store\n"
+    code = "from tests.support import failpoints; from celery_batches_notify.store.store import Store\n"
     code += "failpoints.arm(); Store.seal_batch(None, 'x')"
     died = subprocess.run([sys.executable, "-c", code], env={**os.environ, **environment}, check=False)
     assert died.returncode == -signal.SIGKILL
@@ -88,14 +88,24 @@ def app(make_app: Callable[..., Celery], server_url: str) -> Celery:
 def strike_in_worker(url: str, point: str, log: Path) -> None:
     """Run a worker until it dies there."""
     environment = {
-        "PYTHONPATH": f"{TESTS.parent}:{TESTS}",
+        "PYTHONPATH": str(ROOT),
         "BATCHES_TEST_URL": url,
         "BATCHES_TEST_ACKS_LATE": "1",
         "BATCHES_TEST_NOTIFICATIONS": '{"webhook": {"url": "http://127.0.0.1:9/hook"}}',
         "BATCHES_TEST_FAILPOINTS": point,
         "BATCHES_TEST_FAILPOINTS_LOG": str(log),
     }
-    command = [sys.executable, "-m", "celery", "-A", "proj", "worker", "-P", "solo", "--without-mingle"]
+    command = [
+        sys.executable,
+        "-m",
+        "celery",
+        "-A",
+        "tests.projects.proj",
+        "worker",
+        "-P",
+        "solo",
+        "--without-mingle",
+    ]
     died = subprocess.run(
         command, env={**os.environ, **environment}, capture_output=True, timeout=60, check=False
     )

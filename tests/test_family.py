@@ -9,13 +9,13 @@ from collections.abc import Callable
 import pytest
 from celery import Celery
 from redis import Redis
-from servers import Ear
 
 from celery_batches_notify import Batch, BatchCancelled, BatchSealed, InvalidCallback, WouldDeadlock
 from celery_batches_notify.model import Failure, Membership, Outcome, State
 from celery_batches_notify.store.deliveries import Claim
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.testing import drain
+from tests.support.servers import Ear
 
 SUCCEEDED = Outcome(state=State.SUCCEEDED)
 

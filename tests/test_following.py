@@ -14,13 +14,10 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from celery import Celery
 from redis import Redis
-from servers import PATIENT, WAIT_SECONDS, wait_until
-from topologies import Node, nodes
 
 from celery_batches_notify import Batch, Progress, StoreUnavailable
 from celery_batches_notify.model import Membership, Outcome, State
@@ -32,9 +29,10 @@ from celery_batches_notify.store.reading import Reading
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.store.subscription import BROKEN, Subscription
 from celery_batches_notify.store.watches import Answer, ThreadWatch, Watch
+from tests.support.servers import PATIENT, ROOT, WAIT_SECONDS, wait_until
+from tests.support.topologies import Node, nodes
 
 SUCCEEDED = Outcome(state=State.SUCCEEDED)
-HERE = Path(__file__).parent
 NEVER = 600.0
 
 
@@ -382,7 +380,7 @@ def test_debug_mode_and_warnings_as_errors_say_nothing(app: Celery, server_url: 
 
 def run_script(url: str, script: str, bid: str, *options: str) -> tuple[str, str]:
     """Run a script in a process of its own; return what it wrote, and what it complained of."""
-    env = {**os.environ, "BATCHES_TEST_URL": url, "PYTHONPATH": f"{HERE.parent}:{HERE}"}
+    env = {**os.environ, "BATCHES_TEST_URL": url, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, *options, "-c", script, bid]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=100)
     return done.stdout, done.stderr
@@ -447,7 +445,7 @@ print({each.value for each in following}, joining.value.state)
 
 def test_greenlets_follow_beside_each_other(app: Celery, server_url: str) -> None:
     made = Made(app)
-    env = {**os.environ, "BATCHES_TEST_URL": server_url, "PYTHONPATH": f"{HERE.parent}:{HERE}"}
+    env = {**os.environ, "BATCHES_TEST_URL": server_url, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", GREENLETS, made.batch.bid]
     with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout

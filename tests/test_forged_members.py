@@ -11,7 +11,6 @@ from uuid import uuid4
 import pytest
 from celery import Celery
 from click.testing import CliRunner
-from eavesdropping import Eavesdropper
 from redis import Redis
 
 from celery_batches_notify import Batch, InvalidBid, NoSuchBatch
@@ -19,6 +18,7 @@ from celery_batches_notify.model import Membership, Outcome, State, check_bid
 from celery_batches_notify.store.follow import Follow
 from celery_batches_notify.tracking import outcomes
 from celery_batches_notify.tracking.headers import read_header
+from tests.support.eavesdropping import Eavesdropper
 
 SUCCEEDED = Outcome(state=State.SUCCEEDED)
 KNOWN = [

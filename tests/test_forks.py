@@ -17,14 +17,14 @@ import pytest
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.sentinel import MasterNotFoundError
-from servers import wait_until
-from topologies import HAS_CLUSTER, tls
 
 from celery_batches_notify import StoreUnavailable, forks
 from celery_batches_notify.demo.valkey import find_free_port
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.connection import close, connect
 from celery_batches_notify.store.store import Store
+from tests.support.servers import wait_until
+from tests.support.topologies import HAS_CLUSTER, tls
 
 
 def settings_of(url: str, **options: Any) -> Settings:

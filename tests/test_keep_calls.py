@@ -7,7 +7,6 @@ import pickle
 from collections.abc import Callable, Iterator
 
 import pytest
-from apps import open_app
 from celery import Celery
 from redis import Redis
 
@@ -16,6 +15,7 @@ from celery_batches_notify.demo.valkey import embedded_server
 from celery_batches_notify.model import Failure, Membership, Outcome, State
 from celery_batches_notify.tracking import kept_messages
 from celery_batches_notify.tracking.repair import reconcile
+from tests.support.apps import open_app
 
 DEAD = Outcome(
     state=State.DEAD,

@@ -10,9 +10,9 @@ from uuid import uuid4
 import pytest
 from celery import Celery
 from redis import Redis
-from servers import close_store, kill, running_worker, wait_until
 
 from celery_batches_notify import Batch, Batches
+from tests.support.servers import close_store, kill, running_worker, wait_until
 
 POOLS = ("prefork", "threads", "gevent", "solo")
 QUICK = ("--without-mingle", "--without-gossip", "--without-heartbeat")

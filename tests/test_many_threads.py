@@ -9,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
 import pytest
-from apps import open_app
 from celery import Celery
 
 from celery_batches_notify import Batch, BatchSealed
 from celery_batches_notify.tracking import enrolment
+from tests.support.apps import open_app
 
 THREADS, ROUNDS = 8, 12
 

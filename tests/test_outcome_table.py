@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator
 
 import celery
 import pytest
-from outcome_expect import POOLS, NotHere, Row
-from outcome_page import read_page, render
-from outcome_stage import Seen, rows_for, stage
-from outcome_table import GROUPS, ROWS
 from redis import Redis
-from servers import running_worker
 
 from celery_batches_notify import Batch
+from tests.support.outcome_expect import POOLS, NotHere, Row
+from tests.support.outcome_page import read_page, render
+from tests.support.outcome_stage import Seen, rows_for, stage
+from tests.support.outcome_table import GROUPS, ROWS
+from tests.support.servers import running_worker
 
 pytestmark = pytest.mark.timeout(240)
 

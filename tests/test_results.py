@@ -14,12 +14,12 @@ from celery.app.base import _unpickle_appattr
 from celery.backends.base import KeyValueStoreBackend
 from celery.result import AsyncResult
 from redis import Redis
-from servers import need
 
 from celery_batches_notify import Batch, BatchesError, ConfigurationError, NoSuchBatch
 from celery_batches_notify.model import Membership, Outcome, State
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.tracking.stored_results import RESULTS_CHUNK
+from tests.support.servers import need
 
 
 def installed(name: str) -> bool:

@@ -10,15 +10,15 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
-from away import add_members, new_batch, spooled
 from celery import Celery
-from cut_proxy import CutProxy, cut_proxy
-from proj_tasks import declare_tasks
 from redis import Redis
-from servers import Ear, kill, running_worker, wait_until
 
 from celery_batches_notify import Batch
 from celery_batches_notify.demo.valkey import embedded_server
+from tests.projects.proj_tasks import declare_tasks
+from tests.support.away import add_members, new_batch, spooled
+from tests.support.cut_proxy import CutProxy, cut_proxy
+from tests.support.servers import Ear, kill, running_worker, wait_until
 
 KNOWN = {"batches:index", "batches:live", "batches:sweeper", "batches:cancelled", "batches:workers", "notes"}
 COUNTED_SECONDS = 20  # 10 are promised, from the store's return; the machine may stand still meanwhile

@@ -8,7 +8,6 @@ from typing import ClassVar
 import pytest
 from celery import Celery, chain
 from redis import Redis
-from servers import wait_until
 
 from celery_batches_notify import (
     Batch,
@@ -22,6 +21,7 @@ from celery_batches_notify import (
 )
 from celery_batches_notify.model import Notification
 from celery_batches_notify.testing import Outbox, assert_notified, drain, record_notifications, sandbox
+from tests.support.servers import wait_until
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

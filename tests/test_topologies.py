@@ -17,13 +17,17 @@ from urllib.parse import quote
 import pytest
 from celery import Celery, chain, chord, group
 from kombu import pools
-from proj_tasks import declare_tasks
 from redis import Redis
 from redis.cluster import key_slot
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
-from servers import running_worker, wait_until
-from topologies import (
+
+from celery_batches_notify import Batch, Batches, NoSuchBatch, Progress, StoreUnavailable
+from celery_batches_notify.model import BatchStatus, Membership, Outcome, State
+from celery_batches_notify.store.checks import check_store
+from tests.projects.proj_tasks import declare_tasks
+from tests.support.servers import running_worker, wait_until
+from tests.support.topologies import (
     HAS_CLUSTER,
     PASSWORD,
     Guarded,
@@ -36,10 +40,6 @@ from topologies import (
     tls,
     unix_socket,
 )
-
-from celery_batches_notify import Batch, Batches, NoSuchBatch, Progress, StoreUnavailable
-from celery_batches_notify.model import BatchStatus, Membership, Outcome, State
-from celery_batches_notify.store.checks import check_store
 
 SCHEMES = {"cluster": "redis:", "sentinel": "sentinel:", "tls": "rediss:", "socket": "unix:"}
 FORMS = tuple(SCHEMES)

@@ -11,10 +11,10 @@ from uuid import uuid4
 import pytest
 from celery import Celery
 from redis import Redis
-from servers import running_worker, wait_until
 
 from celery_batches_notify import Batch
 from celery_batches_notify.demo.valkey import embedded_server
+from tests.support.servers import running_worker, wait_until
 
 LEASE_SECONDS = 5  # as `proj_lost` has it
 QUICK = ("--without-mingle", "--without-gossip", "--without-heartbeat")

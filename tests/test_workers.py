@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 import pytest
 from celery import Celery, chain, group
 from redis import Redis
-from servers import Ear, need, rabbitmq_url, running_worker, wait_until
 
 from celery_batches_notify import Batch
+from tests.support.servers import Ear, need, rabbitmq_url, running_worker, wait_until
 
 POOLS = ["prefork", "threads", "solo", "gevent"]
 
@@ -41,7 +41,7 @@ def redis(server_url: str) -> Iterator[Redis]:
 
 @pytest.fixture
 def app(make_app: Callable[..., Celery], server_url: str) -> Celery:
-    from proj_tasks import declare_tasks
+    from tests.projects.proj_tasks import declare_tasks
 
     app = make_app(broker=server_url, task_default_queue="celery")
     declare_tasks(app)
@@ -268,7 +268,7 @@ def test_reports_for_a_deleted_batch_leave_no_key_and_no_failed_task(
 def test_it_works_with_a_result_backend_too(
     pool_name: str, make_app: Callable[..., Celery], server_url: str, redis: Redis
 ) -> None:
-    from proj_tasks import declare_tasks
+    from tests.projects.proj_tasks import declare_tasks
 
     app = make_app(broker=server_url, result_backend=server_url, task_default_queue="with-results")
     declare_tasks(app)
@@ -288,7 +288,7 @@ def test_it_works_with_a_result_backend_too(
 def test_it_works_with_rabbitmq_beside_a_redis_store(
     make_app: Callable[..., Celery], server_url: str, redis: Redis
 ) -> None:
-    from proj_tasks import declare_tasks
+    from tests.projects.proj_tasks import declare_tasks
 
     broker = rabbitmq_url()
     need("RabbitMQ", broker)

@@ -26,15 +26,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-TESTS = Path(__file__).parents[1]
-sys.path[:0] = [str(TESTS), str(TESTS.parent), str(TESTS / "bench")]
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from celery import Celery  # noqa: E402
-from redis import Redis  # noqa: E402
+from celery import Celery
+from redis import Redis
 
-from celery_batches_notify import Batch, Batches, BatchesError  # noqa: E402
-from celery_batches_notify.demo.valkey import embedded_server  # noqa: E402
-from celery_batches_notify.model import Membership, Outcome, State  # noqa: E402
+from celery_batches_notify import Batch, Batches, BatchesError
+from celery_batches_notify.demo.valkey import embedded_server
+from celery_batches_notify.model import Membership, Outcome, State
 
 REPORTING_SECONDS = 6.0
 SEEN_SECONDS = 60.0

@@ -16,14 +16,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
-TESTS = Path(__file__).parents[1]
-sys.path[:0] = [str(TESTS), str(TESTS.parent), str(TESTS / "bench")]
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from redis import Redis  # noqa: E402
-from servers import running_worker, wait_until  # noqa: E402
+from redis import Redis
 
-from celery_batches_notify import Batch  # noqa: E402
-from celery_batches_notify.demo.valkey import embedded_server  # noqa: E402
+from celery_batches_notify import Batch
+from celery_batches_notify.demo.valkey import embedded_server
+from tests.support.servers import running_worker, wait_until
 
 TICKS = os.sysconf("SC_CLK_TCK")
 QUIET_SECONDS = 0.3
@@ -34,7 +33,7 @@ class Bench:
     """One worker, and what it is given."""
 
     def __init__(self, broker: Redis, store: Redis, pid: int) -> None:
-        import bench_app
+        from tests.projects import bench_app
 
         self.app = bench_app.app
         self.spin = bench_app.spin
@@ -107,7 +106,7 @@ def main() -> None:
     options = parser.parse_args()
     with embedded_server() as url, embedded_server() as broker_url:
         os.environ |= {"BATCHES_TEST_URL": url, "BENCH_BROKER": broker_url}
-        with running_worker(url, "prefork", app="bench_app", PYTHONPATH=":".join(sys.path[:3])) as worker:
+        with running_worker(url, "prefork", app="bench_app") as worker:
             bench = Bench(Redis.from_url(broker_url), Redis.from_url(url), worker.pid)
             for batch in (True, False):
                 bench.run(1000, 0, batch=batch)

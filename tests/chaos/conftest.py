@@ -10,8 +10,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from own_server import OwnServer, own_server
-from scene import Scene, scene
+
+from tests.chaos.own_server import OwnServer, own_server
+from tests.chaos.scene import Scene, scene
 
 SEED = "BATCHES_CHAOS_SEED"
 

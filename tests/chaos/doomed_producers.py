@@ -10,12 +10,11 @@ import os
 import signal
 import sys
 
-from chaos_proj import CONF, make_app
-from failpoints import arm
-from journal import note
-from scene import EVENTS
-
 from celery_batches_notify import Batch
+from tests.chaos.journal import note
+from tests.chaos.scene import EVENTS
+from tests.projects.chaos_proj import CONF, make_app
+from tests.support.failpoints import arm
 
 AUTOFLUSH = 8
 

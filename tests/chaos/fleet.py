@@ -12,19 +12,17 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-from chaos_proj import CONF
-from journal import JOURNAL, Journal
-from servers import TESTS, wait_until
-
 from celery_batches_notify.demo.valkey import run_until_we_end
+from tests.chaos.journal import JOURNAL, Journal
+from tests.projects.chaos_proj import CONF
+from tests.support.servers import ROOT, wait_until
 
 QUIETLY = ("--without-mingle", "--without-gossip", "--without-heartbeat")
 
 
 def search_path() -> str:
     """Where the processes of a scenario find the package and the modules of the tests."""
-    own = (str(TESTS.parent), str(TESTS), str(TESTS / "chaos"))
-    return os.pathsep.join([os.environ.get("PYTHONPATH", ""), *own]).strip(os.pathsep)
+    return os.pathsep.join([os.environ.get("PYTHONPATH", ""), str(ROOT)]).strip(os.pathsep)
 
 
 class Worker:
@@ -35,7 +33,16 @@ class Worker:
     ) -> None:
         self.name = name
         self.log = log
-        self._command = [sys.executable, "-m", "celery", "-A", "chaos_proj", "worker", "-P", pool]
+        self._command = [
+            sys.executable,
+            "-m",
+            "celery",
+            "-A",
+            "tests.projects.chaos_proj",
+            "worker",
+            "-P",
+            pool,
+        ]
         self._command += ["-c", str(concurrency), "-n", f"{name}@chaos", "-l", "INFO", *QUIETLY]
         self._environment = environment
         self._running = ExitStack()

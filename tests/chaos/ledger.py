@@ -6,9 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from journal import Entry
-
 from celery_batches_notify.model import BatchStatus, State
+from tests.chaos.journal import Entry
 
 ENDS = ("ok", "die")
 RUNS = (*ENDS, "raise")

@@ -6,9 +6,10 @@ import threading
 from contextlib import suppress
 from types import TracebackType
 
-from journal import Journal
 from redis import Redis
 from redis.exceptions import RedisError
+
+from tests.chaos.journal import Journal
 
 POLL_SECONDS = 0.05
 

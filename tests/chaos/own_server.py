@@ -11,9 +11,9 @@ from pathlib import Path
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
-from servers import wait_until
 
 from celery_batches_notify.demo.valkey import find_binary, find_free_port, run_until_we_end
+from tests.support.servers import wait_until
 
 AOF = ("--appendonly", "yes", "--appendfsync", "always", "--save", "")
 FORGETFUL = ("--appendonly", "no", "--save", "")

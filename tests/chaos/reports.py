@@ -11,13 +11,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
-from away import spooled
 from celery import Celery
-from chaos_proj import make_app
-from servers import close_store, wait_until, waiting_messages
 
 from celery_batches_notify import Batch
 from celery_batches_notify.model import Failure, Membership, Outcome, State
+from tests.projects.chaos_proj import make_app
+from tests.support.away import spooled
+from tests.support.servers import close_store, wait_until, waiting_messages
 
 EVENTS = ("death", "complete", "finish", "success")
 FAILURE = Failure(task_id="t", task="t", error_class="E", error_message="", backtrace=None, retries=0)

@@ -12,20 +12,20 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from away import spooled
-from broker_view import RedisBroker
 from celery import Celery
-from chaos_proj import make_app
-from fleet import Fleet
-from journal import JOURNAL, Journal
 from kombu import pools
-from ledger import Asked, Ledger, write_ledger
-from listener import Listener
-from servers import PATIENT, close_store
-from storm import Fault, Storm
 
 from celery_batches_notify import Batch
 from celery_batches_notify.errors import BatchesError
+from tests.chaos.broker_view import RedisBroker
+from tests.chaos.fleet import Fleet
+from tests.chaos.journal import JOURNAL, Journal
+from tests.chaos.ledger import Asked, Ledger, write_ledger
+from tests.chaos.listener import Listener
+from tests.chaos.storm import Fault, Storm
+from tests.projects.chaos_proj import make_app
+from tests.support.away import spooled
+from tests.support.servers import PATIENT, close_store
 
 EVENTS = ("death", "complete", "finish", "success")
 SHOWN_FAULTS = SHOWN_LEDGERS = 25

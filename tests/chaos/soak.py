@@ -11,8 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from own_server import OwnServer
-from scene import Scene
+
+from tests.chaos.own_server import OwnServer
+from tests.chaos.scene import Scene
 
 PER_SECOND = 300
 MEMBERS = 300

@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
-from own_server import OwnServer
-from scene import EVENTS, REDIS_BROKER, Scene, is_full
-from servers import need, rabbitmq_url, wait_until
+
+from tests.chaos.own_server import OwnServer
+from tests.chaos.scene import EVENTS, REDIS_BROKER, Scene, is_full
+from tests.support.servers import need, rabbitmq_url, wait_until
 
 KINDS, WEIGHTS = ("ok", "retry", "die"), (90, 8, 2)
 

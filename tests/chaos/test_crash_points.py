@@ -6,16 +6,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
-from failpoints import POINTS_VARIABLE
-from fleet import search_path
-from own_server import OwnServer
-from scene import EVENTS, Scene, is_full
-from servers import wait_until
 
 from celery_batches_notify.model import State
+from tests.chaos.fleet import search_path
+from tests.chaos.own_server import OwnServer
+from tests.chaos.scene import EVENTS, Scene, is_full
+from tests.support.failpoints import POINTS_VARIABLE
+from tests.support.servers import wait_until
 
 FULL = is_full()
 PRODUCERS = ["P1", "P2", "P2#3", "P3", "P3#2", "P4", "P4#5", "P4#15", "P5", "P6"]
@@ -30,8 +29,14 @@ def scene(start_server: Callable[..., OwnServer], set_scene: Callable[..., Scene
 def run_doomed(scene: Scene, point: str, runs: int) -> list[str]:
     """Let producers die there; return the batches that they began."""
     began = {e.bid for e in scene.journal.read() if e.kind == "began"}
-    script = Path(__file__).with_name("doomed_producers.py")
-    command = [sys.executable, str(script), point, str(runs), str(MEMBERS_OF_PRODUCERS)]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.chaos.doomed_producers",
+        point,
+        str(runs),
+        str(MEMBERS_OF_PRODUCERS),
+    ]
     environment = {**scene.fleet.environment, "PYTHONPATH": search_path()}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]

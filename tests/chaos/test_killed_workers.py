@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from own_server import OwnServer
-from scene import Scene, is_full
 
 from celery_batches_notify.model import State
+from tests.chaos.own_server import OwnServer
+from tests.chaos.scene import Scene, is_full
 
 KINDS = ("ok", "retry", "die")
 WEIGHTS = (90, 8, 2)

@@ -10,16 +10,25 @@ from pathlib import Path
 
 import pytest
 from celery import Celery
-from history import find_what_is_early, read_steps, replay
-from own_server import AOF, FORGETFUL, OwnServer
-from reports import Report, app_at, called_ids, open_batch, report_all, runs_of, states_of, store_results
-from scene import is_full
-from servers import wait_until
-from topologies import has_all
 
 from celery_batches_notify import Batch
 from celery_batches_notify.model import State
 from celery_batches_notify.store.store import Store
+from tests.chaos.history import find_what_is_early, read_steps, replay
+from tests.chaos.own_server import AOF, FORGETFUL, OwnServer
+from tests.chaos.reports import (
+    Report,
+    app_at,
+    called_ids,
+    open_batch,
+    report_all,
+    runs_of,
+    states_of,
+    store_results,
+)
+from tests.chaos.scene import is_full
+from tests.support.servers import wait_until
+from tests.support.topologies import has_all
 
 BATCHES, TOGETHER, MEMBERS = (40, 8, 12) if is_full() else (16, 4, 12)
 CUTS = 500 if is_full() else 30

@@ -10,15 +10,24 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from apps import open_app
 from celery import Celery
-from http_server import Handler, answer, drip_headers, drip_status, garbage, hang, reset, serving
-from scene import is_full
-from servers import kill, running_worker, wait_until
-from smtp_server import serving_smtp
 
 from celery_batches_notify import Batch
 from celery_batches_notify.demo.valkey import embedded_server, find_free_port
+from tests.chaos.scene import is_full
+from tests.support.apps import open_app
+from tests.support.http_server import (
+    Handler,
+    answer,
+    drip_headers,
+    drip_status,
+    garbage,
+    hang,
+    reset,
+    serving,
+)
+from tests.support.servers import kill, running_worker, wait_until
+from tests.support.smtp_server import serving_smtp
 
 ROUNDS = 20 if is_full() else 2
 GIVE_UP_AFTER = 10

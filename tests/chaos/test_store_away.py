@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from away import spooled
-from own_server import OwnServer
-from scene import Scene, is_full
-from servers import wait_until
+from tests.chaos.own_server import OwnServer
+from tests.chaos.scene import Scene, is_full
+from tests.support.away import spooled
+from tests.support.servers import wait_until
 
 MEMBERS, AWAY_SECONDS = (5_000, 60) if is_full() else (400, 8)
 

@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 from celery import Celery
-from cut_proxy import cut_proxy
-from journal import Journal
-from listener import Listener
-from own_server import FORGETFUL, OwnServer
-from reports import SUCCEEDED, app_at, called_ids, open_batch, report_all, runs_of, states_of
-from scene import is_full
-from servers import PATIENT
-from storm import Storm
 
 from celery_batches_notify.model import State
+from tests.chaos.journal import Journal
+from tests.chaos.listener import Listener
+from tests.chaos.own_server import FORGETFUL, OwnServer
+from tests.chaos.reports import SUCCEEDED, app_at, called_ids, open_batch, report_all, runs_of, states_of
+from tests.chaos.scene import is_full
+from tests.chaos.storm import Storm
+from tests.support.cut_proxy import cut_proxy
+from tests.support.servers import PATIENT
 
 REPORTS = 20_000 if is_full() else 3_000
 MEMBERS = 500

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from own_server import OwnServer
-from scene import Scene, is_full
-from servers import wait_until
 
 from celery_batches_notify import Batch
 from celery_batches_notify.errors import BatchesError
+from tests.chaos.own_server import OwnServer
+from tests.chaos.scene import Scene, is_full
+from tests.support.servers import wait_until
 
 BATCHES, MEMBERS, STORM_SECONDS = (200, 500, 600) if is_full() else (6, 60, 8)
 LONGEST_SECONDS = 7200 if is_full() else 240

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from apps import open_app
 from celery import Celery
-from command_line import celery, install
 from redis import Redis
+
+from tests.support.apps import open_app
+from tests.support.command_line import celery, install
 
 UNSAFE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 
@@ -25,7 +26,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def batch_command(installed: Path, server_url: str) -> Callable[..., subprocess.CompletedProcess[str]]:
     def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         environment = {"BATCHES_TEST_URL": server_url, **environment}
-        done = celery(installed, "-A", "proj", "batch", *words, **environment)
+        done = celery(installed, "-A", "tests.projects.proj", "batch", *words, **environment)
         assert not UNSAFE.search(done.stdout + done.stderr)
         return done
 

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from apps import open_app
 from celery import Celery
 from redis import Redis
-from servers import kill, need, rabbitmq_url, running_worker, wait_until
 
 from celery_batches_notify import Batch
 from celery_batches_notify.model import Membership, Outcome, State
+from tests.support.apps import open_app
+from tests.support.servers import kill, need, rabbitmq_url, running_worker, wait_until
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 DAY_MS = 86_400_000

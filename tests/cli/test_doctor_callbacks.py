@@ -8,10 +8,8 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
-from apps import open_app
 from celery import Celery
 from redis import Redis
-from servers import need, rabbitmq_url, running_worker, wait_until
 
 from celery_batches_notify import Batch
 from celery_batches_notify.delivery.publisher import DELIVER_TASK
@@ -21,6 +19,8 @@ from celery_batches_notify.tracking.repair.callbacks import OpenCallback, judge_
 from celery_batches_notify.tracking.repair.holders import WorkersReading, _find_bare
 from celery_batches_notify.tracking.repair.queues import BrokerReading
 from celery_batches_notify.tracking.repair.whereabouts import Kind, Place, Whereabouts
+from tests.support.apps import open_app
+from tests.support.servers import need, rabbitmq_url, running_worker, wait_until
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 HOUR_MS = 3600 * 1000

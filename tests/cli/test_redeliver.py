@@ -7,12 +7,12 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
-from apps import open_app
 from celery import Celery
 from redis import Redis
 
 from celery_batches_notify import Batch, BatchesError, InvalidCallback
 from celery_batches_notify.cli.redeliver import read_span, send_again
+from tests.support.apps import open_app
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 PROFILES = {"webhook:billing": {"url": "http://billing.test"}, "webhook": {"url": "http://ops.test"}}

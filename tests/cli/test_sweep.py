@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-from apps import open_app
-from command_line import celery, install
 from redis import Redis
 
 from celery_batches_notify import Batch
+from tests.support.apps import open_app
+from tests.support.command_line import celery, install
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def test_what_was_left_behind_is_published_and_told_in_numbers(
     installed: Path, redis: Redis, server_url: str
 ) -> None:
     batch = left_behind(server_url, redis)
-    done = celery(installed, "-A", "proj", "batch", "sweep", BATCHES_TEST_URL=server_url)
+    done = celery(installed, "-A", "tests.projects.proj", "batch", "sweep", BATCHES_TEST_URL=server_url)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == (
         "looked at 1 live batches: 1 callbacks published, 0 members sent again, 0 without a producer, "
@@ -49,7 +49,7 @@ def test_while_another_process_sweeps_there_is_nothing_to_do(
 ) -> None:
     left_behind(server_url, redis)
     redis.set("batches:sweeper", "another", ex=60)
-    done = celery(installed, "-A", "proj", "batch", "sweep", BATCHES_TEST_URL=server_url)
+    done = celery(installed, "-A", "tests.projects.proj", "batch", "sweep", BATCHES_TEST_URL=server_url)
     assert (done.returncode, done.stdout) == (0, "another process is sweeping: nothing to do here\n")
     assert redis.llen("celery") == 0
     assert redis.get("batches:sweeper") == b"another"
@@ -60,14 +60,14 @@ def test_a_batch_that_cannot_be_swept_is_told_by_the_exit_code(
 ) -> None:
     batch = left_behind(server_url, redis)
     redis.hset(f"batches:{{{batch.bid}}}", "schema", 99)
-    done = celery(installed, "-A", "proj", "batch", "sweep", BATCHES_TEST_URL=server_url)
+    done = celery(installed, "-A", "tests.projects.proj", "batch", "sweep", BATCHES_TEST_URL=server_url)
     assert done.returncode == 1
     assert "1 failed" in done.stdout
 
 
 def test_a_store_that_is_away_is_one_line_and_exit_code_1(installed: Path) -> None:
     url = "redis://user:s3cret-word@127.0.0.1:1/0"
-    done = celery(installed, "-A", "proj", "batch", "sweep", BATCHES_TEST_URL=url)
+    done = celery(installed, "-A", "tests.projects.proj", "batch", "sweep", BATCHES_TEST_URL=url)
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
     assert line.startswith("Error: the batches' store at redis://user:**@127.0.0.1:1/0 does not answer")

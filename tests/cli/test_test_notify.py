@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import celery, install
-from http_server import answer, serving
-from own_notifiers import ESCAPES
-from servers import TESTS
-from smtp_server import serving_smtp
 
-NOTIFIERS = {"hostile": "own_notifiers.Hostile"}
+from tests.support.command_line import celery, install
+from tests.support.http_server import answer, serving
+from tests.support.own_notifiers import ESCAPES
+from tests.support.servers import ROOT
+from tests.support.smtp_server import serving_smtp
+
+NOTIFIERS = {"hostile": "tests.support.own_notifiers.Hostile"}
 UNSAFE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 HEAVY = {"apprise", "premailer", "requests", "requests_hardened", "smtplib", "urllib3", "yagmail"}
 
@@ -36,7 +37,7 @@ def test_notify(installed: Path) -> Command:
     def run(*words: str, **notifications: Any) -> subprocess.CompletedProcess[str]:
         return celery(
             installed,
-            *("-A", "proj", "batch", "test-notify", *words),
+            *("-A", "tests.projects.proj", "batch", "test-notify", *words),
             BATCHES_TEST_URL="redis://127.0.0.1:1/0",
             BATCHES_TEST_NOTIFICATIONS=json.dumps(notifications),
             BATCHES_TEST_NOTIFIERS=json.dumps(NOTIFIERS),
@@ -180,6 +181,6 @@ def test_every_celery_command_loads_it_and_it_loads_nothing_heavy() -> None:
         f"print({HEAVY} & loaded)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=TESTS.parent, capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.strip() == "set()"

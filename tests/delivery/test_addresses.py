@@ -10,9 +10,7 @@ from typing import Any, ClassVar
 
 import pytest
 from celery import Celery
-from http_server import answer, serving
 from redis import Redis
-from smtp_server import serving_smtp
 
 from celery_batches_notify import Batch, ConfigurationError, InvalidCallback
 from celery_batches_notify.delivery.addresses import address_of
@@ -21,6 +19,8 @@ from celery_batches_notify.delivery.publisher import DELIVER_TASK
 from celery_batches_notify.delivery.settling import ending_of
 from celery_batches_notify.model import Notification
 from celery_batches_notify.tracking.outcomes import dead
+from tests.support.http_server import answer, serving
+from tests.support.smtp_server import serving_smtp
 
 WEBHOOK = {"url": "https://hooks.example.com/a?token=CANARY"}
 MAIL = {"to": "a@x.test", "from": "b@x.test", "via": "smtp"}

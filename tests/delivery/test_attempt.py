@@ -7,13 +7,13 @@ from typing import ClassVar
 
 import pytest
 from celery import Celery
-from smtp_server import serving_smtp
 
 from celery_batches_notify import Batch, InvalidCallback, NoSuchBatch, NotificationFailed
 from celery_batches_notify.delivery.attempt import Attempts
 from celery_batches_notify.delivery.backoff import DELAYS_SECONDS
 from celery_batches_notify.model import DeliveryNote, Notification
 from celery_batches_notify.notifiers.base import Reply
+from tests.support.smtp_server import serving_smtp
 
 SENT: list[Notification] = []
 ANSWERS: list[object] = []

@@ -6,13 +6,13 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from apps import open_app
 from celery import Celery, chord
 from redis import Redis
-from servers import running_worker, wait_until
 
 from celery_batches_notify import Batch
 from celery_batches_notify.demo.valkey import embedded_server
+from tests.support.apps import open_app
+from tests.support.servers import running_worker, wait_until
 
 HOUR_MS = 3600 * 1000
 

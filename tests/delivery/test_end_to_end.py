@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from apps import open_app
 from celery import Celery
-from http_server import Handler, Server, answer, hang, serving
 from redis import Redis
-from servers import running_worker, wait_until
 
 from celery_batches_notify import Batch
 from celery_batches_notify.demo.valkey import embedded_server
+from tests.support.apps import open_app
+from tests.support.http_server import Handler, Server, answer, hang, serving
+from tests.support.servers import running_worker, wait_until
 
 Start = Callable[..., Batch]
 

@@ -3,10 +3,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
-from servers import wait_until
-
 from celery_batches_notify.delivery.outgoing import WAITING_AT_MOST, Outgoing
 from celery_batches_notify.store.deliveries import Claim
+from tests.support.servers import wait_until
 
 
 class SlowPublisher:

@@ -8,13 +8,13 @@ from celery.exceptions import SoftTimeLimitExceeded
 from celery.signals import before_task_publish
 from kombu import serialization
 from redis import Redis
-from servers import wait_until
 
 from celery_batches_notify import Batch
 from celery_batches_notify.delivery.backoff import DELAYS_SECONDS, JITTER
 from celery_batches_notify.delivery.publisher import DELIVER_TASK
 from celery_batches_notify.demo.valkey import embedded_server, find_free_port
 from celery_batches_notify.testing import drain
+from tests.support.servers import wait_until
 
 
 def told(*_: object) -> None:

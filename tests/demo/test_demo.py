@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from processes import find_descendants, running, starting_with_sigint
 from redis import Redis
-from servers import wait_until
 
 from celery_batches_notify.demo import main
 from celery_batches_notify.demo.measuring import write_broken_modules
+from tests.demo.processes import find_descendants, running, starting_with_sigint
+from tests.support.servers import wait_until
 
 COMMAND = [sys.executable, "-m", "celery_batches_notify.demo"]
 SOMEBODY_ELSES = {

@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from processes import running
-from servers import wait_until
 
 from celery_batches_notify.demo.lifeline import directory_until_we_end, run_until_we_end
+from tests.demo.processes import running
+from tests.support.servers import wait_until
 
 STUBBORN = """
 import os, signal, sys, time

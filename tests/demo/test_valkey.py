@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from processes import find_descendants, running, starting_with_sigint
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from servers import wait_until
 
 from celery_batches_notify.demo.valkey import ServerNotStarted, embedded_server, find_binary, find_free_port
+from tests.demo.processes import find_descendants, running, starting_with_sigint
+from tests.support.servers import wait_until
 
 COMMAND = [sys.executable, "-m", "celery_batches_notify.demo.valkey", "--port"]
 OWNER = """

@@ -21,14 +21,14 @@ from uuid import uuid4
 import pytest
 from celery import Celery, _state, chain, chord, group
 from celery.contrib.testing.worker import start_worker
-from pages import Block, all_pages, find_blocks, names_read
 from redis import Redis
-from servers import wait_until
 
 import celery_batches_notify
 from celery_batches_notify import Batch, Batches
 from celery_batches_notify.settings import Settings, find_unknown_settings
 from celery_batches_notify.store.connection import connect
+from tests.docs.pages import Block, all_pages, find_blocks, names_read
+from tests.support.servers import wait_until
 
 # Tests of their own run what is on these.
 ELSEWHERE = {
@@ -311,7 +311,7 @@ def import_row(key): ...
 tasks.import_row = app.task(import_row, name="proj.import_row")
 sys.modules["proj.tasks"] = tasks
 from celery_batches_notify import Batch, NotAMember
-from proj import imports
+from tests.projects.proj import imports
 
 made = []
 start = imports.start_import

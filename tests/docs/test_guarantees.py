@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
-from pages import ROOT, read_page
+
+from tests.docs.pages import ROOT, read_page
 
 PAGE = "explanation/guarantees.md"
 NAMED = sorted(set(re.findall(r"(⚡ )?`(test_\w+)`", read_page(PAGE))))

@@ -11,9 +11,7 @@ from pathlib import Path
 
 import pytest
 from celery import Celery
-from pages import DOCS, ROOT, all_pages, first_codes, read_page, read_tables
 from redis import Redis
-from servers import Ear
 
 import celery_batches_notify
 from celery_batches_notify import Batch, BatchesError, BatchStatus, errors, testing
@@ -26,6 +24,8 @@ from celery_batches_notify.settings import LINGER_AT_LEAST, NOT_SETTINGS, Settin
 from celery_batches_notify.store.keys import PARTS
 from celery_batches_notify.testing import plugin
 from celery_batches_notify.tracking import outcomes
+from tests.docs.pages import DOCS, ROOT, all_pages, first_codes, read_page, read_tables
+from tests.support.servers import Ear
 
 SUCCEEDED = Outcome(state=State.SUCCEEDED)
 NOW = "2026-11-23T06:00:02+00:00"

@@ -12,10 +12,10 @@ from email.message import EmailMessage
 from pathlib import Path
 
 import pytest
-from servers import wait_until
 
 from celery_batches_notify.demo.catchers import Catch, catch_mail
 from celery_batches_notify.demo.lifeline import run_until_we_end
+from tests.support.servers import wait_until
 
 ROOT = Path(__file__).parents[2]
 TUTORIAL = (ROOT / "docs" / "tutorial" / "first-batch.md").read_text("utf-8")

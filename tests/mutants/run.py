@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from mutant_table import MUTANTS, Mutant
+from tests.mutants.mutant_table import MUTANTS, Mutant
 
 ROOT = Path(__file__).parents[2]
 COPIED = ("celery_batches_notify", "tests", "docs", "pyproject.toml", "README.md", "tox.ini")

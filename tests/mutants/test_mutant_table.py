@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-from mutant_table import MUTANTS, Mutant
+
+from tests.mutants.mutant_table import MUTANTS, Mutant
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,10 +7,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from http_server import Authority
-from smtp_server import SmtpServer, serving_smtp
 
 from celery_batches_notify.notifiers import mailer
+from tests.support.http_server import Authority
+from tests.support.smtp_server import SmtpServer, serving_smtp
 
 
 @pytest.fixture(scope="session")

@@ -6,13 +6,13 @@ import sys
 from typing import Any
 
 import pytest
-import samples
-from channels import CANARY  # and with it Apprise's plugins, which warn when they are loaded
-from http_server import Server, answer, serving
 
 from celery_batches_notify.errors import ConfigurationError, NotificationFailed
 from celery_batches_notify.notifiers.apprise import Apprise
 from celery_batches_notify.notifiers.base import build_notifier
+from tests.support import samples
+from tests.support.channels import CANARY  # and with it Apprise's plugins, which warn when they are loaded
+from tests.support.http_server import Server, answer, serving
 
 
 def address(server: Server, path: str = "") -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import samples
-from http_server import answer, serving
 
 from celery_batches_notify.errors import ConfigurationError, NotificationFailed
 from celery_batches_notify.notifiers.base import build_notifier, merge_options
 from celery_batches_notify.notifiers.campfire import Campfire, render_html, render_text
 from celery_batches_notify.notifiers.summary import summarise
+from tests.support import samples
+from tests.support.http_server import answer, serving
 
 
 def test_the_classic_api_is_spoken_as_documented() -> None:

@@ -11,14 +11,14 @@ import sys
 import time
 
 import pytest
-import samples
-from channels import CANARY, SECONDS, Channel, Mood
-from channels import CHANNELS as HTTP_CHANNELS
-from channels_email import EMAIL
 
 from celery_batches_notify.errors import ConfigurationError, InvalidCallback, NotificationFailed
 from celery_batches_notify.model import Notification
 from celery_batches_notify.notifiers.base import Notifier, build_notifier, refuse_secrets
+from tests.support import samples
+from tests.support.channels import CANARY, SECONDS, Channel, Mood
+from tests.support.channels import CHANNELS as HTTP_CHANNELS
+from tests.support.channels_email import EMAIL
 
 HEAVY = {"requests", "urllib3", "apprise", "requests_hardened", "yagmail", "smtplib"}
 

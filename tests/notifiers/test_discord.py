@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-import samples
 
 from celery_batches_notify.errors import ConfigurationError
 from celery_batches_notify.notifiers.base import build_notifier
 from celery_batches_notify.notifiers.discord import Discord
 from celery_batches_notify.notifiers.summary import summarise
+from tests.support import samples
 
 URL = "https://discord.com/api/webhooks/1/x"
 

@@ -16,8 +16,6 @@ from zoneinfo import ZoneInfo
 import pytest
 from celery import Celery
 from redis import Redis
-from samples import BID, CREATED_AT, HOSTILE, failing, failure, hostile, notification
-from test_mailer import shape
 
 from celery_batches_notify import Batch, ConfigurationError, InvalidCallback, NotificationFailed
 from celery_batches_notify.model import Event, Origin
@@ -26,6 +24,8 @@ from celery_batches_notify.notifiers.email import Email
 from celery_batches_notify.notifiers.mailer import Letter
 from celery_batches_notify.notifiers.mailer.header import is_one_line
 from celery_batches_notify.notifiers.templates import FIELDS, fields_of, fill_header, fill_html, fill_text
+from tests.notifiers.test_mailer import shape
+from tests.support.samples import BID, CREATED_AT, HOSTILE, failing, failure, hostile, notification
 
 TO = {"to": "a@x.test", "from": "c@x.test", "via": "test"}
 

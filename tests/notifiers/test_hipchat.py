@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import samples
-from http_server import answer, serving
 
 from celery_batches_notify.errors import ConfigurationError
 from celery_batches_notify.model import Notification
 from celery_batches_notify.notifiers.base import build_notifier
 from celery_batches_notify.notifiers.hipchat import HipChat, render_html
 from celery_batches_notify.notifiers.summary import summarise
+from tests.support import samples
+from tests.support.http_server import answer, serving
 
 MESSAGE = (
     "<b>✗ 1 of 2 failed for good: Import rows</b><br>"

@@ -13,17 +13,17 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-import samples
-from apps import open_app
 from celery import Celery
-from channels import CHANNELS as HTTP_CHANNELS
-from channels import Channel, Mood, Visit
-from channels_email import EMAIL
-from own_notifiers import ESCAPES
-from servers import running_worker, wait_until
 
 from celery_batches_notify import Batch
 from celery_batches_notify.demo.valkey import embedded_server
+from tests.support import samples
+from tests.support.apps import open_app
+from tests.support.channels import CHANNELS as HTTP_CHANNELS
+from tests.support.channels import Channel, Mood, Visit
+from tests.support.channels_email import EMAIL
+from tests.support.own_notifiers import ESCAPES
+from tests.support.servers import running_worker, wait_until
 
 CHANNELS: list[Channel] = [*HTTP_CHANNELS, EMAIL]
 UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")

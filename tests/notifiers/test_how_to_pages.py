@@ -15,9 +15,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-import samples
 from celery import Celery
-from http_server import answer, serving
 
 from celery_batches_notify.errors import ConfigurationError, InvalidCallback, NotificationFailed
 from celery_batches_notify.notifiers.apprise import Apprise
@@ -32,6 +30,8 @@ from celery_batches_notify.notifiers.slack_compatible import Mattermost, RocketC
 from celery_batches_notify.notifiers.teams import Teams
 from celery_batches_notify.notifiers.webhook import Webhook
 from celery_batches_notify.settings import Settings
+from tests.support import samples
+from tests.support.http_server import answer, serving
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = {

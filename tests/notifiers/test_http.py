@@ -8,13 +8,13 @@ from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
-import http_server as receivers
 import pytest
 import requests
-from http_server import Behaviour, answer, serving
 
 from celery_batches_notify.errors import NotificationFailed
 from celery_batches_notify.notifiers.http import basic_auth, post, show_origin, user_agent
+from tests.support import http_server as receivers
+from tests.support.http_server import Behaviour, answer, serving
 
 CANARY = "SENTINEL9f3"
 HEADERS = {"Content-Type": "text/plain"}

@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from smtp_server import SmtpServer
 
 from celery_batches_notify.notifiers import mailer
 from celery_batches_notify.notifiers.mailer import Letter, mail
+from tests.support.smtp_server import SmtpServer
 
 Outbox = list[Letter]
 PLAIN_HEADERS = [

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from samples import HOSTILE, failing, hostile
-from smtp_server import SmtpServer
 
 from celery_batches_notify import ConfigurationError, NotificationFailed
 from celery_batches_notify.model import Notification
 from celery_batches_notify.notifiers.base import build_notifier
 from celery_batches_notify.notifiers.email import Email
 from celery_batches_notify.notifiers.mailer import Letter, MailFailed, mail
+from tests.support.samples import HOSTILE, failing, hostile
+from tests.support.smtp_server import SmtpServer
 
 Serve = Callable[..., SmtpServer]
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 import yagmail.oauth2
 import yagmail.password
-from http_server import Authority, Server, answer, hang, serving
-from smtp_server import PASSWORD, TOKEN, USER, SmtpServer
-from test_mailer_smtp import CANARY, send, send_in_vain
+
+from tests.notifiers.test_mailer_smtp import CANARY, send, send_in_vain
+from tests.support.http_server import Authority, Server, answer, hang, serving
+from tests.support.smtp_server import PASSWORD, TOKEN, USER, SmtpServer
 
 Serve = Callable[..., SmtpServer]
 Google = Callable[..., AbstractContextManager[Server]]

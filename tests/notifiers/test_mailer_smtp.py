@@ -11,10 +11,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from http_server import Authority, black_hole, silent
-from smtp_server import PASSWORD, USER, Peer, SmtpServer, misbehaving
 
 from celery_batches_notify.notifiers.mailer import MailFailed, Receipt, mail, options
+from tests.support.http_server import Authority, black_hole, silent
+from tests.support.smtp_server import PASSWORD, USER, Peer, SmtpServer, misbehaving
 
 Serve = Callable[..., SmtpServer]
 CANARY = "SENTINEL"

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from http_server import Authority, serving
 
 from celery_batches_notify.errors import ConfigurationError, NotificationFailed
 from celery_batches_notify.notifiers import public_only
 from celery_batches_notify.notifiers.base import build_notifier
 from celery_batches_notify.notifiers.http import post
 from celery_batches_notify.notifiers.webhook import Webhook
+from tests.support.http_server import Authority, serving
 
 HOSTS = [
     "127.0.0.1",

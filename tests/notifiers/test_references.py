@@ -8,11 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import pytest
-import samples
 from celery import Celery
-from http_server import answer, serving
 from redis import Redis
-from smtp_server import SmtpServer
 
 from celery_batches_notify import Batch, ConfigurationError, InvalidCallback, NotificationFailed
 from celery_batches_notify.model import Notification
@@ -20,6 +17,9 @@ from celery_batches_notify.notifiers.base import build_notifier, send_once
 from celery_batches_notify.notifiers.email import Email
 from celery_batches_notify.notifiers.mailer import Letter
 from celery_batches_notify.notifiers.webhook import Webhook
+from tests.support import samples
+from tests.support.http_server import answer, serving
+from tests.support.smtp_server import SmtpServer
 
 CANARY = "CANARYdjango-secret"
 REFERENCE = "env:CANARY_VARIABLE"

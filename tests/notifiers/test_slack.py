@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-import samples
 
 from celery_batches_notify.model import Origin
 from celery_batches_notify.notifiers.slack import Slack
 from celery_batches_notify.notifiers.summary import summarise
+from tests.support import samples
 
 SLACK = Slack(url="https://hooks.slack.com/services/T0/B0/x")
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import samples
 
 from celery_batches_notify.errors import ConfigurationError
 from celery_batches_notify.notifiers.base import build_notifier
 from celery_batches_notify.notifiers.slack_compatible import Mattermost, RocketChat
 from celery_batches_notify.notifiers.summary import summarise
+from tests.support import samples
 
 URL = "https://chat.example.com/hooks/x"
 

@@ -8,11 +8,11 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-import samples
 
 from celery_batches_notify.headline import Verdict
 from celery_batches_notify.model import Event, Notification, Origin
 from celery_batches_notify.notifiers.summary import summarise
+from tests.support import samples
 
 NOW = samples.CREATED_AT + timedelta(hours=2)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-import samples
 
 from celery_batches_notify.notifiers.summary import summarise
 from celery_batches_notify.notifiers.teams import Teams
+from tests.support import samples
 
 TEAMS = Teams(url="https://prod-1.westeurope.logic.azure.com/workflows/x?sig=y")
 

@@ -15,12 +15,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import http_server as receivers
 import pytest
-from http_server import Authority, Behaviour, answer, black_hole, serving, silent
 
 from celery_batches_notify.errors import NotificationFailed
 from celery_batches_notify.notifiers.http import post
+from tests.support import http_server as receivers
+from tests.support.http_server import Authority, Behaviour, answer, black_hole, serving, silent
 
 CANARY = "SENTINEL9f3"
 HEADERS = {"Content-Type": "text/plain"}

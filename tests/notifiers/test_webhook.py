@@ -11,8 +11,6 @@ from typing import Any
 
 import jsonschema
 import pytest
-import samples
-from http_server import Server, answer, serving
 from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook as Reference
@@ -22,6 +20,8 @@ from celery_batches_notify.model import Event, Notification
 from celery_batches_notify.notifiers.base import build_notifier, merge_options, refuse_secrets
 from celery_batches_notify.notifiers.signature import new_secret, verify
 from celery_batches_notify.notifiers.webhook import BODY_BYTES, Webhook, render_body
+from tests.support import samples
+from tests.support.http_server import Server, answer, serving
 
 SCHEMA = json.loads(
     (Path(__file__).parents[2] / "docs" / "reference" / "webhook.schema.json").read_text("utf-8")

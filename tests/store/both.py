@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import pytest
-from compared import KINDS, Compared, new_bid, outcome_of
-from model_of_batches import PARENT, Adder, ModelBatch
-from model_of_deliveries import Delivery
-from model_of_families import Telling
-from model_of_members import Report
 
 from celery_batches_notify.delivery.parents import tell_parent
 from celery_batches_notify.errors import BatchCancelled, BatchSealed, NoSuchBatch
 from celery_batches_notify.model import BatchStatus, Membership, Outcome, State
 from celery_batches_notify.store.deliveries import Claim
 from celery_batches_notify.store.retries import Resend
+from tests.store.compared import KINDS, Compared, new_bid, outcome_of
+from tests.store.model_of_batches import PARENT, Adder, ModelBatch
+from tests.store.model_of_deliveries import Delivery
+from tests.store.model_of_families import Telling
+from tests.store.model_of_members import Report
 
 
 @dataclass(frozen=True, kw_only=True)

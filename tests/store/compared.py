@@ -9,12 +9,7 @@ from functools import cache
 from typing import Any
 
 from celery import Celery
-from invariants import broken
 from kombu.utils import json
-from model_of_batches import ModelBatch
-from model_of_families import World
-from model_of_members import Report
-from whole_store import LIVES, Ear, Held, WatchingClient, differences, snapshot_of
 
 from celery_batches_notify import Batch
 from celery_batches_notify.delivery.publisher import Publisher
@@ -22,6 +17,11 @@ from celery_batches_notify.model import BatchStatus, Failure, Outcome, State
 from celery_batches_notify.store.reading import Snapshot, parse_progress, parse_status
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.tracking.sweeper import Sweeper
+from tests.store.invariants import broken
+from tests.store.model_of_batches import ModelBatch
+from tests.store.model_of_families import World
+from tests.store.model_of_members import Report
+from tests.store.whole_store import LIVES, Ear, Held, WatchingClient, differences, snapshot_of
 
 CALL = '{"id": "%s", "task": "told", "args": [], "kwargs": {}, "options": {}}'
 FAILURE = Failure(task_id="x", task="t", error_class="E", error_message="no", backtrace=None, retries=0)

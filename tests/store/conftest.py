@@ -6,17 +6,17 @@ from collections.abc import Iterator
 
 import pytest
 from celery import Celery
-from servers import PATIENT, server_named
 
 from celery_batches_notify import Batches
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.store import Store
+from tests.support.servers import PATIENT, server_named
 
 pytest.register_assert_rewrite("both", "compared")  # so that a failed comparison shows both sides
 
-from compared import Surroundings  # noqa: E402
-from model_of_batches import FAILURES_KEPT, RETRIES_KEPT  # noqa: E402
-from whole_store import Ear, WatchingClient  # noqa: E402
+from tests.store.compared import Surroundings  # noqa: E402
+from tests.store.model_of_batches import FAILURES_KEPT, RETRIES_KEPT  # noqa: E402
+from tests.store.whole_store import Ear, WatchingClient  # noqa: E402
 
 
 @pytest.fixture(scope="session", params=["valkey", "redis-7", "redis-6.2"])

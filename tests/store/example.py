@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from both import Both, LateTelling
-from compared import Surroundings
 from hypothesis.stateful import RuleBasedStateMachine
-from model_of_batches import ModelBatch
-from model_of_members import Member, Report
 
 from celery_batches_notify.model import State
+from tests.store.both import Both, LateTelling
+from tests.store.compared import Surroundings
+from tests.store.model_of_batches import ModelBatch
+from tests.store.model_of_members import Member, Report
 
 
 class Example(RuleBasedStateMachine):

@@ -7,15 +7,15 @@ model, and the invariants are checked (`invariants.py`).
 
 from __future__ import annotations
 
-from compared import new_bid
-from example import Example
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
-from model_of_batches import LAST_ROUND, PARENT
-from model_of_members import Report
-from whole_store import AGED_MS
 
 from celery_batches_notify.model import State
+from tests.store.compared import new_bid
+from tests.store.example import Example
+from tests.store.model_of_batches import LAST_ROUND, PARENT
+from tests.store.model_of_members import Report
+from tests.store.whole_store import AGED_MS
 
 BATCHES_AT_MOST, MEMBERS_AT_MOST = 4, 8
 SMALL = st.integers(0, 11)

@@ -11,10 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from model_of_deliveries import Delivery
-from model_of_members import NEVER_PUBLISHED, Member, Report
-
 from celery_batches_notify.model import State
+from tests.store.model_of_deliveries import Delivery
+from tests.store.model_of_members import NEVER_PUBLISHED, Member, Report
 
 FAILURES_KEPT, RETRIES_KEPT, LAST_ROUND = 2, 2, 15
 FIRING_ORDER = ("cancel", "progress", "death", "complete", "finish", "success")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from model_of_batches import PARENT, Claim, ModelBatch, Report
-
 from celery_batches_notify.model import State
+from tests.store.model_of_batches import PARENT, Claim, ModelBatch, Report
 
 Telling = tuple[State, int, bool]
 

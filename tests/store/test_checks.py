@@ -10,17 +10,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
-from acl import url_as
 from celery import Celery
-from cut_proxy import cut_proxy
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
-from servers import PATIENT, wait_until
-from test_repeats import CALLS, prepare
-from test_scripts import BID
-from topologies import HAS_CLUSTER, nodes
 
 from celery_batches_notify.demo.valkey import embedded_server, find_free_port
 from celery_batches_notify.settings import Settings
@@ -29,6 +23,12 @@ from celery_batches_notify.store.findings import Finding
 from celery_batches_notify.store.keys import Keys
 from celery_batches_notify.store.rights import ON_KEYS, OTHERS, SCRIPTS, find_denied
 from celery_batches_notify.store.store import Store
+from tests.store.test_repeats import CALLS, prepare
+from tests.store.test_scripts import BID
+from tests.support.acl import url_as
+from tests.support.cut_proxy import cut_proxy
+from tests.support.servers import PATIENT, wait_until
+from tests.support.topologies import HAS_CLUSTER, nodes
 
 FULL = ("--save", "", "--appendonly", "yes")
 

@@ -7,7 +7,13 @@ from collections import Counter
 from functools import partial
 
 import pytest
-from test_scripts import (
+
+from celery_batches_notify.model import Outcome, State
+from celery_batches_notify.store.reading import Member
+from celery_batches_notify.store.repairs import Lost
+from celery_batches_notify.store.retries import Resend
+from celery_batches_notify.store.store import Store
+from tests.store.test_scripts import (
     BID,
     SUCCEEDED,
     counts,
@@ -18,12 +24,6 @@ from test_scripts import (
     open_batch,
     together,
 )
-
-from celery_batches_notify.model import Outcome, State
-from celery_batches_notify.store.reading import Member
-from celery_batches_notify.store.repairs import Lost
-from celery_batches_notify.store.retries import Resend
-from celery_batches_notify.store.store import Store
 
 ROUNDS = 15
 ATTEMPTS = 4095

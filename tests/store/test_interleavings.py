@@ -10,11 +10,11 @@ import itertools
 from collections.abc import Iterator
 
 import pytest
-from both import Both
-from compared import Surroundings, new_bid
-from model_of_members import Report
 
 from celery_batches_notify.model import State
+from tests.store.both import Both
+from tests.store.compared import Surroundings, new_bid
+from tests.store.model_of_members import Report
 
 IDS = ("00000000-0000-4000-8000-000000000000", "not a UUID")
 SEAL = "seal"

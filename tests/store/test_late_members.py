@@ -8,7 +8,13 @@ from collections.abc import Iterator
 from uuid import UUID, uuid4
 
 import pytest
-from test_scripts import (
+
+from celery_batches_notify.errors import BatchSealed
+from celery_batches_notify.model import Membership, Outcome, State
+from celery_batches_notify.store import store as store_module
+from celery_batches_notify.store.scripts import Script
+from celery_batches_notify.store.store import Store
+from tests.store.test_scripts import (
     BID,
     SUCCEEDED,
     counts,
@@ -20,12 +26,6 @@ from test_scripts import (
     open_batch,
     together,
 )
-
-from celery_batches_notify.errors import BatchSealed
-from celery_batches_notify.model import Membership, Outcome, State
-from celery_batches_notify.store import store as store_module
-from celery_batches_notify.store.scripts import Script
-from celery_batches_notify.store.store import Store
 
 
 def successor(of: Membership, task_id: str | None = None, turn: int = 0) -> Membership:

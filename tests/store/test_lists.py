@@ -8,16 +8,16 @@ import random
 from collections.abc import Callable
 
 import pytest
-from compared import Surroundings
 from greenlet import getcurrent, greenlet
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_scripts import BID, LIVES, SUCCEEDED, dead, due_now, open_batch
 
 from celery_batches_notify.errors import NoSuchBatch
 from celery_batches_notify.model import Event, Membership, Outcome
 from celery_batches_notify.store.paging import Place, walk_pages
 from celery_batches_notify.store.store import Store
+from tests.store.compared import Surroundings
+from tests.store.test_scripts import BID, LIVES, SUCCEEDED, dead, due_now, open_batch
 
 LISTS = ("batches:index", "batches:live")
 DAY_MS = 86_400_000

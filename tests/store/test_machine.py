@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from compared import Surroundings
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
-from machine import Machine
+
+from tests.store.compared import Surroundings
+from tests.store.machine import Machine
 
 EXAMPLES, STEPS = 2000, 60
 

@@ -11,13 +11,13 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
-from servers import find_server, need, wait_until
-from test_repeats import CALLS, prepare, settled
-from test_scripts import BID, SUCCEEDED, counts, dead, dump, open_batch
 
 from celery_batches_notify.demo.valkey import embedded_server
 from celery_batches_notify.errors import CorruptBatch, StoreUnavailable
 from celery_batches_notify.store.store import Store
+from tests.store.test_repeats import CALLS, prepare, settled
+from tests.store.test_scripts import BID, SUCCEEDED, counts, dead, dump, open_batch
+from tests.support.servers import find_server, need, wait_until
 
 LITTLE = 1  # bytes; a server holds more than that before it holds anything
 BALLAST = 2000

@@ -7,13 +7,13 @@ from functools import cache
 from importlib.resources import files
 
 import pytest
-from test_scripts import BID, SUCCEEDED, dead, due_now, dump, failing, open_batch, together
 
 from celery_batches_notify.model import DeliveryNote, Membership, Outcome, State
 from celery_batches_notify.store.reading import Member, pack_report
 from celery_batches_notify.store.repairs import Lost
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.store.sweep_lock import SweepLock
+from tests.store.test_scripts import BID, SUCCEEDED, dead, due_now, dump, failing, open_batch, together
 
 IDS = [f"00000000-0000-4000-8000-{n:012d}" for n in range(40)]
 NOTE = DeliveryNote(channel="c", detail="refused")

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from uuid import UUID, uuid4
 
 import pytest
-from servers import Ear
 
 from celery_batches_notify.errors import BatchSealed, NoSuchBatch, SchemaTooNew
 from celery_batches_notify.model import Failure, Membership, Outcome, State
 from celery_batches_notify.store.store import Store
+from tests.support.servers import Ear
 
 BID = "0123456789abcdefABCDEF"
 LIVES = {"expires": 60_000, "linger": 30_000, "dead_expires": 90_000}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 
 import pytest
-from test_scripts import BID, open_batch, outbox
 
 from celery_batches_notify.model import DeliveryNote
 from celery_batches_notify.store.store import Store
+from tests.store.test_scripts import BID, open_batch, outbox
 
 ENTRY = "complete:0"
 WEEK_MS = 7 * 24 * 3600 * 1000

@@ -6,14 +6,14 @@ import dataclasses
 
 import pytest
 from celery import Celery
-from servers import wait_until
-from test_scripts import BID, SUCCEEDED, counts, dead, failing, open_batch
 
 from celery_batches_notify.errors import StoreUnavailable
 from celery_batches_notify.model import Membership, Outcome
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.store.workers import pack_mark, parse_mark
+from tests.store.test_scripts import BID, SUCCEEDED, counts, dead, failing, open_batch
+from tests.support.servers import wait_until
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from model_of_batches import FIRING_ORDER, PARENT, TOO_MANY, ModelBatch
 from redis import Redis
 from redis.connection import Connection
 from redis.exceptions import NoScriptError
@@ -16,6 +15,7 @@ from redis.exceptions import NoScriptError
 from celery_batches_notify.model import State
 from celery_batches_notify.store.keys import PARTS
 from celery_batches_notify.store.reading import Snapshot, pack_id
+from tests.store.model_of_batches import FIRING_ORDER, PARENT, TOO_MANY, ModelBatch
 
 LIVES = {"running": 60_000, "success": 30_000, "dead": 90_000}
 AGED_MS = 9_000

@@ -10,10 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from uuid import uuid4
 
-import failpoints
 import pytest
 from celery import Celery, chain
-from proj_tasks import declare_tasks
 from redis import Redis
 
 from celery_batches_notify import Batch
@@ -23,6 +21,8 @@ from celery_batches_notify.model import BatchStatus, Membership, Outcome, State
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.tracking import abandonment, enrolment
 from celery_batches_notify.tracking.intake import Intake
+from tests.projects.proj_tasks import declare_tasks
+from tests.support import failpoints
 
 SUCCEEDED = Outcome(state=State.SUCCEEDED)
 CHUNK = 5

@@ -6,11 +6,11 @@ import logging
 import threading
 
 import pytest
-from servers import wait_until
 
 from celery_batches_notify.errors import StoreUnavailable
 from celery_batches_notify.tracking.away_log import AwayLog
 from celery_batches_notify.tracking.every import Every
+from tests.support.servers import wait_until
 
 AWAY = StoreUnavailable("the batches' store at redis://h does not answer")
 

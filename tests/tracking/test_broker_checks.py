@@ -8,11 +8,11 @@ from contextlib import contextmanager
 import pytest
 from celery import Celery
 from redis import Redis
-from servers import need, rabbitmq_url
 
 from celery_batches_notify.demo.valkey import embedded_server
 from celery_batches_notify.store.findings import Finding
 from celery_batches_notify.tracking.broker_checks import check_broker
+from tests.support.servers import need, rabbitmq_url
 
 
 def nothing() -> None:

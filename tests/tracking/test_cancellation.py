@@ -13,10 +13,10 @@ from celery.concurrency.solo import TaskPool
 from celery.exceptions import TaskRevokedError
 from celery.worker import state as worker_state
 from celery.worker.request import Request, create_request_cls
-from servers import waiting_messages
 
 from celery_batches_notify import Batch
 from celery_batches_notify.tracking.cancellation import Cancellation
+from tests.support.servers import waiting_messages
 
 MEMBERS = 3
 

@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import threading
 
-from servers import wait_until
-
 from celery_batches_notify.tracking.every import Every
+from tests.support.servers import wait_until
 
 
 def test_one_that_is_slow_to_end_does_not_go_on_when_another_begins() -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from canvas_tasks import declare_tasks
 from celery import Celery, chain, chord
 from celery.exceptions import Ignore, Reject
 
 from celery_batches_notify import Batch, current_batch
 from celery_batches_notify.testing import drain
+from tests.projects.canvas_tasks import declare_tasks
 
 Seen = list[tuple[str, int, int]]
 

@@ -14,12 +14,12 @@ from contextlib import suppress
 import pytest
 from celery import Celery
 from redis import Redis
-from servers import TESTS, running_worker, wait_until
 
 from celery_batches_notify import Batch
 from celery_batches_notify.errors import NoSuchBatch
 from celery_batches_notify.model import BatchStatus, State
 from celery_batches_notify.store.store import Store
+from tests.support.servers import ROOT, running_worker, wait_until
 
 KINDS = ("with", "add", "map", "autoflush", "nested")
 POINTS = ("P1", "P2", "P2#2", "P3", "P3#2", "P4", "P4#7", "P5-unconfirmed", "P5-unconfirmed#2", "P5", "P6")
@@ -39,10 +39,10 @@ def run_producers(url: str) -> list[dict[str, object]]:
     """Let one die at each point, in each kind, some times; return their jobs, each with what became of it."""
     jobs = [{"kind": k, "points": p, "calls": CALLS} for _ in range(RUNS) for k in KINDS for p in POINTS]
     done = subprocess.run(
-        [sys.executable, str(TESTS / "producers.py")],
+        [sys.executable, "-m", "tests.support.producers"],
         env={
             **os.environ,
-            "PYTHONPATH": f"{TESTS.parent}:{TESTS}",
+            "PYTHONPATH": str(ROOT),
             "BATCHES_TEST_URL": url,
             "BATCHES_TEST_ABANDON_AFTER": str(ABANDON_AFTER_SECONDS),
         },

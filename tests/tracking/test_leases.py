@@ -16,7 +16,6 @@ import pytest
 from celery import Celery
 from celery.worker import state as worker_state
 from redis import Redis
-from servers import soon, wait_until
 
 from celery_batches_notify import Batch
 from celery_batches_notify.demo.valkey import embedded_server
@@ -25,6 +24,7 @@ from celery_batches_notify.model import Membership, Outcome, State
 from celery_batches_notify.store.workers import pack_mark
 from celery_batches_notify.tracking.headers import mark_of
 from celery_batches_notify.tracking.leases import Leases
+from tests.support.servers import soon, wait_until
 
 LEASE_SECONDS = 5
 

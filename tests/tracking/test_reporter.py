@@ -12,12 +12,9 @@ from urllib.parse import urlencode
 from uuid import uuid4
 
 import pytest
-from away import spooled
 from billiard.exceptions import SoftTimeLimitExceeded
 from celery import Celery
-from cut_proxy import CutProxy, cut_proxy
 from redis import Redis
-from servers import PATIENT, soon, wait_until
 
 from celery_batches_notify import Batch, StoreUnavailable
 from celery_batches_notify.delivery.publisher import DELIVER_TASK
@@ -30,6 +27,9 @@ from celery_batches_notify.tracking.absence import AWAY_SECONDS, Absence
 from celery_batches_notify.tracking.headers import DeliveryRef
 from celery_batches_notify.tracking.receivers import _finishing
 from celery_batches_notify.tracking.spool_lines import Settlement
+from tests.support.away import spooled
+from tests.support.cut_proxy import CutProxy, cut_proxy
+from tests.support.servers import PATIENT, soon, wait_until
 
 SUCCEEDED = Outcome(state=State.SUCCEEDED)
 NOTED = Recorded(word="settled")

@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator
 from uuid import uuid4
 
 import pytest
-from apps import open_app
 from celery import Celery
-from cut_proxy import CutProxy, cut_proxy
 
 from celery_batches_notify import Batch
 from celery_batches_notify.errors import BatchesError, EnqueueError, StoreUnavailable
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.tracking import enrolment
+from tests.support.apps import open_app
+from tests.support.cut_proxy import CutProxy, cut_proxy
 
 CHUNK = 5
 CALLS = 12

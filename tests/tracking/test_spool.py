@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 from celery import Celery
-from servers import wait_until
 
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.tracking import spool as spool_module
 from celery_batches_notify.tracking.spool import Spool, spool_of
+from tests.support.servers import wait_until
 
 LINE_AT_MOST = 100_000
 MEGABYTE = 1024 * 1024

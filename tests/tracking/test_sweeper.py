@@ -8,7 +8,6 @@ import pytest
 from celery import Celery
 from redis import Redis
 from redis.exceptions import ResponseError
-from servers import wait_until
 
 from celery_batches_notify import Batch
 from celery_batches_notify.model import Membership, Outcome, State
@@ -16,6 +15,7 @@ from celery_batches_notify.store.connection import store_errors
 from celery_batches_notify.store.lists import LiveBatch
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.tracking.sweeper import Sweeper
+from tests.support.servers import wait_until
 
 SUCCEEDED = Outcome(state=State.SUCCEEDED)
 

@@ -10,17 +10,17 @@ from uuid import uuid4
 import pytest
 from celery import Celery, Task
 from redis import Redis
-from servers import PATIENT, close_store
 
 from celery_batches_notify import Batches
 from celery_batches_notify.tracking import enrolment
+from tests.support.servers import PATIENT, close_store
 
 pytest.register_assert_rewrite(
     "use_example", "use_items", "use_machine", "use_stage", "use_tasks", "use_watch"
 )
 
-from use_items import CHUNK  # noqa: E402
-from use_watch import Around  # noqa: E402
+from tests.use.use_items import CHUNK  # noqa: E402
+from tests.use.use_watch import Around  # noqa: E402
 
 
 class WithNumbers(Task):

@@ -7,8 +7,9 @@ import os
 import pytest
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
-from use_machine import Machine
-from use_watch import Around
+
+from tests.use.use_machine import Machine
+from tests.use.use_watch import Around
 
 EXAMPLES, STEPS = int(os.environ.get("BATCHES_TESTS_USE_EXAMPLES", "150")), 30
 

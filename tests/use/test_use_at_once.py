@@ -13,10 +13,10 @@ from itertools import count
 from typing import Any
 
 import pytest
-from use_items import CHUNK
-from use_watch import Around
 
 from celery_batches_notify import Batch, BatchSealed, NoSuchBatch, WouldDeadlock
+from tests.use.use_items import CHUNK
+from tests.use.use_watch import Around
 
 THREADS, DEEDS, ROUNDS = 5, 4, 20
 

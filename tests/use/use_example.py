@@ -7,13 +7,13 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from kombu.exceptions import EncodeError
-from use_faults import BrokerAway
-from use_holder import Holder
-from use_items import Items, Oddity
-from use_model import Call, Fate, Frame, NotCollected, find_holder
-from use_stage import CUT_SHORT, Held, Player, Stage
 
 from celery_batches_notify import Batch, BatchSealed, EnqueueError, NotAMember, WouldDeadlock
+from tests.use.use_faults import BrokerAway
+from tests.use.use_holder import Holder
+from tests.use.use_items import Items, Oddity
+from tests.use.use_model import Call, Fate, Frame, NotCollected, find_holder
+from tests.use.use_stage import CUT_SHORT, Held, Player, Stage
 
 
 class Example(Stage):

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from use_model import Call, Fate, Frame, Stored
+from tests.use.use_model import Call, Fate, Frame, Stored
 
 
 class Items(Protocol):

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from use_holder import Holder
-from use_model import Call, Fate
-
 from celery_batches_notify import Batch
+from tests.use.use_holder import Holder
+from tests.use.use_model import Call, Fate
 
 CHUNK = 3
 

@@ -8,13 +8,6 @@ from typing import Any
 from celery import chain, group
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
-from use_actors import can_start_a_loop
-from use_faults import STORE_STEPS
-from use_holder import Holder
-from use_items import Items
-from use_model import NotCollected, find_holder
-from use_stage import Held, Player
-from use_tasks import Tasks
 
 from celery_batches_notify import (
     Batch,
@@ -25,6 +18,13 @@ from celery_batches_notify import (
 )
 from celery_batches_notify.errors import BatchSealed
 from celery_batches_notify.testing import drain
+from tests.use.use_actors import can_start_a_loop
+from tests.use.use_faults import STORE_STEPS
+from tests.use.use_holder import Holder
+from tests.use.use_items import Items
+from tests.use.use_model import NotCollected, find_holder
+from tests.use.use_stage import Held, Player
+from tests.use.use_tasks import Tasks
 
 SMALL = st.integers(0, 11)
 APPS = st.sampled_from(["a", "a", "b"])

@@ -12,7 +12,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from use_holder import Holder
+    from tests.use.use_holder import Holder
 
 
 class Fate(Enum):

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hypothesis.stateful import RuleBasedStateMachine, invariant
-from use_actors import ACTORS, Actor
-from use_faults import BrokerAway, Faults
-from use_holder import Holder
-from use_model import Call, Fate, Frame, Stored
-from use_watch import Around, Watch
 
 from celery_batches_notify import Batch, EnqueueError, StoreUnavailable
+from tests.use.use_actors import ACTORS, Actor
+from tests.use.use_faults import BrokerAway, Faults
+from tests.use.use_holder import Holder
+from tests.use.use_model import Call, Fate, Frame, Stored
+from tests.use.use_watch import Around, Watch
 
 CUT_SHORT = (EnqueueError, StoreUnavailable, BrokerAway)
 

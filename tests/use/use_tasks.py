@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from use_example import Example
-from use_holder import Holder
-from use_model import Call
-from use_stage import Held, Player
-
 from celery_batches_notify import Batch, current_batch
+from tests.use.use_example import Example
+from tests.use.use_holder import Holder
+from tests.use.use_model import Call
+from tests.use.use_stage import Held, Player
 
 
 class Tasks(Example):

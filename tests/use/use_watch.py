@@ -10,10 +10,10 @@ from typing import Any
 from celery import Celery
 from kombu.transport.memory import Channel
 from redis import Redis
-from use_model import Call, Fate, Stored
 
 from celery_batches_notify.errors import NoSuchBatch
 from celery_batches_notify.store.store import Store
+from tests.use.use_model import Call, Fate, Stored
 
 Mark = dict[str, Any] | None
 

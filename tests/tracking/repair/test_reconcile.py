@@ -10,12 +10,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from acl import url_as
-from apps import open_app
 from celery import Celery, chain, chord, group, states
 from celery.exceptions import TimeLimitExceeded
 from redis import Redis
-from servers import need, running_worker, wait_until
 
 from celery_batches_notify import Batch, ConfigurationError, NoSuchBatch
 from celery_batches_notify.cli.doctor import examine
@@ -24,6 +21,9 @@ from celery_batches_notify.model import Membership, Outcome, State
 from celery_batches_notify.tracking.repair import reconcile
 from celery_batches_notify.tracking.repair.diagnosis import find_complaints
 from celery_batches_notify.tracking.repair.reconcile import Repairs, reconcile_all
+from tests.support.acl import url_as
+from tests.support.apps import open_app
+from tests.support.servers import need, running_worker, wait_until
 
 SUCCEEDED = Outcome(state=State.SUCCEEDED)
 

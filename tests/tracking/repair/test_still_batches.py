@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from apps import open_app
 from celery import Celery
 from redis import Redis
-from servers import running_worker, wait_until
 
 from celery_batches_notify import Batch
 from celery_batches_notify.tracking.repair import reconcile
 from celery_batches_notify.tracking.repair.still_batches import StillBatches
+from tests.support.apps import open_app
+from tests.support.servers import running_worker, wait_until
 
 AFTER_SECONDS = 600
 

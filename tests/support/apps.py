@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from acl import url_as
 from celery import Celery
-from proj_tasks import declare_tasks
-from servers import PATIENT
 
 from celery_batches_notify import Batches
+from tests.projects.proj_tasks import declare_tasks
+from tests.support.acl import url_as
+from tests.support.servers import PATIENT
 
 
 @contextmanager

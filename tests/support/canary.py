@@ -6,9 +6,8 @@ import base64
 from typing import Any
 from urllib.parse import quote
 
-from smtp_server import PASSWORD as SMTP_PASSWORD
-
 from celery_batches_notify.notifiers.signature import PREFIX
+from tests.support.smtp_server import PASSWORD as SMTP_PASSWORD
 
 CANARY = "SENTINEL-9f3c1a"
 WEIRD = f"{CANARY}/p w:%"

@@ -15,13 +15,13 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from acl import url_as
 from celery import Celery
 from redis import Redis
 
 from celery_batches_notify.demo.valkey import embedded_server, run_until_we_end
+from tests.support.acl import url_as
 
-TESTS = Path(__file__).parent
+ROOT = Path(__file__).parents[2]
 REQUIRE_ALL = os.environ.get("BATCHES_TESTS_REQUIRE_ALL") == "1"
 WAIT_SECONDS = 30.0
 # What is asked again after a time-out is answered otherwise ("repeated"), so where answers are compared, a
@@ -87,15 +87,28 @@ def server_named(name: str) -> Iterator[str]:
 def running_worker(
     url: str, pool: str, *options: str, app: str = "proj", python: str = sys.executable, **environment: str
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a real worker of `tests/proj.py`, or of another app there, in a process of its own.
+    """Run a real worker of `tests/projects/proj.py`, or of another app there, in a process of its own.
 
     Its store's user has the rights that the documentation gives it, and no other.
     """
-    env = {**os.environ, "BATCHES_TEST_URL": url, "PYTHONPATH": f"{TESTS.parent}:{TESTS}"}
+    env = {**os.environ, "BATCHES_TEST_URL": url, "PYTHONPATH": str(ROOT)}
     env |= {"BATCHES_TEST_STORE": url_as(url), **environment}
     name = f"batches-worker-{os.getpid()}-{pool}-{uuid4().hex[:8]}.log"
     log = Path(os.environ.get("BATCHES_TEST_LOGS", "/tmp")) / name
-    command = [python, "-m", "celery", "-A", app, "worker", "-P", pool, "-c", "2", "-l", "INFO"]
+    command = [
+        python,
+        "-m",
+        "celery",
+        "-A",
+        f"tests.projects.{app}",
+        "worker",
+        "-P",
+        pool,
+        "-c",
+        "2",
+        "-l",
+        "INFO",
+    ]
     command += ["-n", f"{pool}-{uuid4().hex}@tests", *options]
 
     def is_ready() -> bool:

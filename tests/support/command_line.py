@@ -8,7 +8,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-from servers import TESTS
+from tests.support.servers import ROOT
 
 SECONDS = 60.0
 
@@ -19,7 +19,7 @@ def install(directory: Path) -> Path:
     Celery finds `batch` by its entry point. A `.dist-info` on the path is all that an installation is to it,
     and takes no time; where the package is installed already, the first on the path counts.
     """
-    project = tomllib.loads((TESTS.parent / "pyproject.toml").read_text("utf-8"))["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     info = directory / f"celery_batches_notify-{project['version']}.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(
@@ -35,7 +35,7 @@ def celery(
     installed: Path, *arguments: str, python: str = sys.executable, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run `celery …` in a process of its own, with the test's app at hand."""
-    path = os.pathsep.join([str(installed), str(TESTS.parent), str(TESTS)])
+    path = os.pathsep.join([str(installed), str(ROOT)])
     env = {**os.environ, "PYTHONPATH": path, "NO_PROXY": "127.0.0.1", **environment}
     return subprocess.run(
         [python, "-W", "error::ResourceWarning", "-m", "celery", *arguments],

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 from celery import Celery
-from proj_tasks import note
+
+from tests.projects.proj_tasks import note
 
 URL = os.environ["BATCHES_TEST_URL"]
 

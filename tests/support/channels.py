@@ -16,8 +16,6 @@ from html.parser import HTMLParser
 from typing import Any, Protocol
 
 import apprise as apprise_library
-import http_server as receivers
-from http_server import Behaviour, Received, answer, serving
 
 from celery_batches_notify.notifiers.apprise import Apprise
 from celery_batches_notify.notifiers.base import Notifier
@@ -29,6 +27,8 @@ from celery_batches_notify.notifiers.slack import Slack
 from celery_batches_notify.notifiers.slack_compatible import Mattermost, RocketChat
 from celery_batches_notify.notifiers.teams import Teams
 from celery_batches_notify.notifiers.webhook import Webhook
+from tests.support import http_server as receivers
+from tests.support.http_server import Behaviour, Received, answer, serving
 
 with warnings.catch_warnings(action="ignore"):  # its plugins load modules that Python has deprecated
     apprise_library.Apprise.instantiate("json://localhost")

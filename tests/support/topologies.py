@@ -13,10 +13,10 @@ import pytest
 import redis.cluster
 import trustme
 from redis import Redis
-from servers import find_server, need, wait_until
 
 from celery_batches_notify.demo.lifeline import directory_until_we_end
 from celery_batches_notify.demo.valkey import find_free_port, run_until_we_end
+from tests.support.servers import find_server, need, wait_until
 
 # redis-py 5, which Celery 5.5 takes, knows no transactions in a Cluster.
 HAS_CLUSTER = hasattr(redis.cluster, "TransactionStrategy")

@@ -12,11 +12,11 @@ from celery import Celery, Task, signals
 from celery.backends.base import KeyValueStoreBackend
 from celery.backends.redis import RedisBackend
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
-from failpoints import arm
 from redis import Redis
 
 from celery_batches_notify import Batches
 from celery_batches_notify.store.store import Store
+from tests.support.failpoints import arm
 
 URL = os.environ["BATCHES_TEST_URL"]
 KEPT_SECONDS = 600

@@ -6,7 +6,8 @@ import time
 from typing import Any
 
 from celery import Celery
-from journal import note
+
+from tests.chaos.journal import note
 
 RETRY_SECONDS = 0.2
 

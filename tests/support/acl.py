@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from redis import Redis
 
-PAGE = Path(__file__).parents[1] / "docs" / "how-to" / "run-in-production.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "run-in-production.md"
 PASSWORDS = {"batches": "a-long-password", "batches-reader": "another-password"}
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 
-from canvas_tasks import declare_tasks, kill_who_sends, send_twice
 from celery import Celery
 from celery.signals import after_task_publish, task_prerun
-from failpoints import arm
 from redis import Redis
 
 from celery_batches_notify import Batches
+from tests.projects.canvas_tasks import declare_tasks, kill_who_sends, send_twice
+from tests.support.failpoints import arm
 
 URL = os.environ["BATCHES_TEST_URL"]
 WORLD = os.environ.get("BATCHES_TEST_WORLD", "")

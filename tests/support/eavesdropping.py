@@ -12,7 +12,8 @@ from io import StringIO
 from pathlib import Path
 
 from redis import Redis
-from servers import wait_until
+
+from tests.support.servers import wait_until
 
 
 class Eavesdropper:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import sys
 
-import canvas_proj
 import sentry_sdk
-from canvas_shapes import SHAPES
-from test_canvas import Setting, run_all
+
+from tests.projects import canvas_proj
+from tests.support.canvas_shapes import SHAPES
+from tests.test_canvas import Setting, run_all
 
 if __name__ == "__main__":
     setting = Setting(app=canvas_proj.app, pool="prefork", counts_chords=True)

@@ -11,17 +11,16 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
-import samples
-import smtp_server
-from channels import CANARY, SECONDS, Harmless, Mood, Visit
-from http_server import silent
-from smtp_server import USER, Peer, Received, misbehaving, serving_smtp
 
 from celery_batches_notify.notifiers.base import Notifier
 from celery_batches_notify.notifiers.email import Email
 from celery_batches_notify.notifiers.email_body import write_digest
 from celery_batches_notify.notifiers.email_html import write_html
 from celery_batches_notify.text import one_line
+from tests.support import samples, smtp_server
+from tests.support.channels import CANARY, SECONDS, Harmless, Mood, Visit
+from tests.support.http_server import silent
+from tests.support.smtp_server import USER, Peer, Received, misbehaving, serving_smtp
 
 TO = "ops@example.com"
 LOGIN = base64.b64encode(f"\0{USER}\0{CANARY}".encode()).decode()

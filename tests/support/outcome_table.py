@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from outcome_expect import (
+from tests.support.outcome_expect import (
     AFTER_RETRY,
     AGAIN,
     AS_IT_ENDS,
@@ -59,19 +59,19 @@ IT_RAISED = (
         "unpicklable",
         "raised an exception that cannot be pickled",
         "raises_unpicklable",
-        dead("proj_outcomes.Unpicklable"),
+        dead("tests.projects.proj_outcomes.Unpicklable"),
     ),
     row(
         "unpicklable-subclass",
         "the same, and a base class of it can be pickled",
         "raises_unpicklable_value",
-        dead("proj_outcomes.UnpicklableValue"),
+        dead("tests.projects.proj_outcomes.UnpicklableValue"),
     ),
     row(
         "unpicklable-stored",
         "the same with a result backend",
         "raises_unpicklable.stored",
-        dead("proj_outcomes.Unpicklable"),
+        dead("tests.projects.proj_outcomes.Unpicklable"),
     ),
     row("retried", "raised, a retry is coming", "retries_once", AFTER_RETRY),
     row("retried-late", "the same, late ack", "retries_once.late", AFTER_RETRY),
@@ -415,7 +415,7 @@ GROUPS = {
 ROWS = tuple(row for rows in GROUPS.values() for row in rows)
 
 if __name__ == "__main__":
-    from outcome_page import render, write_page
+    from tests.support.outcome_page import render, write_page
 
     if "--write" in sys.argv:
         write_page(render(GROUPS))

@@ -136,7 +136,7 @@ def passes_on(self, *_: object) -> int:
 
 def calls(self, name: str) -> None:
     """Call a shape, as a member of the batch that it then belongs to."""
-    from canvas_shapes import SHAPES
+    from tests.support.canvas_shapes import SHAPES
 
     with current_batch(self.app):
         call(next(shape for shape in SHAPES if shape.name == name).build(named_tasks(self.app)))

@@ -6,10 +6,10 @@ import json
 import os
 
 from celery import Celery
-from failpoints import arm
-from proj_tasks import declare_tasks
 
 from celery_batches_notify import Batches
+from tests.projects.proj_tasks import declare_tasks
+from tests.support.failpoints import arm
 
 URL = os.environ["BATCHES_TEST_URL"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from outcome_expect import POOLS, Expect, NotHere, Row
+from tests.support.outcome_expect import POOLS, Expect, NotHere, Row
 
-PAGE = Path(__file__).parent.parent / "docs" / "reference" / "outcomes.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "outcomes.md"
 BEGIN = "<!-- begin of the outcome table: written by tests/outcome_table.py --write -->"
 END = "<!-- end of the outcome table -->"
 HEAD = "| what happened | state after | token | `error_class` | elsewhere |\n|---|---|---|---|---|"

@@ -11,11 +11,10 @@ import os
 import sys
 from typing import Any
 
-import failpoints
-from proj import app
-
 from celery_batches_notify import Batch
 from celery_batches_notify.tracking import enrolment
+from tests.projects.proj import app
+from tests.support import failpoints
 
 CHUNK = 5  # a chunk of five takes the same steps as one of a thousand
 

@@ -15,11 +15,11 @@ from uuid import uuid4
 
 import celery
 from celery import Celery
-from outcome_expect import HELD, Expect, NotHere, Row
 from redis import Redis
-from servers import Ear, close_store, running_worker, wait_until
 
 from celery_batches_notify import Batch, Batches
+from tests.support.outcome_expect import HELD, Expect, NotHere, Row
+from tests.support.servers import Ear, close_store, running_worker, wait_until
 
 PARKED = "parked"
 LOST_QUEUE = "lost"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 
 from celery import Celery
-from proj_tasks import declare_tasks
 
 from celery_batches_notify import Batches
+from tests.projects.proj_tasks import declare_tasks
 
 app = Celery("proj", broker=os.environ["BATCHES_TEST_BROKER"])
 app.conf.update(
