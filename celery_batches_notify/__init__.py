@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from celery_batches_notify.batch import Batch, current_batch
-    from celery_batches_notify.block import outside_batch
     from celery_batches_notify.errors import (
         BatchCancelled,
         BatchesError,
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
         WouldDeadlock,
     )
     from celery_batches_notify.extension import Batches
+    from celery_batches_notify.messages.block import outside_batch
     from celery_batches_notify.model import BatchStatus, MemberResult, Progress
 
 __all__ = [
@@ -66,7 +66,7 @@ __all__ = [
 _HOMES = {
     **dict.fromkeys(__all__, "errors"),
     **dict.fromkeys(("Batch", "current_batch"), "batch"),
-    "outside_batch": "block",
+    "outside_batch": "messages.block",
     **dict.fromkeys(("BatchStatus", "MemberResult", "Progress"), "model"),
     "Batches": "extension",
 }

@@ -13,6 +13,8 @@ from celery import Celery, Signature
 from celery.result import AsyncResult
 
 from celery_batches_notify.delivery.callbacks import Target
+from celery_batches_notify.doctor.reconcile import Repairs, reconcile_batch
+from celery_batches_notify.engine import Engine, find_engine
 from celery_batches_notify.errors import (
     BatchSealed,
     BatchTimeout,
@@ -21,6 +23,8 @@ from celery_batches_notify.errors import (
     NoSuchBatch,
     WouldDeadlock,
 )
+from celery_batches_notify.messages.arguments import check_signatures, check_task, explain_parent
+from celery_batches_notify.messages.headers import current_member
 from celery_batches_notify.model import (
     BatchStatus,
     DeliveryAttempt,
@@ -29,22 +33,18 @@ from celery_batches_notify.model import (
     check_event,
     check_state,
 )
-from celery_batches_notify.store.enrolments import Adder
-from celery_batches_notify.store.follow import Follow, wait_for_event
-from celery_batches_notify.tracking.arguments import check_signatures, check_task, explain_parent
-from celery_batches_notify.tracking.declaration import Declaration
-from celery_batches_notify.tracking.engine import Engine, find_engine
-from celery_batches_notify.tracking.enrolment import Enrolment
-from celery_batches_notify.tracking.headers import current_member
-from celery_batches_notify.tracking.intake import Intake
-from celery_batches_notify.tracking.operations import (
+from celery_batches_notify.operations import (
     cancel_batch,
     delete_batch,
     redeliver_event,
     retry_batch,
 )
-from celery_batches_notify.tracking.repair.reconcile import Repairs, reconcile_batch
-from celery_batches_notify.tracking.stored_results import ResultReader
+from celery_batches_notify.producer.declaration import Declaration
+from celery_batches_notify.producer.enrolment import Enrolment
+from celery_batches_notify.producer.intake import Intake
+from celery_batches_notify.results import ResultReader
+from celery_batches_notify.store.enrolments import Adder
+from celery_batches_notify.store.follow import Follow, wait_for_event
 
 
 class Batch:

@@ -9,33 +9,33 @@ from typing import Any
 
 from celery import Celery, bootsteps, signals
 
-from celery_batches_notify.addresses import show_address
 from celery_batches_notify.delivery.attempt import Attempts, register_deliver_task
 from celery_batches_notify.delivery.outgoing import Outgoing
 from celery_batches_notify.delivery.publisher import Publisher
+from celery_batches_notify.doctor.broker_checks import check_broker
+from celery_batches_notify.doctor.still_batches import StillBatches
+from celery_batches_notify.engine import ENGINE, Engine
 from celery_batches_notify.errors import ConfigurationError
 from celery_batches_notify.log_lines import log_fields
+from celery_batches_notify.masking import keep_secrets_out_of_reports
+from celery_batches_notify.messages.results import watch_results
+from celery_batches_notify.messages.sender import Sender
 from celery_batches_notify.notifiers.registry import Registry
-from celery_batches_notify.reports import keep_secrets_out_of_reports
+from celery_batches_notify.recovery.lost_workers import LostWorkers
+from celery_batches_notify.recovery.resend import Resender
+from celery_batches_notify.recovery.sweeper import Sweeper
 from celery_batches_notify.settings import Settings, find_unknown_settings
-from celery_batches_notify.store.checks import check_store
-from celery_batches_notify.store.connection import check_options
+from celery_batches_notify.store.client import check_options
+from celery_batches_notify.store.server_checks import check_store
 from celery_batches_notify.store.store import Store
-from celery_batches_notify.tracking.away_log import AwayLog
-from celery_batches_notify.tracking.broker_checks import check_broker
-from celery_batches_notify.tracking.cancellation import Cancellation
-from celery_batches_notify.tracking.engine import ENGINE, Engine
-from celery_batches_notify.tracking.leases import Leases
-from celery_batches_notify.tracking.lost_workers import LostWorkers
-from celery_batches_notify.tracking.receivers import Receivers
-from celery_batches_notify.tracking.repair.still_batches import StillBatches
-from celery_batches_notify.tracking.replay import Replay
-from celery_batches_notify.tracking.reporter import Reporter
-from celery_batches_notify.tracking.resend import Resender
-from celery_batches_notify.tracking.results import watch_results
-from celery_batches_notify.tracking.sender import Sender
-from celery_batches_notify.tracking.spool import spool_of
-from celery_batches_notify.tracking.sweeper import Sweeper
+from celery_batches_notify.store_url import show_address
+from celery_batches_notify.worker.away_log import AwayLog
+from celery_batches_notify.worker.cancellation import Cancellation
+from celery_batches_notify.worker.heartbeat import Leases
+from celery_batches_notify.worker.receivers import Receivers
+from celery_batches_notify.worker.reporter import Reporter
+from celery_batches_notify.worker.spool import spool_of
+from celery_batches_notify.worker.spool_replay import Replay
 
 FLUSH_SECONDS = 5.0
 

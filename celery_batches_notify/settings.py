@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 
 from celery import Celery
 
-from celery_batches_notify.addresses import Source, find_address
 from celery_batches_notify.errors import ConfigurationError
 from celery_batches_notify.model import Origin
 from celery_batches_notify.spelling import did_you_mean
+from celery_batches_notify.store_url import Source, find_address
 from celery_batches_notify.text import one_line
 
 PREFIX = "batches_"

@@ -10,12 +10,12 @@ from html import escape
 from typing import Any
 
 from celery_batches_notify.model import Notification
-from celery_batches_notify.notifiers.campfire import render_html
-from celery_batches_notify.notifiers.discord import Discord
-from celery_batches_notify.notifiers.slack import Slack
-from celery_batches_notify.notifiers.slack_compatible import Mattermost
+from celery_batches_notify.notifiers.chat.campfire import render_html
+from celery_batches_notify.notifiers.chat.discord import Discord
+from celery_batches_notify.notifiers.chat.slack import Slack
+from celery_batches_notify.notifiers.chat.slack_compatible import Mattermost
+from celery_batches_notify.notifiers.chat.teams import Teams
 from celery_batches_notify.notifiers.summary import summarise
-from celery_batches_notify.notifiers.teams import Teams
 
 _URL = "https://chat.example.com/hook"
 _STYLE = """

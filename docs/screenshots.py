@@ -19,8 +19,8 @@ from playwright.sync_api import Browser, sync_playwright
 from small_png import shrink
 
 from celery_batches_notify.model import BatchStatus, Event, Failure, Notification, Origin
-from celery_batches_notify.notifiers.email_body import write_digest
-from celery_batches_notify.notifiers.email_html import write_html
+from celery_batches_notify.notifiers.email.body import write_digest
+from celery_batches_notify.notifiers.email.html import write_html
 
 STARTED = datetime(2026, 11, 23, 6, 0, 2, tzinfo=UTC)
 BID = "kJ3fXoTq0Zy1nN8vWc5uRg"

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 from redis import Redis
 
 from celery_batches_notify import Batches
-from celery_batches_notify.demo.valkey import embedded_server
+from celery_batches_notify.testing.server import embedded_server
 from tests.support.acl import url_as
 from tests.support.servers import PATIENT, close_store
 

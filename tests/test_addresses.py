@@ -10,10 +10,10 @@ from redis.connection import SSLConnection
 from redis.retry import Retry
 
 from celery_batches_notify import Batches, ConfigurationError, StoreUnavailable
-from celery_batches_notify.addresses import show_address, split_addresses
 from celery_batches_notify.settings import Settings
-from celery_batches_notify.store.connection import connect
+from celery_batches_notify.store.client import connect
 from celery_batches_notify.store.store import Store
+from celery_batches_notify.store_url import show_address, split_addresses
 from tests.support.topologies import HAS_CLUSTER
 
 MASTER = {"master_name": "mymaster"}

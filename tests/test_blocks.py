@@ -21,7 +21,7 @@ from celery_batches_notify import (
     current_batch,
     outside_batch,
 )
-from celery_batches_notify.block import Call, open_frames
+from celery_batches_notify.messages.block import Call, open_frames
 from celery_batches_notify.testing import drain
 from tests.support.servers import waiting_messages
 

@@ -16,7 +16,7 @@ from celery import Celery
 from redis import Redis
 
 from celery_batches_notify import Batch, BatchStatus
-from celery_batches_notify.demo.valkey import embedded_server
+from celery_batches_notify.testing.server import embedded_server
 from tests.support import canary
 from tests.support.apps import open_app
 from tests.support.canary import CANARY, SIGNING_KEY, WEIRD

@@ -12,8 +12,8 @@ from kombu.exceptions import EncodeError
 from redis import Redis
 
 from celery_batches_notify import Batch, BatchSealed, EnqueueError, StoreUnavailable, UnserialisableCall
+from celery_batches_notify.producer import enrolment
 from celery_batches_notify.store.store import Store
-from celery_batches_notify.tracking import enrolment
 from tests.support.servers import waiting_messages
 
 CHUNK = 5

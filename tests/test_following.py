@@ -25,7 +25,7 @@ from celery_batches_notify.store import followed, inbox, listener, subscription
 from celery_batches_notify.store.follow import AsyncReadings, Readings
 from celery_batches_notify.store.followed import Followed
 from celery_batches_notify.store.listener import Listener
-from celery_batches_notify.store.reading import Reading
+from celery_batches_notify.store.parsing import Reading
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.store.subscription import BROKEN, Subscription
 from celery_batches_notify.store.watches import Answer, ThreadWatch, Watch

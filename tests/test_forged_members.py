@@ -14,10 +14,10 @@ from click.testing import CliRunner
 from redis import Redis
 
 from celery_batches_notify import Batch, InvalidBid, NoSuchBatch
+from celery_batches_notify.messages.headers import read_header
 from celery_batches_notify.model import Membership, Outcome, State, check_bid
 from celery_batches_notify.store.follow import Follow
-from celery_batches_notify.tracking import outcomes
-from celery_batches_notify.tracking.headers import read_header
+from celery_batches_notify.worker import outcomes
 from tests.support.eavesdropping import Eavesdropper
 
 SUCCEEDED = Outcome(state=State.SUCCEEDED)

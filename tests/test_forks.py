@@ -18,11 +18,11 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.sentinel import MasterNotFoundError
 
-from celery_batches_notify import StoreUnavailable, forks
-from celery_batches_notify.demo.valkey import find_free_port
+from celery_batches_notify import StoreUnavailable, fork_safety
 from celery_batches_notify.settings import Settings
-from celery_batches_notify.store.connection import close, connect
+from celery_batches_notify.store.client import close, connect
 from celery_batches_notify.store.store import Store
+from celery_batches_notify.testing.server import find_free_port
 from tests.support.servers import wait_until
 from tests.support.topologies import HAS_CLUSTER, tls
 
@@ -35,7 +35,7 @@ def fork_and(answer: str = "") -> str:
     """Fork; return what the child writes once it has made its way through `forks.waiting`."""
     reading, writing = os.pipe()
     if not (child := os.fork()):
-        with suppress(BaseException), forks.forks.waiting():
+        with suppress(BaseException), fork_safety.forks.waiting():
             os.write(writing, answer.encode())
         os._exit(0)
     os.close(writing)
@@ -66,7 +66,7 @@ def handshake_that_hangs() -> Iterator[tuple[str, threading.Event, threading.Eve
 
 
 def test_a_fork_waits_for_a_connection_that_is_being_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forks, "WAIT_SECONDS", 60)
+    monkeypatch.setattr(fork_safety, "WAIT_SECONDS", 60)
     with handshake_that_hangs() as (url, greeted, cut):
         store = Store(settings_of(url, socket_timeout=20, retry=None))
 
@@ -90,7 +90,7 @@ def held_back(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     wrap = ssl.SSLContext.wrap_socket
 
     def wrap_and_tell(self: ssl.SSLContext, *args: Any, **kwargs: Any) -> ssl.SSLSocket:
-        seen.append(forks.forks._inside > 0)
+        seen.append(fork_safety.forks._inside > 0)
         return wrap(self, *args, **kwargs)
 
     monkeypatch.setattr(ssl.SSLContext, "wrap_socket", wrap_and_tell)
@@ -136,11 +136,11 @@ def test_forks_wait_for_sentinels_and_for_their_master(held_back: list[bool]) ->
 
 
 def test_a_fork_does_not_wait_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forks, "WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(fork_safety, "WAIT_SECONDS", 0.1)
     leave, entered = threading.Event(), threading.Event()
 
     def stay() -> None:
-        with forks.forks.waiting():
+        with fork_safety.forks.waiting():
             entered.set()
             leave.wait()
 
@@ -149,7 +149,7 @@ def test_a_fork_does_not_wait_without_end(monkeypatch: pytest.MonkeyPatch) -> No
     entered.wait()
     for _ in range(2):
         assert fork_and("gone on") == "gone on"
-    with forks.forks.waiting():  # it is open to others again
+    with fork_safety.forks.waiting():  # it is open to others again
         leave.set()
         staying.join()
     monkeypatch.undo()
@@ -161,7 +161,7 @@ def test_who_connects_all_the_time_does_not_hold_a_fork_for_ever() -> None:
 
     def connect_all_the_time() -> None:
         while not over.is_set():
-            with forks.forks.waiting():
+            with fork_safety.forks.waiting():
                 time.sleep(0.001)
 
     threads = [threading.Thread(target=connect_all_the_time) for _ in range(4)]

@@ -11,10 +11,10 @@ from celery import Celery
 from redis import Redis
 
 from celery_batches_notify import Batch, ConfigurationError, InvalidCall, StoreUnavailable
-from celery_batches_notify.demo.valkey import embedded_server
+from celery_batches_notify.doctor import reconcile
+from celery_batches_notify.messages import kept_messages
 from celery_batches_notify.model import Failure, Membership, Outcome, State
-from celery_batches_notify.tracking import kept_messages
-from celery_batches_notify.tracking.repair import reconcile
+from celery_batches_notify.testing.server import embedded_server
 from tests.support.apps import open_app
 
 DEAD = Outcome(

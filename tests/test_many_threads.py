@@ -12,7 +12,7 @@ import pytest
 from celery import Celery
 
 from celery_batches_notify import Batch, BatchSealed
-from celery_batches_notify.tracking import enrolment
+from celery_batches_notify.producer import enrolment
 from tests.support.apps import open_app
 
 THREADS, ROUNDS = 8, 12

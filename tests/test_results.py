@@ -17,8 +17,8 @@ from redis import Redis
 
 from celery_batches_notify import Batch, BatchesError, ConfigurationError, NoSuchBatch
 from celery_batches_notify.model import Membership, Outcome, State
+from celery_batches_notify.results import RESULTS_CHUNK
 from celery_batches_notify.store.store import Store
-from celery_batches_notify.tracking.stored_results import RESULTS_CHUNK
 from tests.support.servers import need
 
 

@@ -14,7 +14,7 @@ from celery import Celery
 from redis import Redis
 
 from celery_batches_notify import Batch
-from celery_batches_notify.demo.valkey import embedded_server
+from celery_batches_notify.testing.server import embedded_server
 from tests.projects.proj_tasks import declare_tasks
 from tests.support.away import add_members, new_batch, spooled
 from tests.support.cut_proxy import CutProxy, cut_proxy

@@ -13,7 +13,7 @@ from celery import Celery
 from redis import Redis
 
 from celery_batches_notify import Batch
-from celery_batches_notify.demo.valkey import embedded_server
+from celery_batches_notify.testing.server import embedded_server
 from tests.support.servers import running_worker, wait_until
 
 LEASE_SECONDS = 5  # as `proj_lost` has it

@@ -32,7 +32,7 @@ def test_notify(ctx: click.Context, channel: str, options: tuple[str, ...]) -> N
     OPTIONS override the configured ones, as with `on()`: `--to me@example.com`, or
     `--via_options '{"address": "localhost"}'` for what is not a text.
     """
-    from celery_batches_notify.cli.sample import send_sample  # noqa: PLC0415 - every celery command loads this
+    from celery_batches_notify.cli.notify import send_sample  # noqa: PLC0415 - every celery command loads this
 
     def send(echo: Callable[[str], None]) -> int:
         echo(send_sample(ctx.obj.app, channel, options))
@@ -109,7 +109,7 @@ def redeliver(ctx: click.Context, bid: str | None, **options: Any) -> None:
 
 def _run(ctx: click.Context, command: Callable[[Callable[[str], None]], int]) -> None:
     """Print what a command has to say, line by line, or in one line why it cannot do what it should."""
-    from celery_batches_notify.cli.telling import tell, tell_error  # noqa: PLC0415
+    from celery_batches_notify.cli.output import tell, tell_error  # noqa: PLC0415
 
     try:
         code = command(lambda line: ctx.obj.echo(tell(line)))

@@ -9,15 +9,10 @@ from itertools import islice
 from celery import Celery
 
 from celery_batches_notify.cli.extension_of import extension_of
-from celery_batches_notify.model import BatchStatus, check_bid
-from celery_batches_notify.store.checks import check_store
-from celery_batches_notify.store.corrupt import readable
-from celery_batches_notify.store.reading import parse_status
-from celery_batches_notify.tracking.broker_checks import check_broker
-from celery_batches_notify.tracking.engine import Engine
-from celery_batches_notify.tracking.repair.callbacks import find_open, judge_callback
-from celery_batches_notify.tracking.repair.diagnosis import Complaint, complain_of_workers, find_complaints
-from celery_batches_notify.tracking.repair.whereabouts import (
+from celery_batches_notify.doctor.broker_checks import check_broker
+from celery_batches_notify.doctor.callbacks import find_open, judge_callback
+from celery_batches_notify.doctor.diagnosis import Complaint, complain_of_workers, find_complaints
+from celery_batches_notify.doctor.locate import (
     LOOKED_AT,
     Kind,
     Place,
@@ -25,6 +20,11 @@ from celery_batches_notify.tracking.repair.whereabouts import (
     look_for,
     walk_open,
 )
+from celery_batches_notify.engine import Engine
+from celery_batches_notify.model import BatchStatus, check_bid
+from celery_batches_notify.store.errors import readable
+from celery_batches_notify.store.parsing import parse_status
+from celery_batches_notify.store.server_checks import check_store
 
 Echo = Callable[[str], None]
 

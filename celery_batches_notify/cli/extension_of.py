@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from celery import Celery
 
+from celery_batches_notify.engine import ENGINE
 from celery_batches_notify.errors import ConfigurationError
-from celery_batches_notify.tracking.engine import ENGINE
 
 if TYPE_CHECKING:
     from celery_batches_notify.extension import Batches

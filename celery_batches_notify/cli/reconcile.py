@@ -7,8 +7,8 @@ from collections.abc import Callable
 from celery import Celery
 
 from celery_batches_notify.cli.extension_of import extension_of
+from celery_batches_notify.doctor.reconcile import Repairs, reconcile_all, reconcile_batch
 from celery_batches_notify.model import check_bid
-from celery_batches_notify.tracking.repair.reconcile import Repairs, reconcile_all, reconcile_batch
 
 WORDS = {
     "succeeded": "succeeded by their results",

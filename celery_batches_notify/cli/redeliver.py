@@ -9,12 +9,12 @@ from datetime import timedelta
 from celery import Celery
 
 from celery_batches_notify.cli.extension_of import extension_of
+from celery_batches_notify.engine import Engine
 from celery_batches_notify.errors import ConfigurationError, InvalidCallback
 from celery_batches_notify.model import check_bid, check_event
+from celery_batches_notify.operations import redeliver_event
+from celery_batches_notify.redelivery import Wanted, redeliver_many, redeliver_one
 from celery_batches_notify.settings import read_duration
-from celery_batches_notify.tracking.engine import Engine
-from celery_batches_notify.tracking.operations import redeliver_event
-from celery_batches_notify.tracking.redelivery import Wanted, redeliver_many, redeliver_one
 
 PROGRESS_EVERY = 100
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}

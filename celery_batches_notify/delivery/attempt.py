@@ -28,10 +28,10 @@ from celery_batches_notify.model import DeliveryNote, Event, Notification
 from celery_batches_notify.notifiers.base import Notifier, NotifierBroke, Reply, send_once
 from celery_batches_notify.notifiers.registry import Registry
 from celery_batches_notify.settings import Settings
-from celery_batches_notify.store.corrupt import readable
 from celery_batches_notify.store.deliveries import log_of_delivery
+from celery_batches_notify.store.errors import readable
 from celery_batches_notify.store.outbox import Address, Entry, parse_entry, parse_owed
-from celery_batches_notify.store.reading import Snapshot, parse_deliverable, parse_status
+from celery_batches_notify.store.parsing import Snapshot, parse_deliverable, parse_status
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.text import one_line
 

@@ -14,7 +14,6 @@ from celery.exceptions import SoftTimeLimitExceeded
 from kombu import Connection
 from kombu.exceptions import EncodeError, OperationalError
 
-from celery_batches_notify.block import outside_batch
 from celery_batches_notify.delivery.backoff import ATTEMPTS_AT_MOST, delay_after
 from celery_batches_notify.delivery.callbacks import (
     Declared,
@@ -29,13 +28,14 @@ from celery_batches_notify.delivery.rules import rules_hold
 from celery_batches_notify.delivery.unwatched import unwatched
 from celery_batches_notify.delivery.waiting import is_put_off
 from celery_batches_notify.errors import InvalidCallback, NoSuchBatch, StoreUnavailable
-from celery_batches_notify.forks import forks
+from celery_batches_notify.fork_safety import forks
 from celery_batches_notify.log_lines import BatchLog
+from celery_batches_notify.messages.block import outside_batch
 from celery_batches_notify.model import BatchStatus, DeliveryNote
 from celery_batches_notify.settings import Settings
-from celery_batches_notify.store.corrupt import readable
 from celery_batches_notify.store.deliveries import Claim, log_of_delivery
-from celery_batches_notify.store.reading import (
+from celery_batches_notify.store.errors import readable
+from celery_batches_notify.store.parsing import (
     Snapshot,
     parse_deliverable,
     parse_status,

@@ -11,7 +11,7 @@ from celery_batches_notify.errors import NotificationFailed
 from celery_batches_notify.model import DeliveryNote
 from celery_batches_notify.store.deliveries import Claim
 from celery_batches_notify.store.outbox import Address, parse_address
-from celery_batches_notify.store.reading import Snapshot
+from celery_batches_notify.store.parsing import Snapshot
 from celery_batches_notify.store.store import Store
 
 PROBE_SECONDS = 60

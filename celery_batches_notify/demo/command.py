@@ -16,11 +16,12 @@ from kombu.utils.url import maybe_sanitize_url
 
 from celery_batches_notify import BatchesError
 from celery_batches_notify.demo import report
-from celery_batches_notify.demo.bar import Bar
 from celery_batches_notify.demo.console import Console
+from celery_batches_notify.demo.display import Bar
+from celery_batches_notify.demo.environment import Stage, set_stage
 from celery_batches_notify.demo.measuring import find_modules, has_broken_modules, write_broken_modules
 from celery_batches_notify.demo.options import Options, read_options
-from celery_batches_notify.demo.performance import (
+from celery_batches_notify.demo.scenario import (
     Counted,
     Measured,
     Show,
@@ -28,9 +29,8 @@ from celery_batches_notify.demo.performance import (
     describe_callbacks,
     measure_modules,
 )
-from celery_batches_notify.demo.signals import Interrupted, interruptible
-from celery_batches_notify.demo.stage import Stage, set_stage
 from celery_batches_notify.demo.surroundings import forget_other_settings
+from celery_batches_notify.testing.signals import Interrupted, interruptible
 
 FAILED, SIGNALLED = 1, 128
 

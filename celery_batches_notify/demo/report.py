@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from celery_batches_notify import BatchStatus
-from celery_batches_notify.demo.catchers import HOOK_PATH, CaughtHook
 from celery_batches_notify.demo.measuring import Sum
+from celery_batches_notify.demo.receivers import HOOK_PATH, CaughtHook
 
 MAIL_HEADERS = ("From", "To", "Subject", "Message-ID")
 HOOK_HEADERS = (

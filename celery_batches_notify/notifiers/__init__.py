@@ -6,27 +6,27 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from celery_batches_notify.notifiers.apprise import Apprise as Apprise
-    from celery_batches_notify.notifiers.campfire import Campfire as Campfire
-    from celery_batches_notify.notifiers.discord import Discord as Discord
+    from celery_batches_notify.notifiers.chat.apprise import Apprise as Apprise
+    from celery_batches_notify.notifiers.chat.campfire import Campfire as Campfire
+    from celery_batches_notify.notifiers.chat.discord import Discord as Discord
+    from celery_batches_notify.notifiers.chat.hipchat import HipChat as HipChat
+    from celery_batches_notify.notifiers.chat.slack import Slack as Slack
+    from celery_batches_notify.notifiers.chat.slack_compatible import Mattermost as Mattermost
+    from celery_batches_notify.notifiers.chat.slack_compatible import RocketChat as RocketChat
+    from celery_batches_notify.notifiers.chat.teams import Teams as Teams
     from celery_batches_notify.notifiers.email import Email as Email
-    from celery_batches_notify.notifiers.hipchat import HipChat as HipChat
-    from celery_batches_notify.notifiers.slack import Slack as Slack
-    from celery_batches_notify.notifiers.slack_compatible import Mattermost as Mattermost
-    from celery_batches_notify.notifiers.slack_compatible import RocketChat as RocketChat
-    from celery_batches_notify.notifiers.teams import Teams as Teams
     from celery_batches_notify.notifiers.webhook import Webhook as Webhook
 
 _MODULES = {
-    "Apprise": "apprise",
-    "Campfire": "campfire",
-    "Discord": "discord",
+    "Apprise": "chat.apprise",
+    "Campfire": "chat.campfire",
+    "Discord": "chat.discord",
     "Email": "email",
-    "HipChat": "hipchat",
-    "Mattermost": "slack_compatible",
-    "RocketChat": "slack_compatible",
-    "Slack": "slack",
-    "Teams": "teams",
+    "HipChat": "chat.hipchat",
+    "Mattermost": "chat.slack_compatible",
+    "RocketChat": "chat.slack_compatible",
+    "Slack": "chat.slack",
+    "Teams": "chat.teams",
     "Webhook": "webhook",
 }
 

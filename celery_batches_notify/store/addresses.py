@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from celery_batches_notify.store.connection import store_errors
-from celery_batches_notify.store.runner import Runner
+from celery_batches_notify.store.base import Runner
+from celery_batches_notify.store.client import store_errors
 
 Role = Literal["send", "publish", "wait", "follow", "rest"]
 

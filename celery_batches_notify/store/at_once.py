@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from redis import Redis
 from redis.client import Pipeline
 
-from celery_batches_notify.store.connection import is_cluster
+from celery_batches_notify.store.client import is_cluster
 
 Clock = tuple[int, int]
 Item = TypeVar("Item")

@@ -10,9 +10,9 @@ from typing import Any
 from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.model import DeliveryAttempt, DeliveryNote
 from celery_batches_notify.store import outbox
-from celery_batches_notify.store.connection import store_errors
-from celery_batches_notify.store.corrupt import readable
-from celery_batches_notify.store.runner import Runner, gone
+from celery_batches_notify.store.base import Runner, gone
+from celery_batches_notify.store.client import store_errors
+from celery_batches_notify.store.errors import readable
 from celery_batches_notify.text import one_line
 
 CHANNEL_AT_MOST = 200

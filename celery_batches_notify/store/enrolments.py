@@ -7,9 +7,9 @@ from typing import Literal
 
 from celery_batches_notify.errors import BatchSealed
 from celery_batches_notify.model import Membership
-from celery_batches_notify.store import reading
-from celery_batches_notify.store.connection import store_errors
-from celery_batches_notify.store.runner import Runner
+from celery_batches_notify.store import parsing
+from celery_batches_notify.store.base import Runner
+from celery_batches_notify.store.client import store_errors
 from celery_batches_notify.store.scripts import Argument
 
 Adder = Membership | Literal["owner", "other"]
@@ -49,12 +49,12 @@ class EnrolmentStore(Runner):
             BatchSealed: The batch takes no more members.
             NoSuchBatch: It is gone.
         """
-        ids = b"".join(map(reading.pack_id, task_ids))
+        ids = b"".join(map(parsing.pack_id, task_ids))
         if isinstance(adder, Membership):
-            added_by: tuple[Argument, ...] = reading.pack_member(adder)
+            added_by: tuple[Argument, ...] = parsing.pack_member(adder)
         else:
             added_by = (adder, b"", b"")
-        named = [(i, task_id) for i, task_id in enumerate(task_ids) if not reading.is_uuid(task_id)]
+        named = [(i, task_id) for i, task_id in enumerate(task_ids) if not parsing.is_uuid(task_id)]
         more = (int(children), int(last), *(part for pair in named for part in pair))
         while True:
             note_place(first)

@@ -8,7 +8,7 @@ from typing import Generic, Self, TypeVar
 from celery_batches_notify.errors import NoSuchBatch
 from celery_batches_notify.model import Event, Progress
 from celery_batches_notify.store.listener import Listener
-from celery_batches_notify.store.reading import Reading
+from celery_batches_notify.store.parsing import Reading
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.store.watches import Answer, LoopWatch, ThreadWatch, raise_for_one
 

@@ -8,7 +8,7 @@ from itertools import chain, islice, takewhile
 from math import inf
 
 from celery_batches_notify.errors import StoreUnavailable
-from celery_batches_notify.store.reading import Reading
+from celery_batches_notify.store.parsing import Reading
 from celery_batches_notify.store.watches import Answer, Watch
 
 REREAD_SECONDS = 5.0

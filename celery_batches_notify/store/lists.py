@@ -15,7 +15,7 @@ from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.model import check_bid
 from celery_batches_notify.settings import LONGEST, Settings
 from celery_batches_notify.store.at_once import read_together
-from celery_batches_notify.store.corrupt import readable
+from celery_batches_notify.store.errors import readable
 from celery_batches_notify.store.keys import Keys
 from celery_batches_notify.store.paging import Place, walk_pages
 from celery_batches_notify.store.scripts import Scripts

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from celery_batches_notify.store import reading
-from celery_batches_notify.store.connection import store_errors
-from celery_batches_notify.store.corrupt import readable
-from celery_batches_notify.store.reading import ID_BYTES, Member
-from celery_batches_notify.store.runner import Runner, gone
+from celery_batches_notify.store import parsing
+from celery_batches_notify.store.base import Runner, gone
+from celery_batches_notify.store.client import store_errors
+from celery_batches_notify.store.errors import readable
+from celery_batches_notify.store.parsing import ID_BYTES, Member
 
 MEMBERS_CHUNK = 1000
 
@@ -47,7 +47,7 @@ class MemberStore(Runner):
         if not exists:
             raise gone(bid)
         places = range(first, first + count)
-        return reading.parse_members(
+        return parsing.parse_members(
             first,
             ids,
             states,

@@ -9,9 +9,9 @@ from typing import Any
 
 from celery_batches_notify.errors import BatchCancelled, StoreUnavailable
 from celery_batches_notify.store.at_once import read_info
-from celery_batches_notify.store.connection import store_errors
-from celery_batches_notify.store.corrupt import readable, type_errors
-from celery_batches_notify.store.runner import Runner, gone
+from celery_batches_notify.store.base import Runner, gone
+from celery_batches_notify.store.client import store_errors
+from celery_batches_notify.store.errors import readable, type_errors
 
 RETRY_CHUNK = 100
 FULL_SHARE = 0.9

@@ -12,12 +12,12 @@ from redis.client import Pipeline
 from celery_batches_notify.errors import CorruptBatch, NoSuchBatch, SchemaTooNew
 from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.model import BatchStatus
-from celery_batches_notify.store import reading
+from celery_batches_notify.store import parsing
 from celery_batches_notify.store.at_once import Clock, read_at_once, read_each_at_once
-from celery_batches_notify.store.connection import store_errors
-from celery_batches_notify.store.corrupt import readable, type_errors
+from celery_batches_notify.store.base import Runner, check_schema
+from celery_batches_notify.store.client import store_errors
+from celery_batches_notify.store.errors import readable, type_errors
 from celery_batches_notify.store.paging import Place
-from celery_batches_notify.store.runner import Runner, check_schema
 
 STATUSES_AT_ONCE = 20  # each may bring a hundred failures with it
 
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 class StatusStore(Runner):
     """What is shown of batches."""
 
-    def read_snapshot(self, bid: str) -> reading.Snapshot:
+    def read_snapshot(self, bid: str) -> parsing.Snapshot:
         """Read all that a status needs, at one moment.
 
         Raises:
@@ -48,7 +48,7 @@ class StatusStore(Runner):
         """Read a batch's status. Raises `NoSuchBatch`."""
         snapshot = self.read_snapshot(bid)
         with readable(bid):
-            return reading.parse_status(snapshot, self.settings.stall_after)
+            return parsing.parse_status(snapshot, self.settings.stall_after)
 
     def list_batches(self, after: Place | None = None) -> Iterator[tuple[Place, BatchStatus]]:
         """Read the statuses of all batches, newest first, each with its place in the list.
@@ -68,7 +68,7 @@ class StatusStore(Runner):
             try:
                 with readable(bid):
                     snapshot = _parse_snapshot(bid, clock, answers)
-                    status = reading.parse_status(snapshot, self.settings.stall_after)
+                    status = parsing.parse_status(snapshot, self.settings.stall_after)
             except NoSuchBatch:
                 continue
             except (CorruptBatch, SchemaTooNew) as exc:
@@ -77,18 +77,18 @@ class StatusStore(Runner):
             yield places[bid], status
 
 
-def _parse_snapshot(bid: str, clock: Clock, answers: Sequence[Any]) -> reading.Snapshot:
+def _parse_snapshot(bid: str, clock: Clock, answers: Sequence[Any]) -> parsing.Snapshot:
     for answer in answers:
         if isinstance(answer, Exception):
             raise answer
     ttl, batch, outbox, failures, children = answers
     check_schema(bid, batch.get(b"schema"))
-    return reading.Snapshot(
+    return parsing.Snapshot(
         bid=bid,
         batch=batch,
         outbox=outbox,
         failures=failures,
         children=children,
-        now=reading.parse_time(clock),
+        now=parsing.parse_time(clock),
         ttl=timedelta(milliseconds=max(ttl, 0)),
     )

@@ -20,19 +20,19 @@ from celery_batches_notify.model import (
     State,
     check_bid,
 )
-from celery_batches_notify.store import reading
+from celery_batches_notify.store import parsing
 from celery_batches_notify.store.addresses import AddressStore
 from celery_batches_notify.store.at_once import read_together
-from celery_batches_notify.store.connection import store_errors
-from celery_batches_notify.store.corrupt import readable, type_errors
+from celery_batches_notify.store.base import check_schema, gone
+from celery_batches_notify.store.client import store_errors
 from celery_batches_notify.store.deliveries import Claim, DeliveryStore
 from celery_batches_notify.store.enrolments import EnrolmentStore, abandoned
+from celery_batches_notify.store.errors import readable, type_errors
 from celery_batches_notify.store.listener import Listener
 from celery_batches_notify.store.lists import UNSTORED_SECONDS, LiveBatch, longest_life_ms
 from celery_batches_notify.store.members import MemberStore
 from celery_batches_notify.store.repairs import RepairStore
 from celery_batches_notify.store.retries import RetryStore
-from celery_batches_notify.store.runner import check_schema, gone
 from celery_batches_notify.store.statuses import StatusStore
 from celery_batches_notify.store.sweep_lock import SweepLock
 from celery_batches_notify.store.trimming import Trimmer
@@ -124,13 +124,13 @@ class Store(
         due: list[str] = []
         while len(outcome.successors) > AT_ONCE:
             part = Outcome(state=State.SUCCEEDED, successors=outcome.successors[:AT_ONCE])
-            args = reading.pack_report(member, part, self.settings)
+            args = parsing.pack_report(member, part, self.settings)
             word, *more = self._change(self.scripts.enrol_successors, member.bid, *args)
             due += more
             if word not in ("enrolled", "repeated"):
                 return Recorded(word=word, due=due)
             outcome = replace(outcome, successors=outcome.successors[AT_ONCE:])
-        args = reading.pack_report(member, outcome, self.settings)
+        args = parsing.pack_report(member, outcome, self.settings)
         word, *more = self._change(self.scripts.record_outcome, member.bid, *args)
         return Recorded(word=word, due=[*due, *more])
 
@@ -228,25 +228,25 @@ class Store(
             raise answer
         return answer.progress
 
-    def read_many(self, bids: Sequence[str]) -> dict[str, reading.Reading | BatchesError]:
+    def read_many(self, bids: Sequence[str]) -> dict[str, parsing.Reading | BatchesError]:
         """Read how far batches have come, in one round trip to each server; or why one cannot be read."""
 
         def queue(pipe: Pipeline) -> None:
             for bid in bids:
-                pipe.hmget(self.keys.batch(bid), reading.READING_FIELDS)
+                pipe.hmget(self.keys.batch(bid), parsing.READING_FIELDS)
 
         with store_errors(self.settings):
             clock, answers = read_together(self.client, queue)
-        now = reading.parse_time(clock)
+        now = parsing.parse_time(clock)
         return {bid: self._read_one(bid, answer, now) for bid, answer in zip(bids, answers, strict=True)}
 
-    def _read_one(self, bid: str, answer: Any, now: datetime) -> reading.Reading | BatchesError:
+    def _read_one(self, bid: str, answer: Any, now: datetime) -> parsing.Reading | BatchesError:
         try:
             with store_errors(self.settings), readable(bid):
                 if isinstance(answer, Exception):
                     raise answer
                 check_schema(bid, answer[0])
-                return reading.parse_reading(bid, answer, now, self.settings.stall_after)
+                return parsing.parse_reading(bid, answer, now, self.settings.stall_after)
         except BatchesError as exc:
             return exc
 

@@ -12,7 +12,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisClusterException, RedisError
 
 from celery_batches_notify.errors import BatchesError
-from celery_batches_notify.store.connection import is_cluster
+from celery_batches_notify.store.client import is_cluster
 from celery_batches_notify.store.keys import channel
 
 # All that may end a subscription. No follower sees it: their batches are read every few seconds in any case.

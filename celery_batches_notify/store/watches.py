@@ -9,7 +9,7 @@ from contextlib import suppress
 from copy import copy
 from typing import NoReturn
 
-from celery_batches_notify.store.reading import Reading
+from celery_batches_notify.store.parsing import Reading
 
 Answer = Reading | Exception
 

@@ -9,12 +9,12 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from celery_batches_notify.model import Membership, Outcome
-from celery_batches_notify.store import reading
+from celery_batches_notify.store import parsing
 from celery_batches_notify.store.at_once import read_together
-from celery_batches_notify.store.connection import store_errors
-from celery_batches_notify.store.mark_wire import MarkWire
+from celery_batches_notify.store.base import Runner
+from celery_batches_notify.store.client import store_errors
+from celery_batches_notify.store.one_way_connection import MarkWire
 from celery_batches_notify.store.retries import Resend
-from celery_batches_notify.store.runner import Runner
 
 MARKS_CHUNK = 500
 
@@ -129,7 +129,7 @@ class WorkerStore(Runner):
 
     def resend_lost(self, member: Membership, outcome: Outcome) -> tuple[str, Resend | None, list[str]]:
         """Take a lost member for another round; return the word, what to send, and deliveries due."""
-        args = reading.pack_report(member, outcome, self.settings)
+        args = parsing.pack_report(member, outcome, self.settings)
         word, *rest = self._change(self.scripts.resend_lost, member.bid, *args)
         if word != "claimed":
             return word, None, rest

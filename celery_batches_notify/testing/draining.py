@@ -10,13 +10,13 @@ from typing import Any, cast
 from celery import Celery, current_app
 
 from celery_batches_notify.batch import Batch
-from celery_batches_notify.block import find_frame
+from celery_batches_notify.engine import ENGINE
 from celery_batches_notify.errors import WouldDeadlock
 from celery_batches_notify.extension import Batches
+from celery_batches_notify.messages.block import find_frame
 from celery_batches_notify.model import BatchStatus
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.testing.inline_worker import InlineWorker
-from celery_batches_notify.tracking.engine import ENGINE
 
 
 def drain(batch: Batch, timeout: float | timedelta = 30.0) -> BatchStatus:

@@ -10,9 +10,9 @@ from uuid import uuid4
 from celery import Celery
 
 from celery_batches_notify.batch import Batch
+from celery_batches_notify.engine import ENGINE
 from celery_batches_notify.errors import ConfigurationError
 from celery_batches_notify.extension import Batches
-from celery_batches_notify.tracking.engine import ENGINE
 
 _BROKER = "memory://"
 _RESULTS = "cache+memory://"

@@ -52,7 +52,7 @@ def batches_outbox(batches_sandbox: Celery) -> Iterator[Outbox]:  # noqa: ARG001
 
 
 def _start_server(stack: ExitStack) -> str:
-    from celery_batches_notify.demo.valkey import ServerNotStarted, embedded_server  # noqa: PLC0415
+    from celery_batches_notify.testing.server import ServerNotStarted, embedded_server  # noqa: PLC0415
 
     try:
         return stack.enter_context(embedded_server())

@@ -18,7 +18,7 @@ from celery import Celery
 from redis import Redis
 
 from celery_batches_notify import Batch, Batches
-from celery_batches_notify.demo.valkey import embedded_server
+from celery_batches_notify.testing.server import embedded_server
 
 ARGUMENTS = {
     "a number": lambda n: n,

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from redis import Redis
 
 from celery_batches_notify import Batch
-from celery_batches_notify.demo.valkey import embedded_server
+from celery_batches_notify.testing.server import embedded_server
 from tests.support.servers import running_worker, wait_until
 
 TICKS = os.sysconf("SC_CLK_TCK")

@@ -12,7 +12,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-from celery_batches_notify.demo.valkey import run_until_we_end
+from celery_batches_notify.testing.server import run_until_we_end
 from tests.chaos.journal import JOURNAL, Journal
 from tests.projects.chaos_proj import CONF
 from tests.support.servers import ROOT, wait_until

@@ -12,7 +12,7 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
-from celery_batches_notify.demo.valkey import find_binary, find_free_port, run_until_we_end
+from celery_batches_notify.testing.server import find_binary, find_free_port, run_until_we_end
 from tests.support.servers import wait_until
 
 AOF = ("--appendonly", "yes", "--appendfsync", "always", "--save", "")

@@ -13,7 +13,7 @@ import pytest
 from celery import Celery
 
 from celery_batches_notify import Batch
-from celery_batches_notify.demo.valkey import embedded_server, find_free_port
+from celery_batches_notify.testing.server import embedded_server, find_free_port
 from tests.chaos.scene import is_full
 from tests.support.apps import open_app
 from tests.support.http_server import (

@@ -140,7 +140,7 @@ def test_members_that_wait_in_their_queue_have_a_place_there(
 
 
 def test_a_global_key_prefix_of_the_broker_is_kept_to(redis: Redis, server_url: str) -> None:
-    from celery_batches_notify.tracking.repair.queues import read_broker
+    from celery_batches_notify.doctor.broker_queues import read_broker
 
     with open_app(server_url, broker_transport_options={"global_keyprefix": "mine:"}) as app:
         results = [app.tasks["proj.ok"].apply_async(queue="elsewhere") for _ in range(1200)]

@@ -18,7 +18,7 @@ from celery_batches_notify.delivery.attempt import HARD_LIMIT_SECONDS, SOFT_LIMI
 from celery_batches_notify.delivery.publisher import DELIVER_TASK
 from celery_batches_notify.delivery.settling import ending_of
 from celery_batches_notify.model import Notification
-from celery_batches_notify.tracking.outcomes import dead
+from celery_batches_notify.worker.outcomes import dead
 from tests.support.http_server import answer, serving
 from tests.support.smtp_server import serving_smtp
 

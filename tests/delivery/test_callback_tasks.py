@@ -10,7 +10,7 @@ from celery import Celery, chord
 from redis import Redis
 
 from celery_batches_notify import Batch
-from celery_batches_notify.demo.valkey import embedded_server
+from celery_batches_notify.testing.server import embedded_server
 from tests.support.apps import open_app
 from tests.support.servers import running_worker, wait_until
 

@@ -18,7 +18,7 @@ from celery import Celery
 from redis import Redis
 
 from celery_batches_notify import Batch
-from celery_batches_notify.demo.valkey import embedded_server
+from celery_batches_notify.testing.server import embedded_server
 from tests.support.apps import open_app
 from tests.support.http_server import Handler, Server, answer, hang, serving
 from tests.support.servers import running_worker, wait_until

@@ -5,8 +5,8 @@ from io import StringIO
 import pytest
 
 from celery_batches_notify import Progress
-from celery_batches_notify.demo.bar import Bar
 from celery_batches_notify.demo.console import Console
+from celery_batches_notify.demo.display import Bar
 
 
 class Terminal(StringIO):

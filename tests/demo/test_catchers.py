@@ -6,7 +6,7 @@ from email.message import EmailMessage
 
 import requests
 
-from celery_batches_notify.demo.catchers import HOOK_PATH, Catch, CaughtHook, catch_hooks, catch_mail
+from celery_batches_notify.demo.receivers import HOOK_PATH, Catch, CaughtHook, catch_hooks, catch_mail
 from celery_batches_notify.notifiers.signature import new_secret, sign
 
 BODY = b'{"bid": "b"}'

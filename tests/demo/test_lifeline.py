@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from celery_batches_notify.demo.lifeline import directory_until_we_end, run_until_we_end
+from celery_batches_notify.testing.child_process import directory_until_we_end, run_until_we_end
 from tests.demo.processes import running
 from tests.support.servers import wait_until
 
@@ -21,7 +21,7 @@ time.sleep(60)
 """
 OWNER = """
 import sys, time
-from celery_batches_notify.demo.lifeline import directory_until_we_end, run_until_we_end
+from celery_batches_notify.testing.child_process import directory_until_we_end, run_until_we_end
 with directory_until_we_end("batches-test-") as directory:
     (directory / "file").write_text("x")
     with run_until_we_end(["sh", "-c", "echo $$; exec sleep 60"], stdout=None):

@@ -9,14 +9,19 @@ import pytest
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from celery_batches_notify.demo.valkey import ServerNotStarted, embedded_server, find_binary, find_free_port
+from celery_batches_notify.testing.server import (
+    ServerNotStarted,
+    embedded_server,
+    find_binary,
+    find_free_port,
+)
 from tests.demo.processes import find_descendants, running, starting_with_sigint
 from tests.support.servers import wait_until
 
-COMMAND = [sys.executable, "-m", "celery_batches_notify.demo.valkey", "--port"]
+COMMAND = [sys.executable, "-m", "celery_batches_notify.testing.server", "--port"]
 OWNER = """
 import time
-from celery_batches_notify.demo.valkey import embedded_server
+from celery_batches_notify.testing.server import embedded_server
 with embedded_server() as url:
     print(url, flush=True)
     time.sleep(60)

@@ -26,7 +26,7 @@ from redis import Redis
 import celery_batches_notify
 from celery_batches_notify import Batch, Batches
 from celery_batches_notify.settings import Settings, find_unknown_settings
-from celery_batches_notify.store.connection import connect
+from celery_batches_notify.store.client import connect
 from tests.docs.pages import Block, all_pages, find_blocks, names_read
 from tests.support.servers import wait_until
 

@@ -23,7 +23,7 @@ from celery_batches_notify.model import STATES, Event, Failure, Membership, Noti
 from celery_batches_notify.settings import LINGER_AT_LEAST, NOT_SETTINGS, Settings
 from celery_batches_notify.store.keys import PARTS
 from celery_batches_notify.testing import plugin
-from celery_batches_notify.tracking import outcomes
+from celery_batches_notify.worker import outcomes
 from tests.docs.pages import DOCS, ROOT, all_pages, first_codes, read_page, read_tables
 from tests.support.servers import Ear
 

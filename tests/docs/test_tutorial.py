@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from celery_batches_notify.demo.catchers import Catch, catch_mail
-from celery_batches_notify.demo.lifeline import run_until_we_end
+from celery_batches_notify.demo.receivers import Catch, catch_mail
+from celery_batches_notify.testing.child_process import run_until_we_end
 from tests.support.servers import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -127,7 +127,7 @@ def test_every_command_is_known_to_work() -> None:
         "python3 -m venv .venv && . .venv/bin/activate",
         'pip install "celery-batches-notify[demo]"',
         "celery-batches-demo",
-        "python -m celery_batches_notify.demo.valkey",
+        "python -m celery_batches_notify.testing.server",
         "python -m aiosmtpd -n -l localhost:8025",
         "celery -A proj worker",
         "python run.py",

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from celery_batches_notify.notifiers.answer import Answer, is_permanent, parse_retry_after, to_failure
+from celery_batches_notify.notifiers.http.answer import Answer, is_permanent, parse_retry_after, to_failure
 
 NOW = datetime(2026, 11, 2, 12, 0, tzinfo=UTC)
 

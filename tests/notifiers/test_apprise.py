@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from celery_batches_notify.errors import ConfigurationError, NotificationFailed
-from celery_batches_notify.notifiers.apprise import Apprise
 from celery_batches_notify.notifiers.base import build_notifier
+from celery_batches_notify.notifiers.chat.apprise import Apprise
 from tests.support import samples
 from tests.support.channels import CANARY  # and with it Apprise's plugins, which warn when they are loaded
 from tests.support.http_server import Server, answer, serving

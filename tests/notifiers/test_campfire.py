@@ -8,7 +8,7 @@ import pytest
 
 from celery_batches_notify.errors import ConfigurationError, NotificationFailed
 from celery_batches_notify.notifiers.base import build_notifier, merge_options
-from celery_batches_notify.notifiers.campfire import Campfire, render_html, render_text
+from celery_batches_notify.notifiers.chat.campfire import Campfire, render_html, render_text
 from celery_batches_notify.notifiers.summary import summarise
 from tests.support import samples
 from tests.support.http_server import answer, serving

@@ -6,7 +6,7 @@ import pytest
 
 from celery_batches_notify.errors import ConfigurationError
 from celery_batches_notify.notifiers.base import build_notifier
-from celery_batches_notify.notifiers.discord import Discord
+from celery_batches_notify.notifiers.chat.discord import Discord
 from celery_batches_notify.notifiers.summary import summarise
 from tests.support import samples
 

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from celery_batches_notify.model import Event, Notification, Origin
-from celery_batches_notify.notifiers.email_body import write_digest, write_text
-from celery_batches_notify.notifiers.email_html import fill, write_html
+from celery_batches_notify.notifiers.email.body import write_digest, write_text
+from celery_batches_notify.notifiers.email.html import fill, write_html
 from celery_batches_notify.notifiers.mailer.header import is_one_line
 from tests.support.samples import BID, CREATED_AT, HOSTILE, failing, failure, hostile, notification
 

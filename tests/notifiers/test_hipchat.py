@@ -9,7 +9,7 @@ import pytest
 from celery_batches_notify.errors import ConfigurationError
 from celery_batches_notify.model import Notification
 from celery_batches_notify.notifiers.base import build_notifier
-from celery_batches_notify.notifiers.hipchat import HipChat, render_html
+from celery_batches_notify.notifiers.chat.hipchat import HipChat, render_html
 from celery_batches_notify.notifiers.summary import summarise
 from tests.support import samples
 from tests.support.http_server import answer, serving

@@ -16,7 +16,7 @@ import pytest
 from celery import Celery
 
 from celery_batches_notify import Batch
-from celery_batches_notify.demo.valkey import embedded_server
+from celery_batches_notify.testing.server import embedded_server
 from tests.support import samples
 from tests.support.apps import open_app
 from tests.support.channels import CHANNELS as HTTP_CHANNELS

@@ -18,16 +18,16 @@ import pytest
 from celery import Celery
 
 from celery_batches_notify.errors import ConfigurationError, InvalidCallback, NotificationFailed
-from celery_batches_notify.notifiers.apprise import Apprise
 from celery_batches_notify.notifiers.base import Notifier, build_notifier, refuse_secrets
-from celery_batches_notify.notifiers.campfire import Campfire
-from celery_batches_notify.notifiers.discord import Discord
-from celery_batches_notify.notifiers.hipchat import HipChat
+from celery_batches_notify.notifiers.chat.apprise import Apprise
+from celery_batches_notify.notifiers.chat.campfire import Campfire
+from celery_batches_notify.notifiers.chat.discord import Discord
+from celery_batches_notify.notifiers.chat.hipchat import HipChat
+from celery_batches_notify.notifiers.chat.slack import Slack
+from celery_batches_notify.notifiers.chat.slack_compatible import Mattermost, RocketChat
+from celery_batches_notify.notifiers.chat.teams import Teams
 from celery_batches_notify.notifiers.registry import Registry
 from celery_batches_notify.notifiers.signature import new_secret
-from celery_batches_notify.notifiers.slack import Slack
-from celery_batches_notify.notifiers.slack_compatible import Mattermost, RocketChat
-from celery_batches_notify.notifiers.teams import Teams
 from celery_batches_notify.notifiers.webhook import Webhook
 from celery_batches_notify.settings import Settings
 from tests.support import samples

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from celery_batches_notify.notifiers.hush import hush
+from celery_batches_notify.notifiers.quiet_loggers import hush
 
 LOGGER = logging.getLogger("somebody.else")
 

@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 
 from celery_batches_notify.errors import ConfigurationError, NotificationFailed
-from celery_batches_notify.notifiers import public_only
 from celery_batches_notify.notifiers.base import build_notifier
-from celery_batches_notify.notifiers.http import post
+from celery_batches_notify.notifiers.http import post, public_only
 from celery_batches_notify.notifiers.webhook import Webhook
 from tests.support.http_server import Authority, serving
 

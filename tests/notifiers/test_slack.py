@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from celery_batches_notify.model import Origin
-from celery_batches_notify.notifiers.slack import Slack
+from celery_batches_notify.notifiers.chat.slack import Slack
 from celery_batches_notify.notifiers.summary import summarise
 from tests.support import samples
 

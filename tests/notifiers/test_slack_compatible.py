@@ -8,7 +8,7 @@ import pytest
 
 from celery_batches_notify.errors import ConfigurationError
 from celery_batches_notify.notifiers.base import build_notifier
-from celery_batches_notify.notifiers.slack_compatible import Mattermost, RocketChat
+from celery_batches_notify.notifiers.chat.slack_compatible import Mattermost, RocketChat
 from celery_batches_notify.notifiers.summary import summarise
 from tests.support import samples
 

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
+from celery_batches_notify.notifiers.chat.teams import Teams
 from celery_batches_notify.notifiers.summary import summarise
-from celery_batches_notify.notifiers.teams import Teams
 from tests.support import samples
 
 TEAMS = Teams(url="https://prod-1.westeurope.logic.azure.com/workflows/x?sig=y")

@@ -14,9 +14,9 @@ from kombu.utils import json
 from celery_batches_notify import Batch
 from celery_batches_notify.delivery.publisher import Publisher
 from celery_batches_notify.model import BatchStatus, Failure, Outcome, State
-from celery_batches_notify.store.reading import Snapshot, parse_progress, parse_status
+from celery_batches_notify.recovery.sweeper import Sweeper
+from celery_batches_notify.store.parsing import Snapshot, parse_progress, parse_status
 from celery_batches_notify.store.store import Store
-from celery_batches_notify.tracking.sweeper import Sweeper
 from tests.store.invariants import broken
 from tests.store.model_of_batches import ModelBatch
 from tests.store.model_of_families import World

@@ -16,13 +16,13 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
-from celery_batches_notify.demo.valkey import embedded_server, find_free_port
 from celery_batches_notify.settings import Settings
-from celery_batches_notify.store.checks import check_store
+from celery_batches_notify.store.acl_checks import ON_KEYS, OTHERS, SCRIPTS, find_denied
 from celery_batches_notify.store.findings import Finding
 from celery_batches_notify.store.keys import Keys
-from celery_batches_notify.store.rights import ON_KEYS, OTHERS, SCRIPTS, find_denied
+from celery_batches_notify.store.server_checks import check_store
 from celery_batches_notify.store.store import Store
+from celery_batches_notify.testing.server import embedded_server, find_free_port
 from tests.store.test_repeats import CALLS, prepare
 from tests.store.test_scripts import BID
 from tests.support.acl import url_as
@@ -146,7 +146,7 @@ def test_a_node_of_a_cluster_that_is_asked_alone_and_the_other_way_round(good: s
 
 
 def test_an_old_server() -> None:
-    from celery_batches_notify.store.checks import _check_version
+    from celery_batches_notify.store.server_checks import _check_version
 
     (finding,) = _check_version({"redis_version": "6.0.16"})
     assert "6.2 or newer" in finding.words
@@ -154,7 +154,7 @@ def test_an_old_server() -> None:
 
 
 def test_a_disk_that_cannot_be_written_to() -> None:
-    from celery_batches_notify.store.checks import _check_persistence
+    from celery_batches_notify.store.server_checks import _check_persistence
 
     (finding,) = _check_persistence({"aof_enabled": 1, "aof_last_write_status": "err"})
     assert finding.severity == "error"

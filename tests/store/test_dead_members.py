@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from celery_batches_notify.model import Outcome, State
-from celery_batches_notify.store.reading import Member
+from celery_batches_notify.store.parsing import Member
 from celery_batches_notify.store.repairs import Lost
 from celery_batches_notify.store.retries import Resend
 from celery_batches_notify.store.store import Store

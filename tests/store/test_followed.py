@@ -10,7 +10,7 @@ import pytest
 from celery_batches_notify import CorruptBatch, NoSuchBatch, Progress, StoreUnavailable
 from celery_batches_notify.store import followed as module
 from celery_batches_notify.store.followed import Followed
-from celery_batches_notify.store.reading import Reading
+from celery_batches_notify.store.parsing import Reading
 from celery_batches_notify.store.watches import LoopWatch, ThreadWatch
 
 BID = "a" * 22

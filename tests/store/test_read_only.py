@@ -9,11 +9,11 @@ import pytest
 from celery import Celery
 from redis import Redis
 
-from celery_batches_notify.demo.valkey import embedded_server
 from celery_batches_notify.errors import StoreUnavailable
 from celery_batches_notify.model import Membership
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.store import Store
+from celery_batches_notify.testing.server import embedded_server
 from tests.store.test_scripts import BID, SUCCEEDED, open_batch
 from tests.support.servers import wait_until
 

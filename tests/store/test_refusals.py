@@ -12,9 +12,9 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
-from celery_batches_notify.demo.valkey import embedded_server
 from celery_batches_notify.errors import CorruptBatch, StoreUnavailable
 from celery_batches_notify.store.store import Store
+from celery_batches_notify.testing.server import embedded_server
 from tests.store.test_repeats import CALLS, prepare, settled
 from tests.store.test_scripts import BID, SUCCEEDED, counts, dead, dump, open_batch
 from tests.support.servers import find_server, need, wait_until

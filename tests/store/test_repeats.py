@@ -9,7 +9,7 @@ from importlib.resources import files
 import pytest
 
 from celery_batches_notify.model import DeliveryNote, Membership, Outcome, State
-from celery_batches_notify.store.reading import Member, pack_report
+from celery_batches_notify.store.parsing import Member, pack_report
 from celery_batches_notify.store.repairs import Lost
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.store.sweep_lock import SweepLock

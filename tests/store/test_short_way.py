@@ -14,9 +14,9 @@ from redis.connection import Connection
 from redis.exceptions import NoScriptError
 
 from celery_batches_notify.settings import Settings
-from celery_batches_notify.store import short_way
-from celery_batches_notify.store.connection import connect
-from celery_batches_notify.store.short_way import ShortWay
+from celery_batches_notify.store import fast_eval
+from celery_batches_notify.store.client import connect
+from celery_batches_notify.store.fast_eval import ShortWay
 from celery_batches_notify.store.store import Store
 
 ECHO = "return ARGV"
@@ -35,7 +35,7 @@ def client(settings: Settings) -> Iterator[Redis]:
         yield client
 
 
-def ask(way: ShortWay, client: Redis, *args: short_way.Argument) -> list[bytes]:
+def ask(way: ShortWay, client: Redis, *args: fast_eval.Argument) -> list[bytes]:
     return way.evalsha(client.script_load(ECHO), [], args)
 
 
@@ -53,8 +53,8 @@ def test_a_script_that_the_server_does_not_know_is_said_so(client: Redis) -> Non
 def test_a_connection_that_was_cut_while_it_was_idle_is_replaced(
     settings: Settings, redis: Redis, monkeypatch: pytest.MonkeyPatch, hurried: bool
 ) -> None:
-    monkeypatch.setattr(short_way, "IDLE_SECONDS", 0)
-    monkeypatch.setattr("celery_batches_notify.store.connection.HURRIED_SECONDS", 10)
+    monkeypatch.setattr(fast_eval, "IDLE_SECONDS", 0)
+    monkeypatch.setattr("celery_batches_notify.store.client.HURRIED_SECONDS", 10)
     with connect(settings, hurried=hurried) as client:
         way = ShortWay(client)
         ask(way, client, 1)
@@ -121,7 +121,7 @@ def test_threads_that_are_first_share_one_client(settings: Settings, monkeypatch
         both.wait(30)
         return connect(*args, **options)
 
-    monkeypatch.setattr("celery_batches_notify.store.runner.connect", connect_together)
+    monkeypatch.setattr("celery_batches_notify.store.base.connect", connect_together)
     met: list[Redis] = []
     threads = [threading.Thread(target=lambda: met.append(store.client)) for _ in range(2)]
     for thread in threads:

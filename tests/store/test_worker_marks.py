@@ -18,7 +18,7 @@ from tests.support.servers import wait_until
 
 @pytest.fixture(autouse=True)
 def _patient_wire(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("celery_batches_notify.store.mark_wire.SECONDS", 10.0)
+    monkeypatch.setattr("celery_batches_notify.store.one_way_connection.SECONDS", 10.0)
 
 
 CALL = '{"id": "x"}'

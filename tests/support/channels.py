@@ -17,15 +17,15 @@ from typing import Any, Protocol
 
 import apprise as apprise_library
 
-from celery_batches_notify.notifiers.apprise import Apprise
 from celery_batches_notify.notifiers.base import Notifier
-from celery_batches_notify.notifiers.campfire import Campfire
-from celery_batches_notify.notifiers.discord import Discord
-from celery_batches_notify.notifiers.hipchat import HipChat
+from celery_batches_notify.notifiers.chat.apprise import Apprise
+from celery_batches_notify.notifiers.chat.campfire import Campfire
+from celery_batches_notify.notifiers.chat.discord import Discord
+from celery_batches_notify.notifiers.chat.hipchat import HipChat
+from celery_batches_notify.notifiers.chat.slack import Slack
+from celery_batches_notify.notifiers.chat.slack_compatible import Mattermost, RocketChat
+from celery_batches_notify.notifiers.chat.teams import Teams
 from celery_batches_notify.notifiers.signature import PREFIX
-from celery_batches_notify.notifiers.slack import Slack
-from celery_batches_notify.notifiers.slack_compatible import Mattermost, RocketChat
-from celery_batches_notify.notifiers.teams import Teams
 from celery_batches_notify.notifiers.webhook import Webhook
 from tests.support import http_server as receivers
 from tests.support.http_server import Behaviour, Received, answer, serving

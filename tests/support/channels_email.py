@@ -14,8 +14,8 @@ import pytest
 
 from celery_batches_notify.notifiers.base import Notifier
 from celery_batches_notify.notifiers.email import Email
-from celery_batches_notify.notifiers.email_body import write_digest
-from celery_batches_notify.notifiers.email_html import write_html
+from celery_batches_notify.notifiers.email.body import write_digest
+from celery_batches_notify.notifiers.email.html import write_html
 from celery_batches_notify.text import one_line
 from tests.support import samples, smtp_server
 from tests.support.channels import CANARY, SECONDS, Harmless, Mood, Visit

@@ -78,7 +78,7 @@ def _is_abandoned(call: Call) -> bool:
 
 
 STORE = "celery_batches_notify.store.store:Store"
-REPORTER = "celery_batches_notify.tracking.reporter:Reporter"
+REPORTER = "celery_batches_notify.worker.reporter:Reporter"
 
 POINTS: dict[str, Point] = {
     # The producer: the batch is stored; a chunk is enrolled; nothing of it is published; one message has left
@@ -86,7 +86,7 @@ POINTS: dict[str, Point] = {
     # last chunk confirmed; it is, and nothing that this made due has left.
     "P1": Point(target=f"{STORE}.open_batch", when="after"),
     "P2": Point(target=f"{STORE}.enrol_members", when="after"),
-    "P3": Point(target="celery_batches_notify.tracking.enrolment:Enrolment._publish", when="before"),
+    "P3": Point(target="celery_batches_notify.producer.enrolment:Enrolment._publish", when="before"),
     "P4": Point(target="kombu.messaging:Producer.publish", when="after", only=_is_member),
     "P5-unconfirmed": Point(target=f"{STORE}.confirm_members", when="before"),
     "P5": Point(target=f"{STORE}.seal_batch", when="before"),

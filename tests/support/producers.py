@@ -12,7 +12,7 @@ import sys
 from typing import Any
 
 from celery_batches_notify import Batch
-from celery_batches_notify.tracking import enrolment
+from celery_batches_notify.producer import enrolment
 from tests.projects.proj import app
 from tests.support import failpoints
 

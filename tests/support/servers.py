@@ -18,7 +18,7 @@ import pytest
 from celery import Celery
 from redis import Redis
 
-from celery_batches_notify.demo.valkey import embedded_server, run_until_we_end
+from celery_batches_notify.testing.server import embedded_server, run_until_we_end
 from tests.support.acl import url_as
 
 ROOT = Path(__file__).parents[2]

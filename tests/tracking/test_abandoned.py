@@ -15,12 +15,13 @@ from celery import Celery, chain
 from redis import Redis
 
 from celery_batches_notify import Batch
-from celery_batches_notify.block import leave_blocks, return_to
 from celery_batches_notify.errors import BatchSealed, EnqueueError
+from celery_batches_notify.messages.block import leave_blocks, return_to
 from celery_batches_notify.model import BatchStatus, Membership, Outcome, State
+from celery_batches_notify.producer import enrolment
+from celery_batches_notify.producer.intake import Intake
+from celery_batches_notify.recovery import lost_producers
 from celery_batches_notify.store.store import Store
-from celery_batches_notify.tracking import abandonment, enrolment
-from celery_batches_notify.tracking.intake import Intake
 from tests.projects.proj_tasks import declare_tasks
 from tests.support import failpoints
 
@@ -345,7 +346,7 @@ def test_what_one_sweeper_did_not_finish_the_next_one_does(app: Celery, spec: st
 
 
 def test_a_large_batch_is_written_off_in_parts(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(abandonment, "MEMBERS_AT_ONCE", 2 * CHUNK)
+    monkeypatch.setattr(lost_producers, "MEMBERS_AT_ONCE", 2 * CHUNK)
     batch = die_at("P3", app, 23)
     store_of(app).client.hset(store_of(app).keys.batch(batch.bid), "abandon_at", 1)
     dead = []
@@ -375,7 +376,7 @@ def test_a_member_that_reports_while_it_is_written_off_is_not(app: Celery) -> No
     (member,) = store_of(app).read_members(batch.bid, 0, 1)
     place = Membership(bid=batch.bid, index=0, task_id=member.id)
     store_of(app).record_outcome(place, Outcome(state=State.FAILING, attempt=1))
-    assert store_of(app).record_outcome(place, abandonment.never_published(member)).word == "repeated"
+    assert store_of(app).record_outcome(place, lost_producers.never_published(member)).word == "repeated"
     give_up(app, batch)
     assert (batch.status().failed, batch.status().dead) == (1, 0)
 

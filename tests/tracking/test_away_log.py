@@ -8,8 +8,8 @@ import threading
 import pytest
 
 from celery_batches_notify.errors import StoreUnavailable
-from celery_batches_notify.tracking.away_log import AwayLog
-from celery_batches_notify.tracking.every import Every
+from celery_batches_notify.worker.away_log import AwayLog
+from celery_batches_notify.worker.periodic import Every
 from tests.support.servers import wait_until
 
 AWAY = StoreUnavailable("the batches' store at redis://h does not answer")

@@ -9,9 +9,9 @@ import pytest
 from celery import Celery
 from redis import Redis
 
-from celery_batches_notify.demo.valkey import embedded_server
+from celery_batches_notify.doctor.broker_checks import check_broker
 from celery_batches_notify.store.findings import Finding
-from celery_batches_notify.tracking.broker_checks import check_broker
+from celery_batches_notify.testing.server import embedded_server
 from tests.support.servers import need, rabbitmq_url
 
 

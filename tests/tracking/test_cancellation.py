@@ -15,7 +15,7 @@ from celery.worker import state as worker_state
 from celery.worker.request import Request, create_request_cls
 
 from celery_batches_notify import Batch
-from celery_batches_notify.tracking.cancellation import Cancellation
+from celery_batches_notify.worker.cancellation import Cancellation
 from tests.support.servers import waiting_messages
 
 MEMBERS = 3

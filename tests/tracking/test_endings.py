@@ -10,9 +10,9 @@ from celery.exceptions import Ignore, Reject, Retry, TimeLimitExceeded
 from celery.utils.serialization import UnpickleableExceptionWrapper
 
 from celery_batches_notify.model import Outcome, State
-from celery_batches_notify.tracking import endings
-from celery_batches_notify.tracking.receivers import Receivers
-from celery_batches_notify.tracking.stored_states import STORED, watch_stored_states
+from celery_batches_notify.worker import endings
+from celery_batches_notify.worker.receivers import Receivers
+from celery_batches_notify.worker.stored_states import STORED, watch_stored_states
 
 
 def task(*, late: bool = False, eager: bool = False, **options: object) -> SimpleNamespace:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import threading
 
-from celery_batches_notify.tracking.every import Every
+from celery_batches_notify.worker.periodic import Every
 from tests.support.servers import wait_until
 
 

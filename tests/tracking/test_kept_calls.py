@@ -15,15 +15,15 @@ from celery import Celery, chain, chord, group
 from celery.app.task import Context
 
 from celery_batches_notify import Batch
-from celery_batches_notify.testing import drain
-from celery_batches_notify.tracking.holding import field_of, read_held, write_held
-from celery_batches_notify.tracking.kept_calls import (
+from celery_batches_notify.messages.kept_calls import (
     CHORD_IS_OVER,
     HEADERS_NOT_JSON,
     NOT_JSON,
     TOO_LONG,
     is_json,
 )
+from celery_batches_notify.testing import drain
+from celery_batches_notify.worker.in_flight import field_of, read_held, write_held
 
 Runs = list[Any]
 AT = dt.datetime(2026, 11, 27, 12, 30, 1, 250, tzinfo=dt.UTC)

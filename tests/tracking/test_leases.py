@@ -18,12 +18,12 @@ from celery.worker import state as worker_state
 from redis import Redis
 
 from celery_batches_notify import Batch
-from celery_batches_notify.demo.valkey import embedded_server
 from celery_batches_notify.errors import StoreUnavailable
+from celery_batches_notify.messages.headers import mark_of
 from celery_batches_notify.model import Membership, Outcome, State
 from celery_batches_notify.store.workers import pack_mark
-from celery_batches_notify.tracking.headers import mark_of
-from celery_batches_notify.tracking.leases import Leases
+from celery_batches_notify.testing.server import embedded_server
+from celery_batches_notify.worker.heartbeat import Leases
 from tests.support.servers import soon, wait_until
 
 LEASE_SECONDS = 5
@@ -45,7 +45,7 @@ def leases(app: Celery) -> Iterator[Leases]:
     leases = app._batches_engine.parts.leases
     leases.name("here")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("celery_batches_notify.store.mark_wire.SECONDS", 10.0)
+        patch.setattr("celery_batches_notify.store.one_way_connection.SECONDS", 10.0)
         yield leases
         leases.stop()
 
@@ -230,7 +230,7 @@ def test_a_worker_judges_others_only_after_a_lease_without_a_break(
     leases: Leases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 1000.0
-    monkeypatch.setattr("celery_batches_notify.tracking.leases.time.monotonic", lambda: now)
+    monkeypatch.setattr("celery_batches_notify.worker.heartbeat.time.monotonic", lambda: now)
 
     def pass_time(seconds: float, *, clock: float | None = None) -> bool:
         nonlocal now

@@ -9,15 +9,15 @@ from celery import Celery, chain, chord, group
 from celery.app.amqp import task_message
 from kombu.utils import json
 
-from celery_batches_notify.model import Membership
-from celery_batches_notify.tracking.headers import read_header
-from celery_batches_notify.tracking.marks import (
+from celery_batches_notify.messages.canvas import (
     first_of_body,
     is_marked,
     mark_message,
     read_mark,
     unlocked_body,
 )
+from celery_batches_notify.messages.headers import read_header
+from celery_batches_notify.model import Membership
 
 BID = "0123456789abcdefABCD-_"
 FIRST = Membership(bid=BID, index=7, task_id="first")

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from celery_batches_notify.model import State
-from celery_batches_notify.tracking import outcomes
+from celery_batches_notify.worker import outcomes
 
 
 class Broken(Exception):

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from celery_batches_notify.tracking.patience import limits_of, patience_within
+from celery_batches_notify.worker.report_budget import limits_of, patience_within
 
 
 @pytest.mark.parametrize(

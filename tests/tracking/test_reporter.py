@@ -20,13 +20,13 @@ from celery_batches_notify import Batch, StoreUnavailable
 from celery_batches_notify.delivery.publisher import DELIVER_TASK
 from celery_batches_notify.delivery.settling import Ending
 from celery_batches_notify.extension import Parts
+from celery_batches_notify.messages.headers import DeliveryRef
 from celery_batches_notify.model import Membership, Outcome, State
 from celery_batches_notify.store.store import Recorded
-from celery_batches_notify.tracking import outcomes, reporter
-from celery_batches_notify.tracking.absence import AWAY_SECONDS, Absence
-from celery_batches_notify.tracking.headers import DeliveryRef
-from celery_batches_notify.tracking.receivers import _finishing
-from celery_batches_notify.tracking.spool_lines import Settlement
+from celery_batches_notify.worker import outcomes, reporter
+from celery_batches_notify.worker.circuit_breaker import AWAY_SECONDS, Absence
+from celery_batches_notify.worker.receivers import _finishing
+from celery_batches_notify.worker.spool_records import Settlement
 from tests.support.away import spooled
 from tests.support.cut_proxy import CutProxy, cut_proxy
 from tests.support.servers import PATIENT, soon, wait_until

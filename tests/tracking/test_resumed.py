@@ -12,8 +12,8 @@ from celery import Celery
 
 from celery_batches_notify import Batch
 from celery_batches_notify.errors import BatchesError, EnqueueError, StoreUnavailable
+from celery_batches_notify.producer import enrolment
 from celery_batches_notify.store.store import Store
-from celery_batches_notify.tracking import enrolment
 from tests.support.apps import open_app
 from tests.support.cut_proxy import CutProxy, cut_proxy
 

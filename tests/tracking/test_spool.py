@@ -15,8 +15,8 @@ import pytest
 from celery import Celery
 
 from celery_batches_notify.settings import Settings
-from celery_batches_notify.tracking import spool as spool_module
-from celery_batches_notify.tracking.spool import Spool, spool_of
+from celery_batches_notify.worker import spool as spool_module
+from celery_batches_notify.worker.spool import Spool, spool_of
 from tests.support.servers import wait_until
 
 LINE_AT_MOST = 100_000
@@ -195,7 +195,7 @@ def test_each_store_and_prefix_has_a_spool_of_its_own_whatever_the_password(
 APPENDER = """
 import sys
 from pathlib import Path
-from celery_batches_notify.tracking.spool import Spool
+from celery_batches_notify.worker.spool import Spool
 spool = Spool(Path(sys.argv[1]), 10**8)
 for i in range(int(sys.argv[3])):
     spool.append(f"{sys.argv[2]} {i}".encode())
@@ -203,7 +203,7 @@ for i in range(int(sys.argv[3])):
 TAKER = """
 import sys
 from pathlib import Path
-from celery_batches_notify.tracking.spool import Spool
+from celery_batches_notify.worker.spool import Spool
 spool = Spool(Path(sys.argv[1]), 10**8)
 stop = Path(sys.argv[2])
 while True:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from celery_batches_notify.model import DeliveryNote, Failure, Membership, Outcome, State
-from celery_batches_notify.tracking.spool_lines import (
+from celery_batches_notify.worker.spool_records import (
     NUMBER_AT_MOST,
     Report,
     Said,

@@ -11,10 +11,10 @@ from redis.exceptions import ResponseError
 
 from celery_batches_notify import Batch
 from celery_batches_notify.model import Membership, Outcome, State
-from celery_batches_notify.store.connection import store_errors
+from celery_batches_notify.recovery.sweeper import Sweeper
+from celery_batches_notify.store.client import store_errors
 from celery_batches_notify.store.lists import LiveBatch
 from celery_batches_notify.store.store import Store
-from celery_batches_notify.tracking.sweeper import Sweeper
 from tests.support.servers import wait_until
 
 SUCCEEDED = Outcome(state=State.SUCCEEDED)
@@ -134,7 +134,7 @@ def test_one_sweeper_works_at_a_time_and_another_takes_over(
     make_app: Callable[..., Celery], redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Of 30 s: a machine that stands still does not let go of it.
-    monkeypatch.setattr("celery_batches_notify.tracking.sweeper.LOCK_INTERVALS", 300)
+    monkeypatch.setattr("celery_batches_notify.recovery.sweeper.LOCK_INTERVALS", 300)
     sweepers = [make_app(batches_sweep_interval=0.1)._batches_engine.parts.sweeper for _ in range(2)]
     holders = set()
     for sweeper in sweepers:
@@ -268,7 +268,7 @@ def test_a_child_is_healed_though_this_worker_cannot_touch_its_parent(
 def test_a_lost_worker_that_cannot_be_read_does_not_stop_the_sweeper(
     app: Celery, redis: Redis, sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("celery_batches_notify.tracking.leases.Leases.trusts", lambda *_: True)
+    monkeypatch.setattr("celery_batches_notify.worker.heartbeat.Leases.trusts", lambda *_: True)
     redis.zadd("batches:workers", {"broken": 1, "gone": 2})
     redis.expire("batches:workers", 60)
     redis.set("batches:worker:broken", "no hash", ex=60)

@@ -12,7 +12,7 @@ from celery import Celery, Task
 from redis import Redis
 
 from celery_batches_notify import Batches
-from celery_batches_notify.tracking import enrolment
+from celery_batches_notify.producer import enrolment
 from tests.support.servers import PATIENT, close_store
 
 pytest.register_assert_rewrite(

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 from redis import Redis
 from redis.exceptions import NoScriptError
 
-from celery_batches_notify.store.short_way import Argument as Argument
-from celery_batches_notify.store.short_way import ShortWay
+from celery_batches_notify.store.fast_eval import Argument as Argument
+from celery_batches_notify.store.fast_eval import ShortWay
 
 
 class Script(Protocol):

@@ -16,11 +16,11 @@ from redis import Redis
 
 from celery_batches_notify import Batch, ConfigurationError, NoSuchBatch
 from celery_batches_notify.cli.doctor import examine
-from celery_batches_notify.demo.valkey import embedded_server
+from celery_batches_notify.doctor import reconcile
+from celery_batches_notify.doctor.diagnosis import find_complaints
+from celery_batches_notify.doctor.reconcile import Repairs, reconcile_all
 from celery_batches_notify.model import Membership, Outcome, State
-from celery_batches_notify.tracking.repair import reconcile
-from celery_batches_notify.tracking.repair.diagnosis import find_complaints
-from celery_batches_notify.tracking.repair.reconcile import Repairs, reconcile_all
+from celery_batches_notify.testing.server import embedded_server
 from tests.support.acl import url_as
 from tests.support.apps import open_app
 from tests.support.servers import need, running_worker, wait_until

@@ -11,8 +11,8 @@ from celery import Celery
 from redis import Redis
 
 from celery_batches_notify import Batch
-from celery_batches_notify.tracking.repair import reconcile
-from celery_batches_notify.tracking.repair.still_batches import StillBatches
+from celery_batches_notify.doctor import reconcile
+from celery_batches_notify.doctor.still_batches import StillBatches
 from tests.support.apps import open_app
 from tests.support.servers import running_worker, wait_until
 
@@ -78,7 +78,7 @@ def test_of_many_workers_one_looks_and_not_again_for_a_while(
     app = opened("resend")
     batch, looks = still(app, redis), []
     monkeypatch.setattr(
-        "celery_batches_notify.tracking.repair.still_batches.reconcile_batch",
+        "celery_batches_notify.doctor.still_batches.reconcile_batch",
         lambda _, bid, vanished: looks.append((bid, vanished)) or reconcile.Repairs(),
     )
     lookers = [looker(app) for _ in range(8)]

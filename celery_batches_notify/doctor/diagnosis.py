@@ -1,0 +1,150 @@
+"""Which live batches do not move, why, and what to do about each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+
+from celery_batches_notify.doctor.broker_queues import BrokerReading, read_broker
+from celery_batches_notify.doctor.callbacks import QUIET, find_open, judge_callback, span
+from celery_batches_notify.doctor.locate import INSPECT_SECONDS, NOBODY, ids_of, walk_open
+from celery_batches_notify.doctor.worker_tasks import WorkersReading, add_leases, ask_workers
+from celery_batches_notify.engine import Engine
+from celery_batches_notify.errors import CorruptBatch, NoSuchBatch, SchemaTooNew
+from celery_batches_notify.model import BatchStatus, CallbackStatus
+from celery_batches_notify.store.errors import readable
+from celery_batches_notify.store.parsing import Snapshot, parse_status
+
+ASKED_ABOUT = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Complaint:
+    """What is wrong with a batch, a worker or a receiver, and what to do; empty if that goes by itself."""
+
+    subject: str
+    words: str
+    mend: str
+
+
+def find_complaints(engine: Engine) -> Iterator[Complaint]:
+    """Look at the workers, at every live batch, and at those that are not and should be seen to.
+
+    Raises `StoreUnavailable`.
+    """
+    broker = read_broker(engine.app, (), lambda _: False)
+    workers = NOBODY if broker.is_away else ask_workers(engine.app, INSPECT_SECONDS)
+    workers = add_leases(workers, engine.store, lambda _: True)
+    yield from complain_of_workers(workers)
+    seen, waiting = set(), Waiting()
+    for live in engine.store.walk_live():
+        seen.add(live.bid)
+        yield from _complain_of(engine, live.bid, broker, workers, waiting)
+    for neglected in engine.store.walk_neglected():
+        if neglected.bid not in seen:
+            if neglected.is_unlisted:
+                words = "the sweepers' list has lost it: nobody looks after it"
+                mend = f"batch reconcile {neglected.bid} puts it back"
+                yield Complaint(subject=neglected.bid, words=words, mend=mend)
+            yield from _complain_of(engine, neglected.bid, broker, workers, waiting)
+    yield from waiting.complain()
+
+
+class Waiting:
+    """How many callbacks wait for each address, and until when at the latest."""
+
+    def __init__(self) -> None:
+        self._until: dict[str, list[datetime]] = {}
+
+    def add(self, callbacks: Iterable[CallbackStatus]) -> None:
+        """Count those that wait."""
+        for each in callbacks:
+            if each.waits_for is not None and each.waits_until is not None:
+                self._until.setdefault(each.waits_for, []).append(each.waits_until)
+
+    def complain(self) -> Iterator[Complaint]:
+        """Name each address, with nothing to do: they go once it answers."""
+        for shown, until in sorted(self._until.items()):
+            words = (
+                f"failed or is busy: {len(until):,} callbacks wait for it, "
+                f"until {max(until):%Y-%m-%d %H:%M:%S} UTC at the latest"
+            )
+            yield Complaint(subject=shown, words=words, mend="")
+
+
+def complain_of_workers(workers: WorkersReading) -> Iterator[Complaint]:
+    """Name the workers that run what is the batches' and do not report it."""
+    for worker in workers.bare:
+        yield Complaint(
+            subject=f"worker {worker}",
+            words="it has no batches, so what it runs is not counted",
+            mend="call Batches(app) in the module that it is started with",
+        )
+
+
+def _complain_of(
+    engine: Engine, bid: str, broker: BrokerReading, workers: WorkersReading, waiting: Waiting
+) -> Iterator[Complaint]:
+    try:
+        snapshot = engine.store.read_snapshot(bid)
+        with readable(bid):
+            status = parse_status(snapshot, engine.settings.stall_after)
+            found = list(_look_at(engine, snapshot, status, broker, workers))
+        waiting.add(status.callbacks)
+        yield from found
+    except NoSuchBatch:
+        return
+    except SchemaTooNew:
+        words = "stored by a newer celery-batches-notify: this process leaves it alone"
+        yield Complaint(subject=bid, words=words, mend="upgrade the workers and this machine")
+    except CorruptBatch as exc:
+        keys = f"{engine.store.keys.batch(bid)}*"
+        yield Complaint(subject=bid, words=str(exc), mend=f"remove what it left: the keys {keys}")
+
+
+def _look_at(
+    engine: Engine, snapshot: Snapshot, status: BatchStatus, broker: BrokerReading, workers: WorkersReading
+) -> Iterator[Complaint]:
+    bid, now = status.bid, snapshot.now
+    if not engine.store.is_whole(bid):
+        yield Complaint(
+            subject=bid,
+            words="corrupt: the store has lost some of its keys, so it will never end",
+            mend="set maxmemory-policy to noeviction, then Batch.get(bid).delete()",
+        )
+        return
+    quiet = now - datetime.fromtimestamp(int(snapshot.batch[b"reported_at"]) / 1000, now.tzinfo)
+    waits = status.total - status.succeeded - status.failures
+    open_ = status.sealed_at is None and snapshot.batch.get(b"keep_open") != b"1"
+    if open_ and quiet > engine.settings.abandon_after:
+        yield Complaint(
+            subject=bid,
+            words=f"open, and nothing was added for {span(quiet)}: its producer has probably died",
+            mend="start a worker: its sweeper seals it; or run: batch sweep",
+        )
+    elif status.state == "stalled":
+        yield Complaint(
+            subject=bid,
+            words=f"stalled: {waits:,} of {status.total:,} members wait, nothing moved for {span(quiet)}",
+            mend=f"see where they are: batch doctor {bid}",
+        )
+    elif status.sealed_at and waits and quiet > QUIET and not _is_known(engine, status, broker, workers):
+        yield Complaint(
+            subject=bid,
+            words=f"{waits:,} of {status.total:,} members wait, and neither broker nor workers have any",
+            mend=f"batch reconcile {bid} asks the result backend; then batch doctor {bid}",
+        )
+    for callback in find_open(engine, snapshot, status):
+        words, mend = judge_callback(callback, now)
+        if mend:
+            yield Complaint(subject=bid, words=f"{callback.name} {words}", mend=mend)
+
+
+def _is_known(engine: Engine, status: BatchStatus, broker: BrokerReading, workers: WorkersReading) -> bool:
+    """Whether anything of the batch is with the broker or a worker; also where nobody can tell."""
+    if not broker.readable or workers.why or workers.silent or status.bid in broker.bids or status.children:
+        return True
+    members = islice(walk_open(engine, status.bid, status.total), ASKED_ABOUT)
+    return any(task_id in workers.holders for member in members for task_id in ids_of(member))

@@ -1,0 +1,45 @@
+"""Redriving: deliveries that are due are published, and those whose task is nowhere any more once again."""
+
+from __future__ import annotations
+
+from celery import states
+
+from celery_batches_notify.doctor.callbacks import QUIET, OpenCallback, find_open
+from celery_batches_notify.doctor.locate import Kind, look_for
+from celery_batches_notify.engine import Engine
+from celery_batches_notify.model import DeliveryNote
+from celery_batches_notify.store.parsing import parse_status
+
+
+def redrive_deliveries(engine: Engine, bid: str) -> int:
+    """Publish what is due, and what was published and got lost; return how many. Raises `NoSuchBatch`."""
+    for callback in _find_lost(engine, bid):
+        _settle(engine, callback, "due", "its message was lost")
+    claims = engine.store.claim_deliveries(bid)
+    engine.publisher.publish_due(bid, claims)
+    return len(claims)
+
+
+def _find_lost(engine: Engine, bid: str) -> list[OpenCallback]:
+    """The callbacks that were published a while ago, and of which neither broker nor workers know."""
+    snapshot = engine.store.read_snapshot(bid)
+    found = find_open(engine, snapshot, parse_status(snapshot, engine.settings.stall_after))
+    published = [each for each in found if each.is_published and snapshot.now - each.since > QUIET]
+    for _ in range(2):  # one that moves could pass by one look
+        if not published:
+            return []
+        look = look_for(engine, [callback.as_member(k) for k, callback in enumerate(published)])
+        if look.doubt:
+            return []
+        for place in look.places:
+            if place.kind is Kind.ENDED:
+                happened = "delivered" if place.where == states.SUCCESS else "given_up"
+                _settle(engine, published[place.member.index], happened, f"its result is {place.where}")
+        published = [published[p.member.index] for p in look.places if p.kind is Kind.VANISHED]
+    return published
+
+
+def _settle(engine: Engine, callback: OpenCallback, happened: str, detail: str) -> None:
+    note = DeliveryNote(channel=callback.status.target, detail=detail)
+    entry, attempts = callback.status.entry, callback.status.attempts
+    engine.store.settle_delivery(callback.bid, entry, happened, attempts, note=note)

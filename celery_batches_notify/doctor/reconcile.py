@@ -1,0 +1,268 @@
+"""Reconciling: what the store lost or never heard is made good from the result backend and the workers."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+from celery_batches_notify.delivery.parents import ENTRY as PARENT
+from celery_batches_notify.doctor.locate import LOOKED_AT, Kind, ids_of, look_for, walk_open
+from celery_batches_notify.doctor.lost_deliveries import redrive_deliveries
+from celery_batches_notify.doctor.result_outcomes import is_end_of_canvas, judge
+from celery_batches_notify.engine import Engine
+from celery_batches_notify.errors import (
+    BatchesError,
+    ConfigurationError,
+    CorruptBatch,
+    NoSuchBatch,
+    SchemaTooNew,
+    StoreUnavailable,
+)
+from celery_batches_notify.model import BatchStatus, Failure, Membership, Outcome, State
+from celery_batches_notify.operations import publish_recorded
+from celery_batches_notify.results import RESULTS_CHUNK, find_result_backend, read_metas_since
+from celery_batches_notify.store.deliveries import Claim
+from celery_batches_notify.store.parsing import ATTEMPTS_PER_ROUND, Member
+from celery_batches_notify.store.repairs import Lost
+from celery_batches_notify.store.retries import KEPT, Resend
+
+BETWEEN_LOOKS_SECONDS = 5.0
+QUIET_SECONDS = 60
+WRITTEN_OFF_CHUNK = 100
+VANISHED = ("leave", "dead", "resend")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repairs:
+    """What `reconcile` did to a batch and those below it, in numbers.
+
+    Attributes:
+        succeeded: Members counted as succeeded, as their results say.
+        failing: Members counted as failing, as their results say.
+        dead: Members counted as dead, as their results say: failed or revoked.
+        vanished: Members counted as dead because nobody knows them any more.
+        resent: Members that nobody knew any more, sent again as they were kept.
+        unsure: Members whose result says that they ended, and that may belong to a canvas that goes on: they
+            were left alone.
+        fired: Callbacks of events that were true and had not fired.
+        redriven: Deliveries published again, for theirs was lost or late.
+        listed: Lists that had lost a batch.
+        notes: What could not be asked, and why.
+    """
+
+    succeeded: int = 0
+    failing: int = 0
+    dead: int = 0
+    vanished: int = 0
+    resent: int = 0
+    unsure: int = 0
+    fired: int = 0
+    redriven: int = 0
+    listed: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def total(self) -> int:
+        """How much was repaired."""
+        return sum(value for name, value in self.counts.items() if name != "unsure")
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The numbers by name."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "notes"}
+
+    def __add__(self, other: Repairs) -> Repairs:
+        """These repairs and others."""
+        counts = {name: value + other.counts[name] for name, value in self.counts.items()}
+        return Repairs(**counts, notes=tuple(dict.fromkeys(self.notes + other.notes)))
+
+
+def reconcile_batch(engine: Engine, bid: str, *, vanished: str = "leave") -> Repairs:
+    """Repair one batch and those below it. Safe to repeat, and to run from many places at once.
+
+    Raises:
+        ConfigurationError: `vanished` is none of `leave`, `dead` and `resend`.
+        NoSuchBatch: It is gone.
+    """
+    if vanished not in VANISHED:
+        raise ConfigurationError(f"vanished: give one of {', '.join(VANISHED)}, not {vanished!r}")
+    repairs = Repairs()
+    for each in reversed(list(engine.store.walk_family(bid))):  # a parent counts its children
+        try:
+            repairs += _reconcile_one(engine, each, vanished)
+        except (NoSuchBatch, CorruptBatch, SchemaTooNew) as exc:
+            if each == bid:
+                raise
+            if not isinstance(exc, NoSuchBatch):
+                repairs += Repairs(notes=(f"{each} was not repaired ({type(exc).__name__})",))
+    return repairs
+
+
+def _reconcile_one(engine: Engine, bid: str, vanished: str) -> Repairs:
+    repairs = Repairs(listed=engine.store.restore_lists(bid))
+    status = engine.store.read_status(bid)
+    repairs += _count_results(engine, status)
+    if vanished != "leave":
+        repairs += _end_vanished(engine, status, resend=vanished == "resend")
+    fired = engine.store.conclude_batch(bid)
+    engine.publisher.publish_due(bid, fired)
+    repairs += Repairs(fired=len(fired), redriven=redrive_deliveries(engine, bid))
+    engine.publisher.publish_due(bid, [Claim(entry=PARENT, attempts=0)])
+    return repairs
+
+
+def reconcile_all(engine: Engine, *, vanished: str = "leave") -> Iterator[tuple[str, Repairs]]:
+    """Repair all live batches, and those that the lists have lost; those that are gone leave the lists."""
+    seen = set()
+    for bid in (*engine.store.walk_unlisted(), *(batch.bid for batch in engine.store.walk_live())):
+        if bid not in seen:
+            seen.add(bid)
+            try:
+                yield bid, reconcile_batch(engine, bid, vanished=vanished)
+            except NoSuchBatch:
+                continue
+            except (ConfigurationError, StoreUnavailable):
+                raise
+            except Exception as exc:  # noqa: BLE001 - one that cannot be read must not stop the rest
+                yield bid, Repairs(notes=(f"{bid} was not repaired ({type(exc).__name__})",))
+
+
+def _count_results(engine: Engine, status: BatchStatus) -> Repairs:
+    try:
+        backend = find_result_backend(engine.app)
+    except ConfigurationError:
+        return Repairs(notes=("no result backend keeps what members returned: nothing was learnt there",))
+    repairs, canvas = Repairs(), engine.store.has_canvas(status.bid)
+    for members in engine.store.walk_members(status.bid, status.total):
+        left = [m for m in members if m.state != State.SUCCEEDED and not m.is_batch]
+        for start in range(0, len(left), RESULTS_CHUNK):
+            try:
+                repairs += _count_chunk(engine, backend, status, left[start : start + RESULTS_CHUNK], canvas)
+            except BatchesError:
+                raise
+            except Exception as exc:  # noqa: BLE001 - every backend has errors of its own
+                words = f"the result backend does not answer ({type(exc).__name__})"
+                return repairs + Repairs(notes=(words,))
+    return repairs
+
+
+def _count_chunk(
+    engine: Engine, backend: Any, status: BatchStatus, members: Sequence[Member], canvas: bool
+) -> Repairs:
+    bid, since = status.bid, status.created_at
+    metas = read_metas_since(backend, [ids_of(member)[-1] for member in members], since)
+    counts: Counter[str] = Counter()
+    for member in members:
+        meta = metas.get(ids_of(member)[-1], {})
+        outcome = judge(engine.app, member, meta)
+        if outcome is None:
+            continue
+        success = outcome.state == State.SUCCEEDED
+        if success and canvas and not is_end_of_canvas(engine.store, backend, bid, meta, since):
+            counts["unsure"] += 1
+            continue
+        place = Membership(bid=bid, index=member.index, task_id=member.id)
+        recorded = engine.store.record_outcome(place, outcome)
+        counts[outcome.state.name.lower()] += recorded.word == "counted"
+        publish_recorded(engine, bid, recorded)
+    return Repairs(
+        succeeded=counts["succeeded"],
+        failing=counts["failing"],
+        dead=counts["dead"],
+        unsure=counts["unsure"],
+    )
+
+
+def _end_vanished(engine: Engine, status: BatchStatus, *, resend: bool) -> Repairs:
+    """Count the members as dead that nobody knows any more, or send them again if their calls are kept."""
+    bid = status.bid
+    if why := _may_be_on_its_way(engine, bid):
+        return Repairs(notes=(why,))
+    repairs, members = Repairs(), walk_open(engine, bid, status.total)
+    while window := list(islice(members, LOOKED_AT)):
+        # What moves from a worker back to a queue could pass by one look, but not by two.
+        suspects, why = _find_vanished(engine, window, status.created_at)
+        if suspects:
+            time.sleep(BETWEEN_LOOKS_SECONDS)
+            suspects, why = _find_vanished(engine, suspects, status.created_at)
+        repairs += Repairs(notes=(why,) if why else ())
+        for start in range(0, len(suspects), WRITTEN_OFF_CHUNK):
+            chunk = suspects[start : start + WRITTEN_OFF_CHUNK]
+            repairs += _send_again(engine, bid, chunk) if resend else _write_off(engine, bid, chunk)
+    return repairs
+
+
+def _write_off(engine: Engine, bid: str, members: Sequence[Member]) -> Repairs:
+    written, due = engine.store.write_off_members(bid, [_give_up(member) for member in members])
+    engine.publisher.publish_due(bid, due)
+    return Repairs(vanished=written)
+
+
+def _send_again(engine: Engine, bid: str, members: Sequence[Member]) -> Repairs:
+    """Send members again that are kept; those that vanish over and over are dead, and the others are left."""
+    kept = engine.store.read_kept_calls(bid, [member.index for member in members])
+    taken, over, left = [], [], 0
+    for member, call in zip(members, kept, strict=True):
+        if call is None and not member.is_batch:
+            left += 1
+            continue
+        word, again = ("exhausted", None) if member.is_batch else _take_again(engine, bid, member)
+        taken += [again] if again is not None else []
+        over += [member] if word in ("exhausted", "cancelled") else []
+    engine.resender.send(bid, taken)
+    engine.store.confirm_retries(bid, taken, done=False)
+    notes = (f"{left} members have vanished and are left: their calls are not kept",) if left else ()
+    return _write_off(engine, bid, over) + Repairs(resent=len(taken), notes=notes)
+
+
+def _take_again(engine: Engine, bid: str, member: Member) -> tuple[str, Resend | None]:
+    """Take a member for another round; return the store's word, and what is to be sent."""
+    round_, attempt = divmod(member.stamp, ATTEMPTS_PER_ROUND)
+    place = Membership(bid=bid, index=member.index, task_id=member.id, round=round_)
+    failure = _give_up(member).failure
+    lost = Outcome(state=State.DEAD, attempt=attempt + 1, reason="lost", failure=failure, resend=KEPT)
+    word, again, due = engine.store.resend_lost(place, lost)
+    engine.publisher.publish_due(bid, [Claim(entry=entry, attempts=0) for entry in due])
+    return word, again
+
+
+def _may_be_on_its_way(engine: Engine, bid: str) -> str:
+    """Why a member that nobody has yet may be about to be published, or an empty text."""
+    snapshot = engine.store.read_snapshot(bid)
+    left_alone = "no member was given up as vanished: the batch"
+    if b"sealed_at" not in snapshot.batch:
+        return f"{left_alone} is not sealed, and its producer may be publishing"
+    if int(snapshot.batch.get(b"abandon_at", b"0")):
+        return f"{left_alone} awaits the confirmation of what was published"
+    if b"resend_at" in snapshot.batch:
+        return f"{left_alone} is sending dead members again"
+    if snapshot.now.timestamp() - int(snapshot.batch[b"reported_at"]) / 1000 < QUIET_SECONDS:
+        return f"{left_alone} moved less than {QUIET_SECONDS} s ago"
+    return ""
+
+
+def _find_vanished(engine: Engine, members: Sequence[Member], since: datetime) -> tuple[list[Member], str]:
+    """Those of whom nothing is left; and why nobody can say so, where that is so."""
+    look = look_for(engine, members, since=since)
+    if why := look.doubt:
+        return [], f"no member was given up as vanished: {why}"
+    gone = [place.member for place in look.places if place.kind in (Kind.VANISHED, Kind.CHILD_GONE)]
+    return gone, ""
+
+
+def _give_up(member: Member) -> Lost:
+    failure = Failure(
+        task_id=member.id,
+        task="batch" if member.is_batch else "unknown",
+        error_class="Vanished",
+        error_message="no queue, worker or result backend knows it any more",
+        backtrace=None,
+        retries=member.stamp % ATTEMPTS_PER_ROUND,
+    )
+    return Lost(member=member, failure=failure)

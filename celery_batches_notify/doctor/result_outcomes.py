@@ -1,0 +1,89 @@
+"""What a result says of a member that the store waits for, and whether it may be counted so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from celery import Celery, states
+from celery.exceptions import Retry, TaskRevokedError, TimeLimitExceeded
+
+from celery_batches_notify.model import Outcome, State
+from celery_batches_notify.results import Meta, read_metas_since
+from celery_batches_notify.store.parsing import ATTEMPTS_PER_ROUND, Member
+from celery_batches_notify.store.store import Store
+from celery_batches_notify.worker import outcomes
+from celery_batches_notify.worker.endings import runs_again
+
+CHILDREN_AT_MOST = 1000
+
+
+def judge(app: Celery, member: Member, meta: Meta) -> Outcome | None:
+    """How the member ended according to its result; None where that says nothing that is certain.
+
+    A failure may be that of a round before the last retry, and a member that hit its hard limit may be
+    with the broker again: such a result says nothing. Success is final, whenever it was.
+
+    Args:
+        app: Whose tasks these are.
+        member: The member.
+        meta: What the result backend holds.
+    """
+    state, told = meta.get("status"), meta.get("result")
+    if state == states.SUCCESS:
+        return outcomes.succeeded()
+    if member.state == State.DEAD or member.stamp >= ATTEMPTS_PER_ROUND:
+        return None
+    request = {"id": member.id, "retries": _retries(meta, member.stamp)}
+    task, backtrace = str(meta.get("name") or "unknown"), meta.get("traceback")
+    if state == states.FAILURE and not _may_run_again(app, told):
+        return outcomes.dead(request, task, "failed", told, backtrace)
+    if state == states.REVOKED:
+        return outcomes.dead(request, task, "revoked", TaskRevokedError("revoked"))
+    # A stored `Retry` is no failure: Celery gave the task back to the broker, with the worker's end.
+    raised = told if isinstance(told, BaseException) and not isinstance(told, Retry) else None
+    if state == states.RETRY and member.state == State.WAITING and raised is not None:
+        return outcomes.failing(request, task, raised, backtrace)
+    return None
+
+
+def is_end_of_canvas(store: Store, backend: Any, bid: str, meta: Meta, since: datetime) -> bool:
+    """Whether all that a succeeded member of a canvas has published has succeeded too, or is a member itself.
+
+    What its report would have said of its successors is not in the result: so they must have run before it
+    is counted. A part of a group may be a chord's, whose body its result does not know: nobody can tell.
+    """
+    left, seen = [meta], set()
+    while left:
+        meta = left.pop()
+        if meta.get("status") != states.SUCCESS or meta.get("group_id") or "children" not in meta:
+            return False
+        ids = [task_id for task_id in walk_ids(meta["children"]) if task_id not in seen]
+        seen.update(ids)
+        if len(seen) > CHILDREN_AT_MOST:
+            return False
+        known = store.are_late(bid, ids)
+        unknown = [task_id for task_id, late in zip(ids, known, strict=True) if not late]
+        metas = read_metas_since(backend, unknown, since)
+        left += [metas.get(task_id, {}) for task_id in unknown]
+    return True
+
+
+def walk_ids(children: Any) -> Iterator[str]:
+    """The ids of the tasks among a result's children, in Celery's nested pairs."""
+    for name, parts in children or ():
+        if parts:
+            yield from walk_ids(parts)
+        else:
+            yield str(name[0] if isinstance(name, (list, tuple)) else name)
+
+
+def _retries(meta: Meta, stamp: int) -> int:
+    """How many attempts there were before this one: as the result says, else one more than were counted."""
+    retries = meta.get("retries")
+    return max(retries, stamp) if isinstance(retries, int) else stamp
+
+
+def _may_run_again(app: Celery, exc: object) -> bool:
+    return isinstance(exc, TimeLimitExceeded) and any(runs_again(task, exc) for task in app.tasks.values())

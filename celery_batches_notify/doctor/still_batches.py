@@ -1,0 +1,69 @@
+"""Batches that stand still: what the broker lost of them is ended or sent again, without hands."""
+
+from __future__ import annotations
+
+import logging
+
+from celery_batches_notify.doctor.reconcile import Repairs, reconcile_batch
+from celery_batches_notify.engine import Engine
+from celery_batches_notify.log_lines import BatchLog
+from celery_batches_notify.store.client import is_away
+from celery_batches_notify.worker.away_log import AwayLog
+from celery_batches_notify.worker.periodic import Every
+
+LOOKS_AT_ONCE = 100
+LOOKS_PER_AFTER = 4  # a batch is looked into at most a quarter later than it might be
+
+logger = logging.getLogger(__name__)
+
+
+class StillBatches:
+    """A thread in each worker's main process, if `batches_vanished` asks for it.
+
+    It does for a batch that stands still what `reconcile` does. Whoever is first looks, and nobody else for
+    `batches_vanished_after`. To ask the broker and the workers takes seconds, so the sweeper does not.
+    """
+
+    def __init__(self, engine: Engine, away: AwayLog) -> None:
+        self._engine = engine
+        self._after = engine.settings.vanished_after.total_seconds()
+        self._every = Every("still batches", self._after / LOOKS_PER_AFTER, self.look, away)
+
+    def start(self) -> None:
+        """Begin, unless what has vanished is to be left."""
+        if self._engine.settings.vanished != "leave":
+            self._every.start()
+
+    def stop(self) -> None:
+        """End, after the batch that is looked into."""
+        self._every.stop()
+
+    def look(self) -> None:
+        """Look into the live batches that stand still, a hundred at most. Raises `StoreUnavailable`."""
+        store, looked = self._engine.store, 0
+        for batch in store.walk_live():
+            if self._every.stopping or looked == LOOKS_AT_ONCE:
+                return
+            if batch.gone or batch.ended or batch.quiet_seconds < self._after:
+                continue
+            try:
+                if store.claim_look(batch.bid, self._after):
+                    looked += 1
+                    how = self._engine.settings.vanished
+                    self._log(batch.bid, reconcile_batch(self._engine, batch.bid, vanished=how))
+            except Exception as exc:
+                if is_away(exc):
+                    raise
+                # One broken batch, or a broker that refuses a message, must not stop the rest.
+                BatchLog(logger, bid=batch.bid).warning("it stands still, and is left alone: %r", exc)
+
+    def _log(self, bid: str, repairs: Repairs) -> None:
+        log = BatchLog(logger, bid=bid)
+        if repairs.vanished or repairs.resent:
+            log.warning(
+                "it stood still: %d vanished members are dead, %d were sent again",
+                repairs.vanished,
+                repairs.resent,
+            )
+        for note in repairs.notes:
+            log.info("it stands still: %s", note)

@@ -1,0 +1,1 @@
+"""Task messages: the header, what collects calls, the one way out, canvas."""

@@ -1,0 +1,132 @@
+"""Successors: the messages with which a running member's canvas goes on, and what its report tells of them.
+
+Celery publishes them while the member runs: the next link of its chain, its callbacks, a chord's body, the
+parts of a canvas that replaces it. They are noted with the request, and the member's own report enrols them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from celery_batches_notify.messages.canvas import (
+    CALLS_PARTS,
+    first_of_body,
+    is_marked,
+    passes_on,
+    read_mark,
+    unlocked_body,
+)
+from celery_batches_notify.messages.headers import read_header
+from celery_batches_notify.model import Membership, Outcome
+from celery_batches_notify.worker import outcomes
+
+NOTED_AT_MOST = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Successor:
+    """A message that is a late member, and how it came about.
+
+    `replaced` is the running member where the message replaces it; `by_celery` says that Celery publishes it
+    after the task's own code has run, so that nobody but us hears that it could not be sent.
+    """
+
+    member: Membership
+    replaced: Membership | None = None
+    by_celery: bool = False
+
+
+def find(running: Any, member: Membership, name: str, message: Any) -> Successor | None:
+    """Tell whether a message that the running member publishes goes on with its canvas."""
+    request, headers = running.request, message.headers
+    mark = read_mark(headers, request.id)
+    if mark is not None and mark.get("bid") == member.bid:
+        claim = read_header(mark, headers["id"])
+        return Successor(member=claim, by_celery=True) if isinstance(claim, Membership) else None
+    late = Membership(bid=member.bid, index=None, task_id=headers["id"], of=member.origin)
+    body = unlocked_body(name, message)
+    if _replaces(request, headers) or (body is not None and _replaces(request, body.get("options") or {})):
+        return Successor(member=late, replaced=member)
+    if name == running.name and (headers.get("retries") or 0) == (request.retries or 0) + 1:
+        return Successor(member=late, replaced=member)  # a retry that was given an id of its own
+    if body is not None and is_marked(body, request.id):
+        return Successor(member=late, by_celery=True)
+    # Such as `add_to_chord`, whose call, or the last part of it, reports to the member's own chord.
+    if running.name in CALLS_PARTS or passes_on(message, request.id):
+        return Successor(member=late)
+    return None
+
+
+@contextmanager
+def noting(request: Any, name: str, successor: Successor) -> Iterator[None]:
+    """Note with the running request that a successor has left, or that Celery could not send it."""
+    noted: dict[Membership, Outcome | None] = request.__dict__.setdefault("batches_successors", {})
+    try:
+        yield
+    except Exception as exc:
+        if successor.by_celery:  # else the task's own code has it raised
+            message = {"id": successor.member.task_id, "retries": 0}
+            noted[successor.member] = outcomes.dead(message, name, "not sent", exc)
+        raise
+    noted[successor.member] = None
+    if successor.replaced is not None:
+        request.batches_replaced = True
+
+
+def add_to(outcome: Outcome, request: Any) -> Outcome:
+    """Add to an outcome what its report tells of successors.
+
+    A part of a chord's header that succeeds names the body, whoever publishes that: of two deliveries of the
+    last part that run at once, Celery lets only one publish it, and the other's report may come first.
+    """
+    if left := sent(request):
+        outcome = dataclasses.replace(outcome, successors=left)
+    chord = getattr(request, "chord", None)
+    if not chord or outcome.state != outcome.state.SUCCEEDED or is_replaced(request):
+        return outcome
+    if getattr(request, "batches_reported", False):
+        return dataclasses.replace(outcome, body=first_of_body(chord, request.id))
+    return dataclasses.replace(outcome, breaks_chord=True)
+
+
+def sent(request: Any) -> tuple[Membership, ...]:
+    """The successors that have left."""
+    return tuple(member for member, lost in _noted(request).items() if lost is None)
+
+
+def worth_noting(request: Any) -> tuple[Membership, ...]:
+    """Return those that have left, or none once they are many: the batch then waits for the first ones."""
+    return sent(request) if len(_noted(request)) <= NOTED_AT_MOST else ()
+
+
+def unsent(request: Any) -> list[tuple[Membership, Outcome]]:
+    """The successors that Celery could not publish: members that will never run."""
+    return [(member, lost) for member, lost in _noted(request).items() if lost is not None]
+
+
+def note_going_on(request: Any) -> None:
+    """Note that the running task has sent a message under its own id: its retry, or its replacement."""
+    request.batches_goes_on = True
+
+
+def goes_on(request: Any) -> bool:
+    """Whether it goes on under its own id, however this run of it ends."""
+    return bool(getattr(request, "batches_goes_on", False))
+
+
+def is_replaced(request: Any) -> bool:
+    """Whether others go on in its place: a canvas, or a retry under another id."""
+    return bool(getattr(request, "batches_replaced", False))
+
+
+def _replaces(request: Any, sent_with: Any) -> bool:
+    nesting = sent_with.get("replaced_task_nesting") or 0
+    return bool(nesting == (getattr(request, "replaced_task_nesting", 0) or 0) + 1)
+
+
+def _noted(request: Any) -> dict[Membership, Outcome | None]:
+    return getattr(request, "batches_successors", None) or {}

@@ -1,0 +1,205 @@
+"""POST once, within a total time, and say in our own words what came of it.
+
+Every notifier that speaks HTTP goes through here, and notifiers of your own may too.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, ClassVar
+from urllib.parse import unquote, urlsplit
+
+from celery_batches_notify.errors import NotificationFailed
+from celery_batches_notify.notifiers.deadline import DeadlinePassed, run_within
+from celery_batches_notify.notifiers.failures import FULL, check_failures
+from celery_batches_notify.notifiers.http.answer import Answer, is_success, to_failure
+from celery_batches_notify.notifiers.options import (
+    check_extra,
+    check_flag,
+    check_seconds,
+    check_text,
+    check_url,
+    to_seconds,
+)
+from celery_batches_notify.notifiers.references import texts_in
+
+TIMEOUT_SECONDS = 15.0
+CONNECT_TIMEOUT_SECONDS = 5.0
+ANSWER_BYTES_READ = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpNotifier:
+    """The options that every notifier over HTTP has, and its way out.
+
+    Attributes:
+        timeout: How long one attempt may take in all: seconds or a `timedelta`.
+        ca_file: A file of certificates to trust instead of the usual ones.
+        allow_private: False refuses receivers whose address is not public (extra `ssrf`); it also goes
+            past any HTTP proxy, which would look the address up again.
+        failures: How much the receiver may see of the failures: `none`, `counts`, `messages` or `full`.
+    """
+
+    name: ClassVar[str]
+    secrets: ClassVar[frozenset[str]] = frozenset()
+    credentials: ClassVar[frozenset[str]] = frozenset()
+
+    timeout: float | timedelta = TIMEOUT_SECONDS
+    ca_file: str | None = None
+    allow_private: bool = True
+    failures: str = FULL
+
+    def __post_init__(self) -> None:
+        check_seconds("timeout", self.timeout)
+        check_flag("allow_private", self.allow_private)
+        check_failures(self.failures)
+        if self.ca_file is not None:
+            check_text("ca_file", self.ca_file)
+        if not self.allow_private:
+            check_extra("allow_private=False", "ssrf", "requests_hardened")
+
+    def post(
+        self, url: str, body: bytes, headers: Mapping[str, str], *, authorization: str | None = None
+    ) -> Answer:
+        """POST as `post` of this module does, with the notifier's own options and its secrets hidden."""
+        return post(
+            url,
+            body,
+            headers,
+            authorization=authorization,
+            timeout=to_seconds(self.timeout),
+            ca_file=self.ca_file,
+            allow_private=self.allow_private,
+            hidden=self._read_secrets(),
+        )
+
+    def post_json(self, url: str, payload: Mapping[str, Any], *, authorization: str | None = None) -> Answer:
+        """POST a JSON body."""
+        headers = {"Content-Type": "application/json"}
+        return self.post(url, dump_json(payload), headers, authorization=authorization)
+
+    def _read_secrets(self) -> Iterator[str]:
+        for option in self.secrets | self.credentials:
+            yield from texts_in(getattr(self, option))
+
+
+def post(
+    url: str,
+    body: bytes,
+    headers: Mapping[str, str],
+    *,
+    authorization: str | None = None,
+    timeout: float = TIMEOUT_SECONDS,
+    ca_file: str | None = None,
+    allow_private: bool = True,
+    hidden: Iterable[str] = (),
+) -> Answer:
+    """POST once. No redirects, no retries, no `~/.netrc`; TLS is verified.
+
+    Args:
+        url: An http:// or https:// address. Of it, errors show the scheme, the host and the port only.
+        body: What to send.
+        headers: Headers besides `User-Agent` and `Authorization`.
+        authorization: The value of the `Authorization` header; see `basic_auth`.
+        timeout: How long it may take in all, in seconds.
+        ca_file: A file of certificates to trust instead of the usual ones.
+        allow_private: Whether the receiver's address may be other than public.
+        hidden: Texts which the receiver's own words may not carry into an error.
+
+    Returns:
+        The answer of a receiver that took it (2xx).
+
+    Raises:
+        NotificationFailed: Any other outcome.
+    """
+    try:
+        check_url("url", url)
+    except ValueError as exc:
+        raise NotificationFailed(str(exc), permanent=True) from None
+    sent = {"User-Agent": user_agent(), "Accept": "*/*", "Accept-Encoding": "identity", "Connection": "close"}
+    sent |= headers
+    if authorization is not None:
+        sent["Authorization"] = authorization
+    answer = _exchange(url, body, sent, timeout=timeout, ca_file=ca_file, allow_private=allow_private)
+    if is_success(answer.status_code):
+        return answer
+    hidden = {*hidden, *_address_parts(url), *headers.values(), *(authorization or "").split()}
+    raise to_failure(show_origin(url), answer, hidden)
+
+
+def basic_auth(username: str, password: str) -> str:
+    """Return the value of an `Authorization` header for Basic auth, in UTF-8."""
+    return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
+
+
+def dump_json(value: object) -> bytes:
+    """Return compact JSON in UTF-8. Half a surrogate pair, which UTF-8 has no bytes for, becomes a `?`."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+
+
+def show_origin(url: str) -> str:
+    """Return what errors and logs may show of an address: scheme, host and port."""
+    with suppress(ValueError):
+        parts = urlsplit(url)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    return "the receiver"
+
+
+@functools.cache
+def user_agent() -> str:
+    """Return what this package calls itself."""
+    try:
+        return f"celery-batches-notify/{version('celery-batches-notify')}"
+    except PackageNotFoundError:  # run from a checkout
+        return "celery-batches-notify/0"
+
+
+def _exchange(
+    url: str,
+    body: bytes,
+    headers: Mapping[str, str],
+    *,
+    timeout: float,
+    ca_file: str | None,
+    allow_private: bool,
+) -> Answer:
+    # Loaded late: declaring a callback needs no requests, and it is slow to load.
+    from celery_batches_notify.notifiers.http.transport import Exchange, Trouble  # noqa: PLC0415
+
+    exchange = Exchange(
+        url,
+        body,
+        headers,
+        connect_timeout=min(CONNECT_TIMEOUT_SECONDS, timeout),
+        read_timeout=timeout,
+        receive_at_most=ANSWER_BYTES_READ,
+        ca_file=ca_file,
+        allow_private=allow_private,
+    )
+    too_late = None
+    try:
+        run_within(timeout, exchange.run, exchange.cut)
+    except DeadlinePassed:
+        too_late = Trouble(words=f"no answer within {timeout:g} s")
+    if exchange.status_code is not None:  # the status decides, whatever became of the answer's body
+        return Answer(
+            status_code=exchange.status_code, headers=exchange.headers, body=bytes(exchange.received)
+        )
+    trouble = too_late or exchange.trouble or Trouble(words="no answer")
+    # Raised outside of any handler, so that no foreign error, whose text holds the address, is its context.
+    raise NotificationFailed(f"{show_origin(url)}: {trouble.words}", permanent=trouble.permanent)
+
+
+def _address_parts(url: str) -> Iterator[str]:
+    parts = urlsplit(url)
+    for piece in re.split(r"[/?&=;]", f"{parts.path}?{parts.query}"):
+        yield piece
+        yield unquote(piece)

@@ -1,0 +1,1 @@
+"""From a call in a block to a member in the store."""

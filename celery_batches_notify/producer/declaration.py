@@ -1,0 +1,114 @@
+"""What is declared of a batch before it is stored: its words, its lives, and who is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from typing import Any
+
+from kombu.utils import json
+
+from celery_batches_notify.delivery.callbacks import Declared, Target, declare_callback
+from celery_batches_notify.engine import Engine
+from celery_batches_notify.errors import ConfigurationError
+from celery_batches_notify.model import Event
+from celery_batches_notify.settings import LINGER_AT_LEAST, read_duration, read_flag
+from celery_batches_notify.text import replace_halves
+
+DESCRIPTION_AT_MOST = 1000
+TAGS_AT_MOST = 16
+TAG_AT_MOST = 200
+
+Duration = float | timedelta | None
+
+
+class Declaration:
+    """The hash of a batch in the making.
+
+    Raises:
+        ConfigurationError: A value is wrong.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        description: str,
+        tags: Iterable[str],
+        callback_queue: str | None,
+        expires: Duration,
+        linger: Duration,
+        keep_open: bool,
+        keep_calls: bool | None,
+    ) -> None:
+        settings = engine.settings
+        self._engine = engine
+        self._callbacks: list[Declared] = []
+        self.description = _check_description(description)
+        self.tags = _check_tags(tags)
+        self._fields: dict[str, str | int | float] = {
+            "description": self.description,
+            "tags": json.dumps(self.tags),
+            "expires": _milliseconds(
+                "expires", expires, settings.expires, at_least=settings.expires_at_least
+            ),
+            "linger": _milliseconds("linger", linger, settings.linger, at_least=LINGER_AT_LEAST),
+            "dead_expires": _milliseconds("dead_expires", None, settings.dead_expires),
+            "abandon_after": _milliseconds("abandon_after", None, settings.abandon_after),
+            "keep_open": int(keep_open),
+        }
+        self.keep_calls = settings.keep_calls if keep_calls is None else read_flag("keep_calls", keep_calls)
+        if self.keep_calls:
+            self._fields["keep_calls"] = 1
+        if callback_queue is not None:
+            self._fields["callback_queue"] = callback_queue
+
+    def add_callback(self, event: str, target: Target, options: Mapping[str, Any]) -> None:
+        """Declare who is told of an event. Raises `InvalidCallback` and `ConfigurationError`."""
+        engine = self._engine
+        declared = declare_callback(
+            self._callbacks,
+            event,
+            target,
+            options,
+            registry=engine.registry,
+            app=engine.app,
+            accepted=engine.settings.callback_tasks,
+            give_up_after=engine.settings.give_up_after,
+        )
+        self._callbacks.append(declared)
+
+    def store(self, bid: str, parent: tuple[str, int] | None) -> None:
+        """Store the batch, with no member yet; `parent` is the batch that it is in, and its place there."""
+        of_event = {e: [c for c in self._callbacks if c["event"] == e] for e in Event}
+        fields = {f"callbacks:{event}": len(callbacks) for event, callbacks in of_event.items()}
+        places = {f"{c['event']}:{c['n']}": c for c in self._callbacks}
+        at = {f"at:{place}": c["at"] for place, c in places.items() if "at" in c}
+        at |= {f"give_up_after:{place}": c["give_up_after"] for place, c in places.items()}
+        at |= {f"notifies:{place}": 1 for place, c in places.items() if "notifier" in c}
+        family: dict[str, str | int] = {"parent_bid": parent[0], "parent_index": parent[1]} if parent else {}
+        watches = [c["at"] for c in (*of_event[Event.DEADLINE], *of_event[Event.STALL])]
+        self._engine.store.open_batch(
+            bid,
+            {**self._fields, **fields, **at, **family, "callbacks": json.dumps(self._callbacks)},
+            watch_after=min(watches, default=0),
+        )
+
+
+def _check_description(description: object) -> str:
+    if isinstance(description, str) and len(description) <= DESCRIPTION_AT_MOST:
+        return replace_halves(description)
+    raise ConfigurationError(f"description: give a text of at most {DESCRIPTION_AT_MOST} characters")
+
+
+def _check_tags(tags: Iterable[str]) -> tuple[str, ...]:
+    checked = (tags,) if isinstance(tags, str) else tuple(tags)
+    fit = all(isinstance(tag, str) and 0 < len(tag) <= TAG_AT_MOST for tag in checked)
+    if fit and len(checked) <= TAGS_AT_MOST:
+        return tuple(map(replace_halves, checked))
+    raise ConfigurationError(f"tags: give at most {TAGS_AT_MOST} texts of 1 to {TAG_AT_MOST} characters")
+
+
+def _milliseconds(name: str, value: Duration, default: timedelta, *, at_least: float = 0) -> int:
+    duration = default if value is None else read_duration(name, value, at_least=at_least)
+    return round(duration.total_seconds() * 1000)

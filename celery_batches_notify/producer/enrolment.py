@@ -1,0 +1,348 @@
+"""Enrolling: calls become members in the store, and only then messages at the broker."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from celery_batches_notify.engine import Engine
+from celery_batches_notify.errors import BatchesError, BatchSealed, EnqueueError, InvalidCall
+from celery_batches_notify.messages.block import Call, find_frame
+from celery_batches_notify.messages.canvas import carries_more, mark_message
+from celery_batches_notify.messages.headers import write_header
+from celery_batches_notify.messages.kept_messages import keep_message
+from celery_batches_notify.model import Membership
+from celery_batches_notify.operations import cancel_batch, publish_recorded
+from celery_batches_notify.producer.declaration import Declaration
+from celery_batches_notify.store.enrolments import Abandoned, Adder
+from celery_batches_notify.text import one_line
+
+CHUNK = 1000
+WHY_AT_MOST = 300
+
+
+@dataclass(slots=True, kw_only=True)
+class Chunk:
+    """Calls that are enrolled, published and confirmed together.
+
+    Attributes:
+        calls: The calls.
+        is_last: Whether the batch has all its members with these.
+        first: Where they stand, or were last tried: their reply may have been lost.
+        confirmed: Whether the store knows that their messages have left.
+    """
+
+    calls: Sequence[Call]
+    is_last: bool = False
+    first: int | None = None
+    confirmed: bool = False
+
+
+class Enrolment:
+    """The calls of one batch on their way to the broker, from any number of threads.
+
+    Members are enrolled before their messages leave, and confirmed after: if a producer dies in between, the
+    sweeper can see it. A publish that raised may have left nevertheless, so its member stays enrolled and the
+    next `submit` sends it again under the same id: counted once, whatever happened.
+
+    Args:
+        engine: The app's.
+        bid: The batch.
+        adder: Who adds the calls: the batch's owner, somebody else, or a running member.
+        declaration: What the owner declared, stored with the first member; None for a stored batch.
+        parent: The batch that this one becomes a member of.
+
+    Attributes:
+        lock: Held by the thread that enrols, publishes or seals.
+        is_stored: Whether the batch is in the store.
+        is_sealed: Whether this object has sealed the batch.
+        has_begun: Whether calls or the seal were handed over, so that there may be something to resume.
+        has_members: Whether a member was enrolled from here.
+        has_published: Whether a message may have left.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        bid: str,
+        adder: Adder,
+        *,
+        declaration: Declaration | None = None,
+        parent: Enrolment | None = None,
+    ) -> None:
+        self.app = engine.app
+        self.bid = bid
+        self.lock = threading.RLock()
+        self.is_stored = declaration is None
+        self.is_sealed = False
+        self.has_begun = False
+        self.has_members = False
+        self.has_published = False
+        self._engine = engine
+        self._store = engine.store
+        self._adder = adder
+        self._declaration = declaration
+        self._parent = parent
+        self._leaving: list[Chunk] = []
+        self._refusal: BatchSealed | None = None  # not raised yet, because the broker's error came first
+        self._unconfirmed: list[int] = []  # first indexes of chunks that were published and not confirmed
+        self._next = 0
+        self._is_canvas = False
+        self._eager: dict[str, Membership] = {}
+        self._eager_error: BatchesError | None = None
+
+    @property
+    def is_members(self) -> bool:
+        """Whether a running member adds these calls to its own batch."""
+        return isinstance(self._adder, Membership)
+
+    @property
+    def has_unsent(self) -> bool:
+        """Whether calls wait here because the store or the broker refused them."""
+        return bool(self._leaving)
+
+    @cached_property
+    def keeps_calls(self) -> bool:
+        """Whether the batch keeps its members' calls, so that they can be sent again."""
+        declaration = self._declaration
+        return self._store.keeps_calls(self.bid) if declaration is None else declaration.keep_calls
+
+    def prepare(self, call: Call) -> None:
+        """Pack what the batch keeps of a call. Raises `InvalidCall` if that cannot be kept.
+
+        Whoever adds to a stored batch packs its calls later, because a call must not wait for the store.
+        """
+        if self._declaration is not None and self.keeps_calls:
+            call.kept = keep_message(call)
+
+    def adopt(self) -> None:
+        """Become a child of the running member's batch if its block is open in this context."""
+        frame = find_frame(self.app)
+        around = frame.owner if frame is not None else None
+        if (
+            not self.is_stored
+            and self._parent is None
+            and isinstance(around, Enrolment)
+            and around.is_members
+        ):
+            self._parent = around
+
+    def open(self) -> None:
+        """Store the batch if it is not stored yet, as a member of its parent."""
+        with self.lock:
+            if self.is_stored or self._declaration is None:
+                return
+            if self._parent is None:
+                self._declaration.store(self.bid, None)
+            else:
+                index = self._parent.enrol_child(self.bid)
+                self._declaration.store(self.bid, (self._parent.bid, index))
+                # Only now: a cancel reaches the children that are stored, and this sees one that came before.
+                if self._parent.confirm_child(index):
+                    cancel_batch(self._engine, self.bid, terminate=False)
+            self.is_stored = True
+
+    def enrol_child(self, bid: str) -> int:
+        """Enrol a batch as a member of this one; return its index. Safe to repeat.
+
+        The caller confirms it when it is stored.
+
+        Raises:
+            BatchSealed: This batch takes no more members.
+        """
+        with self.lock:
+            self.open()
+            index = self._store.enrol_members(self.bid, self._next, [bid], self._adder, children=True)
+            self.has_members = True
+            return index
+
+    def confirm_child(self, index: int) -> bool:
+        """Note that a child that was enrolled is stored; return whether this batch, its parent, is cancelled.
+
+        Raises:
+            BatchSealed: As `submit` does.
+        """
+        return self._store.confirm_members(self.bid, [index], self._adder)
+
+    def enrol_eager(self, task_id: str) -> Membership | None:
+        """Enrol a call that Celery runs here and now; `take_eager_error` has what kept it from that."""
+        with self.lock:
+            if task_id in self._eager:  # a retry
+                return self._eager[task_id]
+            try:
+                self.open()
+                index = self._store.enrol_members(self.bid, self._next, [task_id], self._adder)
+            except BatchesError as exc:
+                self._eager_error = exc
+                return None
+            self._next = index + 1
+            self._unconfirmed.append(index)
+            self.has_members = True
+            self._eager[task_id] = Membership(bid=self.bid, index=index, task_id=task_id)
+            return self._eager[task_id]
+
+    def take_eager_error(self) -> BatchesError | None:
+        """Return why an eager call was not enrolled, once."""
+        error, self._eager_error = self._eager_error, None
+        return error
+
+    def forget(self) -> None:
+        """Begin anew: the batch is not stored any more."""
+        self.is_stored = self.has_begun = self.has_members = False
+        self._next = 0
+        self._eager.clear()
+        self._unconfirmed.clear()
+
+    def submit(self, calls: Sequence[Call] = (), *, is_last: bool = False, seals: bool = False) -> None:
+        """Enrol calls, then publish them and those that an earlier `submit` left, chunk by chunk.
+
+        Args:
+            calls: The calls.
+            is_last: Whether the batch has all its members then.
+            seals: Whether the caller seals next, and confirms what is unconfirmed with the same script.
+
+        Raises:
+            EnqueueError: The broker refused; the rest waits here for the next `submit`.
+            BatchSealed: The batch takes no more members, or was taken for abandoned.
+        """
+        with self.lock:
+            self.has_begun = True
+            chunks = [Chunk(calls=calls[at : at + CHUNK]) for at in range(0, len(calls), CHUNK)]
+            if chunks:
+                chunks[-1].is_last = is_last
+            self._leaving += chunks
+            if chunks and self.keeps_calls:
+                self._make_room(chunks)
+            self.open()
+            leaving = [chunk for chunk in self._leaving if not chunk.confirmed]
+            self._refusal = self._enrol_all(leaving) or self._refusal
+            self._publish_all(leaving, seals=seals and self._refusal is None)
+            self._leaving = []
+            refusal, self._refusal = self._refusal, None
+            if refusal is not None:
+                raise refusal
+
+    def seal(self) -> None:
+        """Seal the batch, and publish the callbacks that this makes due. Safe to repeat.
+
+        Raises:
+            BatchSealed: Calls were not sent, or the batch was abandoned.
+        """
+        with self.lock:
+            if self._leaving:
+                raise BatchSealed(
+                    f"batch {self.bid} has calls that were not sent: call resume(), which seals too"
+                )
+            self.has_begun = True
+            self.open()
+            sealed = self._store.seal_batch(self.bid, self._unconfirmed)
+            self._unconfirmed.clear()
+            self.is_sealed = True
+        publish_recorded(self._engine, self.bid, sealed)
+
+    def _enrol_all(self, chunks: list[Chunk]) -> BatchSealed | None:
+        """Enrol these chunks; of those behind a seal none, and return why.
+
+        All are enrolled before the first is published, also those of an earlier `submit`, which may have been
+        written off since. Whoever seals the batch in between has counted those before as members: they leave.
+        """
+        for number, chunk in enumerate(chunks):
+            try:
+                self._enrol(chunk)
+            except Abandoned:
+                raise
+            except BatchSealed as exc:
+                refused = sum(len(each.calls) for each in chunks[number:])
+                del chunks[number:]
+                self._leaving = chunks
+                members = sum(len(each.calls) for each in chunks)
+                return BatchSealed(
+                    f"{exc}; {members} calls are members and were sent, {refused} were not made"
+                )
+        return None
+
+    def _make_room(self, chunks: Sequence[Chunk]) -> None:
+        """Pack what is not packed yet, and refuse the calls if the store has no room for them."""
+        try:
+            for call in chain.from_iterable(chunk.calls for chunk in chunks):
+                call.kept = call.kept or keep_message(call)
+        except InvalidCall:
+            del self._leaving[-len(chunks) :]  # it would stand in the way of `resume`
+            raise
+        self._store.check_room()
+
+    def _enrol(self, chunk: Chunk) -> None:
+        def note_place(first: int) -> None:
+            chunk.first = first
+
+        place = self._next if chunk.first is None else chunk.first
+        ids = [call.task_id for call in chunk.calls]
+        self._note_canvas(chunk.calls)
+        first = self._store.enrol_members(
+            self.bid, place, ids, self._adder, last=chunk.is_last, note_place=note_place
+        )
+        self.has_members = True
+        self._next = max(self._next, first + len(ids))
+        for index, call in enumerate(chunk.calls, first):
+            call.index = index
+        if kept := [call.kept for call in chunk.calls if call.kept is not None]:
+            self._store.keep_calls(self.bid, first, kept)
+
+    def _note_canvas(self, calls: Sequence[Call]) -> None:
+        """If more members come of some, `reconcile` must not take a result for the end of it all."""
+        if not self._is_canvas and any(carries_more(call.name, call.message) for call in calls):
+            self._store.note_canvas(self.bid)
+            self._is_canvas = True
+
+    def _publish_all(self, chunks: Sequence[Chunk], *, seals: bool) -> None:
+        for chunk in chunks:
+            self._publish(chunk)
+            if seals and chunk is chunks[-1]:
+                self._unconfirmed.append(chunk.first or 0)
+            else:
+                self._store.confirm_members(self.bid, [chunk.first or 0], self._adder)
+                chunk.confirmed = True
+        if self._unconfirmed and not seals:
+            self._store.confirm_members(self.bid, self._unconfirmed, self._adder)
+            self._unconfirmed.clear()
+
+    def _publish(self, chunk: Chunk) -> None:
+        """The narrow place where calls become messages."""
+        calls = [call for call in chunk.calls if not call.sent]
+        if not calls:
+            return
+        self.has_published = True
+        try:
+            with self.app.producer_or_acquire() as producer:
+                for call in calls:
+                    member = Membership(bid=self.bid, index=call.index or 0, task_id=call.task_id)
+                    write_header(call.message.headers, member)
+                    message = mark_message(call.name, call.message, member)
+                    call.sent = None
+                    self._engine.sender.send(producer, call.name, message, **call.options)
+                    call.sent = True
+        except Exception as exc:
+            raise self._refused(exc) from exc
+
+    def _refused(self, exc: Exception) -> EnqueueError:
+        def ids(sent: bool | None) -> list[str]:
+            return [call.task_id for chunk in self._leaving for call in chunk.calls if call.sent is sent]
+
+        why = _explain(self.app, exc)
+        return EnqueueError(self.bid, sent=ids(True), unsent=ids(False), unknown=ids(None), why=why)
+
+
+def _explain(app: Celery, exc: Exception) -> str:
+    """Say which broker refused and why, without its password."""
+    connection = app.connection_for_write()
+    named = isinstance(exc, (OperationalError, OSError))  # their texts say enough
+    words = str(exc) if named and str(exc) else f"{type(exc).__name__}: {exc}"
+    if connection.password:
+        words = words.replace(connection.password, "**")
+    return one_line(f"{connection.as_uri()}: {words}", WHY_AT_MOST).rstrip(".: ")

@@ -1,0 +1,274 @@
+"""Taking calls in: by a block, `add` or `map`, from any number of threads; and resuming them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
+
+from celery import Signature
+from celery.result import AsyncResult
+
+from celery_batches_notify.engine import Engine
+from celery_batches_notify.errors import BatchesError, BatchSealed, NotAMember, WouldDeadlock
+from celery_batches_notify.log_lines import BatchLog
+from celery_batches_notify.messages.block import Call, Frame, collecting, open_frames
+from celery_batches_notify.operations import discard_batch
+from celery_batches_notify.producer import enrolment as enrolments
+from celery_batches_notify.producer.enrolment import Enrolment
+from celery_batches_notify.producer.on_commit import refuse_on_commit_in_blocks
+
+logger = logging.getLogger(__name__)
+
+
+class Intake:
+    """The ways into one batch.
+
+    Args:
+        engine: The app's.
+        enrolment: Takes the calls to the store and the broker.
+        seals: Whether the end of a block, an `add` or a `map` is the last of the batch's calls.
+        autoflush: Publish whenever so many calls wait in the block, or None.
+    """
+
+    def __init__(
+        self, engine: Engine, enrolment: Enrolment, *, seals: bool, autoflush: int | None = None
+    ) -> None:
+        self._engine = engine
+        self._bid = enrolment.bid
+        self._enrolment = enrolment
+        self._lock = enrolment.lock
+        self._seals = seals
+        self._autoflush = autoflush
+        self._block: Frame | None = None
+        self._was_stored = False
+        self._unread: list[tuple[Any, Iterator[Sequence[Any]]]] = []  # maps that a refusal interrupted
+        self._reading = 0  # maps that are under way
+        self._faults = 0  # blocks and iterables that raised, so that calls were never made
+        self._forgiven = 0  # how many of them came before a call that was whole
+
+    @property
+    def is_open_here(self) -> bool:
+        """Whether the batch's block is open in this context."""
+        return any(frame.owner is self._enrolment for frame in open_frames())
+
+    def open_block(self) -> None:
+        """Let a block begin. Raises `BatchSealed`, and `WouldDeadlock` if it is open already."""
+        self._enrolment.adopt()
+        refuse_on_commit_in_blocks(self._enrolment.app)
+        with self._lock:
+            self._refuse_if_sealed()  # a seal that came after this would refuse the calls at the block's end
+            if self._block is not None:
+                raise WouldDeadlock(
+                    f"batch {self._bid}: its block is open already; use the inner calls directly"
+                )
+            self._was_stored = self._enrolment.is_stored
+            self._block = block = Frame(
+                self._enrolment.app, self._enrolment, limit=self._autoflush, flush=self._flush
+            )
+        block.enter()
+
+    def _flush(self, block: Frame) -> None:
+        """Send what waits in the block, unless its end, in another thread, has come first and does so."""
+        with self._lock:
+            if calls := block.take():
+                self._enrolment.submit(calls)
+
+    def end_block(self) -> None:
+        """Send what the block has collected, and seal. Any context may do it. Raises as `submit` does."""
+        with self._lock:
+            block, self._block = self._block, None
+            calls = block.close() if block else ()
+            self._forgiven = self._faults
+            self._raise_eager_error()
+            self._submit_last(calls, self._faults)
+            if self._seals and self._is_quiet and not self._enrolment.has_members:
+                BatchLog(logger, bid=self._bid).warning(
+                    "sealed without a member, and so a success: its block made no call that it collects (not "
+                    "collected are delay_on_commit, calls in threads, and other apps' tasks)"
+                )
+            self._seal_if_whole()
+
+    def drop_block(self) -> None:
+        """Forget what the block has collected, because it raised: nothing of it is left.
+
+        What `autoflush` has published stays, in a batch that is open.
+        """
+        with self._lock:
+            block, self._block = self._block, None
+            if block is not None:
+                block.close()
+            self._enrolment.take_eager_error()
+            if self._enrolment.has_published or self._enrolment.has_unsent:
+                self._faults += bool(self._autoflush)
+            elif (
+                self._enrolment.is_stored and not self._was_stored
+            ):  # eager calls, or a child, have stored it
+                self._discard()
+
+    def _discard(self) -> None:
+        bid = self._bid
+        try:
+            discard_batch(self._engine, bid)
+        except BatchesError as exc:  # the block's own error goes on
+            BatchLog(logger, bid=bid).warning("not removed, though its block raised: %s", exc)
+        else:
+            self._enrolment.forget()
+
+    def add(self, signatures: Sequence[Signature[Any]]) -> list[AsyncResult[Any]]:
+        """Add calls, all or none; return their results. Raises as `Batch.add` does."""
+        self._refuse_if_sealed()
+        self._enrolment.adopt()
+        faults = self._faults
+        for signature in signatures:
+            self._refuse_if_foreign(signature)
+        with collecting(self._enrolment.app, self._enrolment) as calls:
+            results = [signature.apply_async() for signature in signatures]
+        with self._lock:
+            if not self._join_block(calls):
+                self._refuse_if_sealed()
+                self._raise_eager_error()
+                self._submit_last(calls, faults)
+                self._forgiven = max(self._forgiven, faults)
+                self._seal_if_whole()
+        return results
+
+    def starmap(self, task: Any, iterable: Iterable[Sequence[Any]]) -> int:
+        """Call `task` once per item with the item as its arguments; return how many. Raises as `map`."""
+        self._refuse_if_sealed()
+        self._enrolment.adopt()
+        self._refuse_if_foreign(task)
+        faults = self._faults
+        with self._being_read():
+            count = self._read_all(task, iter(iterable))
+        self._forgiven = max(self._forgiven, faults)
+        self._seal_if_whole()
+        return count
+
+    def resume(self) -> None:
+        """Send what was refused, go on with interrupted maps, then seal if no call was left out.
+
+        If nothing was begun, because the block raised, nothing is sealed: that would be an empty success.
+        """
+        if not self._enrolment.has_begun and not self._unread:
+            return
+        self._enrolment.submit(seals=self._seals and self._is_whole and self._is_quiet)
+        with self._being_read():
+            while (unread := self._pop_unread()) is not None:
+                self._read_all(*unread)
+        self._seal_if_whole()
+
+    def seal(self) -> None:
+        """Seal the batch. Raises `BatchSealed` if its block is open or calls were not sent."""
+        with self._lock:
+            if self._block is not None:
+                raise BatchSealed(
+                    f"batch {self._bid}: its block is open, and its calls leave when it ends: call seal() "
+                    "after that"
+                )
+            if self._unread:
+                raise BatchSealed(
+                    f"batch {self._bid} has a map() that was interrupted: call resume(), which goes on "
+                    "with its iterable, and seals too"
+                )
+            self._enrolment.adopt()
+            self._enrolment.seal()
+
+    def _read_all(self, task: Any, items: Iterator[Sequence[Any]]) -> int:
+        count = 0
+        while chunk := self._read_chunk(task, items):
+            number, calls = chunk
+            count += number
+            try:
+                self._raise_eager_error()
+                if not self._join_block(calls):
+                    self._enrolment.submit(calls)
+            except BatchSealed:
+                raise
+            except BaseException:
+                self._unread.append((task, items))
+                raise
+        return count
+
+    @contextmanager
+    def _being_read(self) -> Iterator[None]:
+        """Let only `seal()` seal the batch meanwhile, because its calls are not all made."""
+        with self._lock:
+            self._reading += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._reading -= 1
+
+    def _read_chunk(self, task: Any, items: Iterator[Sequence[Any]]) -> tuple[int, list[Call]] | None:
+        """Make the calls of the next items; if one raises, none of them is made, and the batch stays open."""
+        try:
+            chunk = list(islice(items, enrolments.CHUNK))
+            with collecting(self._enrolment.app, self._enrolment) as calls:
+                for arguments in chunk:
+                    task.apply_async(tuple(arguments))
+        except BaseException:
+            with self._lock:
+                self._faults += 1
+            raise
+        return (len(chunk), calls) if chunk else None
+
+    def _pop_unread(self) -> tuple[Any, Iterator[Sequence[Any]]] | None:
+        with self._lock:
+            return self._unread.pop(0) if self._unread else None
+
+    def _join_block(self, calls: Sequence[Call]) -> bool:
+        """Give calls to the batch's open block, in whatever thread that is; return whether there is one."""
+        block = self._block
+        return block is not None and block.collect(calls)
+
+    def _seal_if_whole(self) -> None:
+        with self._lock:
+            if not self._seals or not self._is_quiet:
+                return
+            if not self._is_whole:
+                BatchLog(logger, bid=self._bid).warning(
+                    "stays open, because a block or an iterable raised: make the missing calls in another "
+                    "block, whose end seals it, or call seal()"
+                )
+                return
+            self._enrolment.seal()
+
+    def _submit_last(self, calls: Sequence[Call], forgiven: int) -> None:
+        """Send calls: the last, unless a map goes on behind them, or more than these faults are known."""
+        is_last = not self._unread and not self._reading and self._faults <= forgiven
+        self._enrolment.submit(calls, is_last=is_last, seals=self._seals and is_last)
+
+    @property
+    def _is_quiet(self) -> bool:
+        """Whether no block is open, and no iterable is being read."""
+        return self._block is None and not self._reading
+
+    @property
+    def _is_whole(self) -> bool:
+        """Whether every call that was begun has been made."""
+        return self._faults <= self._forgiven and not self._unread
+
+    def _raise_eager_error(self) -> None:
+        """Raise what kept an eager call from being enrolled: it has run, and no batch counts it."""
+        if (error := self._enrolment.take_eager_error()) is not None:
+            with self._lock:
+                self._faults += 1
+            raise error
+
+    def _refuse_if_sealed(self) -> None:
+        if self._enrolment.is_sealed:
+            raise BatchSealed(
+                f"batch {self._bid} takes no more calls: `add`, `map` and the end of a block seal it; "
+                "put all calls into one block, or create it with keep_open=True and call seal() at the end"
+            )
+
+    def _refuse_if_foreign(self, task: Any) -> None:
+        if getattr(task, "app", self._enrolment.app) != self._enrolment.app:
+            raise NotAMember(
+                f"{getattr(task, 'name', None) or task!r} belongs to {task.app!r}, but the batch takes calls "
+                f"of {self._enrolment.app!r}: give the batch app=, or use the task of its app"
+            )

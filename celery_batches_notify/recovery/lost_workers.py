@@ -1,0 +1,133 @@
+"""Lost workers: what one held that has been silent for longer than its lease is ended, or sent again."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+
+from billiard.exceptions import WorkerLostError
+
+from celery_batches_notify.delivery.publisher import Publisher
+from celery_batches_notify.delivery.settling import worker_lost
+from celery_batches_notify.errors import BatchesError
+from celery_batches_notify.log_lines import BatchLog, log_fields
+from celery_batches_notify.messages.headers import DeliveryRef
+from celery_batches_notify.model import Membership
+from celery_batches_notify.recovery.resend import Resender
+from celery_batches_notify.settings import Settings
+from celery_batches_notify.store.client import is_away
+from celery_batches_notify.store.deliveries import Claim
+from celery_batches_notify.store.store import Store
+from celery_batches_notify.store.workers import Beat, task_of
+from celery_batches_notify.worker import outcomes
+from celery_batches_notify.worker.heartbeat import Leases
+from celery_batches_notify.worker.in_flight import Held, read_held
+
+logger = logging.getLogger(__name__)
+
+
+class LostWorkers:
+    """Part of the sweeper. All it does may be repeated, so what is cut short is done by the next sweep."""
+
+    def __init__(
+        self,
+        store: Store,
+        publisher: Publisher,
+        resender: Resender,
+        leases: Leases,
+        settings: Settings,
+    ) -> None:
+        self._store = store
+        self._publisher = publisher
+        self._resender = resender
+        self._leases = leases
+        self._lease = settings.worker_lease.total_seconds()
+        self._resend = settings.lost_members == "resend"
+
+    def look(self) -> None:
+        """Look once for workers that were lost. Raises `StoreUnavailable`.
+
+        If this worker was cut off from the store, the others may have been too; and if the store's clock was
+        set, all look lost. Then it waits.
+        """
+        clock_ms, silent = self._store.find_silent(self._lease)
+        if not silent or not self._leases.trusts(clock_ms):
+            return
+        lost = {beat.wid for beat in silent}
+        living = [beat.wid for beat in self._store.read_beats() if beat.wid not in lost]
+        for beat in silent:
+            try:
+                self._bury(beat, living)
+            except BatchesError as exc:
+                if is_away(exc):
+                    raise
+                logger.warning(
+                    "batches: lost worker %s is left: %s", beat.wid, exc, extra=log_fields(worker=beat.wid)
+                )
+
+    def _bury(self, lost: Beat, living: Sequence[str]) -> None:
+        kept = 0
+        for chunk in self._store.walk_marks(lost.wid):
+            done = [field for field, mark in chunk.items() if self._settle(lost.wid, field, mark, living)]
+            self._store.remove_marks(lost.wid, done)
+            kept += len(chunk) - len(done)
+        if not kept:
+            self._store.drop_worker(lost)
+
+    def _settle(self, wid: str, field: str, mark: bytes, living: Sequence[str]) -> bool:
+        """Do what is to be done for one task; return whether that is all."""
+        task_id = task_of(field)
+        try:
+            held = read_held(field, mark)
+        except (ValueError, TypeError) as exc:
+            logger.warning(
+                "batches: the mark of task %s cannot be read: %r",
+                task_id,
+                exc,
+                extra=log_fields(task_id=task_id, worker=wid),
+            )
+            return True
+        if held is None or held.went_on or self._store.is_marked(living, field):
+            return True  # another worker has the same message, and will tell
+        log = BatchLog(logger, bid=held.claim.bid, task_id=task_id, worker=wid)
+        try:
+            if isinstance(held.claim, DeliveryRef):
+                self._give_back(held.claim, held.task)
+            else:
+                self._end(held.claim, held)
+        except BatchesError as exc:
+            if is_away(exc):
+                raise
+            log.warning("task %s of a lost worker is left to another worker: %s", task_id, exc)
+            return False
+        except Exception:
+            log.exception("task %s was lost with its worker, and is not settled yet", task_id)
+            return False
+        log.warning("task %s was lost with its worker", task_id)
+        return True
+
+    def _give_back(self, ref: DeliveryRef, task: str) -> None:
+        """Let a callback be published again; one that was lost over and over is given up."""
+        self._store.settle_delivery(ref.bid, ref.entry, "lost", 0, note=worker_lost(task), number=ref.number)
+
+    def _end(self, member: Membership, held: Held) -> None:
+        error = WorkerLostError("the worker that ran it was killed or cut off from the store")
+        message = {"id": held.task_id, "retries": held.retries}
+        outcome = outcomes.dead(message, held.task, "lost", error)
+        call, unsendable = held.call
+        outcome = dataclasses.replace(outcome, resend=call, unsendable=unsendable, successors=held.successors)
+        if self._resend and call and not held.successors and not member.turn:
+            word, again, due = self._store.resend_lost(member, outcome)
+            self._publish(member.bid, due)
+            if again is not None:
+                self._resender.send(member.bid, [again])
+                self._store.confirm_retries(member.bid, [again], done=False)
+            if word not in ("cancelled", "exhausted"):
+                return
+        recorded = self._store.record_outcome(member, outcome)
+        self._publish(member.bid, recorded.due)
+
+    def _publish(self, bid: str, due: Sequence[str]) -> None:
+        if due:
+            self._publisher.publish_due(bid, [Claim(entry=entry, attempts=0) for entry in due])

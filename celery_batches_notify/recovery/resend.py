@@ -1,0 +1,81 @@
+"""Dead members are sent again: the calls that were kept as JSON when they died."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from celery import Celery
+from kombu.utils import json
+
+from celery_batches_notify.errors import CorruptBatch
+from celery_batches_notify.fork_safety import forks
+from celery_batches_notify.log_lines import BatchLog
+from celery_batches_notify.messages.block import Call, collecting
+from celery_batches_notify.messages.canvas import mark_message
+from celery_batches_notify.messages.headers import write_header
+from celery_batches_notify.messages.kept_messages import call_of, read_message
+from celery_batches_notify.messages.sender import Sender
+from celery_batches_notify.model import Membership
+from celery_batches_notify.store.errors import readable
+from celery_batches_notify.store.retries import KEPT, RETRY_CHUNK, Resend
+from celery_batches_notify.store.store import Store
+
+logger = logging.getLogger(__name__)
+
+
+class Resender:
+    """Publishes calls again, under their ids and places, in a new round."""
+
+    def __init__(self, app: Celery, store: Store, sender: Sender) -> None:
+        self.app = app
+        self._store = store
+        self._sender = sender
+
+    def send(self, bid: str, members: Sequence[Resend]) -> None:
+        """Publish these members once more. Raises what the broker raises."""
+        indices = [member.index for member in members if member.call == KEPT]
+        found = dict(zip(indices, self._store.read_kept_calls(bid, indices), strict=True))
+        with forks.waiting(), self.app.producer_or_acquire() as producer:
+            for member in members:
+                try:
+                    with readable(bid):
+                        beside = found.get(member.index)
+                        kept = json.loads(member.call if beside is None else read_message(beside))
+                        call, turn = self._message_of(kept), int(kept.get("turn", 0))
+                except CorruptBatch as exc:
+                    BatchLog(logger, bid=bid).error("member %d is not sent again: %s", member.index, exc)
+                    continue
+                place = Membership(
+                    bid=bid, index=member.index, task_id=call.task_id, round=member.round, turn=turn
+                )
+                write_header(call.message.headers, place)
+                message = mark_message(call.name, call.message, place) if "message" in kept else call.message
+                self._sender.send(producer, call.name, message, **call.options)
+
+    def _message_of(self, kept: dict[str, Any]) -> Call:
+        """Let Celery make the message, and catch it on its way out; one that was kept is there."""
+        if "message" in kept:
+            return call_of(kept)
+        with collecting(self.app) as calls:
+            self.app.send_task(
+                kept["task"],
+                kept["args"],
+                kept["kwargs"],
+                task_id=kept["id"],
+                add_to_parent=False,
+                **kept["options"],
+            )
+        return calls[0]
+
+
+def resend_left(store: Store, resender: Resender, bid: str) -> int:
+    """Send the claimed members that were not sent yet, all of them; return how many."""
+    left = store.read_unsent_retries(bid)
+    for start in range(0, len(left), RETRY_CHUNK):
+        chunk = left[start : start + RETRY_CHUNK]
+        resender.send(bid, chunk)
+        store.confirm_retries(bid, chunk, done=False)
+    store.confirm_retries(bid, [], done=True)
+    return len(left)

@@ -1,0 +1,101 @@
+"""Cancelling: every worker knows the cancelled batches, and discards their members as they arrive."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from typing import Any
+from weakref import WeakValueDictionary, ref
+
+from celery.concurrency.base import BasePool
+from celery.worker import state as worker_state
+
+from celery_batches_notify.delivery.publisher import HEADER
+from celery_batches_notify.errors import BatchesError
+from celery_batches_notify.log_lines import BatchLog
+from celery_batches_notify.store.store import Store
+from celery_batches_notify.worker.away_log import AwayLog
+from celery_batches_notify.worker.periodic import Every
+
+READ_SECONDS = 2.0
+
+logger = logging.getLogger(__name__)
+
+
+class Cancellation:
+    """The worker's knowledge of cancelled batches: read at start and every 2 s, in its main process."""
+
+    def __init__(self, store: Store, away: AwayLog) -> None:
+        self._store = store
+        self._bids: dict[str, bool] = {}
+        self._every = Every("cancellation", READ_SECONDS, self.read, away)
+        self._held: WeakValueDictionary[str, Any] = WeakValueDictionary()
+        self._pool: Any = None
+
+    def start(self, held: WeakValueDictionary[str, Any], pool: Any) -> None:
+        """Begin to read; `held` are the members that this worker has received and not finished."""
+        self._held, self._pool = held, pool
+        with contextlib.suppress(BatchesError):  # else the thread says so
+            self.read()
+        self._every.start()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._every.stop()
+
+    def discard(self, request: Any) -> None:
+        """Revoke an arriving member of a cancelled batch."""
+        if self._bids and (bid := self._bid_of(request)) in self._bids:
+            _revoke(request, bid)
+
+    def knows(self, bid: str) -> bool:
+        """Whether a batch is known to be cancelled."""
+        return bid in self._bids
+
+    def read(self) -> None:
+        """Read the cancelled batches, and revoke their members that this worker holds."""
+        bids = self._store.read_cancelled()
+        fresh = {bid for bid, terminate in bids.items() if self._bids.get(bid) != terminate}
+        self._bids = bids
+        if not fresh:
+            return
+        for held in self._held.valuerefs():  # at one moment: others arrive meanwhile
+            request = held()
+            while request is not None:  # what was delivered twice is held twice
+                if (bid := self._bid_of(request)) in fresh:
+                    _revoke(request, bid)
+                    if bids[bid] and request in worker_state.reserved_requests:
+                        self._terminate(request)
+                earlier = getattr(request, "batches_earlier", None)
+                request = earlier() if earlier is not None else None
+
+    def _terminate(self, request: Any) -> None:
+        """End a task that has not ended: at once or, where the pool has not begun it, as soon as it does."""
+        if getattr(self._pool.terminate_job, "__func__", None) is BasePool.terminate_job:
+            log = BatchLog(logger, bid=self._bid_of(request), task_id=request.id)
+            log.warning("this pool cannot terminate the running task %s", request.id)
+        else:
+            request.terminate(self._pool)
+
+    def _bid_of(self, request: Any) -> str:
+        """The batch that a message is a member of; a callback is none, and runs though that is cancelled."""
+        mark = request.request_dict.get(HEADER)
+        return str(mark.get("bid")) if isinstance(mark, dict) and "delivery" not in mark else ""
+
+
+def _revoke(request: Any, bid: str) -> None:
+    """Make Celery find this request revoked when it is about to run it.
+
+    Celery's own revoked set holds 50,000 ids and drops the oldest, so a big batch would push out what the
+    user revoked.
+    """
+    of_request = ref(request)  # no cycle: an ended request must leave the held ones at once
+
+    def revoked() -> bool:
+        it = of_request()
+        if it is not None and not it._already_revoked:
+            BatchLog(logger, bid=bid, task_id=it.id).info("the task %s is discarded: it is cancelled", it.id)
+            it._announce_revoked("revoked", False, None, False)
+        return True
+
+    request.revoked = revoked
