@@ -311,7 +311,7 @@ def import_row(key): ...
 tasks.import_row = app.task(import_row, name="proj.import_row")
 sys.modules["proj.tasks"] = tasks
 from celery_batches_notify import Batch, NotAMember
-from tests.projects.proj import imports
+from proj import imports
 
 made = []
 start = imports.start_import

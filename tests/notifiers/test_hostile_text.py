@@ -89,7 +89,7 @@ def test_our_lines_in_the_workers_log_are_lines_and_nothing_else(told: tuple[lis
 def test_what_a_notifier_says_is_one_line_in_the_log_and_in_the_delivery_log(
     make_app: Callable[..., Celery], caplog: pytest.LogCaptureFixture, fails: bool
 ) -> None:
-    app = make_app(batches_notifiers={"hostile": "own_notifiers.Hostile"})
+    app = make_app(batches_notifiers={"hostile": "tests.support.own_notifiers.Hostile"})
     batch = Batch(ESCAPES, app=app).on("complete", "hostile", fails=fails)
     batch.seal()
     with caplog.at_level(logging.INFO, logger="celery_batches_notify"):
