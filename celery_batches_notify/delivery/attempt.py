@@ -14,16 +14,10 @@ from celery import Celery
 from celery_batches_notify.delivery.addresses import Addresses, address_of, is_busy
 from celery_batches_notify.delivery.backoff import ATTEMPTS_AT_MOST, delay_after, fallback_after
 from celery_batches_notify.delivery.callbacks import Declared
-from celery_batches_notify.delivery.publisher import (
-    DELIVER_TASK,
-    DETAIL_AT_MOST,
-    NEVER_PUBLISHED,
-    Publisher,
-    callback_id,
-    words_of,
-)
+from celery_batches_notify.delivery.publisher import DETAIL_AT_MOST, NEVER_PUBLISHED, Publisher, words_of
 from celery_batches_notify.delivery.waiting import note_wait
 from celery_batches_notify.errors import NoSuchBatch, NotificationFailed
+from celery_batches_notify.messages.headers import DELIVER_TASK, callback_id
 from celery_batches_notify.model import DeliveryNote, Event, Notification
 from celery_batches_notify.notifiers.base import Notifier, NotifierBroke, Reply, send_once
 from celery_batches_notify.notifiers.registry import Registry

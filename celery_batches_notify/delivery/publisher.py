@@ -31,6 +31,8 @@ from celery_batches_notify.errors import InvalidCallback, NoSuchBatch, StoreUnav
 from celery_batches_notify.fork_safety import forks
 from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.messages.block import outside_batch
+from celery_batches_notify.messages.broker import connect_for_callbacks
+from celery_batches_notify.messages.headers import DELIVER_TASK, HEADER, callback_id
 from celery_batches_notify.model import BatchStatus, DeliveryNote
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.deliveries import Claim, log_of_delivery
@@ -43,15 +45,8 @@ from celery_batches_notify.store.parsing import (
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.text import one_line
 
-DELIVER_TASK = "celery_batches_notify.deliver"
-HEADER = "batches"
-BROKER_TIMEOUT_SECONDS = 5
 DETAIL_AT_MOST = 500
 NEVER_PUBLISHED = (InvalidCallback, EncodeError)  # whoever publishes it, and whenever
-_TIMEOUTS: dict[str, dict[str, Any]] = {
-    "redis": {"socket_timeout": BROKER_TIMEOUT_SECONDS, "socket_connect_timeout": BROKER_TIMEOUT_SECONDS},
-    "amqp": {"read_timeout": BROKER_TIMEOUT_SECONDS, "write_timeout": BROKER_TIMEOUT_SECONDS},
-}
 
 logger = logging.getLogger(__name__)
 
@@ -250,19 +245,6 @@ class Publisher:
 
 class _BrokerAway(Exception):
     """The broker cannot be reached just now, for whatever is published."""
-
-
-def callback_id(bid: str, entry: str) -> str:
-    """The id of a callback, the same however often it is sent."""
-    return f"cb_{bid}_{entry.replace(':', '_')}"
-
-
-def connect_for_callbacks(app: Celery) -> Connection:
-    """Make a connection to the broker that gives up after a few seconds, as kombu's own does not."""
-    connection = app.connection_for_write(connect_timeout=BROKER_TIMEOUT_SECONDS, heartbeat=0)
-    timeouts = _TIMEOUTS.get(connection.transport.driver_type, {})
-    connection.transport_options = {**timeouts, **(connection.transport_options or {})}
-    return connection
 
 
 def words_of(exc: BaseException) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from celery_batches_notify.delivery.publisher import DELIVER_TASK
 from celery_batches_notify.errors import StoreUnavailable
+from celery_batches_notify.messages.headers import DELIVER_TASK
 from celery_batches_notify.model import DeliveryNote, Outcome, State
 
 PROCESS_LOST_SECONDS = 5.0

@@ -9,7 +9,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 from kombu.utils.url import maybe_sanitize_url
 
-from celery_batches_notify.delivery.publisher import connect_for_callbacks
+from celery_batches_notify.messages.broker import connect_for_callbacks
 from celery_batches_notify.store.findings import Finding
 
 DEFAULT_VISIBILITY_SECONDS = 3600

@@ -11,7 +11,8 @@ from typing import Any
 from celery import Celery
 from kombu import Connection
 
-from celery_batches_notify.delivery.publisher import HEADER, connect_for_callbacks
+from celery_batches_notify.messages.broker import connect_for_callbacks
+from celery_batches_notify.messages.headers import HEADER
 
 MESSAGES_CHUNK = 500
 

@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from celery import Celery
 
-from celery_batches_notify.delivery.publisher import DELIVER_TASK, connect_for_callbacks
+from celery_batches_notify.messages.broker import connect_for_callbacks
+from celery_batches_notify.messages.headers import DELIVER_TASK
 from celery_batches_notify.store.store import Store
 
 Held = Literal["running", "reserved", "scheduled", "lost"]

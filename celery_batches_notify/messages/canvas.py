@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from celery_batches_notify.delivery.publisher import HEADER
-from celery_batches_notify.messages.headers import Headers, mark_of, read_header
+from celery_batches_notify.messages.headers import HEADER, Headers, mark_of, read_header
 from celery_batches_notify.model import Membership
 
 CHORD_UNLOCK = "celery.chord_unlock"

@@ -9,12 +9,13 @@ from typing import Any
 
 from celery import Celery
 
-from celery_batches_notify.delivery.publisher import HEADER, callback_id
 from celery_batches_notify.errors import InvalidBid
 from celery_batches_notify.model import Membership, check_bid
 
 Headers = dict[str, Any]
 
+HEADER = "batches"
+DELIVER_TASK = "celery_batches_notify.deliver"
 ENTRY = re.compile(r"[a-z]+:[0-9]{1,4}")
 
 
@@ -47,6 +48,11 @@ def read_request(request: Any) -> Membership | DeliveryRef | None:
     """Read what the message of a task claims; eager calls have it among their `headers` only."""
     get = request.get if isinstance(request, dict) else partial(getattr, request)
     return read_header(get(HEADER, None) or (get("headers", None) or {}).get(HEADER), get("id", None))
+
+
+def callback_id(bid: str, entry: str) -> str:
+    """The id of a callback, the same however often it is sent."""
+    return f"cb_{bid}_{entry.replace(':', '_')}"
 
 
 def mark_of(claim: Membership | DeliveryRef) -> Headers:

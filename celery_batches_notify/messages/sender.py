@@ -11,12 +11,12 @@ from kombu import serialization
 from kombu.exceptions import EncodeError
 from kombu.utils import json
 
-from celery_batches_notify.delivery.publisher import HEADER
 from celery_batches_notify.errors import UnserialisableCall
 from celery_batches_notify.messages import successors
 from celery_batches_notify.messages.block import Call, find_frame, refuse_foreign_call
 from celery_batches_notify.messages.canvas import mark_message
 from celery_batches_notify.messages.headers import (
+    HEADER,
     DeliveryRef,
     current_member,
     read_header,

@@ -22,7 +22,6 @@ from celery_batches_notify.messages.canvas import (
 )
 from celery_batches_notify.messages.headers import read_header
 from celery_batches_notify.model import Membership, Outcome
-from celery_batches_notify.worker import outcomes
 
 NOTED_AT_MOST = 32
 
@@ -38,6 +37,15 @@ class Successor:
     member: Membership
     replaced: Membership | None = None
     by_celery: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unsent:
+    """A successor that Celery could not publish: a member that will never run."""
+
+    member: Membership
+    task: str
+    error: Exception
 
 
 def find(running: Any, member: Membership, name: str, message: Any) -> Successor | None:
@@ -64,13 +72,12 @@ def find(running: Any, member: Membership, name: str, message: Any) -> Successor
 @contextmanager
 def noting(request: Any, name: str, successor: Successor) -> Iterator[None]:
     """Note with the running request that a successor has left, or that Celery could not send it."""
-    noted: dict[Membership, Outcome | None] = request.__dict__.setdefault("batches_successors", {})
+    noted: dict[Membership, Unsent | None] = request.__dict__.setdefault("batches_successors", {})
     try:
         yield
     except Exception as exc:
         if successor.by_celery:  # else the task's own code has it raised
-            message = {"id": successor.member.task_id, "retries": 0}
-            noted[successor.member] = outcomes.dead(message, name, "not sent", exc)
+            noted[successor.member] = Unsent(member=successor.member, task=name, error=exc)
         raise
     noted[successor.member] = None
     if successor.replaced is not None:
@@ -103,9 +110,9 @@ def worth_noting(request: Any) -> tuple[Membership, ...]:
     return sent(request) if len(_noted(request)) <= NOTED_AT_MOST else ()
 
 
-def unsent(request: Any) -> list[tuple[Membership, Outcome]]:
-    """The successors that Celery could not publish: members that will never run."""
-    return [(member, lost) for member, lost in _noted(request).items() if lost is not None]
+def unsent(request: Any) -> list[Unsent]:
+    """The successors that Celery could not publish."""
+    return [lost for lost in _noted(request).values() if lost is not None]
 
 
 def note_going_on(request: Any) -> None:
@@ -128,5 +135,5 @@ def _replaces(request: Any, sent_with: Any) -> bool:
     return bool(nesting == (getattr(request, "replaced_task_nesting", 0) or 0) + 1)
 
 
-def _noted(request: Any) -> dict[Membership, Outcome | None]:
+def _noted(request: Any) -> dict[Membership, Unsent | None]:
     return getattr(request, "batches_successors", None) or {}

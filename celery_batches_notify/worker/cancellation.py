@@ -10,9 +10,9 @@ from weakref import WeakValueDictionary, ref
 from celery.concurrency.base import BasePool
 from celery.worker import state as worker_state
 
-from celery_batches_notify.delivery.publisher import HEADER
 from celery_batches_notify.errors import BatchesError
 from celery_batches_notify.log_lines import BatchLog
+from celery_batches_notify.messages.headers import HEADER
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.worker.away_log import AwayLog
 from celery_batches_notify.worker.periodic import Every

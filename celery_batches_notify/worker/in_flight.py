@@ -9,8 +9,7 @@ from typing import Any
 from celery.app.task import Context
 from kombu import serialization
 
-from celery_batches_notify.delivery.publisher import HEADER
-from celery_batches_notify.messages.headers import DeliveryRef, Headers, mark_of, read_header
+from celery_batches_notify.messages.headers import HEADER, DeliveryRef, Headers, mark_of, read_header
 from celery_batches_notify.messages.kept_calls import (
     BYTES_AT_MOST,
     HEADERS_NOT_JSON,

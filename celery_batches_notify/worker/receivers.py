@@ -13,12 +13,11 @@ from weakref import WeakValueDictionary, ref
 from celery import Celery, signals
 from celery.exceptions import NotRegistered, Reject, SoftTimeLimitExceeded, TaskRevokedError, WorkerLostError
 
-from celery_batches_notify.delivery.publisher import HEADER
 from celery_batches_notify.delivery.settling import ending_of
 from celery_batches_notify.messages import successors
 from celery_batches_notify.messages.block import find_frame, leave_blocks, return_to
 from celery_batches_notify.messages.canvas import chord_of
-from celery_batches_notify.messages.headers import DeliveryRef, mark_of, read_header, read_request
+from celery_batches_notify.messages.headers import HEADER, DeliveryRef, mark_of, read_header, read_request
 from celery_batches_notify.messages.kept_calls import CHORD_IS_OVER, keep_call, note_arguments
 from celery_batches_notify.model import Membership, Outcome
 from celery_batches_notify.worker import endings, outcomes
@@ -186,8 +185,10 @@ class Receivers:
         claim = read_request(request)
         if isinstance(claim, Membership):
             seconds = self._seconds_for(request)
-            for unsent, why in successors.unsent(request):  # first, or the batch could finish without them
-                self._reporter().report(unsent, why, seconds=seconds)
+            for unsent in successors.unsent(request):  # first, or the batch could finish without them
+                never = {"id": unsent.member.task_id, "retries": 0}
+                never_ran = outcomes.dead(never, unsent.task, "not sent", unsent.error)
+                self._reporter().report(unsent.member, never_ran, seconds=seconds)
             if outcome.state == outcome.state.DEAD:
                 outcome = _add_call(outcome, request)
             self._reporter().report(claim, successors.add_to(outcome, request), seconds=seconds)

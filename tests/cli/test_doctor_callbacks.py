@@ -12,12 +12,12 @@ from celery import Celery
 from redis import Redis
 
 from celery_batches_notify import Batch
-from celery_batches_notify.delivery.publisher import DELIVER_TASK
 from celery_batches_notify.doctor import reconcile
 from celery_batches_notify.doctor.broker_queues import BrokerReading
 from celery_batches_notify.doctor.callbacks import OpenCallback, judge_callback
 from celery_batches_notify.doctor.locate import Kind, Place, Whereabouts
 from celery_batches_notify.doctor.worker_tasks import WorkersReading, _find_bare
+from celery_batches_notify.messages.headers import DELIVER_TASK
 from celery_batches_notify.model import CallbackStatus
 from tests.support.apps import open_app
 from tests.support.servers import need, rabbitmq_url, running_worker, wait_until

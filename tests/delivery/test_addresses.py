@@ -15,8 +15,8 @@ from redis import Redis
 from celery_batches_notify import Batch, ConfigurationError, InvalidCallback
 from celery_batches_notify.delivery.addresses import address_of
 from celery_batches_notify.delivery.attempt import HARD_LIMIT_SECONDS, SOFT_LIMIT_SECONDS
-from celery_batches_notify.delivery.publisher import DELIVER_TASK
 from celery_batches_notify.delivery.settling import ending_of
+from celery_batches_notify.messages.headers import DELIVER_TASK
 from celery_batches_notify.model import Notification
 from celery_batches_notify.worker.outcomes import dead
 from tests.support.http_server import answer, serving

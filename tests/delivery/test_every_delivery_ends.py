@@ -17,7 +17,8 @@ import pytest
 from celery import Celery
 
 from celery_batches_notify import Batch, NotificationFailed
-from celery_batches_notify.delivery.publisher import DELIVER_TASK, Publisher, _BrokerAway
+from celery_batches_notify.delivery.publisher import Publisher, _BrokerAway
+from celery_batches_notify.messages.headers import DELIVER_TASK
 from celery_batches_notify.model import Notification
 from celery_batches_notify.store.store import Store
 

@@ -11,7 +11,7 @@ from redis import Redis
 
 from celery_batches_notify import Batch
 from celery_batches_notify.delivery.backoff import DELAYS_SECONDS, JITTER
-from celery_batches_notify.delivery.publisher import DELIVER_TASK
+from celery_batches_notify.messages.headers import DELIVER_TASK
 from celery_batches_notify.testing import drain
 from celery_batches_notify.testing.server import embedded_server, find_free_port
 from tests.support.servers import wait_until

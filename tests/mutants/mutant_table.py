@@ -9,15 +9,15 @@ from dataclasses import dataclass
 
 LUA = "store/scripts"
 SCRIPTS, LATE = "tests/store/test_scripts.py", "tests/store/test_late_members.py"
-SWEEPER, REPORTER = "tests/tracking/test_sweeper.py", "tests/tracking/test_reporter.py"
-ABANDONED, LISTS = "tests/tracking/test_abandoned.py", "tests/store/test_lists.py"
-LEASES, RECONCILE = "tests/tracking/test_leases.py", "tests/tracking/repair/test_reconcile.py"
+SWEEPER, REPORTER = "tests/recovery/test_sweeper.py", "tests/worker/test_reporter.py"
+ABANDONED, LISTS = "tests/recovery/test_lost_producers.py", "tests/store/test_lists.py"
+LEASES, RECONCILE = "tests/worker/test_heartbeat.py", "tests/doctor/test_reconcile.py"
 ATTEMPTS, ADDRESSES = "tests/delivery/test_attempt.py", "tests/delivery/test_addresses.py"
 ENDS, END_TO_END = "tests/delivery/test_every_delivery_ends.py", "tests/delivery/test_end_to_end.py"
 EMAIL_OPTIONS = "tests/notifiers/test_email_options.py"
 REFERENCES = "tests/notifiers/test_references.py"
 DEAD = "tests/store/test_dead_members.py"
-GOING_ON = "tests/tracking/test_going_on.py"
+GOING_ON = "tests/worker/test_going_on.py"
 FOLLOWED, FOLLOWING = "tests/store/test_followed.py", "tests/test_following.py"
 SETTLING, CALLBACK_TASKS = "tests/store/test_settling.py", "tests/delivery/test_callback_tasks.py"
 DOCTOR = "tests/cli/test_doctor_callbacks.py"
@@ -35,7 +35,7 @@ class Mutant:
     killer: str
 
 
-STILL = "tests/tracking/repair/test_still_batches.py"
+STILL = "tests/doctor/test_still_batches.py"
 BLOCKS, CUT_SHORT = "tests/test_blocks.py", "tests/test_cut_short.py"
 
 MUTANTS = (
@@ -52,14 +52,14 @@ MUTANTS = (
         "store/client.py",
         "theirs | _cap(theirs, seconds, retry)",
         "theirs",
-        "tests/test_addresses.py::test_sentinels_are_waited_for_no_longer_than_the_store",
+        "tests/test_store_url.py::test_sentinels_are_waited_for_no_longer_than_the_store",
     ),
     Mutant(
         "bytes are read whatever the URL's query says",
         "store/client.py",
         '{**_patience(), **given, "decode_responses": False}',
         "{**_patience(), **given}",
-        "tests/test_addresses.py::test_bytes_are_read_though_the_query_asks_for_text",
+        "tests/test_store_url.py::test_bytes_are_read_though_the_query_asks_for_text",
     ),
     Mutant(
         "a retry from before the clock was set back is sent at once",
@@ -140,7 +140,7 @@ MUTANTS = (
         "worker/cancellation.py",
         "    request.revoked = revoked\n",
         "    request.revoked = revoked\n    worker_state.revoked.add(request.id)\n",
-        "tests/tracking/test_cancellation.py::"
+        "tests/worker/test_cancellation.py::"
         "test_a_cancelled_member_does_not_run_and_celerys_revoked_set_stays_the_users",
     ),
     Mutant(
@@ -148,7 +148,7 @@ MUTANTS = (
         "worker/receivers.py",
         "                request.batches_earlier = ref(earlier)",
         "                # request.batches_earlier = ref(earlier)",
-        "tests/tracking/test_cancellation.py::test_a_member_that_was_delivered_twice_runs_neither_time",
+        "tests/worker/test_cancellation.py::test_a_member_that_was_delivered_twice_runs_neither_time",
     ),
     # How people hold it
     Mutant(
@@ -318,7 +318,7 @@ MUTANTS = (
         "messages/headers.py",
         " and task_id == callback_id(bid, entry)",
         "",
-        "tests/tracking/test_headers.py::test_a_callbacks_mark_counts_only_under_its_own_id",
+        "tests/messages/test_headers.py::test_a_callbacks_mark_counts_only_under_its_own_id",
     ),
     Mutant(
         "a mark that was passed on by hand is taken off",
@@ -374,21 +374,21 @@ MUTANTS = (
         "messages/kept_calls.py",
         "return _is_same(json.loads(json.dumps(value)), value)",
         "return bool(json.dumps(value))",
-        "tests/tracking/test_kept_calls.py::test_what_json_would_change_is_not_sent_again",
+        "tests/worker/test_kept_calls.py::test_what_json_would_change_is_not_sent_again",
     ),
     Mutant(
         "a retry sends the arguments as they came",
         "worker/receivers.py",
         "            note_arguments(request)\n",
         "",
-        "tests/tracking/test_kept_calls.py::test_what_a_member_does_to_its_arguments_does_not_go_into_its_retry",
+        "tests/worker/test_kept_calls.py::test_what_a_member_does_to_its_arguments_does_not_go_into_its_retry",
     ),
     Mutant(
         "a retry sends the user's headers",
         "messages/kept_calls.py",
         'whole["options"] |= {"headers": headers} if headers else {}',
         "_ = headers",
-        "tests/tracking/test_kept_calls.py::test_a_retry_bears_the_headers_of_the_user",
+        "tests/worker/test_kept_calls.py::test_a_retry_bears_the_headers_of_the_user",
     ),
     # Never early
     Mutant(
@@ -466,7 +466,7 @@ MUTANTS = (
         "worker/receivers.py",
         'if outcome.reason != "exited" and chord_of(request):',
         "if False:",
-        "tests/tracking/test_kept_calls.py::test_a_dead_part_of_a_chord_is_not_sent_again_because_celery_has_given_the_chord_up",
+        "tests/worker/test_kept_calls.py::test_a_dead_part_of_a_chord_is_not_sent_again_because_celery_has_given_the_chord_up",
     ),
     Mutant(
         "a batch whose chord was given up does not succeed",
@@ -520,9 +520,9 @@ MUTANTS = (
     ),
     Mutant(
         "a callback has the same id whenever it is published",
-        "delivery/publisher.py",
+        "messages/headers.py",
         """return f"cb_{bid}_{entry.replace(':', '_')}\"""",
-        """return f"cb_{bid}_{entry.replace(':', '_')}_{os.urandom(4).hex()}\"""",
+        """return f"cb_{bid}_{entry.replace(':', '_')}_{id(object())}\"""",
         f"{PUBLISHER}::test_callbacks_are_published_in_the_order_in_which_they_fired",
     ),
     Mutant(
@@ -621,7 +621,7 @@ MUTANTS = (
         "messages/headers.py",
         "DeliveryRef(bid=bid, entry=entry, number=number) if _is_count(number) else None",
         "DeliveryRef(bid=bid, entry=entry)",
-        "tests/tracking/test_headers.py::test_a_notifications_mark_names_the_claim_that_it_was_published_under",
+        "tests/messages/test_headers.py::test_a_notifications_mark_names_the_claim_that_it_was_published_under",
     ),
     Mutant(
         "a message that was overtaken sends nothing",
@@ -771,7 +771,7 @@ MUTANTS = (
         "worker/spool_records.py",
         "return each.task_id if each == _late(member, each.task_id) else asdict(each)",
         "return asdict(each)",
-        "tests/tracking/test_spool_lines.py::test_a_report_takes_no_more_than_an_id_for_each_that_it_names",
+        "tests/worker/test_spool_records.py::test_a_report_takes_no_more_than_an_id_for_each_that_it_names",
     ),
     Mutant(
         "the spool's callbacks follow",
@@ -1056,7 +1056,7 @@ MUTANTS = (
         "worker/away_log.py",
         "            if now < self._again_at:\n                return\n",
         "",
-        "tests/tracking/test_away_log.py"
+        "tests/worker/test_away_log.py"
         "::test_an_hour_without_the_store_is_a_warning_a_minute_and_one_line_at_its_end",
     ),
     Mutant(

@@ -17,10 +17,9 @@ from celery import Celery
 from redis import Redis
 
 from celery_batches_notify import Batch, StoreUnavailable
-from celery_batches_notify.delivery.publisher import DELIVER_TASK
 from celery_batches_notify.delivery.settling import Ending
 from celery_batches_notify.extension import Parts
-from celery_batches_notify.messages.headers import DeliveryRef
+from celery_batches_notify.messages.headers import DELIVER_TASK, DeliveryRef
 from celery_batches_notify.model import Membership, Outcome, State
 from celery_batches_notify.store.store import Recorded
 from celery_batches_notify.worker import outcomes, reporter
@@ -301,7 +300,7 @@ def test_in_the_spool_neither_a_damaged_batch_nor_an_unreadable_line_stops_the_r
     parts.replay.replay()
     assert well.status().state == "success"
     assert not spooled(tmp_path)
-    told = [r for r in caplog.records if r.name.endswith(".replay")]
+    told = [r for r in caplog.records if r.name.endswith(".spool_replay")]
     levels = [r.levelname for r in told if r.levelno >= logging.ERROR]
     assert sorted(levels) == ["CRITICAL", "ERROR", "ERROR", "ERROR"]
 
