@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import redis.cluster
 import trustme
+from clocks import ServerClock
 from redis import Redis
 
 from celery_batches_notify.testing.child_process import directory_until_we_end
@@ -39,11 +40,13 @@ class Node:
     port: int
     options: Sequence[str] = ()
     password: str | None = None
+    clock: ServerClock | None = None
     stack: ExitStack = field(default_factory=ExitStack)
 
     def start(self, *, wait: bool = True) -> None:
         log = self.stack.enter_context((self.directory / f"{self.port}.log").open("ab"))
-        command = [server_binary(), *self.options, "--port", str(self.port), "--dir", str(self.directory)]
+        command = [*(self.clock.prefix if self.clock else ()), server_binary(), *self.options]
+        command += ["--port", str(self.port), "--dir", str(self.directory)]
         self.stack.enter_context(run_until_we_end(command, stdout=log, stderr=log, grace_seconds=2))
         if wait:
             wait_until(self.answers, seconds=15, what=f"the server on port {self.port}")
@@ -76,16 +79,20 @@ class Node:
 
 
 @contextmanager
-def nodes(count: int, *options: str, password: str | None = None) -> Iterator[list[Node]]:
-    """Run several servers, in directories of their own."""
+def nodes(
+    count: int, *options: str, password: str | None = None, ahead: Sequence[float] = ()
+) -> Iterator[list[Node]]:
+    """Run several servers, in directories of their own; `ahead`: by how many seconds their clocks are."""
     with ExitStack() as stack:
         made = []
-        for _ in range(count):
+        for i in range(count):
             directory = stack.enter_context(directory_until_we_end(prefix="batches-node-"))
             own = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "yes", *options]
             if password:
                 own += ["--requirepass", password, "--masterauth", password]
             node = Node(directory=directory, port=find_free_port(), options=own, password=password)
+            if ahead:
+                node.clock = ServerClock(directory / "clock", ahead[i])
             stack.callback(node.stop)
             made.append(node)
         yield made
@@ -97,11 +104,12 @@ SLOTS = 16384
 
 
 @contextmanager
-def cluster(masters: int = 3) -> Iterator[list[Node]]:
+def cluster(masters: int = 3, ahead: Sequence[float] = ()) -> Iterator[list[Node]]:
     """Run a Cluster of masters, each with its share of the slots."""
     if not HAS_CLUSTER:
         pytest.skip("this redis-py has no Cluster that batches can use")
-    with nodes(masters, "--cluster-enabled", "yes", "--cluster-node-timeout", "10000") as made:
+    options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "10000")
+    with nodes(masters, *options, ahead=ahead) as made:
         for node in made:
             node.options = [*node.options, "--cluster-port", str(find_free_port())]
             node.start()
@@ -178,9 +186,9 @@ def has_all(replica: Redis, master: Redis) -> bool:
 
 
 @contextmanager
-def sentinel(password: str | None = PASSWORD) -> Iterator[Guarded]:
+def sentinel(password: str | None = PASSWORD, ahead: Sequence[float] = ()) -> Iterator[Guarded]:
     """Run a master, a replica and three sentinels, of which two decide."""
-    with nodes(2, password=password) as servers, ExitStack() as stack:
+    with nodes(2, password=password, ahead=ahead) as servers, ExitStack() as stack:
         master, replica = servers
         replica.options = [*replica.options, "--replicaof", f"127.0.0.1 {master.port}"]
         for node in servers:

@@ -1,0 +1,178 @@
+"""Who is buried where clocks are set or differ: on real stores whose clock is shifted, without waiting.
+
+The time that passes does so for the store's clock and for the judge's own; who sets a clock sets the store's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from celery import Celery
+from servers import wait_until
+from topologies import MASTER_NAME, PASSWORD, Guarded, Node, cluster, has_all, nodes, sentinel
+
+from celery_batches_notify import Batch, Batches
+from celery_batches_notify.model import Membership
+from celery_batches_notify.store.workers import pack_mark
+from celery_batches_notify.tracking.headers import mark_of
+
+LEASE, BEAT, SWEEP = 20, 5, 10
+FAR = 60  # a beat that is written this long ago looks like a lost worker's
+
+
+def told() -> None:
+    """Be a member."""
+
+
+class Scene:
+    """Workers that beat as long as they live, and one of them that sweeps."""
+
+    def __init__(self, app: Celery, servers: list[Node], monkeypatch: pytest.MonkeyPatch) -> None:
+        self.app, self.store = app, app._batches_engine.engine.store
+        self.leases = app._batches_engine.parts.leases
+        self._lost = app._batches_engine.parts.sweeper._lost
+        self._clocks = [node.clock for node in servers if node.clock]
+        self._passed = 0.0
+        clock = SimpleNamespace(monotonic=lambda: time.monotonic() + self._passed)
+        monkeypatch.setattr("celery_batches_notify.tracking.leases.time", clock)
+        self.living: set[str] = set()
+        self.batches: dict[str, Batch] = {}
+        self.leases.name("sweeper")
+
+    def hold(self, wid: str) -> None:
+        """Let a worker begin a member that was acknowledged early, and live."""
+        batch = self.batches[wid] = Batch(app=self.app)
+        (result,) = batch.add(self.app.tasks["told"].s())
+        member = Membership(bid=batch.bid, index=0, task_id=result.id)
+        head = {"batches": mark_of(member), "task": "told", "retries": 0}
+        self.living.add(wid)
+        self._beat()
+        self.store.write_marks(wid, {f"{result.id} 0.0.0.0": pack_mark(head, b"")})
+
+    def set_clocks(self, by: float) -> None:
+        for clock in self._clocks:
+            clock.set(clock.ahead + by)
+
+    def pass_time(self, seconds: int) -> None:
+        """Let time pass: each worker that lives beats, and the sweeper looks after each beat of its own."""
+        for _ in range(seconds // BEAT):
+            self._passed += BEAT
+            self.set_clocks(BEAT)
+            self._beat()
+            self.look()
+
+    def look(self) -> None:
+        self._lost.look()
+
+    def is_dead(self, wid: str) -> bool:
+        return self.batches[wid].status().dead == 1
+
+    def _beat(self) -> None:
+        for wid in self.living:
+            self.store.beat_worker(wid)
+        self.leases.beat()
+
+
+@pytest.fixture
+def play(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    @contextmanager
+    def play(url: str, servers: list[Node], **options: object) -> Iterator[Scene]:
+        app = Celery("scene", broker="memory://", set_as_current=False)
+        app.conf.update(batches_backend_url=url, batches_backend_options=options, batches_worker_lease=LEASE)
+        Batches(app)
+        app.task(told, name="told", shared=False)
+        try:
+            scene = Scene(app, servers, monkeypatch)
+            for wid in ("living", "lost"):
+                scene.hold(wid)
+            scene.pass_time(LEASE + SWEEP)
+            assert not scene.is_dead("living") and not scene.is_dead("lost")
+            yield scene
+            scene.leases.stop()
+        finally:
+            app.close()
+            app._batches_engine.reset()
+
+    return play
+
+
+@pytest.fixture(scope="module")
+def single() -> Iterator[Node]:
+    with nodes(1, ahead=[0]) as (node,):
+        node.start()
+        yield node
+
+
+@pytest.mark.parametrize("step", [3600, FAR, 15, -15, -19, -FAR, -600, -3600])
+def test_a_store_whose_clock_is_set_buries_nobody_who_lives_and_whoever_does_not(
+    single: Node, play: Callable[..., Any], step: int
+) -> None:
+    single.command("FLUSHALL")
+    with play(f"redis://127.0.0.1:{single.port}", [single]) as scene:
+        scene.living.remove("lost")
+        scene.set_clocks(step)
+        scene.look()  # before anybody's next beat
+        assert not scene.is_dead("living") and not scene.is_dead("lost")
+        waited = 0
+        while not scene.is_dead("lost") and waited < 4 * LEASE:
+            scene.pass_time(BEAT)
+            waited += BEAT
+        assert not scene.is_dead("living")
+        # Set back by less than a lease, the clock makes a lost worker's last beat look younger by as much.
+        younger = -step if -LEASE < step < 0 else 0
+        assert waited <= LEASE + SWEEP + younger
+
+
+def test_a_replica_that_is_ahead_and_takes_over_buries_nobody_who_lives(play: Callable[..., Any]) -> None:
+    with sentinel(ahead=[0, FAR]) as guarded:
+        options = {"master_name": MASTER_NAME, "password": PASSWORD}
+        with play(guarded.url, guarded.servers, **options) as scene:
+            scene.living.remove("lost")
+            fail_over(guarded, scene)
+            scene.look()
+            assert not scene.is_dead("living") and not scene.is_dead("lost")
+            scene.pass_time(LEASE + SWEEP)
+            assert scene.is_dead("lost") and not scene.is_dead("living")
+
+
+def fail_over(guarded: Guarded, scene: Scene) -> None:
+    """Let the replica take over, as an operator does, and every client follow."""
+    old, new = guarded.servers
+    with old.client() as master, new.client() as replica:
+        wait_until(lambda: has_all(replica, master), what="the replica")
+    guarded.sentinels[0].command("SENTINEL", "FAILOVER", MASTER_NAME)
+    wait_until(lambda: guarded.master() is new, what="the failover")
+
+    def is_there() -> bool:
+        scene.store.client.connection_pool.disconnect()
+        return bool(scene.store.client.time()[0] - time.time() > FAR / 2)
+
+    wait_until(is_there, what="the client at the new master")
+
+
+@pytest.fixture(scope="module")
+def nodes_that_differ() -> Iterator[list[Node]]:
+    with cluster(ahead=(0, 0, 0)) as made:
+        yield made
+
+
+@pytest.mark.parametrize("ahead", [(0, FAR, -FAR), (FAR, -FAR, 0), (-FAR, 0, FAR)])
+def test_a_cluster_whose_nodes_differ_buries_nobody_who_lives(
+    nodes_that_differ: list[Node], play: Callable[..., Any], ahead: tuple[int, ...]
+) -> None:
+    for node, seconds in zip(nodes_that_differ, ahead, strict=True):
+        assert node.clock
+        node.clock.set(seconds)
+        node.command("FLUSHALL")
+    url = ";".join(f"redis://127.0.0.1:{node.port}" for node in nodes_that_differ)
+    with play(url, nodes_that_differ, cluster=True) as scene:
+        beats = scene.store.read_beats()
+        assert [b.wid for b in beats if abs(b.seconds_ago) > LEASE] == [], "that is another node's time"
+        scene.living.remove("lost")
+        scene.pass_time(LEASE + SWEEP)
+        assert scene.is_dead("lost") and not scene.is_dead("living")
