@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 from celery import Celery
-from servers import wait_until
-from topologies import MASTER_NAME, PASSWORD, Guarded, Node, cluster, has_all, nodes, sentinel
 
 from celery_batches_notify import Batch, Batches
+from celery_batches_notify.messages.headers import mark_of
 from celery_batches_notify.model import Membership
 from celery_batches_notify.store.workers import pack_mark
-from celery_batches_notify.tracking.headers import mark_of
+from tests.support.servers import wait_until
+from tests.support.topologies import MASTER_NAME, PASSWORD, Guarded, Node, cluster, has_all, nodes, sentinel
 
 LEASE, BEAT, SWEEP = 20, 5, 10
 FAR = 60  # a beat that is written this long ago looks like a lost worker's
@@ -39,7 +39,7 @@ class Scene:
         self._clocks = [node.clock for node in servers if node.clock]
         self._passed = 0.0
         clock = SimpleNamespace(monotonic=lambda: time.monotonic() + self._passed)
-        monkeypatch.setattr("celery_batches_notify.tracking.leases.time", clock)
+        monkeypatch.setattr("celery_batches_notify.worker.heartbeat.time", clock)
         self.living: set[str] = set()
         self.batches: dict[str, Batch] = {}
         self.leases.name("sweeper")

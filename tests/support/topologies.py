@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import redis.cluster
 import trustme
-from clocks import ServerClock
 from redis import Redis
 
 from celery_batches_notify.testing.child_process import directory_until_we_end
 from celery_batches_notify.testing.server import find_free_port, run_until_we_end
+from tests.support.clocks import ServerClock
 from tests.support.servers import find_server, need, wait_until
 
 # redis-py 5, which Celery 5.5 takes, knows no transactions in a Cluster.

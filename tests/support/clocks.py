@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from glob import glob
 from pathlib import Path
 
-from servers import need
+from tests.support.servers import need
 
 LIBRARIES = ("/usr/lib/*/faketime", "/usr/local/lib/*/faketime", "/usr/lib/faketime", "/usr/lib64/faketime")
 
