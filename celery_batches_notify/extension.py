@@ -31,7 +31,7 @@ from celery_batches_notify.store.store import Store
 from celery_batches_notify.store_url import show_address
 from celery_batches_notify.worker.away_log import AwayLog
 from celery_batches_notify.worker.cancellation import Cancellation
-from celery_batches_notify.worker.heartbeat import Leases
+from celery_batches_notify.worker.heartbeat import Heartbeat
 from celery_batches_notify.worker.receivers import Receivers
 from celery_batches_notify.worker.reporter import Reporter
 from celery_batches_notify.worker.spool import spool_of
@@ -78,11 +78,11 @@ class Batches:
         keep_secrets_out_of_reports(app)
         register_deliver_task(app, lambda: self.parts.attempts)
         self.receivers = Receivers(
-            app, lambda: self.parts.reporter, lambda: self.parts.cancellation, lambda: self.parts.leases
+            app, lambda: self.parts.reporter, lambda: self.parts.cancellation, lambda: self.parts.heartbeat
         )
         self.receivers.connect()
         self._sender.held = self.receivers.held
-        self._sender.leases = lambda: self.parts.leases
+        self._sender.heartbeat = lambda: self.parts.heartbeat
         app.steps["worker"].add(BatchesStep)
 
     @property
@@ -125,7 +125,7 @@ class Parts:
     attempts: Attempts
     sweeper: Sweeper
     cancellation: Cancellation
-    leases: Leases
+    heartbeat: Heartbeat
     still_batches: StillBatches
 
 
@@ -140,8 +140,8 @@ def build_parts(app: Celery, sender: Sender) -> Parts:
     outgoing = Outgoing(publisher)
     resender = Resender(app, store, sender)
     away = AwayLog()
-    leases = Leases(store, settings, away)
-    lost = LostWorkers(store, publisher, resender, leases, settings)
+    heartbeat = Heartbeat(store, settings, away)
+    lost = LostWorkers(store, publisher, resender, heartbeat, settings)
     spool = spool_of(settings)
     reporter = Reporter(store, outgoing, spool, settings.report_timeout.total_seconds())
     engine = Engine(
@@ -162,7 +162,7 @@ def build_parts(app: Celery, sender: Sender) -> Parts:
         attempts=Attempts(store, settings, registry, publisher),
         sweeper=Sweeper(store, publisher, resender, lost, settings, away),
         cancellation=Cancellation(store, away),
-        leases=leases,
+        heartbeat=heartbeat,
     )
 
 
@@ -176,7 +176,7 @@ class BatchesStep(bootsteps.StartStopStep):
         extension: Batches = getattr(parent.app, ENGINE)
         extension.receivers.worker_limits = (parent.time_limit, parent.soft_time_limit)
         self.parts, self.held = extension.parts, extension.receivers.held
-        self.parts.leases.name(parent.hostname)  # before the pool forks
+        self.parts.heartbeat.name(parent.hostname)  # before the pool forks
         signals.worker_shutdown.connect(
             self.on_worker_shutdown,
             sender=parent,
@@ -190,7 +190,7 @@ class BatchesStep(bootsteps.StartStopStep):
         """Begin to sweep, and to watch for cancelled batches."""
         warn_about_surroundings(parent.app, self.parts.engine.store)
         self.parts.cancellation.start(self.held, parent.pool)
-        self.parts.leases.start()
+        self.parts.heartbeat.start()
         self.parts.sweeper.start()
         self.parts.replay.start()
         self.parts.still_batches.start()
@@ -206,11 +206,11 @@ class BatchesStep(bootsteps.StartStopStep):
     def terminate(self, parent: Any) -> None:
         """Stop at once; what is being run is lost when the lease ends."""
         self.stop(parent)
-        self.parts.leases.stop()
+        self.parts.heartbeat.stop()
 
     def on_worker_shutdown(self, **_: Any) -> None:
         """End the lease, once the pool has finished what it ran."""
-        self.parts.leases.stop()
+        self.parts.heartbeat.stop()
 
     def on_worker_process_shutdown(self, **_: Any) -> None:
         """Publish what is under way before the pool's process goes."""

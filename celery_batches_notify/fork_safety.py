@@ -10,7 +10,7 @@ from contextlib import contextmanager
 WAIT_SECONDS = 5
 
 
-class Forks:
+class ForkSafety:
     """Lets the forks of this process wait while one of its threads makes a TLS connection.
 
     OpenSSL's own locks are not made for forks: one that another thread holds just then stays locked in the
@@ -48,4 +48,4 @@ class Forks:
                 self._left.notify_all()
 
 
-forks = Forks()
+forks = ForkSafety()

@@ -19,7 +19,7 @@ from celery_batches_notify.errors import (
 from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.model import Event, Membership, State
 from celery_batches_notify.store.deliveries import Claim
-from celery_batches_notify.store.errors import readable
+from celery_batches_notify.store.errors import corrupt_errors
 from celery_batches_notify.store.outbox import parse_address
 from celery_batches_notify.store.parsing import Snapshot, parse_deliverable, parse_status
 from celery_batches_notify.store.store import Recorded
@@ -73,7 +73,7 @@ def discard_batch(engine: Engine, bid: str) -> None:
 def _remove_batch(engine: Engine, bid: str, reason: str, words: str, *, family: bool) -> bool:
     try:
         snapshot = engine.store.read_snapshot(bid)
-        with readable(bid):
+        with corrupt_errors(bid):
             status = parse_status(snapshot, engine.settings.stall_after)
             telling = int(snapshot.batch.get(b"tellings", b"0")) + 1
             index = int(snapshot.batch.get(b"parent_index", b"0"))
@@ -97,7 +97,7 @@ def redeliver_event(
         NoSuchBatch: The batch is gone.
     """
     snapshot = engine.store.read_snapshot(bid)
-    with readable(bid):
+    with corrupt_errors(bid):
         places = [place for place, c in parse_deliverable(snapshot.batch).items() if c["event"] == event]
     if n is not None:
         if isinstance(n, bool) or not isinstance(n, int) or not 0 <= n < len(places):

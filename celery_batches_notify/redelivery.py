@@ -11,7 +11,7 @@ from celery_batches_notify.engine import Engine
 from celery_batches_notify.errors import CorruptBatch, NoSuchBatch, SchemaTooNew
 from celery_batches_notify.model import Event
 from celery_batches_notify.operations import redeliver
-from celery_batches_notify.store.errors import readable
+from celery_batches_notify.store.errors import corrupt_errors
 from celery_batches_notify.store.parsing import Snapshot, parse_deliverable
 
 
@@ -50,7 +50,7 @@ class Redelivered:
 def redeliver_one(engine: Engine, bid: str, wanted: Wanted, *, ended: bool = False) -> int:
     """Send callbacks of one batch again; return how many. Raises `NoSuchBatch`."""
     snapshot = engine.store.read_snapshot(bid)
-    with readable(bid):
+    with corrupt_errors(bid):
         places = [place for place, each in parse_deliverable(snapshot.batch).items() if wanted.fits(each)]
     return redeliver(engine, snapshot, places, ended=ended, since_ms=wanted.since_ms(snapshot))
 

@@ -314,7 +314,7 @@ def break_broker(app: Celery, after: int) -> Callable[[], None]:
 
 
 def test_a_broker_that_refuses_leaves_the_batch_open_and_resume_finishes_it(app: Celery) -> None:
-    mend = break_broker(app, after=3)
+    fix = break_broker(app, after=3)
     batch = Batch(app=app)
     results = []
     with pytest.raises(EnqueueError, match=r"3 calls sent, 6 not sent, 1 unknown.*resume") as told, batch:
@@ -330,7 +330,7 @@ def test_a_broker_that_refuses_leaves_the_batch_open_and_resume_finishes_it(app:
         batch.seal()
     with pytest.raises(EnqueueError):
         batch.resume()
-    mend()
+    fix()
     batch.resume()
     messages = waiting_messages(app)
     assert [m.headers["id"] for m in messages] == ids

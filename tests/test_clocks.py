@@ -34,7 +34,7 @@ class Scene:
 
     def __init__(self, app: Celery, servers: list[Node], monkeypatch: pytest.MonkeyPatch) -> None:
         self.app, self.store = app, app._batches_engine.engine.store
-        self.leases = app._batches_engine.parts.leases
+        self.heartbeat = app._batches_engine.parts.heartbeat
         self._lost = app._batches_engine.parts.sweeper._lost
         self._clocks = [node.clock for node in servers if node.clock]
         self._passed = 0.0
@@ -42,7 +42,7 @@ class Scene:
         monkeypatch.setattr("celery_batches_notify.worker.heartbeat.time", clock)
         self.living: set[str] = set()
         self.batches: dict[str, Batch] = {}
-        self.leases.name("sweeper")
+        self.heartbeat.name("sweeper")
 
     def hold(self, wid: str) -> None:
         """Let a worker begin a member that was acknowledged early, and live."""
@@ -75,7 +75,7 @@ class Scene:
     def _beat(self) -> None:
         for wid in self.living:
             self.store.beat_worker(wid)
-        self.leases.beat()
+        self.heartbeat.beat()
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def play(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
             scene.pass_time(LEASE + SWEEP)
             assert not scene.is_dead("living") and not scene.is_dead("lost")
             yield scene
-            scene.leases.stop()
+            scene.heartbeat.stop()
         finally:
             app.close()
             app._batches_engine.reset()

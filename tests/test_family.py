@@ -600,9 +600,9 @@ def test_a_batch_that_ended_in_time_misses_no_deadline(app: Celery, redis: Redis
     ids=str,
 )
 def test_a_threshold_that_is_wrong_is_refused(
-    app: Celery, event: str, options: dict[str, object], mend: str
+    app: Celery, event: str, options: dict[str, object], fix: str
 ) -> None:
-    with pytest.raises(InvalidCallback, match=mend):
+    with pytest.raises(InvalidCallback, match=fix):
         Batch(app=app).on(event, app.tasks["told"].s(), **options)
 
 

@@ -80,8 +80,8 @@ def test_durations_are_seconds_or_timedeltas() -> None:
         ("failures_kept", 1.5, "whole number"),
     ],
 )
-def test_a_wrong_value_names_the_setting_and_the_mend(name: str, value: object, mend: str) -> None:
-    with pytest.raises(ConfigurationError, match=mend) as told:
+def test_a_wrong_value_names_the_setting_and_the_mend(name: str, value: object, fix: str) -> None:
+    with pytest.raises(ConfigurationError, match=fix) as told:
         settings(**{f"batches_{name}": value})
     assert f"batches_{name}" in str(told.value)
 

@@ -72,11 +72,11 @@ def test_what_goes_together_is_taken(url: str, options: dict[str, Any]) -> None:
     ],
 )
 def test_what_does_not_go_together_names_the_mend_and_no_secret(
-    url: str, options: dict[str, Any], mend: str
+    url: str, options: dict[str, Any], fix: str
 ) -> None:
     with pytest.raises(ConfigurationError) as told:
         settings(url, options)
-    assert mend in str(told.value)
+    assert fix in str(told.value)
     assert "batches_backend_url" in str(told.value)
     assert "hunter2" not in str(told.value)
 
@@ -125,15 +125,15 @@ def test_an_address_is_shown_as_it_was_written(url: str, shown: str) -> None:
 # -- what the client is made of -------------------------------------------------------------------
 
 
-def kwargs_of(url: object, options: object, *, hurried: bool = False) -> dict[str, Any]:
+def kwargs_of(url: object, options: object, *, no_retry: bool = False) -> dict[str, Any]:
     """What redis-py's connections are made with."""
-    with connect(settings(url, options), hurried=hurried) as client:
+    with connect(settings(url, options), no_retry=no_retry) as client:
         return {**client.connection_pool.connection_kwargs, "kind": client.connection_pool.connection_class}
 
 
-@pytest.mark.parametrize("hurried", [False, True])
-def test_bytes_are_read_though_the_query_asks_for_text(hurried: bool) -> None:
-    made = kwargs_of("redis://h?decode_responses=True", {}, hurried=hurried)
+@pytest.mark.parametrize("no_retry", [False, True])
+def test_bytes_are_read_though_the_query_asks_for_text(no_retry: bool) -> None:
+    made = kwargs_of("redis://h?decode_responses=True", {}, no_retry=no_retry)
     assert made["decode_responses"] is False
 
 
@@ -142,8 +142,8 @@ def test_the_options_win_over_the_query_and_the_query_over_our_own() -> None:
     made = kwargs_of(url, {"socket_timeout": 40})
     assert (made["host"], made["port"], made["db"]) == ("h", 7, 3)
     assert (made["socket_timeout"], made["socket_connect_timeout"]) == (40, 50)
-    hurried = kwargs_of(url, {"socket_timeout": 40}, hurried=True)
-    assert (hurried["socket_timeout"], hurried["socket_connect_timeout"]) == (0.5, 0.5)
+    no_retry = kwargs_of(url, {"socket_timeout": 40}, no_retry=True)
+    assert (no_retry["socket_timeout"], no_retry["socket_connect_timeout"]) == (0.5, 0.5)
 
 
 def test_tls_is_an_option_of_a_redis_url_too() -> None:
@@ -218,14 +218,14 @@ def test_retries_of_ones_own_do_not_make_a_report_wait() -> None:
     assert store.answering_within(15).settings.backend_options["retry"]._retries == 1
 
 
-@pytest.mark.parametrize("hurried", [False, True])
-def test_sentinels_are_waited_for_no_longer_than_the_store(hurried: bool) -> None:
+@pytest.mark.parametrize("no_retry", [False, True])
+def test_sentinels_are_waited_for_no_longer_than_the_store(no_retry: bool) -> None:
     forever = {"socket_timeout": None, "socket_connect_timeout": 3600, "username": "u"}
     store = Store(settings("sentinel://h", {**MASTER, "sentinel_kwargs": forever}))
-    quick = store.hurried if hurried else store.answering_within(15)
+    quick = store.no_retry if no_retry else store.answering_within(15)
     (sentinel,) = quick.client.connection_pool.sentinel_manager.sentinels
     made = sentinel.connection_pool.connection_kwargs
-    seconds = 0.5 if hurried else 3
+    seconds = 0.5 if no_retry else 3
     assert (made["socket_timeout"], made["socket_connect_timeout"]) == (seconds, seconds)
     assert made["username"] == "u"
     store.close()

@@ -350,7 +350,7 @@ def test_a_batch_ends_while_its_slot_moves(cluster_form: Form) -> None:
 def test_a_worker_marks_what_it_begins_where_its_key_has_moved_to(cluster_form: Form) -> None:
     with app_in(cluster_form) as app:
         store = app._batches_engine.engine.store
-        wire, key = store.mark_wire("moved"), store.keys.worker("moved")
+        wire, key = store.one_way_connection("moved"), store.keys.worker("moved")
         wire.open()
         assert wire.send(b"before", b"{}")
         wait_until(lambda: store.client.hexists(key, "before"), what="the first mark")

@@ -17,12 +17,12 @@ from celery_batches_notify.doctor.locate import (
     Kind,
     Place,
     Whereabouts,
-    look_for,
+    locate,
     walk_open,
 )
 from celery_batches_notify.engine import Engine
 from celery_batches_notify.model import BatchStatus, check_bid
-from celery_batches_notify.store.errors import readable
+from celery_batches_notify.store.errors import corrupt_errors
 from celery_batches_notify.store.parsing import parse_status
 from celery_batches_notify.store.server_checks import check_store
 
@@ -60,7 +60,7 @@ def examine(app: Celery, bid: str | None, limit: int, echo: Echo) -> int:
         echo(f"{finding.severity}: {finding.subject}: {finding.words}")
     complaints = 0
     for complaint in find_complaints(engine):
-        complaints += bool(complaint.mend)
+        complaints += bool(complaint.fix)
         _tell(complaint, echo)
     if not complaints:
         echo("all live batches move" if not findings else "all live batches move; see the findings above")
@@ -69,7 +69,7 @@ def examine(app: Celery, bid: str | None, limit: int, echo: Echo) -> int:
 
 def _examine_batch(engine: Engine, bid: str, limit: int, echo: Echo) -> int:
     snapshot = engine.store.read_snapshot(bid)
-    with readable(bid):
+    with corrupt_errors(bid):
         status = parse_status(snapshot, engine.settings.stall_after)
         callbacks = find_open(engine, snapshot, status)
     waits = status.total - status.succeeded - status.failures
@@ -83,7 +83,7 @@ def _examine_batch(engine: Engine, bid: str, limit: int, echo: Echo) -> int:
     if members or published:
         tasks = [callback.as_member(-1 - k) for k, callback in enumerate(published)]
         queues = {callback.queue for callback in published if callback.queue}
-        look = look_for(engine, [*members, *tasks], queues=queues, since=status.created_at)
+        look = locate(engine, [*members, *tasks], queues=queues, since=status.created_at)
         _tell_sources(look, echo)
         for complaint in complain_of_workers(look.workers):
             hands = True
@@ -95,9 +95,9 @@ def _examine_batch(engine: Engine, bid: str, limit: int, echo: Echo) -> int:
         echo("no member is waiting or failing" + ("" if status.sealed_at else "; the batch is not sealed"))
     places = {c.status.entry: at for c, at in zip(published, found[len(members) :], strict=True)}
     for callback in callbacks:
-        words, mend = judge_callback(callback, snapshot.now, look, places.get(callback.status.entry))
-        echo(f"{callback.name} {words}" + (f". To do: {mend}" if mend else ""))
-        hands |= bool(mend)
+        words, fix = judge_callback(callback, snapshot.now, look, places.get(callback.status.entry))
+        echo(f"{callback.name} {words}" + (f". To do: {fix}" if fix else ""))
+        hands |= bool(fix)
     return int(hands)
 
 
@@ -117,7 +117,7 @@ def _tell_members(places: Sequence[Place], status: BatchStatus, limit: int, echo
 
 
 def _tell(complaint: Complaint, echo: Echo) -> None:
-    echo(f"{complaint.subject}: {complaint.words}" + (f". To do: {complaint.mend}" if complaint.mend else ""))
+    echo(f"{complaint.subject}: {complaint.words}" + (f". To do: {complaint.fix}" if complaint.fix else ""))
 
 
 def _tell_sources(look: Whereabouts, echo: Echo) -> None:

@@ -23,7 +23,7 @@ from celery_batches_notify.notifiers.base import Notifier, NotifierBroke, Reply,
 from celery_batches_notify.notifiers.registry import Registry
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.deliveries import log_of_delivery
-from celery_batches_notify.store.errors import readable
+from celery_batches_notify.store.errors import corrupt_errors
 from celery_batches_notify.store.outbox import Address, Entry, parse_entry, parse_owed
 from celery_batches_notify.store.parsing import Snapshot, parse_deliverable, parse_status
 from celery_batches_notify.store.store import Store
@@ -79,7 +79,7 @@ class Attempts:
             snapshot = self._store.read_snapshot(bid)
         except NoSuchBatch:
             return "the batch is gone"
-        with readable(bid):
+        with corrupt_errors(bid):
             entry = parse_entry(snapshot.outbox.get(place.encode()))
             if entry.state not in ("due", "published"):
                 return f"already {entry.state}"

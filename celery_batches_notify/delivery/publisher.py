@@ -36,7 +36,7 @@ from celery_batches_notify.messages.headers import DELIVER_TASK, HEADER, callbac
 from celery_batches_notify.model import BatchStatus, DeliveryNote
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.deliveries import Claim, log_of_delivery
-from celery_batches_notify.store.errors import readable
+from celery_batches_notify.store.errors import corrupt_errors
 from celery_batches_notify.store.parsing import (
     Snapshot,
     parse_deliverable,
@@ -93,7 +93,7 @@ class Publisher:
             snapshot = self._store.read_snapshot(bid)
         except NoSuchBatch:
             return
-        with readable(bid):
+        with corrupt_errors(bid):
             status = parse_status(snapshot, self._settings.stall_after)
             declared = parse_deliverable(snapshot.batch)
         queue = self.queue_of(snapshot)
@@ -129,7 +129,7 @@ class Publisher:
         """Report a child to its parent; return what that made due there."""
         if status.parent_bid is None:
             return []
-        with readable(status.bid):
+        with corrupt_errors(status.bid):
             telling = int(snapshot.batch.get(b"tellings", b"0"))
             index = int(snapshot.batch.get(b"parent_index", b"0"))
         told = tell_parent(self._store, status, index, telling, died=b"died" in snapshot.batch)

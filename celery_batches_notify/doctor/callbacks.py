@@ -90,9 +90,9 @@ def judge_callback(
     words = f"was published, and nothing was heard of it for {span(waited)}"
     if look is None or place is None:
         return words, f"see where it is: batch doctor {callback.bid}" if waited > PUBLISHED_FOR_LONG else ""
-    where, mend = _judge_place(callback, look, place)
+    where, fix = _judge_place(callback, look, place)
     moves = place.kind in (Kind.VANISHED, Kind.ENDED) and waited <= QUIET
-    return f"{words}: {where}", "" if moves else mend
+    return f"{words}: {where}", "" if moves else fix
 
 
 def span(length: timedelta) -> str:

@@ -14,7 +14,7 @@ from celery_batches_notify.doctor.worker_tasks import WorkersReading, add_leases
 from celery_batches_notify.engine import Engine
 from celery_batches_notify.errors import CorruptBatch, NoSuchBatch, SchemaTooNew
 from celery_batches_notify.model import BatchStatus, CallbackStatus
-from celery_batches_notify.store.errors import readable
+from celery_batches_notify.store.errors import corrupt_errors
 from celery_batches_notify.store.parsing import Snapshot, parse_status
 
 ASKED_ABOUT = 1000
@@ -26,7 +26,7 @@ class Complaint:
 
     subject: str
     words: str
-    mend: str
+    fix: str
 
 
 def find_complaints(engine: Engine) -> Iterator[Complaint]:
@@ -46,8 +46,8 @@ def find_complaints(engine: Engine) -> Iterator[Complaint]:
         if neglected.bid not in seen:
             if neglected.is_unlisted:
                 words = "the sweepers' list has lost it: nobody looks after it"
-                mend = f"batch reconcile {neglected.bid} puts it back"
-                yield Complaint(subject=neglected.bid, words=words, mend=mend)
+                fix = f"batch reconcile {neglected.bid} puts it back"
+                yield Complaint(subject=neglected.bid, words=words, fix=fix)
             yield from _complain_of(engine, neglected.bid, broker, workers, waiting)
     yield from waiting.complain()
 
@@ -71,7 +71,7 @@ class Waiting:
                 f"failed or is busy: {len(until):,} callbacks wait for it, "
                 f"until {max(until):%Y-%m-%d %H:%M:%S} UTC at the latest"
             )
-            yield Complaint(subject=shown, words=words, mend="")
+            yield Complaint(subject=shown, words=words, fix="")
 
 
 def complain_of_workers(workers: WorkersReading) -> Iterator[Complaint]:
@@ -80,7 +80,7 @@ def complain_of_workers(workers: WorkersReading) -> Iterator[Complaint]:
         yield Complaint(
             subject=f"worker {worker}",
             words="it has no batches, so what it runs is not counted",
-            mend="call Batches(app) in the module that it is started with",
+            fix="call Batches(app) in the module that it is started with",
         )
 
 
@@ -89,7 +89,7 @@ def _complain_of(
 ) -> Iterator[Complaint]:
     try:
         snapshot = engine.store.read_snapshot(bid)
-        with readable(bid):
+        with corrupt_errors(bid):
             status = parse_status(snapshot, engine.settings.stall_after)
             found = list(_look_at(engine, snapshot, status, broker, workers))
         waiting.add(status.callbacks)
@@ -98,10 +98,10 @@ def _complain_of(
         return
     except SchemaTooNew:
         words = "stored by a newer celery-batches-notify: this process leaves it alone"
-        yield Complaint(subject=bid, words=words, mend="upgrade the workers and this machine")
+        yield Complaint(subject=bid, words=words, fix="upgrade the workers and this machine")
     except CorruptBatch as exc:
         keys = f"{engine.store.keys.batch(bid)}*"
-        yield Complaint(subject=bid, words=str(exc), mend=f"remove what it left: the keys {keys}")
+        yield Complaint(subject=bid, words=str(exc), fix=f"remove what it left: the keys {keys}")
 
 
 def _look_at(
@@ -112,7 +112,7 @@ def _look_at(
         yield Complaint(
             subject=bid,
             words="corrupt: the store has lost some of its keys, so it will never end",
-            mend="set maxmemory-policy to noeviction, then Batch.get(bid).delete()",
+            fix="set maxmemory-policy to noeviction, then Batch.get(bid).delete()",
         )
         return
     quiet = now - datetime.fromtimestamp(int(snapshot.batch[b"reported_at"]) / 1000, now.tzinfo)
@@ -122,24 +122,24 @@ def _look_at(
         yield Complaint(
             subject=bid,
             words=f"open, and nothing was added for {span(quiet)}: its producer has probably died",
-            mend="start a worker: its sweeper seals it; or run: batch sweep",
+            fix="start a worker: its sweeper seals it; or run: batch sweep",
         )
     elif status.state == "stalled":
         yield Complaint(
             subject=bid,
             words=f"stalled: {waits:,} of {status.total:,} members wait, nothing moved for {span(quiet)}",
-            mend=f"see where they are: batch doctor {bid}",
+            fix=f"see where they are: batch doctor {bid}",
         )
     elif status.sealed_at and waits and quiet > QUIET and not _is_known(engine, status, broker, workers):
         yield Complaint(
             subject=bid,
             words=f"{waits:,} of {status.total:,} members wait, and neither broker nor workers have any",
-            mend=f"batch reconcile {bid} asks the result backend; then batch doctor {bid}",
+            fix=f"batch reconcile {bid} asks the result backend; then batch doctor {bid}",
         )
     for callback in find_open(engine, snapshot, status):
-        words, mend = judge_callback(callback, now)
-        if mend:
-            yield Complaint(subject=bid, words=f"{callback.name} {words}", mend=mend)
+        words, fix = judge_callback(callback, now)
+        if fix:
+            yield Complaint(subject=bid, words=f"{callback.name} {words}", fix=fix)
 
 
 def _is_known(engine: Engine, status: BatchStatus, broker: BrokerReading, workers: WorkersReading) -> bool:

@@ -97,7 +97,7 @@ def walk_open(engine: Engine, bid: str, total: int) -> Iterator[Member]:
             yield member
 
 
-def look_for(
+def locate(
     engine: Engine,
     members: Sequence[Member],
     *,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from celery import states
 
 from celery_batches_notify.doctor.callbacks import QUIET, OpenCallback, find_open
-from celery_batches_notify.doctor.locate import Kind, look_for
+from celery_batches_notify.doctor.locate import Kind, locate
 from celery_batches_notify.engine import Engine
 from celery_batches_notify.model import DeliveryNote
 from celery_batches_notify.store.parsing import parse_status
@@ -28,7 +28,7 @@ def _find_lost(engine: Engine, bid: str) -> list[OpenCallback]:
     for _ in range(2):  # one that moves could pass by one look
         if not published:
             return []
-        look = look_for(engine, [callback.as_member(k) for k, callback in enumerate(published)])
+        look = locate(engine, [callback.as_member(k) for k, callback in enumerate(published)])
         if look.doubt:
             return []
         for place in look.places:

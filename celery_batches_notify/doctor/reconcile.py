@@ -12,9 +12,9 @@ from itertools import islice
 from typing import Any
 
 from celery_batches_notify.delivery.parents import ENTRY as PARENT
-from celery_batches_notify.doctor.locate import LOOKED_AT, Kind, ids_of, look_for, walk_open
+from celery_batches_notify.doctor.locate import LOOKED_AT, Kind, ids_of, locate, walk_open
 from celery_batches_notify.doctor.lost_deliveries import redrive_deliveries
-from celery_batches_notify.doctor.result_outcomes import is_end_of_canvas, judge
+from celery_batches_notify.doctor.result_outcomes import is_end_of_canvas, outcome_from_result
 from celery_batches_notify.engine import Engine
 from celery_batches_notify.errors import (
     BatchesError,
@@ -160,7 +160,7 @@ def _count_chunk(
     counts: Counter[str] = Counter()
     for member in members:
         meta = metas.get(ids_of(member)[-1], {})
-        outcome = judge(engine.app, member, meta)
+        outcome = outcome_from_result(engine.app, member, meta)
         if outcome is None:
             continue
         success = outcome.state == State.SUCCEEDED
@@ -249,7 +249,7 @@ def _may_be_on_its_way(engine: Engine, bid: str) -> str:
 
 def _find_vanished(engine: Engine, members: Sequence[Member], since: datetime) -> tuple[list[Member], str]:
     """Those of whom nothing is left; and why nobody can say so, where that is so."""
-    look = look_for(engine, members, since=since)
+    look = locate(engine, members, since=since)
     if why := look.doubt:
         return [], f"no member was given up as vanished: {why}"
     gone = [place.member for place in look.places if place.kind in (Kind.VANISHED, Kind.CHILD_GONE)]

@@ -19,7 +19,7 @@ from celery_batches_notify.worker.endings import runs_again
 CHILDREN_AT_MOST = 1000
 
 
-def judge(app: Celery, member: Member, meta: Meta) -> Outcome | None:
+def outcome_from_result(app: Celery, member: Member, meta: Meta) -> Outcome | None:
     """How the member ended according to its result; None where that says nothing that is certain.
 
     A failure may be that of a round before the last retry, and a member that hit its hard limit may be

@@ -9,7 +9,7 @@ from celery_batches_notify.engine import Engine
 from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.store.client import is_away
 from celery_batches_notify.worker.away_log import AwayLog
-from celery_batches_notify.worker.periodic import Every
+from celery_batches_notify.worker.periodic import PeriodicThread
 
 LOOKS_AT_ONCE = 100
 LOOKS_PER_AFTER = 4  # a batch is looked into at most a quarter later than it might be
@@ -27,7 +27,7 @@ class StillBatches:
     def __init__(self, engine: Engine, away: AwayLog) -> None:
         self._engine = engine
         self._after = engine.settings.vanished_after.total_seconds()
-        self._every = Every("still batches", self._after / LOOKS_PER_AFTER, self.look, away)
+        self._every = PeriodicThread("still batches", self._after / LOOKS_PER_AFTER, self.look, away)
 
     def start(self) -> None:
         """Begin, unless what has vanished is to be left."""

@@ -15,9 +15,9 @@ from celery_batches_notify.messages.broker import connect_for_callbacks
 from celery_batches_notify.messages.headers import DELIVER_TASK
 from celery_batches_notify.store.store import Store
 
-Held = Literal["running", "reserved", "scheduled", "lost"]
+Holding = Literal["running", "reserved", "scheduled", "lost"]
 Answers = Sequence[tuple[str, Any]]
-_HELD: tuple[Held, ...] = ("scheduled", "reserved", "running")  # as they are asked
+_HELD: tuple[Holding, ...] = ("scheduled", "reserved", "running")  # as they are asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,7 @@ class Holder:
     """A task with a worker: since when it runs, or when its time comes; `lost` where the worker is gone."""
 
     worker: str
-    held: Held
+    held: Holding
     at: datetime | None = None
 
 
@@ -132,7 +132,7 @@ def add_leases(workers: WorkersReading, store: Store, wanted: Callable[[str], bo
     return replace(workers, holders={**lost, **living}, silent=tuple(sorted(silent)))
 
 
-def _note(holders: dict[str, Holder], answers: Answers, held: Held) -> None:
+def _note(holders: dict[str, Holder], answers: Answers, held: Holding) -> None:
     for worker, tasks in answers:
         for task in tasks if isinstance(tasks, list) else ():
             request = task.get("request") or task

@@ -29,7 +29,7 @@ from celery_batches_notify.model import Membership
 Send = Callable[..., Any]
 
 
-class Departures(Protocol):
+class InFlightNotes(Protocol):
     """What a worker's lease is told of the messages that a running member sends."""
 
     def note_departure(self, request: Any, member: Membership) -> None:
@@ -46,7 +46,7 @@ class Sender:
 
     def __init__(self, app: Celery) -> None:
         self._app = app
-        self.leases: Callable[[], Departures] | None = None  # a worker's
+        self.heartbeat: Callable[[], InFlightNotes] | None = None  # a worker's
         self.held: Mapping[str, Any] = {}  # the members whose messages this process received, by id
 
     def __call__(self, producer: Any, name: str, message: Any, **options: Any) -> Any:
@@ -63,16 +63,16 @@ class Sender:
                 message = mark_message(name, message, member)
             result = self.send(producer, name, message, **options)
             successors.note_going_on(running.request)
-            if member and self.leases:
-                self.leases().note_departure(running.request, member)
+            if member and self.heartbeat:
+                self.heartbeat().note_departure(running.request, member)
             return result
         if running is not None and member and (found := successors.find(running, member, name, message)):
             write_header(message.headers, found.member)
             message = mark_message(name, message, found.member, replaced=found.replaced)
             with successors.noting(running.request, name, found):
                 result = self.send(producer, name, message, **options)
-            if self.leases and (noted := successors.worth_noting(running.request)):
-                self.leases().note_successors(running.request, member, noted)
+            if self.heartbeat and (noted := successors.worth_noting(running.request)):
+                self.heartbeat().note_successors(running.request, member, noted)
             return result
         if isinstance(claim := read_header(message.headers.get(HEADER), task_id), DeliveryRef):
             write_header(message.headers, claim)

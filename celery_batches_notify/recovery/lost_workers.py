@@ -21,8 +21,8 @@ from celery_batches_notify.store.deliveries import Claim
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.store.workers import Beat, task_of
 from celery_batches_notify.worker import outcomes
-from celery_batches_notify.worker.heartbeat import Leases
-from celery_batches_notify.worker.in_flight import Held, read_held
+from celery_batches_notify.worker.heartbeat import Heartbeat
+from celery_batches_notify.worker.in_flight import InFlight, read_in_flight
 
 logger = logging.getLogger(__name__)
 
@@ -35,13 +35,13 @@ class LostWorkers:
         store: Store,
         publisher: Publisher,
         resender: Resender,
-        leases: Leases,
+        heartbeat: Heartbeat,
         settings: Settings,
     ) -> None:
         self._store = store
         self._publisher = publisher
         self._resender = resender
-        self._leases = leases
+        self._heartbeat = heartbeat
         self._lease = settings.worker_lease.total_seconds()
         self._resend = settings.lost_members == "resend"
 
@@ -52,13 +52,13 @@ class LostWorkers:
         set, all look lost. Then it waits.
         """
         clock_ms, silent = self._store.find_silent(self._lease)
-        if not silent or not self._leases.trusts(clock_ms):
+        if not silent or not self._heartbeat.trusts(clock_ms):
             return
         lost = {beat.wid for beat in silent}
         living = [beat.wid for beat in self._store.read_beats() if beat.wid not in lost]
         for beat in silent:
             try:
-                self._bury(beat, living)
+                self._reap(beat, living)
             except BatchesError as exc:
                 if is_away(exc):
                     raise
@@ -66,7 +66,7 @@ class LostWorkers:
                     "batches: lost worker %s is left: %s", beat.wid, exc, extra=log_fields(worker=beat.wid)
                 )
 
-    def _bury(self, lost: Beat, living: Sequence[str]) -> None:
+    def _reap(self, lost: Beat, living: Sequence[str]) -> None:
         kept = 0
         for chunk in self._store.walk_marks(lost.wid):
             done = [field for field, mark in chunk.items() if self._settle(lost.wid, field, mark, living)]
@@ -79,7 +79,7 @@ class LostWorkers:
         """Do what is to be done for one task; return whether that is all."""
         task_id = task_of(field)
         try:
-            held = read_held(field, mark)
+            held = read_in_flight(field, mark)
         except (ValueError, TypeError) as exc:
             logger.warning(
                 "batches: the mark of task %s cannot be read: %r",
@@ -93,7 +93,7 @@ class LostWorkers:
         log = BatchLog(logger, bid=held.claim.bid, task_id=task_id, worker=wid)
         try:
             if isinstance(held.claim, DeliveryRef):
-                self._give_back(held.claim, held.task)
+                self._requeue_callback(held.claim, held.task)
             else:
                 self._end(held.claim, held)
         except BatchesError as exc:
@@ -107,11 +107,11 @@ class LostWorkers:
         log.warning("task %s was lost with its worker", task_id)
         return True
 
-    def _give_back(self, ref: DeliveryRef, task: str) -> None:
+    def _requeue_callback(self, ref: DeliveryRef, task: str) -> None:
         """Let a callback be published again; one that was lost over and over is given up."""
         self._store.settle_delivery(ref.bid, ref.entry, "lost", 0, note=worker_lost(task), number=ref.number)
 
-    def _end(self, member: Membership, held: Held) -> None:
+    def _end(self, member: Membership, held: InFlight) -> None:
         error = WorkerLostError("the worker that ran it was killed or cut off from the store")
         message = {"id": held.task_id, "retries": held.retries}
         outcome = outcomes.dead(message, held.task, "lost", error)

@@ -18,7 +18,7 @@ from celery_batches_notify.messages.headers import write_header
 from celery_batches_notify.messages.kept_messages import call_of, read_message
 from celery_batches_notify.messages.sender import Sender
 from celery_batches_notify.model import Membership
-from celery_batches_notify.store.errors import readable
+from celery_batches_notify.store.errors import corrupt_errors
 from celery_batches_notify.store.retries import KEPT, RETRY_CHUNK, Resend
 from celery_batches_notify.store.store import Store
 
@@ -40,7 +40,7 @@ class Resender:
         with forks.waiting(), self.app.producer_or_acquire() as producer:
             for member in members:
                 try:
-                    with readable(bid):
+                    with corrupt_errors(bid):
                         beside = found.get(member.index)
                         kept = json.loads(member.call if beside is None else read_message(beside))
                         call, turn = self._message_of(kept), int(kept.get("turn", 0))

@@ -21,7 +21,7 @@ from celery_batches_notify.store.store import Store
 from celery_batches_notify.store.sweep_lock import SweepLock
 from celery_batches_notify.store.trimming import Trimmer
 from celery_batches_notify.worker.away_log import AwayLog
-from celery_batches_notify.worker.periodic import Every
+from celery_batches_notify.worker.periodic import PeriodicThread
 
 LOCK_INTERVALS = 1.5
 
@@ -51,7 +51,7 @@ class Sweeper:
         self._lock_seconds = interval * LOCK_INTERVALS
         self._clock = clock
         self._held_at: float | None = None
-        self._every = Every("sweeper", interval, self.turn, away)
+        self._every = PeriodicThread("sweeper", interval, self.turn, away)
 
     @cached_property
     def _lock(self) -> SweepLock:
@@ -80,7 +80,7 @@ class Sweeper:
             longest_life_ms = max(longest_life_ms, batch.life_ms)
             self.done["looked at"] += not batch.gone
             try:
-                self.look_after(batch)
+                self.sweep_batch(batch)
             except Exception as exc:
                 if is_away(exc):
                     raise
@@ -92,7 +92,7 @@ class Sweeper:
         with store_errors(self._settings):
             self._trimmer.turn()
 
-    def look_after(self, batch: LiveBatch) -> None:
+    def sweep_batch(self, batch: LiveBatch) -> None:
         """Do for one live batch what is due: publish, send again, give up its producer, retire it."""
         if batch.gone:
             self._store.retire_batch(batch)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from celery_batches_notify.store.base import Runner
+from celery_batches_notify.store.base import StoreBase
 from celery_batches_notify.store.client import store_errors
 
 Role = Literal["send", "publish", "wait", "follow", "rest"]
@@ -29,7 +29,7 @@ class Closed:
     candidates: Sequence[str] = ()
 
 
-class AddressStore(Runner):
+class AddressStore(StoreBase):
     """What fails as a whole, one method per script. An address is named by its key."""
 
     def ask_address(self, key: str, role: Role, who: str = "", *, seconds: float = 0) -> Wait:

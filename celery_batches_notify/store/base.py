@@ -22,32 +22,32 @@ from celery_batches_notify.store.client import (
     longest_call_seconds,
     store_errors,
 )
-from celery_batches_notify.store.errors import readable, type_errors
+from celery_batches_notify.store.errors import corrupt_errors, type_errors
 from celery_batches_notify.store.keys import Keys, channel
-from celery_batches_notify.store.lists import Lists
+from celery_batches_notify.store.lists import BatchIndexes
 from celery_batches_notify.store.scripts import Argument, Script, Scripts
 
 T = TypeVar("T")
 
 
-class Runner:
+class StoreBase:
     """What every part of the store stands on."""
 
-    def __init__(self, settings: Settings, *, hurried: bool = False) -> None:
+    def __init__(self, settings: Settings, *, no_retry: bool = False) -> None:
         self.settings = settings
-        self._hurried = hurried
+        self._no_retry = no_retry
         self.keys = Keys(settings.prefix)
         os.register_at_fork(after_in_child=_unless_gone(weakref.WeakMethod(self._begin_anew)))
 
     @property
     def client(self) -> Redis:
         """The connections: made at first use, safe to share between threads and over a fork."""
-        return self._kept("client", lambda: connect(self.settings, hurried=self._hurried))
+        return self._kept("client", lambda: connect(self.settings, no_retry=self._no_retry))
 
     @property
-    def hurried(self) -> Self:
+    def no_retry(self) -> Self:
         """The same, over connections that ask once and do not wait for long."""
-        return self._kept("hurried", lambda: type(self)(self.settings, hurried=True))
+        return self._kept("no_retry", lambda: type(self)(self.settings, no_retry=True))
 
     def answering_within(self, seconds: float) -> Self:
         """The same, if no call takes longer, or over connections that give up in time."""
@@ -65,15 +65,15 @@ class Runner:
         return self._kept("scripts", lambda: Scripts(self.client))
 
     @property
-    def lists(self) -> Lists:
+    def lists(self) -> BatchIndexes:
         """The lists of batches."""
-        return self._kept("lists", lambda: Lists(self.client, self.scripts, self.keys, self.settings))
+        return self._kept("lists", lambda: BatchIndexes(self.client, self.scripts, self.keys, self.settings))
 
     def close(self) -> None:
         """Give the connections back; the next use opens others."""
         if "client" in self.__dict__:
             close(self.client)
-        for name in {"hurried", "prompt"} & self.__dict__.keys():
+        for name in {"no_retry", "prompt"} & self.__dict__.keys():
             self.__dict__[name].close()
 
     def _answer(self, script: Script, bid: str, *args: Argument) -> list[Any]:
@@ -160,6 +160,6 @@ def check_schema(bid: str, schema: bytes | str | None) -> None:
     """Raise `NoSuchBatch` where there is no batch, and `SchemaTooNew` where it is not for us to read."""
     if schema is None:
         raise gone(bid)
-    with readable(bid):
+    with corrupt_errors(bid):
         if int(schema) > SCHEMA_VERSION:
             raise too_new(bid)

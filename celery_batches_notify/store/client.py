@@ -43,7 +43,7 @@ REDIS_PORT = 6379
 SENTINEL_PORT = 26379
 
 
-def connect(settings: Settings, *, hurried: bool = False) -> Redis:
+def connect(settings: Settings, *, no_retry: bool = False) -> Redis:
     """Make the client for these settings; only that of a Cluster asks for its nodes at once.
 
     Every script is safe to repeat, so a lost reply is asked for again at once; not where whoever asks is
@@ -57,7 +57,7 @@ def connect(settings: Settings, *, hurried: bool = False) -> Redis:
     """
     with _option_errors():
         hosts, options = _read_options(settings)
-        if hurried:
+        if no_retry:
             options |= _cap(options, HURRIED_SECONDS, Retry(NoBackoff(), 0))
         if options.pop("cluster", False):
             with store_errors(settings):

@@ -10,9 +10,9 @@ from typing import Any
 from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.model import DeliveryAttempt, DeliveryNote
 from celery_batches_notify.store import outbox
-from celery_batches_notify.store.base import Runner, gone
+from celery_batches_notify.store.base import StoreBase, gone
 from celery_batches_notify.store.client import store_errors
-from celery_batches_notify.store.errors import readable
+from celery_batches_notify.store.errors import corrupt_errors
 from celery_batches_notify.text import one_line
 
 CHANNEL_AT_MOST = 200
@@ -38,7 +38,7 @@ class Claim:
     number: int = 1
 
 
-class DeliveryStore(Runner):
+class DeliveryStore(StoreBase):
     """What becomes of callbacks, one method per script."""
 
     def claim_deliveries(self, bid: str) -> list[Claim]:
@@ -101,7 +101,7 @@ class DeliveryStore(Runner):
 
     def read_deliveries(self, bid: str) -> list[DeliveryAttempt]:
         """Read the delivery log, oldest first."""
-        with store_errors(self.settings), readable(bid):
+        with store_errors(self.settings), corrupt_errors(bid):
             return outbox.parse_attempts(self.client.lrange(self.keys.part(bid, "deliveries"), 0, -1))
 
 

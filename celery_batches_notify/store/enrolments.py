@@ -8,7 +8,7 @@ from typing import Literal
 from celery_batches_notify.errors import BatchSealed
 from celery_batches_notify.model import Membership
 from celery_batches_notify.store import parsing
-from celery_batches_notify.store.base import Runner
+from celery_batches_notify.store.base import StoreBase
 from celery_batches_notify.store.client import store_errors
 from celery_batches_notify.store.scripts import Argument
 
@@ -19,7 +19,7 @@ class Abandoned(BatchSealed):
     """The batch was sealed over the head of its producer, which was taken for dead."""
 
 
-class EnrolmentStore(Runner):
+class EnrolmentStore(StoreBase):
     """What producers do, one method per script, and what they left undone."""
 
     def enrol_members(

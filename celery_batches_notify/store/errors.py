@@ -34,7 +34,7 @@ def type_errors(bid: str) -> Iterator[None]:
 
 
 @contextmanager
-def readable(bid: str) -> Iterator[None]:
+def corrupt_errors(bid: str) -> Iterator[None]:
     """Raise `CorruptBatch` where what was read of this batch makes no sense."""
     try:
         with type_errors(bid):

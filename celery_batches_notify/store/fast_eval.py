@@ -20,7 +20,7 @@ IDLE_SECONDS = 1.0
 SPARED_CONNECTIONS = 16
 
 
-class ShortWay:
+class FastEval:
     """Runs scripts over one connection at a time that it keeps; several threads take others from the pool.
 
     Other clients go their own way, as a Cluster's, which chooses among nodes; so does a pool that was made

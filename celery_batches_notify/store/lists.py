@@ -15,7 +15,7 @@ from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.model import check_bid
 from celery_batches_notify.settings import LONGEST, Settings
 from celery_batches_notify.store.at_once import read_together
-from celery_batches_notify.store.errors import readable
+from celery_batches_notify.store.errors import corrupt_errors
 from celery_batches_notify.store.keys import Keys
 from celery_batches_notify.store.paging import Place, walk_pages
 from celery_batches_notify.store.scripts import Scripts
@@ -53,7 +53,7 @@ class LiveBatch:
     life_ms: int = 0
 
 
-class Lists:
+class BatchIndexes:
     """The sorted sets that name batches; they lie in other slots than the batches themselves."""
 
     def __init__(self, client: Redis, scripts: Scripts, keys: Keys, settings: Settings) -> None:
@@ -168,7 +168,7 @@ class Lists:
         now = clock[0] * 1000 + clock[1] // 1000
         for (bid, place), *of_one in zip(whole, answers[::2], answers[1::2], strict=True):
             try:
-                with readable(bid):
+                with corrupt_errors(bid):
                     found = _parse_live(bid, place.score, of_one, now)
             except CorruptBatch as exc:
                 BatchLog(logger, bid=bid).warning("not swept: %s", exc)

@@ -6,15 +6,15 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from celery_batches_notify.store import parsing
-from celery_batches_notify.store.base import Runner, gone
+from celery_batches_notify.store.base import StoreBase, gone
 from celery_batches_notify.store.client import store_errors
-from celery_batches_notify.store.errors import readable
+from celery_batches_notify.store.errors import corrupt_errors
 from celery_batches_notify.store.parsing import ID_BYTES, Member
 
 MEMBERS_CHUNK = 1000
 
 
-class MemberStore(Runner):
+class MemberStore(StoreBase):
     """What is known of each member."""
 
     def walk_members(self, bid: str, total: int) -> Iterator[list[Member]]:
@@ -24,7 +24,7 @@ class MemberStore(Runner):
             NoSuchBatch: The batch is gone.
         """
         for first in range(0, total, MEMBERS_CHUNK):
-            with store_errors(self.settings), readable(bid):
+            with store_errors(self.settings), corrupt_errors(bid):
                 yield self._read_members(bid, first, min(total - first, MEMBERS_CHUNK))
 
     def read_members(self, bid: str, first: int, count: int) -> list[Member]:

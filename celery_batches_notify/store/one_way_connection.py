@@ -22,7 +22,7 @@ from celery_batches_notify.store.client import is_cluster, store_errors
 SECONDS = 0.25
 
 
-class MarkWire:
+class OneWayConnection:
     """Writes one worker's marks. An error while writing is not raised: it closes, until it is opened anew."""
 
     def __init__(self, client: Callable[[], Redis], settings: Settings, key: str, kept_ms: int) -> None:

@@ -14,7 +14,7 @@ from celery_batches_notify.errors import CorruptBatch
 from celery_batches_notify.model import Failure
 from celery_batches_notify.store import parsing
 from celery_batches_notify.store.at_once import read_together
-from celery_batches_notify.store.base import Runner, gone
+from celery_batches_notify.store.base import StoreBase, gone
 from celery_batches_notify.store.client import store_errors
 from celery_batches_notify.store.deliveries import Claim
 from celery_batches_notify.store.errors import type_errors
@@ -39,7 +39,7 @@ class Neglected:
     is_unlisted: bool
 
 
-class RepairStore(Runner):
+class RepairStore(StoreBase):
     """What `reconcile` and `doctor` need beside what everybody does."""
 
     def restore_lists(self, bid: str) -> int:

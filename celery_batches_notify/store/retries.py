@@ -9,9 +9,9 @@ from typing import Any
 
 from celery_batches_notify.errors import BatchCancelled, StoreUnavailable
 from celery_batches_notify.store.at_once import read_info
-from celery_batches_notify.store.base import Runner, gone
+from celery_batches_notify.store.base import StoreBase, gone
 from celery_batches_notify.store.client import store_errors
-from celery_batches_notify.store.errors import readable, type_errors
+from celery_batches_notify.store.errors import corrupt_errors, type_errors
 
 RETRY_CHUNK = 100
 FULL_SHARE = 0.9
@@ -27,7 +27,7 @@ class Resend:
     call: str
 
 
-class RetryStore(Runner):
+class RetryStore(StoreBase):
     """What becomes of dead members, one method per script."""
 
     def claim_retries(self, bid: str) -> Iterator[list[Resend]]:
@@ -49,7 +49,7 @@ class RetryStore(Runner):
     def read_unsent_retries(self, bid: str) -> list[Resend]:
         """Read the members that were claimed for another round and not sent yet."""
         left = []
-        with store_errors(self.settings), readable(bid):
+        with store_errors(self.settings), corrupt_errors(bid):
             for index, value in self.client.hscan_iter(self.keys.part(bid, "resend")):
                 round_, _, call = value.decode().partition(" ")
                 if round_.isdigit() and round_ != "0":
@@ -104,6 +104,6 @@ class RetryStore(Runner):
             yield chunk
 
     def _scan(self, bid: str, part: str, *, values: bool = True) -> Iterator[tuple[int, bytes]]:
-        with store_errors(self.settings), readable(bid):
+        with store_errors(self.settings), corrupt_errors(bid):
             for index, value in self.client.hscan_iter(self.keys.part(bid, part)):
                 yield int(index), value if values else b""

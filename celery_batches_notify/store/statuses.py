@@ -14,9 +14,9 @@ from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.model import BatchStatus
 from celery_batches_notify.store import parsing
 from celery_batches_notify.store.at_once import Clock, read_at_once, read_each_at_once
-from celery_batches_notify.store.base import Runner, check_schema
+from celery_batches_notify.store.base import StoreBase, check_schema
 from celery_batches_notify.store.client import store_errors
-from celery_batches_notify.store.errors import readable, type_errors
+from celery_batches_notify.store.errors import corrupt_errors, type_errors
 from celery_batches_notify.store.paging import Place
 
 STATUSES_AT_ONCE = 20  # each may bring a hundred failures with it
@@ -24,7 +24,7 @@ STATUSES_AT_ONCE = 20  # each may bring a hundred failures with it
 logger = logging.getLogger(__name__)
 
 
-class StatusStore(Runner):
+class StatusStore(StoreBase):
     """What is shown of batches."""
 
     def read_snapshot(self, bid: str) -> parsing.Snapshot:
@@ -47,7 +47,7 @@ class StatusStore(Runner):
     def read_status(self, bid: str) -> BatchStatus:
         """Read a batch's status. Raises `NoSuchBatch`."""
         snapshot = self.read_snapshot(bid)
-        with readable(bid):
+        with corrupt_errors(bid):
             return parsing.parse_status(snapshot, self.settings.stall_after)
 
     def list_batches(self, after: Place | None = None) -> Iterator[tuple[Place, BatchStatus]]:
@@ -66,7 +66,7 @@ class StatusStore(Runner):
         places = dict(listed)
         for bid, clock, answers in read_each_at_once(self.client, list(places), self._queue_snapshot):
             try:
-                with readable(bid):
+                with corrupt_errors(bid):
                     snapshot = _parse_snapshot(bid, clock, answers)
                     status = parsing.parse_status(snapshot, self.settings.stall_after)
             except NoSuchBatch:

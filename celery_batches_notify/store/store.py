@@ -27,7 +27,7 @@ from celery_batches_notify.store.base import check_schema, gone
 from celery_batches_notify.store.client import store_errors
 from celery_batches_notify.store.deliveries import Claim, DeliveryStore
 from celery_batches_notify.store.enrolments import EnrolmentStore, abandoned
-from celery_batches_notify.store.errors import readable, type_errors
+from celery_batches_notify.store.errors import corrupt_errors, type_errors
 from celery_batches_notify.store.listener import Listener
 from celery_batches_notify.store.lists import UNSTORED_SECONDS, LiveBatch, longest_life_ms
 from celery_batches_notify.store.members import MemberStore
@@ -172,7 +172,7 @@ class Store(
 
     def walk_children(self, bid: str) -> Iterator[str]:
         """Read the bids of a batch's children."""
-        with store_errors(self.settings), readable(bid):
+        with store_errors(self.settings), corrupt_errors(bid):
             for _, child in self.client.hscan_iter(self.keys.part(bid, "children"), count=CHILDREN_PAGE):
                 yield check_bid(child.decode())
 
@@ -198,7 +198,7 @@ class Store(
         seen: set[str] = set()
         while bid not in seen:
             seen.add(bid)
-            with store_errors(self.settings), readable(bid):
+            with store_errors(self.settings), corrupt_errors(bid):
                 parent: Any = self.client.hget(self.keys.batch(bid), "parent_bid")
                 if parent is None:
                     return
@@ -242,7 +242,7 @@ class Store(
 
     def _read_one(self, bid: str, answer: Any, now: datetime) -> parsing.Reading | BatchesError:
         try:
-            with store_errors(self.settings), readable(bid):
+            with store_errors(self.settings), corrupt_errors(bid):
                 if isinstance(answer, Exception):
                     raise answer
                 check_schema(bid, answer[0])

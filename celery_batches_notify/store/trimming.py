@@ -8,7 +8,7 @@ from itertools import chain, islice
 from redis import Redis
 
 from celery_batches_notify.store.keys import Keys
-from celery_batches_notify.store.lists import TERMINATE, UNSTORED_SECONDS, Lists, well_formed
+from celery_batches_notify.store.lists import TERMINATE, UNSTORED_SECONDS, BatchIndexes, well_formed
 from celery_batches_notify.store.paging import Place, walk_pages
 
 PAGE = 1000
@@ -20,7 +20,7 @@ CANCELLED_SECONDS = 24 * 60 * 60
 class Trimmer:
     """Goes through the lists again and again, a part at a time, oldest entries first; one process does so."""
 
-    def __init__(self, client: Redis, lists: Lists, keys: Keys) -> None:
+    def __init__(self, client: Redis, lists: BatchIndexes, keys: Keys) -> None:
         self._client = client
         self._lists = lists
         self._keys = keys

@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 from celery_batches_notify.model import Membership, Outcome
 from celery_batches_notify.store import parsing
 from celery_batches_notify.store.at_once import read_together
-from celery_batches_notify.store.base import Runner
+from celery_batches_notify.store.base import StoreBase
 from celery_batches_notify.store.client import store_errors
-from celery_batches_notify.store.one_way_connection import MarkWire
+from celery_batches_notify.store.one_way_connection import OneWayConnection
 from celery_batches_notify.store.retries import Resend
 
 MARKS_CHUNK = 500
@@ -33,7 +33,7 @@ class Beat:
     seconds_ago: float
 
 
-class WorkerStore(Runner):
+class WorkerStore(StoreBase):
     """What is known of each worker."""
 
     def beat_worker(self, wid: str) -> int:
@@ -42,9 +42,9 @@ class WorkerStore(Runner):
             answer = self.scripts.beat_worker([self.keys.workers], ["", wid, self._kept_ms])
         return int(answer[1])
 
-    def mark_wire(self, wid: str) -> MarkWire:
+    def one_way_connection(self, wid: str) -> OneWayConnection:
         """Make the connection over which a worker marks what it begins, without waiting for replies."""
-        return MarkWire(lambda: self.client, self.settings, self.keys.worker(wid), self._kept_ms)
+        return OneWayConnection(lambda: self.client, self.settings, self.keys.worker(wid), self._kept_ms)
 
     def write_marks(self, wid: str, marks: Mapping[str, bytes]) -> None:
         """Mark these, unless they are; wait for the replies."""

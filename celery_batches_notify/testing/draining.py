@@ -59,7 +59,7 @@ def sweep(extension: Batches, bid: str) -> None:
     family = set(_walk_family(parts.engine.store, bid))
     for live in parts.engine.store.walk_live():
         if live.bid in family:
-            parts.sweeper.look_after(live)
+            parts.sweeper.sweep_batch(live)
 
 
 def _walk_family(store: Store, bid: str) -> Iterator[str]:

@@ -33,7 +33,7 @@ class InlineWorker:
         self._extension = extension
         self._seconds = seconds
         self._deadline = time.monotonic() + seconds
-        self._later = _Later()
+        self._later = _FakeTimer()
         self._pool = _Inline(app=self._app)
         self._connection = self._app.connection_for_read()
         if self._connection.transport.driver_type != "memory":
@@ -103,7 +103,9 @@ class _Consumer(Consumer):  # type: ignore[misc]
         def apply(self, parent: Any, **_: Any) -> Any:  # noqa: ARG002 - Celery's signature
             return self
 
-    def __init__(self, execute: Callable[[Any], None], app: Celery, pool: BasePool, timer: _Later) -> None:
+    def __init__(
+        self, execute: Callable[[Any], None], app: Celery, pool: BasePool, timer: _FakeTimer
+    ) -> None:
         super().__init__(
             execute,
             app=app,
@@ -123,7 +125,7 @@ class _Inline(BasePool):
         self.on_apply: Any = partial(apply_target, propagate=(KeyboardInterrupt, *_outcomes_of_pytest()))
 
 
-class _Later:
+class _FakeTimer:
     """Stands where a worker has its timer: calls wait for nothing but their turn."""
 
     def __init__(self) -> None:

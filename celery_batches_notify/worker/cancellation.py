@@ -15,7 +15,7 @@ from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.messages.headers import HEADER
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.worker.away_log import AwayLog
-from celery_batches_notify.worker.periodic import Every
+from celery_batches_notify.worker.periodic import PeriodicThread
 
 READ_SECONDS = 2.0
 
@@ -28,7 +28,7 @@ class Cancellation:
     def __init__(self, store: Store, away: AwayLog) -> None:
         self._store = store
         self._bids: dict[str, bool] = {}
-        self._every = Every("cancellation", READ_SECONDS, self.read, away)
+        self._every = PeriodicThread("cancellation", READ_SECONDS, self.read, away)
         self._held: WeakValueDictionary[str, Any] = WeakValueDictionary()
         self._pool: Any = None
 

@@ -9,7 +9,7 @@ from typing import Literal
 AWAY_SECONDS = 5.0
 
 
-class Absence:
+class CircuitBreaker:
     """A note that the store was away, good for some seconds; then one outcome tries whether it is back."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

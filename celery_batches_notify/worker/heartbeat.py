@@ -25,11 +25,11 @@ from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.messages.headers import HEADER
 from celery_batches_notify.model import Membership
 from celery_batches_notify.settings import Settings
-from celery_batches_notify.store.one_way_connection import MarkWire
+from celery_batches_notify.store.one_way_connection import OneWayConnection
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.worker.away_log import AwayLog
-from celery_batches_notify.worker.in_flight import field_of, write_held, write_note
-from celery_batches_notify.worker.periodic import Every
+from celery_batches_notify.worker.in_flight import field_of, write_in_flight, write_note
+from celery_batches_notify.worker.periodic import PeriodicThread
 
 BEATS_PER_LEASE = 4
 REOPEN_SECONDS = 5.0
@@ -37,7 +37,7 @@ REOPEN_SECONDS = 5.0
 logger = logging.getLogger(__name__)
 
 
-class Leases:
+class Heartbeat:
     """One worker's lease: named before the pool forks, so that its children can add notes."""
 
     def __init__(self, store: Store, settings: Settings, away: AwayLog | None = None) -> None:
@@ -47,7 +47,7 @@ class Leases:
         self._ending = False
         self._beating = threading.Lock()  # the last beat comes from another thread
         self._wid: str | None = None
-        self._wire: MarkWire | None = None
+        self._wire: OneWayConnection | None = None
         self._lock = threading.Lock()
         self._marked: dict[str, tuple[weakref.ref[Any], bool]] = {}  # what was marked, and whether it left
         self._lost: list[Any] = []
@@ -55,13 +55,13 @@ class Leases:
         self._beaten: tuple[float, int] | None = None
         self._steady_since = 0.0
         self._retry_at = 0.0
-        self._every = Every("lease", self._lease / BEATS_PER_LEASE, self.beat, away)
+        self._every = PeriodicThread("lease", self._lease / BEATS_PER_LEASE, self.beat, away)
 
     def name(self, hostname: str) -> None:
         """Give this worker the id under which it is known from now on."""
         self._ending = False
         self._wid = f"{hostname}/{secrets.token_hex(4)}"
-        self._wire = self._store.mark_wire(self._wid)
+        self._wire = self._store.one_way_connection(self._wid)
 
     def start(self) -> None:
         """Begin to beat: once at once, so that the first mark finds all in place."""
@@ -91,7 +91,7 @@ class Leases:
             message = request.message
             message.ack = partial(self._acknowledge, weakref.ref(request), message, message.ack)
 
-    def lose(self, request: Any) -> None:
+    def keep_record(self, request: Any) -> None:
         """Keep the mark of what Celery cancels as it shuts down: nothing else will tell that it has gone."""
         ref, _ = self._marked.get(_field_of(request), (None, False))
         if ref is not None:
@@ -184,7 +184,7 @@ class Leases:
         field = field_of(request.id, headers[HEADER], nesting, retries)
         left = self._wire is not None and self._wire.is_open
         if left and self._wire is not None:
-            left = self._wire.send(field.encode(), write_held(request, keep=self._keep))
+            left = self._wire.send(field.encode(), write_in_flight(request, keep=self._keep))
         with self._lock:
             self._marked[field] = (weakref.ref(request), left)
 
@@ -196,7 +196,7 @@ class Leases:
         for field, (ref, left) in marked:
             request = ref()
             if request is not None and (request in self._lost or _is_held(request)):
-                held[field] = write_held(request, keep=self._keep)
+                held[field] = write_in_flight(request, keep=self._keep)
                 continue
             with self._lock:
                 if self._marked.get(field) == (ref, left):
@@ -216,7 +216,7 @@ class Leases:
             return
         wire.replace(_field_of(request).encode(), write_note(member, request, went_on=went_on, sent=sent))
 
-    def _reopen(self, wire: MarkWire) -> bool:
+    def _reopen(self, wire: OneWayConnection) -> bool:
         """Connect in a child, where nobody beats; not again for a while if that failed."""
         now = time.monotonic()
         if now < self._retry_at:

@@ -40,7 +40,7 @@ _CELERYS = {*vars(Context), "lang", "task", "argsrepr", "kwargsrepr", "compressi
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
+class InFlight:
     """One task that a worker held.
 
     Attributes:
@@ -74,7 +74,7 @@ def field_of(task_id: str, mark: Headers, nesting: object, retries: object) -> s
     return f"{task_id} {mark.get('round', 0)}.{mark.get('turn', 0)}.{nesting or 0}.{retries or 0}"
 
 
-def write_held(request: Any, *, keep: bool) -> bytes:
+def write_in_flight(request: Any, *, keep: bool) -> bytes:
     """What a worker's main process says of a message; `keep` with what sending it again needs."""
     headers = request.request_dict
     head = {name: headers[name] for name in _KEPT if headers.get(name) is not None}
@@ -108,7 +108,7 @@ def write_note(member: Membership, request: Any, *, went_on: bool, sent: tuple[M
     return pack_mark(head | {"successors": successors, "unsendable": "its canvas had gone on"}, b"")
 
 
-def read_held(field: str, stored: bytes) -> Held | None:
+def read_in_flight(field: str, stored: bytes) -> InFlight | None:
     """Read what was noted; None where it claims what it may not. Raises `ValueError` or `TypeError`."""
     head, body = parse_mark(stored)
     task_id = task_of(field)
@@ -116,7 +116,7 @@ def read_held(field: str, stored: bytes) -> Held | None:
     if claim is None or type(retries) is not int:
         return None
     sent = [read_header(mark, each_id) for each_id, mark in head.get("successors", ())]
-    return Held(
+    return InFlight(
         task_id=task_id,
         claim=claim,
         task=str(head.get("task")),

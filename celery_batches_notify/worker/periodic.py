@@ -12,7 +12,7 @@ from celery_batches_notify.worker.away_log import AwayLog
 logger = logging.getLogger(__name__)
 
 
-class Every:
+class PeriodicThread:
     """A daemon thread that does something at once and every so many seconds, whatever that raises.
 
     Args:

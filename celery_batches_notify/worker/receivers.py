@@ -22,7 +22,7 @@ from celery_batches_notify.messages.kept_calls import CHORD_IS_OVER, keep_call, 
 from celery_batches_notify.model import Membership, Outcome
 from celery_batches_notify.worker import endings, outcomes
 from celery_batches_notify.worker.cancellation import Cancellation
-from celery_batches_notify.worker.heartbeat import Leases
+from celery_batches_notify.worker.heartbeat import Heartbeat
 from celery_batches_notify.worker.process_losses import watch_process
 from celery_batches_notify.worker.report_budget import Limits, limits_of, patience_within
 from celery_batches_notify.worker.reporter import Reporter
@@ -51,10 +51,10 @@ class Receivers:
         app: Celery,
         reporter: Callable[[], Reporter],
         cancellation: Callable[[], Cancellation],
-        leases: Callable[[], Leases],
+        heartbeat: Callable[[], Heartbeat],
     ) -> None:
         self._app = app
-        self._leases = leases
+        self._heartbeat = heartbeat
         self._reporter = reporter
         self._cancellation = cancellation
         # The main process gets signals without a request: what this worker holds answers for them.
@@ -80,7 +80,7 @@ class Receivers:
                 request.batches_earlier = ref(earlier)  # which lives on beside it, and may run first
             self.held[request.id] = request
             self._cancellation().discard(request)
-            self._leases().watch(request)
+            self._heartbeat().watch(request)
             if isinstance(read_header(request.request_dict[HEADER], request.id), DeliveryRef):
                 watch_process(request, self._lose_process)
 
@@ -129,7 +129,7 @@ class Receivers:
             backtrace = getattr(einfo, "traceback", None)
             self._end(request, outcomes.failing(request, sender.name, exc, backtrace))
         elif not sender.acks_late:
-            self._leases().lose(request)
+            self._heartbeat().keep_record(request)
 
     def on_task_revoked(self, sender: Any, request: Any, terminated: bool, expired: bool, **_: Any) -> None:
         """It was revoked or had expired before it ran, or was terminated while it ran."""

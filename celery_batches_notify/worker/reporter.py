@@ -15,9 +15,9 @@ from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.messages.headers import DeliveryRef
 from celery_batches_notify.model import Membership, Outcome
 from celery_batches_notify.store.store import Recorded, Store
-from celery_batches_notify.worker.circuit_breaker import Absence
+from celery_batches_notify.worker.circuit_breaker import CircuitBreaker
 from celery_batches_notify.worker.spool import Spool
-from celery_batches_notify.worker.spool_records import Report, Said, Settlement, pack_line
+from celery_batches_notify.worker.spool_records import Message, Report, Settlement, pack_line
 
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 2.0
@@ -36,7 +36,7 @@ class Reporter:
         self._prompt = store.answering_within(patience_seconds)
         self._outgoing = outgoing
         self._spool = spool
-        self._absence = Absence()
+        self._circuit_breaker = CircuitBreaker()
 
     def report(self, member: Membership, outcome: Outcome, *, seconds: float) -> None:
         """Count an outcome, trying for so many seconds while the store is away."""
@@ -54,14 +54,14 @@ class Reporter:
         )
         self._tell(settlement, 0)
 
-    def tell_now(self, said: Said) -> None:
+    def replay(self, said: Message) -> None:
         """Tell the store what the spool kept; there is time. Raises what the store raises."""
         recorded = self._insist(said, REPLAY_SECONDS, patient=True)
-        self._absence.end()
+        self._circuit_breaker.end()
         self._follow_up(said, recorded)
 
-    def _tell(self, said: Said, seconds: float) -> None:
-        how = self._absence.ask()
+    def _tell(self, said: Message, seconds: float) -> None:
+        how = self._circuit_breaker.ask()
         if how == "do not try":
             self._keep(said, "the batches' store was away a moment ago")
             return
@@ -71,9 +71,9 @@ class Reporter:
             _log_of(said).warning("%s waits for an upgrade: %s", said.name, exc)
             self._keep(said, exc)
         except (StoreUnavailable, SoftTimeLimitExceeded) as exc:
-            if not self._absence.noted:
+            if not self._circuit_breaker.noted:
                 logger.warning("batches: outcomes are kept in %s for now: %r", self._spool.path, exc)
-            self._absence.begin()
+            self._circuit_breaker.begin()
             self._keep(said, exc)
         except BatchesError as exc:
             _log_of(said).critical("%s is not counted: %s", said.name, exc)
@@ -82,16 +82,16 @@ class Reporter:
             log.exception("%s is not counted yet", said.name)
             self._keep(said, exc)
         else:
-            self._absence.end()
+            self._circuit_breaker.end()
             self._follow_up(said, recorded)
 
-    def _follow_up(self, said: Said, recorded: Recorded) -> None:
+    def _follow_up(self, said: Message, recorded: Recorded) -> None:
         if recorded.word not in _EXPECTED:
             _log_of(said).warning("%s changes nothing: %s", said.name, recorded.word)
         if recorded.due and isinstance(said, Report):
             self._outgoing.submit(said.member.bid, recorded.claims)
 
-    def _insist(self, said: Said, seconds: float, *, patient: bool = False) -> Recorded:
+    def _insist(self, said: Message, seconds: float, *, patient: bool = False) -> Recorded:
         """Ask the store until it answers, or, unless `patient`, another outcome found that it does not."""
         deadline = time.monotonic() + seconds
         pause = FIRST_PAUSE_SECONDS
@@ -99,7 +99,7 @@ class Reporter:
             try:
                 return _ask(self._store if patient else self._store_until(deadline), said)
             except StoreUnavailable:
-                if time.monotonic() + pause > deadline or (self._absence.noted and not patient):
+                if time.monotonic() + pause > deadline or (self._circuit_breaker.noted and not patient):
                     raise
             time.sleep(pause * (0.5 + random.random() / 2))  # noqa: S311 - jitter
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
@@ -107,9 +107,9 @@ class Reporter:
     def _store_until(self, deadline: float) -> Store:
         """The store over connections that give up by then: most willing to wait, or hurried."""
         unhurried = deadline - time.monotonic() > self._prompt.longest_call_seconds
-        return self._prompt if unhurried else self._store.hurried
+        return self._prompt if unhurried else self._store.no_retry
 
-    def _keep(self, said: Said, why: object) -> None:
+    def _keep(self, said: Message, why: object) -> None:
         try:
             self._spool.append(pack_line(said))
         except OSError as failed:
@@ -118,11 +118,11 @@ class Reporter:
             _log_of(said).info("%s is kept for later", said.name)
 
 
-def _log_of(said: Said) -> BatchLog:
+def _log_of(said: Message) -> BatchLog:
     return BatchLog(logger, bid=said.bid, **said.fields)
 
 
-def _ask(store: Store, said: Said) -> Recorded:
+def _ask(store: Store, said: Message) -> Recorded:
     if isinstance(said, Report):
         return store.record_outcome(said.member, said.outcome)
     word = store.settle_delivery(

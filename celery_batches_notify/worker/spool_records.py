@@ -64,10 +64,10 @@ class Settlement:
         return {"delivery": self.entry, "state": self.happened}
 
 
-Said = Report | Settlement
+Message = Report | Settlement
 
 
-def pack_line(said: Said) -> bytes:
+def pack_line(said: Message) -> bytes:
     """Write one line, without its end."""
     if isinstance(said, Settlement):
         line: dict[str, Any] = {"v": 1, "settlement": asdict(said)}
@@ -97,7 +97,7 @@ def _late(member: Membership, task_id: str) -> Membership:
     return Membership(bid=member.bid, index=None, task_id=task_id, of=member.origin)
 
 
-def parse_line(line: bytes) -> Said:
+def parse_line(line: bytes) -> Message:
     """Read one line; it is believed as little as a message is.
 
     Raises:

@@ -7,7 +7,7 @@ import time
 
 from celery_batches_notify.errors import CorruptBatch, SchemaTooNew, StoreUnavailable
 from celery_batches_notify.log_lines import BatchLog
-from celery_batches_notify.worker.periodic import Every
+from celery_batches_notify.worker.periodic import PeriodicThread
 from celery_batches_notify.worker.reporter import Reporter
 from celery_batches_notify.worker.spool import Spool, Taken
 from celery_batches_notify.worker.spool_records import UnreadableLine, parse_line
@@ -28,7 +28,7 @@ class Replay:
         self._spool = spool
         self._reporter = reporter
         self._kept_at = 0.0
-        self._every = Every("spool", LOOK_SECONDS, self.replay)
+        self._every = PeriodicThread("spool", LOOK_SECONDS, self.replay)
 
     def start(self) -> None:
         """Begin with what there is, that is what a worker of before left too, and go on in the background."""
@@ -84,7 +84,7 @@ class Replay:
             return False
         log = BatchLog(logger, bid=said.bid, **said.fields)
         try:
-            self._reporter.tell_now(said)
+            self._reporter.replay(said)
         except CorruptBatch as exc:
             log.critical("%s is not counted: %s", said.name, exc)
         except (SchemaTooNew, StoreUnavailable):

@@ -96,9 +96,9 @@ def test_signatures_are_named_by_their_tasks(app: Celery) -> None:
     ids=[f"case{i}" for i in range(10)],
 )
 def test_what_cannot_be_called_back_is_refused_with_the_mend(
-    app: Celery, redis: Redis, event: str, target: object, options: dict[str, object], mend: str
+    app: Celery, redis: Redis, event: str, target: object, options: dict[str, object], fix: str
 ) -> None:
-    with pytest.raises(InvalidCallback, match=mend) as told:
+    with pytest.raises(InvalidCallback, match=fix) as told:
         Batch(app=app).on(event, target, **options)
     assert "hush" not in str(told.value)
     assert redis.dbsize() == 0

@@ -89,6 +89,6 @@ def test_an_empty_batch_has_no_share_of_failures() -> None:
     ],
     ids=str,
 )
-def test_a_wrong_rule_is_refused(rules: object, mend: str) -> None:
-    with pytest.raises(InvalidCallback, match=mend):
+def test_a_wrong_rule_is_refused(rules: object, fix: str) -> None:
+    with pytest.raises(InvalidCallback, match=fix):
         check_rules(rules)

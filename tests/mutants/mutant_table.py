@@ -755,7 +755,7 @@ MUTANTS = (
     Mutant(
         "a report is tried again",
         "worker/reporter.py",
-        "if time.monotonic() + pause > deadline or (self._absence.noted and not patient):",
+        "if time.monotonic() + pause > deadline or (self._circuit_breaker.noted and not patient):",
         "if True:",
         f"{REPORTER}::test_a_store_that_comes_back_in_time_needs_no_spool",
     ),
@@ -776,8 +776,8 @@ MUTANTS = (
     Mutant(
         "the spool's callbacks follow",
         "worker/reporter.py",
-        "        self._absence.end()\n        self._follow_up(said, recorded)\n\n    def _tell",
-        "        self._absence.end()\n\n    def _tell",
+        "        self._circuit_breaker.end()\n        self._follow_up(said, recorded)\n\n    def _tell",
+        "        self._circuit_breaker.end()\n\n    def _tell",
         f"{REPORTER}::test_what_the_store_did_not_take_is_told_once_it_is_back_and_its_callbacks_follow",
     ),
     Mutant(
@@ -818,7 +818,7 @@ MUTANTS = (
     Mutant(
         "a worker that was cut off judges nobody",
         "recovery/lost_workers.py",
-        "if not silent or not self._leases.trusts(clock_ms):",
+        "if not silent or not self._heartbeat.trusts(clock_ms):",
         "if not silent:",
         f"{LEASES}::test_a_worker_that_is_not_sure_of_itself_judges_nobody",
     ),

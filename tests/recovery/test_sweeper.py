@@ -268,7 +268,7 @@ def test_a_child_is_healed_though_this_worker_cannot_touch_its_parent(
 def test_a_lost_worker_that_cannot_be_read_does_not_stop_the_sweeper(
     app: Celery, redis: Redis, sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("celery_batches_notify.worker.heartbeat.Leases.trusts", lambda *_: True)
+    monkeypatch.setattr("celery_batches_notify.worker.heartbeat.Heartbeat.trusts", lambda *_: True)
     redis.zadd("batches:workers", {"broken": 1, "gone": 2})
     redis.expire("batches:workers", 60)
     redis.set("batches:worker:broken", "no hash", ex=60)
@@ -303,18 +303,18 @@ def test_a_sweep_that_takes_long_holds_its_lock_and_ends_where_it_lost_it(
     now = 0.0
     monkeypatch.setattr(sweeper, "_clock", lambda: now)
     batches = [fired_but_not_published(app, redis) for _ in range(4)]
-    look_after, lives = sweeper.look_after, []
+    sweep_batch, lives = sweeper.sweep_batch, []
 
     def take_long(batch: LiveBatch) -> None:
         nonlocal now
-        look_after(batch)
+        sweep_batch(batch)
         lives.append(redis.pttl("batches:sweeper"))
         redis.pexpire("batches:sweeper", 9_000)
         now += 25.0
         if len(lives) == 3:
             redis.set("batches:sweeper", "another", ex=60)
 
-    monkeypatch.setattr(sweeper, "look_after", take_long)
+    monkeypatch.setattr(sweeper, "sweep_batch", take_long)
     assert sweeper.turn()
     assert [b.status().callbacks[0].state for b in batches] == ["published"] * 3 + ["due"]
     assert all(life > 50_000 for life in lives)

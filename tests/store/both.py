@@ -232,7 +232,7 @@ class Both(Compared):
         batches = list(self.store.walk_live())
         self.world.sweep([batch.bid for batch in batches])
         for batch in batches:
-            self.around.sweeper.look_after(batch)
+            self.around.sweeper.sweep_batch(batch)
 
     def retire(self, which: int) -> None:
         """Let a sweeper retire a batch that it saw some time ago, whatever has become of it."""

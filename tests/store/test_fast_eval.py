@@ -16,7 +16,7 @@ from redis.exceptions import NoScriptError
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store import fast_eval
 from celery_batches_notify.store.client import connect
-from celery_batches_notify.store.fast_eval import ShortWay
+from celery_batches_notify.store.fast_eval import FastEval
 from celery_batches_notify.store.store import Store
 
 ECHO = "return ARGV"
@@ -35,35 +35,35 @@ def client(settings: Settings) -> Iterator[Redis]:
         yield client
 
 
-def ask(way: ShortWay, client: Redis, *args: fast_eval.Argument) -> list[bytes]:
+def ask(way: FastEval, client: Redis, *args: fast_eval.Argument) -> list[bytes]:
     return way.evalsha(client.script_load(ECHO), [], args)
 
 
 def test_arguments_arrive_as_redis_py_sends_them(client: Redis) -> None:
     digest, args = client.script_load(ECHO), ("ö", b"\xff\r\n", 7, 1.5, 1e30, "")
-    assert ShortWay(client).evalsha(digest, ["k"], args) == client.evalsha(digest, 1, "k", *args)
+    assert FastEval(client).evalsha(digest, ["k"], args) == client.evalsha(digest, 1, "k", *args)
 
 
 def test_a_script_that_the_server_does_not_know_is_said_so(client: Redis) -> None:
     with pytest.raises(NoScriptError):
-        ShortWay(client).evalsha("0" * 40, [], [])
+        FastEval(client).evalsha("0" * 40, [], [])
 
 
-@pytest.mark.parametrize("hurried", [False, True])
+@pytest.mark.parametrize("no_retry", [False, True])
 def test_a_connection_that_was_cut_while_it_was_idle_is_replaced(
-    settings: Settings, redis: Redis, monkeypatch: pytest.MonkeyPatch, hurried: bool
+    settings: Settings, redis: Redis, monkeypatch: pytest.MonkeyPatch, no_retry: bool
 ) -> None:
     monkeypatch.setattr(fast_eval, "IDLE_SECONDS", 0)
     monkeypatch.setattr("celery_batches_notify.store.client.HURRIED_SECONDS", 10)
-    with connect(settings, hurried=hurried) as client:
-        way = ShortWay(client)
+    with connect(settings, no_retry=no_retry) as client:
+        way = FastEval(client)
         ask(way, client, 1)
         redis.client_kill_filter(_type="normal", skipme=True)
         assert ask(way, client, 2) == [b"2"]
 
 
 def test_a_connection_that_was_cut_in_use_is_asked_again(client: Redis, redis: Redis) -> None:
-    way = ShortWay(client)
+    way = FastEval(client)
     ask(way, client, 1)
     redis.client_kill_filter(_type="normal", skipme=True)
     assert ask(way, client, 2) == [b"2"]
@@ -72,7 +72,7 @@ def test_a_connection_that_was_cut_in_use_is_asked_again(client: Redis, redis: R
 def test_a_reply_that_was_not_waited_for_is_never_the_next_calls(
     client: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    way = ShortWay(client)
+    way = FastEval(client)
     ask(way, client, 1)
 
     def interrupted(*_: object, **__: object) -> None:
@@ -86,7 +86,7 @@ def test_a_reply_that_was_not_waited_for_is_never_the_next_calls(
 
 
 def test_threads_never_share_a_connection(client: Redis) -> None:
-    way, digest, wrong = ShortWay(client), client.script_load(ECHO), []
+    way, digest, wrong = FastEval(client), client.script_load(ECHO), []
 
     def run(name: int) -> None:
         wrong.extend(n for n in range(200) if way.evalsha(digest, [], [name, n]) != [b"%d" % name, b"%d" % n])
@@ -101,13 +101,13 @@ def test_threads_never_share_a_connection(client: Redis) -> None:
 
 def test_a_pool_of_one_connection_is_enough(server_url: str) -> None:
     with Redis.from_url(server_url, max_connections=1) as small:
-        way = ShortWay(small)
+        way = FastEval(small)
         assert ask(way, small, 1) == [b"1"]
         assert small.ping()
 
 
 def test_a_closed_client_opens_its_connection_again(client: Redis) -> None:
-    way = ShortWay(client)
+    way = FastEval(client)
     ask(way, client, 1)
     client.close()
     assert ask(way, client, 2) == [b"2"]

@@ -192,7 +192,7 @@ def test_what_is_refused_to_all_is_a_store_that_is_away_and_counted_afterwards(
     with FAULTS[fault](admin):
         for ask in (
             lambda: store.record_outcome(first, SUCCEEDED),
-            lambda: store.hurried.record_outcome(second, dead()),
+            lambda: store.no_retry.record_outcome(second, dead()),
             lambda: open_batch(store, bid="another-of-these"),
         ):
             with pytest.raises(StoreUnavailable) as caught:

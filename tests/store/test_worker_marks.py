@@ -50,7 +50,7 @@ def test_a_worker_is_known_with_its_last_beat_and_what_it_holds(store: Store) ->
 
 
 def test_a_mark_is_written_once_and_no_reply_comes(store: Store) -> None:
-    wire = store.mark_wire("w")
+    wire = store.one_way_connection("w")
     assert not wire.send(b"a", b"not open yet")
     wire.open()
     try:
@@ -68,7 +68,7 @@ def test_a_mark_is_written_once_and_no_reply_comes(store: Store) -> None:
 
 
 def test_a_wire_that_was_cut_is_noticed_and_opened_anew(store: Store) -> None:
-    wire = store.mark_wire("w")
+    wire = store.one_way_connection("w")
     wire.open()
     store.client.client_kill_filter(_type="normal", skipme=True)
     with pytest.raises(StoreUnavailable):
@@ -84,7 +84,7 @@ def test_a_user_who_may_not_silence_the_server_is_told(store: Store, any_server:
     app = Celery(set_as_current=False)
     app.conf.batches_backend_url = any_server.replace("redis://", "redis://loud:pw@")
     other = Store(Settings.from_app(app))
-    wire = other.mark_wire("w")
+    wire = other.one_way_connection("w")
     wire.open()
     with pytest.raises(StoreUnavailable, match=r"no permissions|NOPERM"):
         wait_until(wire.check, what="the refusal")
@@ -96,7 +96,7 @@ def test_wires_that_are_opened_anew_over_and_over_take_nothing_from_the_pool(any
     app = Celery(set_as_current=False)
     app.conf.update(batches_backend_url=any_server, batches_backend_options={"max_connections": 3})
     store = Store(Settings.from_app(app))
-    wire = store.mark_wire("w")
+    wire = store.one_way_connection("w")
     for _ in range(10):
         wire.open()
         wire.close()

@@ -39,7 +39,7 @@ class Faults:
         method = getattr(type(self._store), name).__get__(self._store)
         self._arm(name, method, StoreUnavailable, nth, lasting=False, after=after, on=self._store)
 
-    def mend(self) -> None:
+    def fix(self) -> None:
         self._sender.__dict__["send"] = self._send
         for name in STORE_STEPS:
             self._store.__dict__.pop(name, None)

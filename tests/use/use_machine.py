@@ -233,7 +233,7 @@ class Machine(Tasks):
     @precondition(lambda self: any(faults.armed for faults in self.faults.values()))
     @rule()
     def mend_it(self) -> None:
-        self.mend()
+        self.fix()
 
     # -- tasks --------------------------------------------------------------------------------
 

@@ -62,7 +62,7 @@ class Stage(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         try:
-            self.mend()
+            self.fix()
             if sys.exc_info()[0] is None:
                 self.finish()
                 self.check_the_end()
@@ -71,9 +71,9 @@ class Stage(RuleBasedStateMachine):
                 player.actor.end()
             self.surroundings.forget()
 
-    def mend(self) -> None:
+    def fix(self) -> None:
         for faults in self.faults.values():
-            faults.mend()
+            faults.fix()
 
     def finish(self) -> None:
         """End what is open, and resume what was cut short."""

@@ -9,7 +9,7 @@ import pytest
 
 from celery_batches_notify.errors import StoreUnavailable
 from celery_batches_notify.worker.away_log import AwayLog
-from celery_batches_notify.worker.periodic import Every
+from celery_batches_notify.worker.periodic import PeriodicThread
 from tests.support.servers import wait_until
 
 AWAY = StoreUnavailable("the batches' store at redis://h does not answer")
@@ -80,7 +80,7 @@ def test_the_threads_of_a_worker_share_it(away: AwayLog, caplog: pytest.LogCaptu
         if is_away.is_set():
             raise AWAY
 
-    threads = [Every(name, 0.01, lambda name=name: ask(name), away) for name in turns]
+    threads = [PeriodicThread(name, 0.01, lambda name=name: ask(name), away) for name in turns]
     for thread in threads:
         thread.start()
     wait_until(lambda: min(turns.values()) > 3, what="three tries of each")
@@ -93,5 +93,5 @@ def test_the_threads_of_a_worker_share_it(away: AwayLog, caplog: pytest.LogCaptu
 
 def test_a_worker_shares_one_among_what_asks_the_store_all_the_time(app: object) -> None:
     parts = app._batches_engine.parts  # type: ignore[attr-defined]
-    asking = (parts.cancellation, parts.leases, parts.sweeper)
+    asking = (parts.cancellation, parts.heartbeat, parts.sweeper)
     assert len({id(each._every._away) for each in asking}) == 1

@@ -23,7 +23,7 @@ from celery_batches_notify.messages.headers import mark_of
 from celery_batches_notify.model import Membership, Outcome, State
 from celery_batches_notify.store.workers import pack_mark
 from celery_batches_notify.testing.server import embedded_server
-from celery_batches_notify.worker.heartbeat import Leases
+from celery_batches_notify.worker.heartbeat import Heartbeat
 from tests.support.servers import soon, wait_until
 
 LEASE_SECONDS = 5
@@ -41,13 +41,13 @@ def app(make_app: Callable[..., Celery]) -> Celery:
 
 
 @pytest.fixture
-def leases(app: Celery) -> Iterator[Leases]:
-    leases = app._batches_engine.parts.leases
-    leases.name("here")
+def heartbeat(app: Celery) -> Iterator[Heartbeat]:
+    heartbeat = app._batches_engine.parts.heartbeat
+    heartbeat.name("here")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("celery_batches_notify.store.one_way_connection.SECONDS", 10.0)
-        yield leases
-        leases.stop()
+        yield heartbeat
+        heartbeat.stop()
 
 
 class Message:
@@ -88,111 +88,115 @@ def member_header(index: int = 0) -> dict[str, object]:
 # -- marking ----------------------------------------------------------------------------------------
 
 
-def test_a_running_member_is_marked_before_its_acknowledgement_leaves(leases: Leases, redis: Redis) -> None:
-    leases.beat()
+def test_a_running_member_is_marked_before_its_acknowledgement_leaves(
+    heartbeat: Heartbeat, redis: Redis
+) -> None:
+    heartbeat.beat()
     request = Request(redis, member_header())
-    leases.watch(request)
+    heartbeat.watch(request)
     assert marks(redis) == []
     worker_state.reserved_requests.add(request)
     request.time_start = 1.0
     request.message.ack(multiple=False)
     assert request.message.held == [b"id 0.0.0.0"]
     worker_state.reserved_requests.discard(request)
-    leases.beat()
+    heartbeat.beat()
     assert marks(redis) == []
 
 
 def test_a_member_that_has_ended_before_it_is_acknowledged_needs_no_mark(
-    leases: Leases, redis: Redis
+    heartbeat: Heartbeat, redis: Redis
 ) -> None:
-    leases.beat()
+    heartbeat.beat()
     request = Request(redis, member_header())
     request.message.expected = False
-    leases.watch(request)
+    heartbeat.watch(request)
     request.time_start = 1.0
     request.message.ack(multiple=False)
-    leases.beat()
+    heartbeat.beat()
     assert marks(redis) == []
 
 
-def test_a_callback_is_marked_as_it_arrives(leases: Leases, redis: Redis) -> None:
-    leases.beat()
+def test_a_callback_is_marked_as_it_arrives(heartbeat: Heartbeat, redis: Redis) -> None:
+    heartbeat.beat()
     request = Request(redis, {"bid": "0123456789abcdefABCDEF", "delivery": "success:0"})
-    leases.watch(request)
+    heartbeat.watch(request)
     wait_until(lambda: marks(redis) == [b"id 0.0.0.0"])
-    leases.beat()
+    heartbeat.beat()
     assert marks(redis) == [b"id 0.0.0.0"]
     del request
-    leases.beat()
+    heartbeat.beat()
     assert marks(redis) == []
 
 
-def test_a_mark_that_could_not_leave_is_made_good_by_the_next_beat(leases: Leases, redis: Redis) -> None:
+def test_a_mark_that_could_not_leave_is_made_good_by_the_next_beat(
+    heartbeat: Heartbeat, redis: Redis
+) -> None:
     request = Request(redis, {"bid": "0123456789abcdefABCDEF", "delivery": "success:0"})
-    leases.watch(request)  # before the first beat there is no connection
+    heartbeat.watch(request)  # before the first beat there is no connection
     assert marks(redis) == []
-    leases.beat()
+    heartbeat.beat()
     assert marks(redis) == [b"id 0.0.0.0"]
     redis.flushall()
-    leases.beat()
+    heartbeat.beat()
     assert marks(redis) == [b"id 0.0.0.0"]
 
 
 def test_a_mark_that_cannot_be_written_does_not_hold_the_acknowledgement_back(
-    leases: Leases, redis: Redis
+    heartbeat: Heartbeat, redis: Redis
 ) -> None:
-    leases.beat()
+    heartbeat.beat()
     request = Request(redis, {**member_header(), "index": {1, 2}})
     request.message.expected = False
-    leases.watch(request)
+    heartbeat.watch(request)
     worker_state.reserved_requests.add(request)
     request.message.ack(multiple=False)
     assert request.message.held == []
     worker_state.reserved_requests.discard(request)
 
 
-def test_a_header_that_is_none_is_left_alone(leases: Leases, redis: Redis) -> None:
+def test_a_header_that_is_none_is_left_alone(heartbeat: Heartbeat, redis: Redis) -> None:
     request = Request(redis, "forged")
     ack = request.message.ack
-    leases.watch(request)
+    heartbeat.watch(request)
     assert request.message.ack == ack
 
 
 def test_a_worker_that_ends_leaves_nothing_and_one_that_still_runs_something_its_lease(
     app: Celery, redis: Redis
 ) -> None:
-    leases = app._batches_engine.parts.leases
-    leases.name("here")
-    leases.start()
+    heartbeat = app._batches_engine.parts.heartbeat
+    heartbeat.name("here")
+    heartbeat.start()
     request = Request(redis, {"bid": "0123456789abcdefABCDEF", "delivery": "success:0"})
-    leases.watch(request)
-    leases.stop()
+    heartbeat.watch(request)
+    heartbeat.stop()
     assert marks(redis)
     assert redis.zcard("batches:workers") == 1
     del request
     wait_until(lambda: not redis.keys("batches:worker*"), what="the beat after that")
-    leases.stop()
+    heartbeat.stop()
     assert redis.keys("batches:worker*") == []
 
 
 def test_a_beat_beside_the_last_one_does_not_bring_the_worker_back(
-    leases: Leases, redis: Redis, monkeypatch: pytest.MonkeyPatch
+    heartbeat: Heartbeat, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     removed, go_on = threading.Event(), threading.Event()
-    remove = leases._store.remove_worker
+    remove = heartbeat._store.remove_worker
 
     def remove_slowly(wid: str) -> None:
         remove(wid)
         removed.set()
         go_on.wait(30)
 
-    monkeypatch.setattr(leases._store, "remove_worker", remove_slowly)
-    leases.beat()
-    ending = threading.Thread(target=leases.stop)
+    monkeypatch.setattr(heartbeat._store, "remove_worker", remove_slowly)
+    heartbeat.beat()
+    ending = threading.Thread(target=heartbeat.stop)
     ending.start()
     assert removed.wait(30)
     with soon(0.2, go_on.set):
-        leases.beat()
+        heartbeat.beat()
     ending.join()
     assert redis.keys("batches:worker*") == []
 
@@ -200,9 +204,9 @@ def test_a_beat_beside_the_last_one_does_not_bring_the_worker_back(
 def test_a_store_that_hangs_holds_nobody_up(make_app: Callable[..., Celery], redis: Redis) -> None:
     with embedded_server() as url:
         app = make_app(batches_backend_url=url)
-        leases = app._batches_engine.parts.leases
-        leases.name("here")
-        leases.beat()
+        heartbeat = app._batches_engine.parts.heartbeat
+        heartbeat.name("here")
+        heartbeat.beat()
         with Redis.from_url(url) as client:
             pid = client.info("server")["process_id"]
         os.kill(pid, signal.SIGSTOP)
@@ -213,21 +217,21 @@ def test_a_store_that_hangs_holds_nobody_up(make_app: Callable[..., Celery], red
                 for _ in range(2000)
             ]
             for request in kept:  # more than the kernel's buffers take
-                leases.watch(request)
+                heartbeat.watch(request)
             assert time.monotonic() - began < 60, "each of them waits for nothing"
             with pytest.raises(StoreUnavailable):
-                leases.beat()
+                heartbeat.beat()
         finally:
             os.kill(pid, signal.SIGCONT)
-        leases.beat()
-        leases._wire.close()
+        heartbeat.beat()
+        heartbeat._wire.close()
 
 
 # -- whether this worker may judge others ------------------------------------------------------------
 
 
 def test_a_worker_judges_others_only_after_a_lease_without_a_break(
-    leases: Leases, monkeypatch: pytest.MonkeyPatch
+    heartbeat: Heartbeat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 1000.0
     monkeypatch.setattr("celery_batches_notify.worker.heartbeat.time.monotonic", lambda: now)
@@ -235,19 +239,19 @@ def test_a_worker_judges_others_only_after_a_lease_without_a_break(
     def pass_time(seconds: float, *, clock: float | None = None) -> bool:
         nonlocal now
         now += seconds
-        leases._see(round((now if clock is None else clock) * 1000))
-        return leases.trusts(round((now if clock is None else clock) * 1000))
+        heartbeat._see(round((now if clock is None else clock) * 1000))
+        return heartbeat.trusts(round((now if clock is None else clock) * 1000))
 
-    assert not leases.trusts(round(now * 1000))
+    assert not heartbeat.trusts(round(now * 1000))
     assert not pass_time(0)
     assert [pass_time(1.25) for _ in range(4)] == [False, False, False, True]
     now += 3
-    assert not leases.trusts(round(now * 1000)), "its last beat is long ago"
+    assert not heartbeat.trusts(round(now * 1000)), "its last beat is long ago"
     assert not pass_time(0), "it was stopped meanwhile"
     assert [pass_time(1.25) for _ in range(4)] == [False, False, False, True]
     for jump in (60, -60):
         set_to = round((now + jump) * 1000)
-        assert not leases.trusts(set_to), "the clock was set since its last beat, and all look lost"
+        assert not heartbeat.trusts(set_to), "the clock was set since its last beat, and all look lost"
     assert not pass_time(1.25, clock=now + 3600), "the server's clock has jumped, and all look lost"
 
 
@@ -258,7 +262,7 @@ def test_a_worker_judges_others_only_after_a_lease_without_a_break(
 def look(app: Celery, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Let a steady worker look for lost ones."""
     parts = app._batches_engine.parts
-    monkeypatch.setattr(Leases, "trusts", lambda *_: True)
+    monkeypatch.setattr(Heartbeat, "trusts", lambda *_: True)
     return parts.sweeper._lost.look
 
 
@@ -316,14 +320,14 @@ def test_a_beat_that_a_clock_ahead_wrote_is_a_lost_workers_once_nobody_renews_it
 
 
 def test_a_clock_that_was_set_since_the_last_beat_buries_nobody(app: Celery, redis: Redis) -> None:
-    leases, now = app._batches_engine.parts.leases, time.monotonic()
+    heartbeat, now = app._batches_engine.parts.heartbeat, time.monotonic()
     batch, member = one_member(app)
     clock_ms = app._batches_engine.engine.store.beat_worker("other")
-    leases._beaten, leases._steady_since = (now, clock_ms - 60_000), now - LEASE_SECONDS
+    heartbeat._beaten, heartbeat._steady_since = (now, clock_ms - 60_000), now - LEASE_SECONDS
     leave(app, redis, member)  # it looks 60 s old, and is not
     app._batches_engine.parts.sweeper._lost.look()
     assert batch.status().dead == 0
-    leases._beaten = (time.monotonic(), app._batches_engine.engine.store.beat_worker("other"))
+    heartbeat._beaten = (time.monotonic(), app._batches_engine.engine.store.beat_worker("other"))
     app._batches_engine.parts.sweeper._lost.look()
     assert batch.status().dead == 1
 
@@ -331,7 +335,7 @@ def test_a_clock_that_was_set_since_the_last_beat_buries_nobody(app: Celery, red
 def test_a_worker_whose_lease_has_not_ended_lives(
     make_app: Callable[..., Celery], redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Leases, "trusts", lambda *_: True)
+    monkeypatch.setattr(Heartbeat, "trusts", lambda *_: True)
     app = make_app(batches_worker_lease=120)
     app.task(told, name="told", shared=False)
     batch, member = one_member(app)
@@ -492,7 +496,7 @@ def sent_to(app: Celery) -> list[SimpleNamespace]:
 def test_a_lost_member_is_sent_again_under_its_id_in_a_new_round_with_its_canvas(
     resending: Celery, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Leases, "trusts", lambda *_: True)
+    monkeypatch.setattr(Heartbeat, "trusts", lambda *_: True)
     app = resending
     batch = Batch(app=app)
     with batch:
@@ -520,7 +524,7 @@ def test_a_lost_member_is_sent_again_under_its_id_in_a_new_round_with_its_canvas
 def test_what_cannot_be_sent_again_is_dead(
     resending: Celery, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Leases, "trusts", lambda *_: True)
+    monkeypatch.setattr(Heartbeat, "trusts", lambda *_: True)
     app = resending
     batch, member = one_member(app)
     leave_with_call(app, redis, member, b"pickled", type="application/x-python-serialize", encoding="binary")

@@ -23,7 +23,7 @@ from celery_batches_notify.messages.kept_calls import (
     is_json,
 )
 from celery_batches_notify.testing import drain
-from celery_batches_notify.worker.in_flight import field_of, read_held, write_held
+from celery_batches_notify.worker.in_flight import field_of, read_in_flight, write_in_flight
 
 Runs = list[Any]
 AT = dt.datetime(2026, 11, 27, 12, 30, 1, 250, tzinfo=dt.UTC)
@@ -233,7 +233,7 @@ def received(headers: dict[str, Any], body: bytes = b'[[7], {}, {"chord": null}]
 def lost(headers: dict[str, Any], **more: Any) -> tuple[dict[str, Any], str]:
     """What can be sent again of a member that was lost with its worker."""
     field = field_of("t", {}, None, 0)
-    held = read_held(field, write_held(received(headers, **more), keep=True))
+    held = read_in_flight(field, write_in_flight(received(headers, **more), keep=True))
     assert held is not None
     call, why = held.call
     return json.loads(call or "{}"), why

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import threading
 
-from celery_batches_notify.worker.periodic import Every
+from celery_batches_notify.worker.periodic import PeriodicThread
 from tests.support.servers import wait_until
 
 
@@ -14,7 +14,7 @@ def test_one_that_is_slow_to_end_does_not_go_on_when_another_begins() -> None:
         if len(runs) == 1:
             go_on.wait(30)
 
-    every = Every("test", 0.02, do)
+    every = PeriodicThread("test", 0.02, do)
     every.start()
     wait_until(lambda: runs, what="the first run")
     every.stop()

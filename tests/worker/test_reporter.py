@@ -23,7 +23,7 @@ from celery_batches_notify.messages.headers import DELIVER_TASK, DeliveryRef
 from celery_batches_notify.model import Membership, Outcome, State
 from celery_batches_notify.store.store import Recorded
 from celery_batches_notify.worker import outcomes, reporter
-from celery_batches_notify.worker.circuit_breaker import AWAY_SECONDS, Absence
+from celery_batches_notify.worker.circuit_breaker import AWAY_SECONDS, CircuitBreaker
 from celery_batches_notify.worker.receivers import _finishing
 from celery_batches_notify.worker.spool_records import Settlement
 from tests.support.away import spooled
@@ -156,29 +156,29 @@ def test_what_the_spool_holds_is_reported_with_all_the_patience_that_is_set(
     asked: list[float] = []
     monkeypatch.setattr(reporter, "_ask", lambda store, _: asked.append(store.longest_call_seconds) or NOTED)
     settlement = Settlement(bid="b", entry="e", happened="delivered")
-    parts.reporter.tell_now(settlement)
+    parts.reporter.replay(settlement)
     parts.reporter._tell(settlement, 30)
     assert asked[0] == 80
     assert asked[1] < 1
 
 
 def test_an_absence_that_ends_while_somebody_asks_is_no_error() -> None:
-    absence = Absence(lambda: absence.end() or 0.0)
-    absence.begin()
-    assert absence.ask() == "do not try"
-    assert absence.ask() == "insist"
+    circuit_breaker = CircuitBreaker(lambda: circuit_breaker.end() or 0.0)
+    circuit_breaker.begin()
+    assert circuit_breaker.ask() == "do not try"
+    assert circuit_breaker.ask() == "insist"
 
 
 def test_absence_is_tried_once_in_a_while() -> None:
     now = [0.0]
-    absence = Absence(lambda: now[0])
-    assert absence.ask() == absence.ask() == "insist"
-    absence.begin()
-    assert absence.ask() == "do not try"
+    circuit_breaker = CircuitBreaker(lambda: now[0])
+    assert circuit_breaker.ask() == circuit_breaker.ask() == "insist"
+    circuit_breaker.begin()
+    assert circuit_breaker.ask() == "do not try"
     now[0] += AWAY_SECONDS
-    assert [absence.ask(), absence.ask()] == ["try once", "do not try"]
-    absence.end()
-    assert absence.ask() == "insist"
+    assert [circuit_breaker.ask(), circuit_breaker.ask()] == ["try once", "do not try"]
+    circuit_breaker.end()
+    assert circuit_breaker.ask() == "insist"
 
 
 def test_a_soft_limit_that_hits_while_reporting_sends_the_outcome_to_the_disk_at_once(

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from celery_batches_notify.model import DeliveryNote, Failure, Membership, Outcome, State
 from celery_batches_notify.worker.spool_records import (
     NUMBER_AT_MOST,
+    Message,
     Report,
-    Said,
     Settlement,
     UnreadableLine,
     pack_line,
@@ -81,7 +81,7 @@ SAID: Report = Report(
 
 @settings(max_examples=200, deadline=None)
 @given(st.builds(Report, member=MEMBERS, outcome=OUTCOMES) | SETTLEMENTS)
-def test_a_line_gives_back_all_that_was_said(said: Said) -> None:
+def test_a_line_gives_back_all_that_was_said(said: Message) -> None:
     line = pack_line(said)
     assert parse_line(line + b"\n") == said
     assert b"\n" not in line

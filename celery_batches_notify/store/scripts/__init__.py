@@ -11,7 +11,7 @@ from redis import Redis
 from redis.exceptions import NoScriptError
 
 from celery_batches_notify.store.fast_eval import Argument as Argument
-from celery_batches_notify.store.fast_eval import ShortWay
+from celery_batches_notify.store.fast_eval import FastEval
 
 
 class Script(Protocol):
@@ -27,7 +27,7 @@ class Scripts:
 
     def __init__(self, client: Redis) -> None:
         self._client = client
-        self._short_way = ShortWay(client)
+        self._short_way = FastEval(client)
         self._prelude = _read("prelude")
         self.open_batch = self._load("producers", "open_batch")
         self.enrol_members = self._load("late", "producers", "enrol_members")
