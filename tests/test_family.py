@@ -586,7 +586,7 @@ def test_a_batch_that_ended_in_time_misses_no_deadline(app: Celery, redis: Redis
 
 
 @pytest.mark.parametrize(
-    ("event", "options", "mend"),
+    ("event", "options", "fix"),
     [
         ("progress", {}, "at=0.5"),
         ("progress", {"at": 0}, "at=0.5"),

@@ -63,5 +63,5 @@ def test_the_limits_of_the_worker_are_known_where_its_tasks_run(
 
 
 def test_the_documentation_shows_this_table() -> None:
-    """`python tests/outcome_table.py --write` mends it."""
+    """`python -m tests.support.outcome_table --write` mends it."""
     assert read_page() == render(GROUPS)

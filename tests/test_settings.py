@@ -43,7 +43,7 @@ def test_durations_are_seconds_or_timedeltas() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "mend"),
+    ("name", "value", "fix"),
     [
         ("backend_url", "http://localhost", "redis://, rediss:// or unix:// URL.*, got http://…$"),
         ("backend_url", 7, "redis://, rediss:// or unix:// URL.*, got a value of type int$"),

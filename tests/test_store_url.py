@@ -49,7 +49,7 @@ def test_what_goes_together_is_taken(url: str, options: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "options", "mend"),
+    ("url", "options", "fix"),
     [
         ("sentinel://hunter2@h", {}, 'add {"master_name": "mymaster"}'),
         ("sentinel://:hunter2@h", {"master_name": ""}, 'add {"master_name": "mymaster"}'),

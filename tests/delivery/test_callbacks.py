@@ -75,7 +75,7 @@ def test_signatures_are_named_by_their_tasks(app: Celery) -> None:
 
 
 @pytest.mark.parametrize(
-    ("event", "target", "options", "mend"),
+    ("event", "target", "options", "fix"),
     [
         (
             "done",

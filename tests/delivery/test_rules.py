@@ -72,7 +72,7 @@ def test_an_empty_batch_has_no_share_of_failures() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rules", "mend"),
+    ("rules", "fix"),
     [
         ({"errors": 1}, "no rule 'errors'; there are failures, failure_share"),
         ({"failures": "1"}, "takes a number"),

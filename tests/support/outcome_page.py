@@ -8,10 +8,10 @@ from pathlib import Path
 from tests.support.outcome_expect import POOLS, Expect, NotHere, Row
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "outcomes.md"
-BEGIN = "<!-- begin of the outcome table: written by tests/outcome_table.py --write -->"
+BEGIN = "<!-- begin of the outcome table: written by tests/support/outcome_table.py --write -->"
 END = "<!-- end of the outcome table -->"
 HEAD = "| what happened | state after | token | `error_class` | elsewhere |\n|---|---|---|---|---|"
-USERS_OWN = ("ValueError", "KeyError", "proj_outcomes.")
+USERS_OWN = ("ValueError", "KeyError", "tests.projects.proj_outcomes.")
 
 
 def render(groups: Mapping[str, tuple[Row, ...]]) -> str:

@@ -1,7 +1,7 @@
 """The outcome table: what counts as what, for every way in which a task can end, in every pool.
 
-`test_outcome_table.py` plays each row in each pool and checks it; `python tests/outcome_table.py --write`
-puts the same rows into the documentation.
+`test_outcome_table.py` plays each row in each pool and checks it.
+`python -m tests.support.outcome_table --write` puts the same rows into the documentation.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@
 -- back, or before a failover.
 local lease, answer = tonumber(ARGV[2]), {'found', now}
 local function add(from, to)
-  for _, part in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], from, to, 'WITHSCORES')) do answer[#answer + 1] = part end
+  local found = redis.call('ZRANGE', KEYS[1], from, to, 'BYSCORE', 'WITHSCORES')
+  for _, part in ipairs(found) do answer[#answer + 1] = part end
 end
 add('-inf', string.format('(%.0f', now - lease))
 add(string.format('(%.0f', now + lease), '+inf')
