@@ -152,6 +152,27 @@ def test_retry_sends_a_dead_member_whose_call_no_worker_kept(app: Celery, redis:
     assert batch.status().state == "success"
 
 
+def test_a_member_that_succeeds_while_it_is_taken_again_is_not_sent(
+    app: Celery, redis: Redis, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    batch = Batch(app=app)
+    batch.add(app.signature("proj.ok"))
+    (sent,) = messages(redis)
+    redis.delete("celery")
+    resender = app._batches_engine.engine.resender
+    send = resender.send
+
+    def succeed_first(bid: str, members: object) -> None:
+        report(app, sent, Outcome(state=State.SUCCEEDED))
+        send(bid, members)
+
+    monkeypatch.setattr(resender, "send", succeed_first)
+    batch.reconcile(vanished="resend")
+    assert messages(redis) == []
+    assert batch.status().state == "success"
+    assert "not sent again" not in caplog.text
+
+
 def test_a_member_whose_retry_vanished_stays_failing_and_is_sent_again(app: Celery, redis: Redis) -> None:
     batch = Batch(app=app)
     batch.add(app.signature("proj.ok"))

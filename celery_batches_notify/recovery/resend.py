@@ -39,9 +39,11 @@ class Resender:
         found = dict(zip(indices, self._store.read_kept_calls(bid, indices), strict=True))
         with forks.waiting(), self.app.producer_or_acquire() as producer:
             for member in members:
+                beside = found.get(member.index)
+                if member.call == KEPT and beside is None:
+                    continue  # it has succeeded meanwhile
                 try:
                     with corrupt_errors(bid):
-                        beside = found.get(member.index)
                         kept = json.loads(member.call if beside is None else read_message(beside))
                         call, turn = self._message_of(kept), int(kept.get("turn", 0))
                 except CorruptBatch as exc:
