@@ -1,4 +1,8 @@
-"""Forty receivers of every misbehaviour beside forty healthy ones on their hosts; workers are killed."""
+"""Forty receivers of every misbehaviour beside forty healthy ones on their hosts.
+
+At full scale workers are killed, and kombu's Redis transport may lose the message that one was just taking.
+That delivery waits for `redeliver` or its last attempt, so one of the healthy ones may be missing there.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +33,7 @@ from tests.support.http_server import (
 from tests.support.servers import kill, running_worker, wait_until
 from tests.support.smtp_server import serving_smtp
 
-ROUNDS = 20 if is_full() else 2
+ROUNDS = 20 if is_full() else 1  # a worker is killed between two
 GIVE_UP_AFTER = 10
 BAD_PATHS = {
     "/hang": hang,
