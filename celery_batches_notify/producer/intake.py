@@ -16,7 +16,7 @@ from celery_batches_notify.errors import BatchesError, BatchSealed, NotAMember, 
 from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.messages.block import Call, Frame, collecting, open_frames
 from celery_batches_notify.operations import discard_batch
-from celery_batches_notify.producer import enrolment as enrolments
+from celery_batches_notify.producer import chunk as chunks
 from celery_batches_notify.producer.enrolment import Enrolment
 from celery_batches_notify.producer.on_commit import refuse_on_commit_in_blocks
 
@@ -206,7 +206,7 @@ class Intake:
     def _read_chunk(self, task: Any, items: Iterator[Sequence[Any]]) -> tuple[int, list[Call]] | None:
         """Make the calls of the next items; if one raises, none of them is made, and the batch stays open."""
         try:
-            chunk = list(islice(items, enrolments.CHUNK))
+            chunk = list(islice(items, chunks.CHUNK))
             with collecting(self._enrolment.app, self._enrolment) as calls:
                 for arguments in chunk:
                     task.apply_async(tuple(arguments))
