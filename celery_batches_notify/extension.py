@@ -74,6 +74,7 @@ class Batches:
             self.parts  # noqa: B018 - a wrong setting is refused here, and nothing of the app is changed
         setattr(app, ENGINE, self)
         app.amqp.send_task_message = self._sender  # type: ignore[misc]
+        app.send_task = self._sender.calls  # type: ignore[method-assign]
         watch_results(app)
         keep_secrets_out_of_reports(app)
         register_deliver_task(app, lambda: self.parts.attempts)

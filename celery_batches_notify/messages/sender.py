@@ -24,6 +24,7 @@ from celery_batches_notify.messages.headers import (
     strip_header,
     write_header,
 )
+from celery_batches_notify.messages.task_sender import TaskSender
 from celery_batches_notify.model import Membership
 
 Send = Callable[..., Any]
@@ -46,6 +47,7 @@ class Sender:
 
     def __init__(self, app: Celery) -> None:
         self._app = app
+        self.calls = TaskSender(app)
         self.heartbeat: Callable[[], InFlightNotes] | None = None  # a worker's
         self.held: Mapping[str, Any] = {}  # the members whose messages this process received, by id
 
