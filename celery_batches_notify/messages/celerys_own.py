@@ -44,9 +44,8 @@ def is_plain_task(app: Celery, given: Any) -> bool:
         return False
     if any(name in vars(task) or not is_from("celery.app.task", getattr(kind, name)) for name in _TASK):
         return False
-    limits = task.soft_time_limit, task.time_limit
-    if all(limits) and limits[0] > limits[1]:  # which apply_async refuses
-        return False
+    if task.soft_time_limit and task.time_limit and task.soft_time_limit > task.time_limit:
+        return False  # which apply_async refuses
     return getattr(task, "_dump_pydantic_arguments", None) is None
 
 

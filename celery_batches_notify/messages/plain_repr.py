@@ -7,6 +7,7 @@ from typing import Any
 from celery.utils.saferepr import saferepr
 
 _NAMED = frozenset({int, float, bool, type(None)})
+_QUOTE, _ESCAPED = "'", "\\'"
 _LEVELS_AT_MOST = 3  # what saferepr shows of deeper values differs between Celery's lines
 
 
@@ -27,7 +28,7 @@ def plain_repr(value: Any, maxlen: int, maxlevels: int) -> str:
 def _show(value: Any, levels: int) -> str:
     kind = type(value)
     if kind is str:
-        return "'" + value.replace("'", "\\'") + "'"
+        return f"'{value.replace(_QUOTE, _ESCAPED)}'"
     if kind in _NAMED:
         return str(value)
     if levels <= 0:

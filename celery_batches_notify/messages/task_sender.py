@@ -105,7 +105,7 @@ class TaskSender:
             try:
                 if check is not None:
                     check(*arguments)
-                call = make(ids.pop(), arguments, None)
+                call: Call = make(ids.pop(), arguments, None)
             except Exception:  # noqa: BLE001 - Celery raises it again, or can do what a template cannot
                 return None
             if note is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, cast
@@ -45,19 +46,28 @@ class _Stamps:
         self._sender = sender
         self._producer = producer
         self._bid = bid
-        connection = producer.connection
-        self._serves = (
-            connection.transport.driver_type == "redis"
-            and not any(signal.receivers for signal in _LISTENED)  # type: ignore[attr-defined]
-            and is_from("celery.app.amqp", sender.send)
-            and is_from("kombu.messaging", type(producer).publish)
-            and is_from("kombu.transport.virtual.base", type(producer.channel).basic_publish)
-        )
-        self._where = (connection.hostname, connection.virtual_host, type(producer.channel))
+
+    @cached_property
+    def _where(self) -> tuple[Any, ...] | None:
+        """What a stamp is good for, or None if none is good for anything here."""
+        producer, connection = self._producer, self._producer.connection
+        if (
+            connection.transport.driver_type != "redis"
+            or any(signal.receivers for signal in _LISTENED)
+            or not is_from("celery.app.amqp", self._sender.send)
+            or not is_from("kombu.messaging", type(producer).publish)
+        ):
+            return None
+        try:
+            kind = type(producer.channel)
+        except connection.connection_errors:  # Celery's way tries again
+            return None
+        is_known = is_from("kombu.transport.virtual.base", kind.basic_publish)
+        return (connection.hostname, connection.virtual_host, kind) if is_known else None
 
     def has(self, call: Call) -> bool:
         """Whether a stamp can write this call's message."""
-        return self._serves and isinstance(call, TemplateCall) and self.of(call) is not None
+        return isinstance(call, TemplateCall) and self._where is not None and self.of(call) is not None
 
     def of(self, call: TemplateCall) -> Stamp | None:
         """Return the stamp for a call; at a template's first call, find out whether there can be one."""
