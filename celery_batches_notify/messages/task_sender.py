@@ -87,7 +87,10 @@ class TaskSender:
             frame.collect(made)
 
     def _quick_call(self, frame: Frame, task: Any, number: int) -> Callable[[Any], Call | None] | None:
-        """Return what makes up to so many calls of this task, or None while Celery has to."""
+        """Return what makes up to so many calls of this task, or None while Celery has to.
+
+        The result backend sees none of them: it would only watch for results that nobody holds.
+        """
         running = self._app.current_worker_task
         if self._templates_of(frame).because or running is not None or not is_plain_task(self._app, task):
             return None
@@ -97,7 +100,6 @@ class TaskSender:
         if template is None or not template.is_proven:
             return None
         check = task.__header__ if task.typing else None
-        note = self._app.backend.on_task_call if template.keeps_result else None
         prepare = frame.owner.prepare if frame.owner is not None else None
         ids, make = new_ids(number), template.make
 
@@ -108,8 +110,6 @@ class TaskSender:
                 call: Call = make(ids.pop(), arguments, None)
             except Exception:  # noqa: BLE001 - Celery raises it again, or can do what a template cannot
                 return None
-            if note is not None:
-                note(None, call.task_id)
             if prepare is not None:
                 prepare(call)
             return call

@@ -6,7 +6,9 @@ same. From then on a call is its id, its arguments as they are sent, and their `
 
 from __future__ import annotations
 
+import json as stdlib_json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -20,7 +22,20 @@ from celery_batches_notify.messages.canvas import carries_more
 from celery_batches_notify.messages.headers import HEADER
 from celery_batches_notify.messages.plain_repr import plain_repr
 
-_encode = json.JSONEncoder().encode
+
+def _make_encode() -> Callable[[Any], str]:
+    """Return `kombu.utils.json.dumps` without what it does anew in each call."""
+    encoder = json.JSONEncoder()
+    make = getattr(stdlib_json.encoder, "c_make_encoder", None)
+    if make is None:
+        return encoder.encode
+    text = stdlib_json.encoder.encode_basestring_ascii
+    # Without its check for circles: they end in a RecursionError, and Celery says what is wrong.
+    parts = make(None, encoder.default, text, None, ": ", ", ", False, False, True)
+    return lambda value: "".join(parts(value, 0))
+
+
+_encode = _make_encode()
 _OF_ONE_CALL = (
     "eta",
     "expires",
