@@ -216,25 +216,31 @@ class TaskSender:
     def _templates_of(self, frame: Frame) -> Templates:
         """Return the templates of calls in a frame, which stay the same for all of it."""
         if frame.templates is None:
-            conf: Any = self._app.conf
-            amqp: Any = self._app.amqp
-            valid_for = (
-                os.getpid(),  # a message's `origin`
-                amqp.router,
-                tuple(amqp.queues),
-                amqp.argsrepr_maxsize,
-                amqp.kwargsrepr_maxsize,
-                conf.task_repr_maxlevels,
-                conf.task_serializer,
-                conf.task_compression,
-                conf.task_default_queue,
-                explain_slow_app(self._app),
-            )
+            try:
+                because = explain_slow_app(self._app)
+                valid_for = because, *self._surroundings()
+            except Exception as exc:  # noqa: BLE001 - of another Celery, nothing is known
+                valid_for = because, *_ = (repr(exc),)
             if valid_for != self._valid_for:
-                because = valid_for[-1]
                 self._templates, self._valid_for = Templates(because=because), valid_for
                 if because:
                     logger.info("calls in batches are made by Celery one by one: %s", because)
             frame.templates = self._templates
         templates: Templates = frame.templates
         return templates
+
+    def _surroundings(self) -> tuple[Any, ...]:
+        """Return what templates are made of, and valid for."""
+        conf: Any = self._app.conf
+        amqp: Any = self._app.amqp
+        return (
+            os.getpid(),  # a message's `origin`  # safety: template-origin
+            amqp.router,
+            tuple(amqp.queues),
+            amqp.argsrepr_maxsize,
+            amqp.kwargsrepr_maxsize,
+            conf.get("task_repr_maxlevels"),
+            conf.task_serializer,
+            conf.task_compression,
+            conf.task_default_queue,
+        )

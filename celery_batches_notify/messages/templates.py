@@ -92,7 +92,7 @@ class Template:
         is_json = self._serializer == "json" and _json_is_kombus()
         self._rest: str | None = f", {_encode(self._embed)}]" if is_json else None
         amqp: Any = app.amqp
-        self._maxlevels = app.conf.task_repr_maxlevels
+        self._maxlevels = app.conf.get("task_repr_maxlevels", 3)  # a setting since Celery 5.7
         self._args_maxsize, self._kwargs_maxsize = amqp.argsrepr_maxsize, amqp.kwargsrepr_maxsize
         self._no_kwargs_repr = plain_repr({}, self._kwargs_maxsize, self._maxlevels)
 
@@ -103,7 +103,7 @@ class Template:
         if kwargs:
             kwargs_repr = plain_repr(kwargs, self._kwargs_maxsize, self._maxlevels)
         if self._rest is None:
-            body = self._dump((args, kwargs, self._embed))
+            body = self._dump((args, kwargs or {}, self._embed))
         else:
             body = f"[{_encode(args)}, {_encode(kwargs) if kwargs else '{}'}{self._rest}".encode()
         return TemplateCall(self, task_id, body, args_repr, kwargs_repr)

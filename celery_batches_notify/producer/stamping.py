@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any
 
+from celery_batches_notify.messages.block import Call
 from celery_batches_notify.messages.members import member_message
 from celery_batches_notify.messages.templates import Template, TemplateCall, new_ids
 
@@ -38,7 +39,6 @@ class Stamp:
     Attributes:
         key: The list that the messages go to.
         after: The commands that follow them.
-        retry_policy: How kombu repeats a publish if the connection is lost; None if it does not.
 
     Raises:
         NotStampable: What Celery and kombu write is not what the stamp gives.
@@ -50,7 +50,7 @@ class Stamp:
         send(published, model.name, member_message(model, model_bid), **model.options)
         options = published.options
         self._declared = options.get("declare") or ()
-        self.retry_policy: dict[str, Any] | None = options["retry_policy"] if options["retry"] else None
+        self._retry_policy: dict[str, Any] | None = options["retry_policy"] if options["retry"] else None
         self.declare(producer)
         (self.key, payload), self.after = _record(producer, published)
         self._form, self._pick = _cut(payload, model, model_bid)
@@ -84,24 +84,40 @@ class Stamp:
             for call, tag in zip(calls, tags, strict=True)
         ]
 
-    def push(self, producer: Any, payloads: Sequence[str]) -> None:
-        """Push messages, all or none, and try again as kombu does if the connection is lost."""
+    def push(self, producer: Any, payloads: Sequence[str], calls: Sequence[Call]) -> None:
+        """Push the messages of these calls, all or none, and try again as kombu does without a connection."""
 
         def push() -> None:
             self.declare(producer)
-            with producer.channel.conn_or_acquire() as client:
-                if not self.after:
-                    client.lpush(self.key, *payloads)
-                    return
-                with client.pipeline() as pipe:
-                    for name, args in [("lpush", (self.key, *payloads)), *self.after]:
-                        getattr(pipe, name)(*args)
-                    pipe.execute()
+            known = all(call.sent is not None for call in calls)
+            _note_sent(calls, None)  # safety: unknown-not-unsent-pushed
+            try:
+                self._push(producer.channel, payloads)
+            except producer.connection.channel_errors:  # the server has refused the command
+                if known:  # safety: refused-or-unknown
+                    _note_sent(calls, False)
+                raise
+            _note_sent(calls, True)
 
-        if self.retry_policy is None:
+        if self._retry_policy is None:
             push()
         else:
-            producer.connection.ensure(producer, push, **self.retry_policy)()
+            producer.connection.ensure(producer, push, **self._retry_policy)()
+
+    def _push(self, channel: Any, payloads: Sequence[str]) -> None:
+        with channel.conn_or_acquire() as client:
+            if not self.after:
+                client.lpush(self.key, *payloads)
+                return
+            with client.pipeline() as pipe:
+                for name, args in [("lpush", (self.key, *payloads)), *self.after]:
+                    getattr(pipe, name)(*args)
+                pipe.execute()
+
+
+def _note_sent(calls: Sequence[Call], sent: bool | None) -> None:
+    for call in calls:
+        call.sent = sent
 
 
 class _Published:

@@ -103,8 +103,4 @@ def _push(producer: Any, bid: str, stamps: _Stamps, calls: list[TemplateCall]) -
         stamp = cast("Stamp", stamps.of(of_template[0]))
         at = len(payloads)
         payloads += stamp.write(bid, of_template, tags[at : at + len(of_template)])
-    for call in calls:
-        call.sent = None  # safety: unknown-not-unsent
-    stamp.push(producer, payloads)
-    for call in calls:
-        call.sent = True
+    stamp.push(producer, payloads, calls)
