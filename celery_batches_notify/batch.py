@@ -23,16 +23,10 @@ from celery_batches_notify.errors import (
     NoSuchBatch,
     WouldDeadlock,
 )
+from celery_batches_notify.membership import Membership
 from celery_batches_notify.messages.arguments import check_signatures, check_task, explain_parent
 from celery_batches_notify.messages.headers import current_member
-from celery_batches_notify.model import (
-    BatchStatus,
-    DeliveryAttempt,
-    Membership,
-    check_bid,
-    check_event,
-    check_state,
-)
+from celery_batches_notify.model import BatchStatus, DeliveryAttempt, check_bid, check_event, check_state
 from celery_batches_notify.operations import (
     cancel_batch,
     delete_batch,
