@@ -617,6 +617,20 @@ MUTANTS = (
         f"{SETTLING}::test_what_was_put_off_before_its_publisher_said_so_is_not_published_for_ever",
     ),
     Mutant(
+        "a callback that is lost before its publisher said that it left is sent again",
+        f"{LUA}/settle_delivery.lua",
+        "if happened == 'lost' and claim > 0 then return open end",
+        "",
+        f"{SETTLING}::test_a_callback_lost_before_its_publisher_said_that_it_left_is_sent_again",
+    ),
+    Mutant(
+        "a callback's message bears its claim",
+        "delivery/publisher.py",
+        "{HEADER: mark_of(DeliveryRef(bid=bid, entry=claim.entry, number=claim.number))}",
+        "{HEADER: mark_of(DeliveryRef(bid=bid, entry=claim.entry))}",
+        f"{PUBLISHER}::test_the_signatures_own_queue_wins_then_the_batchs_then_the_settings",
+    ),
+    Mutant(
         "the loss of a message that was overtaken is no news",
         "messages/headers.py",
         "DeliveryRef(bid=bid, entry=entry, number=number) if _is_count(number) else None",
@@ -860,7 +874,7 @@ MUTANTS = (
     Mutant(
         "what is lost over and over is given up",
         f"{LUA}/settle_delivery.lua",
-        "attempts < ATTEMPTS_AT_MOST and 'due' or 'given_up'",
+        "tried < ATTEMPTS_AT_MOST and 'due' or 'given_up'",
         "'due'",
         f"{SETTLING}::test_what_is_lost_is_due_again_after_twice_as_long_each_time_and_given_up_the_eighth",
     ),

@@ -25,6 +25,7 @@ local function is_news()
   if happened == 'published' then return newer and not published end
   if happened == 'due' then return open and (claim > 0 or newer or published and present) end
   if happened == 'postponed' then return open and claim > 0 end
+  if happened == 'lost' and claim > 0 then return open end -- its task may end before its publisher says that it left
   if happened == 'lost' or happened == 'retried' then return published and present end
   if happened == 'silent' then return published and present and look_at(entry, state, at, last_at) <= now end
   return open
@@ -33,7 +34,8 @@ end
 if not is_news() then return {'repeated'} end
 local outcome, tried = happened, math.max(attempt, attempts, 1)
 if happened == 'lost' then
-  outcome, delay = attempts < ATTEMPTS_AT_MOST and 'due' or 'given_up', delay * 2 ^ (attempts - 1)
+  if not published then tried = attempts + 1 end
+  outcome, delay = tried < ATTEMPTS_AT_MOST and 'due' or 'given_up', delay * 2 ^ (tried - 1)
 elseif happened == 'postponed' then
   outcome, tried = 'due', attempt - 1
 elseif happened == 'silent' then
