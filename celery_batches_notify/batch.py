@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, NoReturn
@@ -13,41 +12,19 @@ from celery import Celery, Signature
 from celery.result import AsyncResult
 
 from celery_batches_notify.delivery.callbacks import Target
-from celery_batches_notify.doctor.reconcile import Repairs, reconcile_batch
 from celery_batches_notify.engine import Engine, find_engine
-from celery_batches_notify.errors import (
-    BatchSealed,
-    BatchTimeout,
-    ConfigurationError,
-    InvalidCall,
-    NoSuchBatch,
-    WouldDeadlock,
-)
+from celery_batches_notify.errors import BatchSealed, ConfigurationError, InvalidCall
 from celery_batches_notify.messages.arguments import check_signatures, check_task, explain_parent
 from celery_batches_notify.messages.headers import current_member
-from celery_batches_notify.model import (
-    BatchStatus,
-    DeliveryAttempt,
-    Membership,
-    check_bid,
-    check_event,
-    check_state,
-)
-from celery_batches_notify.operations import (
-    cancel_batch,
-    delete_batch,
-    redeliver_event,
-    retry_batch,
-)
+from celery_batches_notify.model import BatchStatus, check_bid, check_state
 from celery_batches_notify.producer.declaration import Declaration
 from celery_batches_notify.producer.enrolment import Enrolment
 from celery_batches_notify.producer.intake import Intake
-from celery_batches_notify.results import ResultReader
 from celery_batches_notify.store.enrolments import Adder
-from celery_batches_notify.store.follow import Follow, wait_for_event
+from celery_batches_notify.stored_batch import StoredBatch
 
 
-class Batch:
+class Batch(StoredBatch):
     """A set of task calls that are watched together.
 
     Args:
@@ -97,22 +74,13 @@ class Batch:
             raise ConfigurationError(f"autoflush: give a number of calls from 1 on, not {autoflush!r}")
         if parent is not None and not isinstance(parent, Batch):
             raise explain_parent(parent)
-        self.description, self.tags = declaration.description, declaration.tags
-        self._declaration = declaration
+        parents = parent._enrolment if parent is not None else None
         enrolment = Enrolment(
-            engine,
-            secrets.token_urlsafe(16),
-            "owner",
-            declaration=declaration,
-            parent=parent._enrolment if parent is not None else None,
+            engine, secrets.token_urlsafe(16), "owner", declaration=declaration, parent=parents
         )
-        self._begin(engine, enrolment, Intake(engine, enrolment, seals=not keep_open, autoflush=autoflush))
-
-    def _begin(self, engine: Engine, enrolment: Enrolment, intake: Intake) -> None:
-        self.bid = enrolment.bid
-        self._engine = engine
-        self._enrolment = enrolment
-        self._intake = intake
+        intake = Intake(engine, enrolment, seals=not keep_open, autoflush=autoflush)
+        super().__init__(engine, enrolment, intake, declaration.description, declaration.tags)
+        self._declaration = declaration
 
     @classmethod
     def get(cls, bid: str, *, app: Celery | None = None) -> Batch:
@@ -123,7 +91,7 @@ class Batch:
             InvalidBid: The id is malformed.
         """
         engine = find_engine(app)
-        return cls._stored_one(engine, engine.store.read_status(check_bid(bid)))
+        return FoundBatch(engine, engine.store.read_status(check_bid(bid)))
 
     @classmethod
     def all(
@@ -137,26 +105,10 @@ class Batch:
         engine = find_engine(app)
         wanted = check_state(state) if state is not None else None
         return (
-            cls._stored_one(engine, status)
+            FoundBatch(engine, status)
             for _, status in engine.store.list_batches()
             if (tag is None or tag in status.tags) and (wanted is None or status.state == wanted)
         )
-
-    @classmethod
-    def _stored_one(cls, engine: Engine, status: BatchStatus, adder: Adder = "other") -> Batch:
-        batch = cls.__new__(cls)
-        batch.description, batch.tags = status.description, status.tags
-        enrolment = Enrolment(engine, status.bid, adder)
-        batch._begin(engine, enrolment, Intake(engine, enrolment, seals=False))
-        return batch
-
-    @property
-    def app(self) -> Celery:
-        """The Celery app whose calls the batch takes."""
-        return self._engine.app
-
-    def __repr__(self) -> str:
-        return f"<Batch {self.bid} {self.description!r}>"
 
     # -- declaring ------------------------------------------------------------------------------
 
@@ -262,137 +214,14 @@ class Batch:
         """
         self._intake.resume()
 
-    # -- reading --------------------------------------------------------------------------------
 
-    def status(self) -> BatchStatus:
-        """Read the batch's status. Raises `NoSuchBatch` if it is not stored (any more)."""
-        self._refuse_if_not_stored()
-        engine = self._engine
-        status = engine.store.read_status(self.bid)
-        return replace(status, reader=ResultReader(engine.app, engine.store))
+class FoundBatch(Batch):
+    """A batch that was found in the store: it takes more calls, and the end of its block does not seal it."""
 
-    def join(self, timeout: float | timedelta | None = None, event: str = "finish") -> BatchStatus:
-        """Wait until an event has fired; return the status.
-
-        Args:
-            timeout: Seconds or a `timedelta`; None waits as long as it takes.
-            event: What to wait for.
-
-        Raises:
-            BatchTimeout: It did not fire in time.
-            WouldDeadlock: Called inside the batch's own block, or by a member of it or of a batch below it.
-            NoSuchBatch: The batch is gone.
-        """
-        awaited = check_event(event)
-        if self._intake.is_open_here or self._is_around(current_member(self._engine.app)):
-            raise WouldDeadlock(f"batch {self.bid} cannot finish while this code, a part of it, waits for it")
-        self._refuse_if_not_stored()
-        seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-        if not wait_for_event(self._engine.store, self.bid, awaited, seconds):
-            raise BatchTimeout(f"batch {self.bid}: no {event} within {seconds} s; it goes on")
-        return self.status()
-
-    def follow(self) -> Follow:
-        """Iterate over the batch's `Progress` as it moves, with `for` or `async for`, until it finished.
-
-        Raises:
-            NoSuchBatch: The batch is not stored yet.
-        """
-        self._refuse_if_not_stored()
-        return Follow(self._engine.store, self.bid)
-
-    def deliveries(self) -> list[DeliveryAttempt]:
-        """Read the log of the last 100 attempts to deliver this batch's callbacks, oldest first."""
-        return self._engine.store.read_deliveries(self.bid)
-
-    def redeliver(self, event: str, *, n: int | None = None, all: bool = False) -> int:  # noqa: A002
-        """Send the callbacks of an event again that were given up or are stuck, under the same ids.
-
-        Those that wait for their next attempt go at once. Stuck is what was published and not heard of for
-        5 minutes; a task of yours, which may take longer, for an hour. What is under way is left alone.
-
-        Args:
-            event: An event that has fired.
-            n: Only this one, from 0 in the order of their declaration, though it was delivered.
-            all: Those that were delivered or skipped, too.
-
-        Returns:
-            How many are sent.
-
-        Raises:
-            InvalidCallback: There is no such event or callback.
-            NoSuchBatch: The batch is gone.
-        """
-        self._refuse_if_not_stored()
-        return redeliver_event(self._engine, self.bid, check_event(event), n=n, ended=all)
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether the batch was cancelled; a long task asks this now and then, and returns."""
-        return self._engine.store.is_cancelled(self.bid)
-
-    def cancel(self, *, terminate: bool = False) -> None:
-        """Cancel the batch and its children: workers discard members as they arrive. Safe to repeat.
-
-        Args:
-            terminate: End running members too, where the worker's pool can (prefork and gevent).
-
-        Raises:
-            NoSuchBatch: The batch is gone.
-        """
-        self._refuse_if_not_stored()
-        cancel_batch(self._engine, self.bid, terminate=terminate)
-
-    def retry(self) -> int:
-        """Send the dead members again, under their ids, those of children too; return how many.
-
-        What cannot be sent again is counted in `status().unsendable`, with the reason.
-
-        Raises:
-            BatchCancelled: The batch was cancelled.
-            NoSuchBatch: The batch is gone.
-        """
-        self._refuse_if_not_stored()
-        return retry_batch(self._engine, self.bid)
-
-    def reconcile(self, *, vanished: str = "leave") -> Repairs:
-        """Repair the batch and its children from the result backend and the workers; return what was done.
-
-        Safe to repeat, and to run from many places at once. No member is counted that may still run.
-
-        Args:
-            vanished: What becomes of members that no queue, worker or result backend knows any more: `leave`
-                them waiting, count them as `dead`, or `resend` those whose calls are kept (`keep_calls`).
-                Only if all could be asked, and no worker answers that has no batches: it may have run them.
-
-        Raises:
-            ConfigurationError: `vanished` is none of these.
-            NoSuchBatch: The batch is gone.
-        """
-        self._refuse_if_not_stored()
-        return reconcile_batch(self._engine, self.bid, vanished=vanished)
-
-    def delete(self) -> bool:
-        """Remove the records of the batch and its children; return whether there was one. Safe to repeat.
-
-        Its tasks run on and count nowhere, its callbacks are not called any more. A parent counts it as dead.
-        """
-        self._enrolment.is_sealed = True
-        return delete_batch(self._engine, self.bid)
-
-    def _is_around(self, member: Membership | None) -> bool:
-        """Whether a running member belongs to this batch, or to one below it."""
-        if member is None:
-            return False
-        return self.bid in (member.bid, *self._engine.store.walk_ancestors(member.bid))
-
-    def _refuse_if_not_stored(self) -> None:
-        """Ask the store in case a reply was lost; raise `NoSuchBatch` if the batch is not there yet."""
-        if not self._enrolment.is_stored and self._engine.store.read_progress(self.bid) is None:
-            raise NoSuchBatch(
-                f"batch {self.bid} is not stored yet: the end of its block stores it, as do add(), map() and "
-                "seal() outside of one"
-            )
+    def __init__(self, engine: Engine, status: BatchStatus, adder: Adder = "other") -> None:
+        enrolment = Enrolment(engine, status.bid, adder)
+        intake = Intake(engine, enrolment, seals=False)
+        StoredBatch.__init__(self, engine, enrolment, intake, status.description, status.tags)
 
 
 def current_batch(app: Celery | None = None) -> Batch | None:
@@ -401,4 +230,4 @@ def current_batch(app: Celery | None = None) -> Batch | None:
     member = current_member(engine.app)
     if member is None:
         return None
-    return Batch._stored_one(engine, engine.store.read_status(member.bid), member)
+    return FoundBatch(engine, engine.store.read_status(member.bid), member)

@@ -12,7 +12,7 @@ from kombu.exceptions import EncodeError
 from redis import Redis
 
 from celery_batches_notify import Batch, BatchSealed, EnqueueError, StoreUnavailable, UnserialisableCall
-from celery_batches_notify.producer import enrolment
+from celery_batches_notify.producer import chunk
 from celery_batches_notify.store.store import Store
 from tests.support.servers import waiting_messages
 
@@ -21,7 +21,7 @@ CHUNK = 5
 
 @pytest.fixture
 def app(make_app: Callable[..., Celery], monkeypatch: pytest.MonkeyPatch) -> Celery:
-    monkeypatch.setattr(enrolment, "CHUNK", CHUNK)
+    monkeypatch.setattr(chunk, "CHUNK", CHUNK)
     return declare(make_app())
 
 

@@ -12,7 +12,7 @@ import pytest
 from celery import Celery
 
 from celery_batches_notify import Batch, BatchSealed
-from celery_batches_notify.producer import enrolment
+from celery_batches_notify.producer import chunk
 from tests.support.apps import open_app
 
 THREADS, ROUNDS = 8, 12
@@ -20,7 +20,7 @@ THREADS, ROUNDS = 8, 12
 
 @pytest.fixture
 def app(redis: object, server_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Celery]:
-    monkeypatch.setattr(enrolment, "CHUNK", 4)
+    monkeypatch.setattr(chunk, "CHUNK", 4)
     with open_app(server_url, task_default_queue=f"q{uuid4().hex}") as app:
         yield app
 

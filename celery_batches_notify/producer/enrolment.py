@@ -4,44 +4,21 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
-
-from celery import Celery
-from kombu.exceptions import OperationalError
+from typing import Any
 
 from celery_batches_notify.engine import Engine
-from celery_batches_notify.errors import BatchesError, BatchSealed, EnqueueError, InvalidCall
+from celery_batches_notify.errors import BatchesError, BatchSealed, InvalidCall
 from celery_batches_notify.messages.block import Call, find_frame
 from celery_batches_notify.messages.canvas import carries_more, mark_message
 from celery_batches_notify.messages.headers import write_header
 from celery_batches_notify.messages.kept_messages import keep_message
 from celery_batches_notify.model import Membership
 from celery_batches_notify.operations import cancel_batch, publish_recorded
+from celery_batches_notify.producer.chunk import Chunk, explain_refusal, split_calls
 from celery_batches_notify.producer.declaration import Declaration
 from celery_batches_notify.store.enrolments import Abandoned, Adder
-from celery_batches_notify.text import one_line
-
-CHUNK = 1000
-WHY_AT_MOST = 300
-
-
-@dataclass(slots=True, kw_only=True)
-class Chunk:
-    """Calls that are enrolled, published and confirmed together.
-
-    Attributes:
-        calls: The calls.
-        is_last: Whether the batch has all its members with these.
-        first: Where they stand, or were last tried: their reply may have been lost.
-        confirmed: Whether the store knows that their messages have left.
-    """
-
-    calls: Sequence[Call]
-    is_last: bool = False
-    first: int | None = None
-    confirmed: bool = False
 
 
 class Enrolment:
@@ -124,14 +101,9 @@ class Enrolment:
     def adopt(self) -> None:
         """Become a child of the running member's batch if its block is open in this context."""
         frame = find_frame(self.app)
-        around = frame.owner if frame is not None else None
-        if (
-            not self.is_stored
-            and self._parent is None
-            and isinstance(around, Enrolment)
-            and around.is_members
-        ):
-            self._parent = around
+        owner = frame.owner if frame is not None and not self.is_stored else None
+        if self._parent is None and isinstance(owner, Enrolment) and owner.is_members:
+            self._parent = owner
 
     def open(self) -> None:
         """Store the batch if it is not stored yet, as a member of its parent."""
@@ -144,7 +116,7 @@ class Enrolment:
                 index = self._parent.enrol_child(self.bid)
                 self._declaration.store(self.bid, (self._parent.bid, index))
                 # Only now: a cancel reaches the children that are stored, and this sees one that came before.
-                if self._parent.confirm_child(index):
+                if self._parent.confirm_child(index):  # safety: cancelled-child
                     cancel_batch(self._engine, self.bid, terminate=False)
             self.is_stored = True
 
@@ -158,9 +130,7 @@ class Enrolment:
         """
         with self.lock:
             self.open()
-            index = self._store.enrol_members(self.bid, self._next, [bid], self._adder, children=True)
-            self.has_members = True
-            return index
+            return self._add_members([bid], self._next, children=True)
 
     def confirm_child(self, index: int) -> bool:
         """Note that a child that was enrolled is stored; return whether this batch, its parent, is cancelled.
@@ -177,13 +147,11 @@ class Enrolment:
                 return self._eager[task_id]
             try:
                 self.open()
-                index = self._store.enrol_members(self.bid, self._next, [task_id], self._adder)
+                index = self._add_members([task_id], self._next)
             except BatchesError as exc:
                 self._eager_error = exc
                 return None
-            self._next = index + 1
             self._unconfirmed.append(index)
-            self.has_members = True
             self._eager[task_id] = Membership(bid=self.bid, index=index, task_id=task_id)
             return self._eager[task_id]
 
@@ -213,15 +181,13 @@ class Enrolment:
         """
         with self.lock:
             self.has_begun = True
-            chunks = [Chunk(calls=calls[at : at + CHUNK]) for at in range(0, len(calls), CHUNK)]
-            if chunks:
-                chunks[-1].is_last = is_last
+            chunks = split_calls(calls, is_last=is_last)
             self._leaving += chunks
             if chunks and self.keeps_calls:
                 self._make_room(chunks)
             self.open()
             leaving = [chunk for chunk in self._leaving if not chunk.confirmed]
-            self._refusal = self._enrol_all(leaving) or self._refusal
+            self._refusal = self._enrol_all(leaving) or self._refusal  # safety: refusal-kept
             self._publish_all(leaving, seals=seals and self._refusal is None)
             self._leaving = []
             refusal, self._refusal = self._refusal, None
@@ -258,7 +224,7 @@ class Enrolment:
             except Abandoned:
                 raise
             except BatchSealed as exc:
-                refused = sum(len(each.calls) for each in chunks[number:])
+                refused = sum(len(each.calls) for each in chunks[number:])  # safety: enrolled-then-sealed
                 del chunks[number:]
                 self._leaving = chunks
                 members = sum(len(each.calls) for each in chunks)
@@ -284,15 +250,18 @@ class Enrolment:
         place = self._next if chunk.first is None else chunk.first
         ids = [call.task_id for call in chunk.calls]
         self._note_canvas(chunk.calls)
-        first = self._store.enrol_members(
-            self.bid, place, ids, self._adder, last=chunk.is_last, note_place=note_place
-        )
-        self.has_members = True
-        self._next = max(self._next, first + len(ids))
+        first = self._add_members(ids, place, last=chunk.is_last, note_place=note_place)
         for index, call in enumerate(chunk.calls, first):
             call.index = index
         if kept := [call.kept for call in chunk.calls if call.kept is not None]:
             self._store.keep_calls(self.bid, first, kept)
+
+    def _add_members(self, ids: Sequence[str], place: int, **options: Any) -> int:
+        """Enrol these ids at `place`, or behind what others enrolled there; return the first index."""
+        first = self._store.enrol_members(self.bid, place, ids, self._adder, **options)
+        self.has_members = True
+        self._next = max(self._next, first + len(ids))
+        return first
 
     def _note_canvas(self, calls: Sequence[Call]) -> None:
         """If more members come of some, `reconcile` must not take a result for the end of it all."""
@@ -324,25 +293,8 @@ class Enrolment:
                     member = Membership(bid=self.bid, index=call.index or 0, task_id=call.task_id)
                     write_header(call.message.headers, member)
                     message = mark_message(call.name, call.message, member)
-                    call.sent = None
+                    call.sent = None  # safety: unknown-not-unsent
                     self._engine.sender.send(producer, call.name, message, **call.options)
                     call.sent = True
         except Exception as exc:
-            raise self._refused(exc) from exc
-
-    def _refused(self, exc: Exception) -> EnqueueError:
-        def ids(sent: bool | None) -> list[str]:
-            return [call.task_id for chunk in self._leaving for call in chunk.calls if call.sent is sent]
-
-        why = _explain(self.app, exc)
-        return EnqueueError(self.bid, sent=ids(True), unsent=ids(False), unknown=ids(None), why=why)
-
-
-def _explain(app: Celery, exc: Exception) -> str:
-    """Say which broker refused and why, without its password."""
-    connection = app.connection_for_write()
-    named = isinstance(exc, (OperationalError, OSError))  # their texts say enough
-    words = str(exc) if named and str(exc) else f"{type(exc).__name__}: {exc}"
-    if connection.password:
-        words = words.replace(connection.password, "**")
-    return one_line(f"{connection.as_uri()}: {words}", WHY_AT_MOST).rstrip(".: ")
+            raise explain_refusal(self.app, self.bid, self._leaving, exc) from exc

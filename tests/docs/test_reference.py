@@ -164,8 +164,8 @@ def test_the_public_names_are_on_the_page_on_the_api() -> None:
     for name in celery_batches_notify.__all__:
         is_error = name in vars(errors)  # those are listed as a module
         assert is_error or re.search(rf"\.\. auto\w+:: {name}$", page, re.MULTILINE), name
-    public = {name for name in vars(Batch) if not name.startswith("_")}
-    listed = re.search(r"autoclass:: Batch\n   :members: ([\w, ]+)", page)
+    public = {name for name in dir(Batch) if not name.startswith("_")}
+    listed = re.search(r"autoclass:: Batch\n   :inherited-members:\n   :members: ([\w, ]+)", page)
     assert listed
     assert set(listed[1].split(", ")) == public
     assert all(f".. autofunction:: {name}\n" in page for name in testing.__all__ if name[0].islower())

@@ -12,7 +12,7 @@ from celery import Celery
 
 from celery_batches_notify import Batch
 from celery_batches_notify.errors import BatchesError, EnqueueError, StoreUnavailable
-from celery_batches_notify.producer import enrolment
+from celery_batches_notify.producer import chunk
 from celery_batches_notify.store.store import Store
 from tests.support.apps import open_app
 from tests.support.cut_proxy import CutProxy, cut_proxy
@@ -24,7 +24,7 @@ ADDERS, ROUNDS = 4, 5
 
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(enrolment, "CHUNK", CHUNK)
+    monkeypatch.setattr(chunk, "CHUNK", CHUNK)
 
 
 @pytest.fixture

@@ -15,10 +15,11 @@ from celery import Celery, chain
 from redis import Redis
 
 from celery_batches_notify import Batch
+from celery_batches_notify.batch import FoundBatch
 from celery_batches_notify.errors import BatchSealed, EnqueueError
 from celery_batches_notify.messages.block import leave_blocks, return_to
 from celery_batches_notify.model import BatchStatus, Membership, Outcome, State
-from celery_batches_notify.producer import enrolment
+from celery_batches_notify.producer import chunk
 from celery_batches_notify.producer.intake import Intake
 from celery_batches_notify.recovery import lost_producers
 from celery_batches_notify.store.store import Store
@@ -63,7 +64,7 @@ def dying() -> Iterator[None]:
 @pytest.fixture
 def app(make_app: Callable[..., Celery], monkeypatch: pytest.MonkeyPatch) -> Celery:
     """An app whose chunks are small, for one of five takes the same steps as one of a thousand."""
-    monkeypatch.setattr(enrolment, "CHUNK", CHUNK)
+    monkeypatch.setattr(chunk, "CHUNK", CHUNK)
     app = make_app(batches_linger=60)
     declare_tasks(app)
     return app
@@ -261,7 +262,7 @@ def test_a_running_member_that_dies_while_it_adds_leaves_no_sealed_batch_waiting
     assert abandon_at(app, batch) == 0, "nobody is awaited"
     running = Membership(bid=batch.bid, index=0, task_id=results[0].id)
     with striking("P3"), pytest.raises(Died):
-        fill(app, Batch._stored_one(batch._engine, batch.status(), running), 2)
+        fill(app, FoundBatch(batch._engine, batch.status(), running), 2)
     give_up(app, batch)
     succeed(app, batch, 0, 1)
     status = batch.status()

@@ -12,7 +12,7 @@ import sys
 from typing import Any
 
 from celery_batches_notify import Batch
-from celery_batches_notify.producer import enrolment
+from celery_batches_notify.producer import chunk
 from tests.projects.proj import app
 from tests.support import failpoints
 
@@ -66,6 +66,6 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    enrolment.CHUNK = CHUNK
+    chunk.CHUNK = CHUNK
     for line in sys.stdin:
         print(json.dumps(run(json.loads(line))), flush=True)

@@ -12,7 +12,7 @@ from celery import Celery, Task
 from redis import Redis
 
 from celery_batches_notify import Batches
-from celery_batches_notify.producer import enrolment
+from celery_batches_notify.producer import chunk
 from tests.support.servers import PATIENT, close_store
 
 pytest.register_assert_rewrite(
@@ -36,7 +36,7 @@ class WithNumbers(Task):
 
 @pytest.fixture
 def surroundings(server_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Around]:
-    monkeypatch.setattr(enrolment, "CHUNK", CHUNK)
+    monkeypatch.setattr(chunk, "CHUNK", CHUNK)
     monkeypatch.setattr(
         logging.root.manager, "disable", logging.CRITICAL
     )  # thousands of warnings that are right
