@@ -161,7 +161,7 @@ def outlive(step: Callable[[], object]) -> bool:
 def run_one(app: Celery, world: World, place: int) -> None:
     """Let a worker run a message; one that dies gives it back, and may be missed."""
     bid, entry, number = world.broker.pop(place)
-    parts, store = app._batches_engine.parts, app._batches_engine.engine.store
+    engine, store = app._batches_extension.engine, app._batches_extension.engine.store
     if not number:
         happened = world.random.choice(["delivered", "delivered", "given_up", "lost", "retried"])
         world.arrived[f"cb_{bid}_{entry.replace(':', '_')}"] += happened == "delivered"
@@ -169,7 +169,7 @@ def run_one(app: Celery, world: World, place: int) -> None:
             world.broker.append((bid, entry, 0))
         if not outlive(lambda: store.settle_delivery(bid, entry, happened, 0, delay_seconds=5)):
             world.broker.append((bid, entry, 0))
-    elif not outlive(lambda: parts.attempts.run(bid, entry, number)):
+    elif not outlive(lambda: engine.attempts.run(bid, entry, number)):
         world.broker.append((bid, entry, number))
         if world.random.random() < 0.5:
             outlive(lambda: store.settle_delivery(bid, entry, "lost", 0, delay_seconds=5))
@@ -187,7 +187,7 @@ def entries_of(store: Store, batches: list[Batch]) -> Iterator[tuple[str, str, l
 
 def let_time_come(app: Celery, batches: list[Batch], *, share: float = 1.0, last: bool = False) -> None:
     """Let what is due later be due now, and all pauses be over; or let the last attempts come."""
-    store = app._batches_engine.engine.store
+    store = app._batches_extension.engine.store
     Receiver.world.broker += Receiver.world.later
     Receiver.world.later.clear()
     chance = random.Random(1)
@@ -207,13 +207,13 @@ def let_time_come(app: Celery, batches: list[Batch], *, share: float = 1.0, last
 
 
 def sweep(app: Celery, batches: list[Batch]) -> None:
-    engine = app._batches_engine.engine
+    engine = app._batches_extension.engine
     for batch in batches:
         outlive(lambda bid=batch.bid: engine.publisher.publish_due(bid, engine.store.claim_deliveries(bid)))
 
 
 def states(app: Celery, batches: list[Batch]) -> Counter[str]:
-    return Counter(value[0] for _, _, value in entries_of(app._batches_engine.engine.store, batches))
+    return Counter(value[0] for _, _, value in entries_of(app._batches_extension.engine.store, batches))
 
 
 def come_to_rest(app: Celery, world: World) -> None:
@@ -272,8 +272,8 @@ def test_deliveries_to_a_host_that_is_gone_cost_few_messages_and_all_end_in_time
     come_to_rest(app, world)
     assert not states(app, made)["published"]
     let_time_come(app, made, last=True)
-    for key in app._batches_engine.engine.store.client.scan_iter("batches:address:*"):
-        app._batches_engine.engine.store.client.delete(key)  # even if all of them may try once more
+    for key in app._batches_extension.engine.store.client.scan_iter("batches:address:*"):
+        app._batches_extension.engine.store.client.delete(key)  # even if all of them may try once more
     before = world.messages
     sweep(app, made)
     come_to_rest(app, world)
