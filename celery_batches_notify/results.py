@@ -112,7 +112,7 @@ def _is_since(task_id: str, meta: Meta, since: datetime, zone: tzinfo) -> bool:
         return _is_random(task_id)
     # A database drops the time zone: then it is the app's, or UTC.
     times = [done] if done.tzinfo else [done.replace(tzinfo=each) for each in (UTC, zone)]
-    return (max if _is_random(task_id) else min)(times) >= since
+    return (max if _is_random(task_id) else min)(times) >= since  # safety: old-result
 
 
 def _is_random(task_id: str) -> bool:

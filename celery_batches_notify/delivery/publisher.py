@@ -71,6 +71,7 @@ class Publisher:
 
     def _begin(self) -> None:
         """Start anew: a fork's child has neither its parent's connection nor the lock's holder."""
+        # safety: reentrant-publish
         self._lock = threading.RLock()  # what publishes may end another batch on its way
         self._connection: Connection | None = None
 
@@ -147,7 +148,7 @@ class Publisher:
                 note = _note(callback, "nothing was heard of it since it was published")
             elif not rules_hold(callback.get("only_if", {}), status, snapshot.now):
                 happened = "skipped"
-            elif is_put_off(self._store, claim, callback, snapshot, self._draw()):
+            elif is_put_off(self._store, claim, callback, snapshot, self._draw()):  # safety: put-off
                 return
             else:
                 happened = self._publish(claim, callback, status, queue)
@@ -161,6 +162,7 @@ class Publisher:
             log = _log_of(bid, claim, callback)
             log.exception("not published (attempt %d of %d)", attempt, ATTEMPTS_AT_MOST)
             again = None if isinstance(exc, NEVER_PUBLISHED) else delay_after(attempt, self._draw())
+            # safety: unpublished-retried
             happened, delay = ("given_up", 0.0) if again is None else ("due", again)
             note = _note(callback, f"not published: {words_of(exc)}")
         self._store.settle_delivery(
@@ -186,7 +188,7 @@ class Publisher:
             return "published"
         signature = declared.get("signature") or {}
         callback = prepare_signature(self._app, signature, task_id, queue)
-        if asks_results(signature):  # for which only a task may wait
+        if asks_results(signature):  # for which only a task may wait  # safety: chord-by-task
             self._deliver(status.bid, claim, **route_of(self._app, signature))
             return "published"
         if is_canvas(signature):
@@ -207,6 +209,7 @@ class Publisher:
             with outside_batch():
                 call.apply_async(args, **options)
             return
+        # safety: outside-blocks
         with self._lock, outside_batch():  # or the block that is open here would take it
             connection = self._connect()
             try:
@@ -218,6 +221,7 @@ class Publisher:
                     call.apply_async(args, producer=producer, **options)
             except BaseException as exc:
                 self._drop()  # it may have been left in the middle of a message
+                # safety: broker-refused
                 if isinstance(exc, _errors_of(connection)) and not self._broker_answers():
                     raise _BrokerAway(str(exc)) from exc
                 raise

@@ -197,6 +197,7 @@ def _place_elsewhere(
         return Place(
             member=member, kind=Kind.UNACKNOWLEDGED, where=message.queue, at=_back_at(message, broker)
         )
+    # safety: bare-worker
     if not broker.readable or workers.why or workers.silent or workers.bare:  # as `Whereabouts.doubt`
         return Place(member=member, kind=Kind.UNKNOWN)
     return Place(member=member, kind=Kind.VANISHED)

@@ -39,7 +39,9 @@ def read_header(value: object, task_id: str | None) -> Membership | DeliveryRef 
     if "delivery" not in value:
         return _read_member(bid, value, task_id)
     entry, number = value["delivery"], value.get("claim", 0)
+    # safety: callback-own-id
     if isinstance(entry, str) and ENTRY.fullmatch(entry) and task_id == callback_id(bid, entry):
+        # safety: overtaken-number
         return DeliveryRef(bid=bid, entry=entry, number=number) if _is_count(number) else None
     return None
 
@@ -52,7 +54,7 @@ def read_request(request: Any) -> Membership | DeliveryRef | None:
 
 def callback_id(bid: str, entry: str) -> str:
     """The id of a callback, the same however often it is sent."""
-    return f"cb_{bid}_{entry.replace(':', '_')}"
+    return f"cb_{bid}_{entry.replace(':', '_')}"  # safety: callback-same-id
 
 
 def mark_of(claim: Membership | DeliveryRef) -> Headers:

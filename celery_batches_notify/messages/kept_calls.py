@@ -68,7 +68,7 @@ def keep_call(request: Any, task: str) -> tuple[str, str]:
         return "", NOT_JSON
     if headers and not is_json(headers):
         return "", HEADERS_NOT_JSON
-    whole["options"] |= {"headers": headers} if headers else {}
+    whole["options"] |= {"headers": headers} if headers else {}  # safety: retry-headers
     call = json.dumps(whole)
     return (call, "") if len(call) <= BYTES_AT_MOST else ("", TOO_LONG)
 
@@ -76,7 +76,7 @@ def keep_call(request: Any, task: str) -> tuple[str, str]:
 def is_json(value: Any) -> bool:
     """Whether JSON gives a value back as it was: no tuple as a list, no number as a text."""
     try:
-        return _is_same(json.loads(json.dumps(value)), value)
+        return _is_same(json.loads(json.dumps(value)), value)  # safety: unchanged-by-json
     except (EncodeError, TypeError, ValueError, RecursionError):
         return False
 

@@ -42,6 +42,7 @@ class BlockAwareResult(Result):
 def watch_results(app: Celery) -> None:
     """Let the app make such results."""
     # A pickle of a result holds the name of the app's attribute that makes the result anew.
+    # safety: result-attribute
     result = app.subclass_with_self(BlockAwareResult, name="AsyncResult", reverse="AsyncResult")
     app.AsyncResult = result  # type: ignore[misc]
     app.BlockAwareResult = result  # type: ignore[attr-defined]  # for pickles made before this

@@ -57,12 +57,12 @@ class Sender:
         member = current_member(self._app)
         if running is not None and running.request.id == task_id:
             # A retry or replacement of the running task is that task still: it keeps its mark and leaves.
-            if claim := read_request(running.request):
+            if claim := read_request(running.request):  # safety: retry-keeps-delivery
                 write_header(message.headers, claim)
             if member:
                 message = mark_message(name, message, member)
             result = self.send(producer, name, message, **options)
-            successors.note_going_on(running.request)
+            successors.note_going_on(running.request)  # safety: going-on-noted
             if member and self.heartbeat:
                 self.heartbeat().note_departure(running.request, member)
             return result
@@ -74,13 +74,14 @@ class Sender:
             if self.heartbeat and (noted := successors.worth_noting(running.request)):
                 self.heartbeat().note_successors(running.request, member, noted)
             return result
+        # safety: callback-no-member
         if isinstance(claim := read_header(message.headers.get(HEADER), task_id), DeliveryRef):
             write_header(message.headers, claim)
             return self.send(producer, name, message, **options)  # a callback is nobody's member
         if running is None and find_frame(self._app) is None and task_id in self.held:
             return self.send(producer, name, message, **options)  # the main process sends a lost member again
-        strip_header(message.headers)
-        refuse_foreign_call(self._app, name)
+        strip_header(message.headers)  # safety: strip-header
+        refuse_foreign_call(self._app, name)  # safety: foreign-call
         if find_frame(self._app) is not None and self._is_collected(task_id, name, message, options):
             return None
         return self.send(producer, name, message, **options)

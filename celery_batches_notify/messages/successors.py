@@ -64,7 +64,7 @@ def find(running: Any, member: Membership, name: str, message: Any) -> Successor
     if body is not None and is_marked(body, request.id):
         return Successor(member=late, by_celery=True)
     # Such as `add_to_chord`, whose call, or the last part of it, reports to the member's own chord.
-    if running.name in CALLS_PARTS or passes_on(message, request.id):
+    if running.name in CALLS_PARTS or passes_on(message, request.id):  # safety: own-chord-member
         return Successor(member=late)
     return None
 

@@ -52,11 +52,11 @@ class LostWorkers:
         set, all look lost. Then it waits.
         """
         clock_ms, silent = self._store.find_silent(self._lease)
-        if not silent or not self._heartbeat.trusts(clock_ms):
+        if not silent or not self._heartbeat.trusts(clock_ms):  # safety: cut-off-judges-nobody
             return
         lost = {beat.wid for beat in silent}
         living = [beat.wid for beat in self._store.read_beats() if beat.wid not in lost]
-        for beat in silent:
+        for beat in silent:  # safety: lost-settled
             try:
                 self._reap(beat, living)
             except BatchesError as exc:
@@ -88,7 +88,7 @@ class LostWorkers:
                 extra=log_fields(task_id=task_id, worker=wid),
             )
             return True
-        if held is None or held.went_on or self._store.is_marked(living, field):
+        if held is None or held.went_on or self._store.is_marked(living, field):  # safety: lost-or-running
             return True  # another worker has the same message, and will tell
         log = BatchLog(logger, bid=held.claim.bid, task_id=task_id, worker=wid)
         try:

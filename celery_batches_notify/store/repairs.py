@@ -62,6 +62,7 @@ class RepairStore(StoreBase):
             keys: Iterator[Any] = self.client.scan_iter(match=f"{prefix}*{end}", count=KEYS_PAGE)
             for key in keys:
                 bid = key.decode("utf-8", "replace").removeprefix(prefix).removesuffix(end)
+                # safety: off-live-found
                 if self.client.zscore(self.keys.index, bid) is None or self._is_off_live(bid):
                     yield bid
 
@@ -75,7 +76,7 @@ class RepairStore(StoreBase):
                     created, retired, given_up = (None,) * 3 if isinstance(batch, Exception) else batch
                     # Read once more, one after the other: it may have ended, or come back, just now.
                     unlisted = created is not None and live is None and not retired and self._is_off_live(bid)
-                    if unlisted or given_up not in (None, b"0"):
+                    if unlisted or given_up not in (None, b"0"):  # safety: given-up-named
                         yield Neglected(bid=bid, is_unlisted=unlisted)
 
     def walk_undelivered(self) -> Iterator[str]:

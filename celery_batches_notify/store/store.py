@@ -90,12 +90,12 @@ class Store(
             watch_after: After how many milliseconds its first deadline or stall is due, or 0.
             clock: This process's clock, in seconds: an entry whose batch is not stored for long is dropped.
         """
-        began, life_ms = clock(), longest_life_ms(fields)
+        began, life_ms = clock(), longest_life_ms(fields)  # safety: longest-life
         with store_errors(self.settings):
             self.lists.add_batch(bid, life_ms)
         pairs = [part for pair in fields.items() for part in pair]
         self._run(self.scripts.open_batch, bid, watch_after, *pairs)
-        if clock() - began > UNSTORED_SECONDS / 2:
+        if clock() - began > UNSTORED_SECONDS / 2:  # safety: slow-store
             with store_errors(self.settings):
                 self.lists.add_batch(bid, life_ms)
 
@@ -125,6 +125,7 @@ class Store(
         while len(outcome.successors) > AT_ONCE:
             part = Outcome(state=State.SUCCEEDED, successors=outcome.successors[:AT_ONCE])
             args = parsing.pack_report(member, part, self.settings)
+            # safety: all-successors
             word, *more = self._change(self.scripts.enrol_successors, member.bid, *args)
             due += more
             if word not in ("enrolled", "repeated"):

@@ -77,6 +77,7 @@ class Receivers:
         if HEADER in request.request_dict:
             if (earlier := self.held.get(request.id)) is not None:
                 earlier.batches_later = request  # or a second delivery's end takes the entry away
+                # safety: earlier-request
                 request.batches_earlier = ref(earlier)  # which lives on beside it, and may run first
             self.held[request.id] = request
             self._cancellation().discard(request)
@@ -96,7 +97,7 @@ class Receivers:
         if getattr(request, HEADER, None):
             request.batches_began = time.monotonic()
             request.batches_limits = limits_of(task, request, self.worker_limits)
-            note_arguments(request)
+            note_arguments(request)  # safety: arguments-noted
             watch_stored_states(task)
 
     def on_task_success(self, sender: Any, **_: Any) -> None:
@@ -246,7 +247,7 @@ def _finishing(receiver: Callable[..., None]) -> Callable[..., None]:
 
 def _add_call(outcome: Outcome, request: Any) -> Outcome:
     """Add to a death what sending the member again needs. What exited, Celery does not know of yet."""
-    if outcome.reason != "exited" and chord_of(request):
+    if outcome.reason != "exited" and chord_of(request):  # safety: chord-part-dead
         return dataclasses.replace(outcome, unsendable=CHORD_IS_OVER)
     call, unsendable = keep_call(request, outcome.failure.task if outcome.failure else "")
     return dataclasses.replace(outcome, resend=call, unsendable=unsendable)

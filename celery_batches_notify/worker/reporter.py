@@ -33,7 +33,7 @@ class Reporter:
     def __init__(self, store: Store, outgoing: Outgoing, spool: Spool, patience_seconds: float) -> None:
         self.patience_seconds = patience_seconds
         self._store = store
-        self._prompt = store.answering_within(patience_seconds)
+        self._prompt = store.answering_within(patience_seconds)  # safety: report-budget
         self._outgoing = outgoing
         self._spool = spool
         self._circuit_breaker = CircuitBreaker()
@@ -58,7 +58,7 @@ class Reporter:
         """Tell the store what the spool kept; there is time. Raises what the store raises."""
         recorded = self._insist(said, REPLAY_SECONDS, patient=True)
         self._circuit_breaker.end()
-        self._follow_up(said, recorded)
+        self._follow_up(said, recorded)  # safety: spool-follow-up
 
     def _tell(self, said: Message, seconds: float) -> None:
         how = self._circuit_breaker.ask()
@@ -99,6 +99,7 @@ class Reporter:
             try:
                 return _ask(self._store if patient else self._store_until(deadline), said)
             except StoreUnavailable:
+                # safety: report-again
                 if time.monotonic() + pause > deadline or (self._circuit_breaker.noted and not patient):
                     raise
             time.sleep(pause * (0.5 + random.random() / 2))  # noqa: S311 - jitter
@@ -111,7 +112,7 @@ class Reporter:
 
     def _keep(self, said: Message, why: object) -> None:
         try:
-            self._spool.append(pack_line(said))
+            self._spool.append(pack_line(said))  # safety: report-to-disk
         except OSError as failed:
             _log_of(said).critical("%s is not counted: %s; nor kept: %s", said.name, why, failed)
         else:

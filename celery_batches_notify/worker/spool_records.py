@@ -89,7 +89,7 @@ def _pack_canvas(said: Report) -> dict[str, Any]:
 
 
 def _pack_late(member: Membership, each: Membership) -> str | dict[str, Any]:
-    return each.task_id if each == _late(member, each.task_id) else asdict(each)
+    return each.task_id if each == _late(member, each.task_id) else asdict(each)  # safety: short-record
 
 
 def _late(member: Membership, task_id: str) -> Membership:
