@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 EXTENSION = "_batches_extension"
 GIVE_APP = "; if that is done, give app=, or call app.set_default(): each thread has a current app of its own"
-    "; if that is done, give app=, or call app.set_default(), because Celery's current app differs by thread"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
