@@ -115,7 +115,7 @@ def _complete(curve: Curve, status: BatchStatus, ended: int, now: datetime) -> l
 def _explain(status: BatchStatus, left: int, elapsed: timedelta, ended: int, now: datetime) -> str:
     """Say why no number would be true; the first reason that holds."""
     still = now - status.moved_at if status.moved_at else timedelta()
-    if still > max(STILL_AFTER, STILL_GAPS * (elapsed - still) / ended):  # safety: still-says-so
+    if still > max(STILL_AFTER, STILL_GAPS * (elapsed - still) / ended):
         return f"no movement for {describe_duration(still)}"
     if left == status.failures - status.dead:
         return "1 member waits for its retry" if left == 1 else f"{left:,} members wait for their retry"
