@@ -18,7 +18,7 @@ from celery_batches_notify.engine import ENGINE, Engine
 from celery_batches_notify.errors import ConfigurationError
 from celery_batches_notify.log_lines import log_fields
 from celery_batches_notify.masking import keep_secrets_out_of_reports
-from celery_batches_notify.messages.results import watch_results
+from celery_batches_notify.messages.block import watch_results
 from celery_batches_notify.messages.sender import Sender
 from celery_batches_notify.notifiers.registry import Registry
 from celery_batches_notify.recovery.lost_workers import LostWorkers
@@ -81,7 +81,7 @@ class Batches:
             app, lambda: self.parts.reporter, lambda: self.parts.cancellation, lambda: self.parts.heartbeat
         )
         self.receivers.connect()
-        self._sender.held = self.receivers.held
+        self._sender.received = self.receivers.received
         self._sender.heartbeat = lambda: self.parts.heartbeat
         app.steps["worker"].add(BatchesStep)
 
@@ -175,7 +175,7 @@ class BatchesStep(bootsteps.StartStopStep):
         super().__init__(parent, **kwargs)
         extension: Batches = getattr(parent.app, ENGINE)
         extension.receivers.worker_limits = (parent.time_limit, parent.soft_time_limit)
-        self.parts, self.held = extension.parts, extension.receivers.held
+        self.parts, self.received = extension.parts, extension.receivers.received
         self.parts.heartbeat.name(parent.hostname)  # before the pool forks
         signals.worker_shutdown.connect(
             self.on_worker_shutdown,
@@ -189,7 +189,7 @@ class BatchesStep(bootsteps.StartStopStep):
     def start(self, parent: Any) -> None:
         """Begin to sweep, and to watch for cancelled batches."""
         warn_about_surroundings(parent.app, self.parts.engine.store)
-        self.parts.cancellation.start(self.held, parent.pool)
+        self.parts.cancellation.start(self.received, parent.pool)
         self.parts.heartbeat.start()
         self.parts.sweeper.start()
         self.parts.replay.start()

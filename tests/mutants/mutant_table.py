@@ -43,7 +43,7 @@ MUTANTS = (
     Mutant(
         "a report waits no longer than it may, whatever socket_timeout says",
         "worker/reporter.py",
-        "store.answering_within(patience_seconds)",
+        "store.answering_within(timeout_seconds)",
         "store",
         f"{REPORTER}::test_a_report_gives_up_in_time_though_the_stores_own_timeouts_are_long",
     ),
@@ -145,9 +145,9 @@ MUTANTS = (
     ),
     Mutant(
         "a cancelled member that was delivered twice runs neither time",
-        "worker/receivers.py",
-        "                request.batches_earlier = ref(earlier)",
-        "                # request.batches_earlier = ref(earlier)",
+        "worker/received.py",
+        "            self._earlier[request] = ref(earlier)\n",
+        "",
         "tests/worker/test_cancellation.py::test_a_member_that_was_delivered_twice_runs_neither_time",
     ),
     # How people hold it
@@ -189,7 +189,7 @@ MUTANTS = (
     Mutant(
         "a callback's message is nobody's member",
         "messages/sender.py",
-        "if isinstance(claim := read_header(message.headers.get(HEADER), task_id), DeliveryRef):",
+        "if isinstance(identity := read_header(message.headers.get(HEADER), task_id), DeliveryRef):",
         "if False:",
         f"{BLOCKS}::test_a_message_under_a_callbacks_own_id_is_not_collected",
     ),
@@ -443,7 +443,7 @@ MUTANTS = (
     Mutant(
         "a member that goes on under its own id is not done",
         "messages/sender.py",
-        "            successors.note_going_on(running.request)\n",
+        "        run_of(request).goes_on = True\n",
         "",
         f"{GOING_ON}::test_a_member_that_goes_on_under_its_own_id_is_not_done",
     ),
@@ -584,8 +584,8 @@ MUTANTS = (
     Mutant(
         "a retry of a callback keeps its delivery",
         "messages/sender.py",
-        "if claim := read_request(running.request):",
-        "if claim := member:",
+        "if identity := read_request(request):",
+        "if identity := member:",
         f"{PUBLISHER}::test_a_tracer_that_adds_headers_as_a_callback_leaves_does_not_cost_its_delivery",
     ),
     Mutant(
@@ -755,15 +755,15 @@ MUTANTS = (
     Mutant(
         "a report is tried again",
         "worker/reporter.py",
-        "if time.monotonic() + pause > deadline or (self._circuit_breaker.noted and not patient):",
+        "if self._clock() + pause > deadline or (self._circuit_breaker.noted and not patient):",
         "if True:",
         f"{REPORTER}::test_a_store_that_comes_back_in_time_needs_no_spool",
     ),
     Mutant(
         "what the store does not take goes to the disk",
         "worker/reporter.py",
-        "self._spool.append(pack_line(said))",
-        "pack_line(said)",
+        "self._spool.append(pack_line(message))",
+        "pack_line(message)",
         f"{REPORTER}::test_what_the_store_did_not_take_is_told_once_it_is_back_and_its_callbacks_follow",
     ),
     Mutant(
@@ -776,8 +776,8 @@ MUTANTS = (
     Mutant(
         "the spool's callbacks follow",
         "worker/reporter.py",
-        "        self._circuit_breaker.end()\n        self._follow_up(said, recorded)\n\n    def _tell",
-        "        self._circuit_breaker.end()\n\n    def _tell",
+        "        self._circuit_breaker.end()\n        self._follow_up(message, recorded)\n\n    def _send",
+        "        self._circuit_breaker.end()\n\n    def _send",
         f"{REPORTER}::test_what_the_store_did_not_take_is_told_once_it_is_back_and_its_callbacks_follow",
     ),
     Mutant(
@@ -1075,7 +1075,7 @@ MUTANTS = (
     ),
     Mutant(
         "a result is made anew by an attribute that the app has",
-        "messages/results.py",
+        "messages/block.py",
         'name="AsyncResult", reverse="AsyncResult"',
         'reverse="no_such_attribute"',
         "tests/test_results.py::test_a_result_survives_pickling_and_copying",
