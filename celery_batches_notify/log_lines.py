@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any, TypedDict, Unpack
 
-PREFIX = "batches_"
+PREFIX = "batches_"  # safety: log-prefix
 
 
 class Fields(TypedDict, total=False):

@@ -13,8 +13,10 @@ from celery.backends.base import BaseKeyValueStoreBackend, DisabledBackend
 from celery.backends.rpc import RPCBackend
 
 from celery_batches_notify.errors import ConfigurationError
-from celery_batches_notify.model import BatchStatus, MemberResult, State
-from celery_batches_notify.store.parsing import Member, is_uuid
+from celery_batches_notify.membership import State
+from celery_batches_notify.model import BatchStatus, MemberResult
+from celery_batches_notify.store.packing import is_uuid
+from celery_batches_notify.store.parsing import Member
 from celery_batches_notify.store.store import Store
 
 RESULTS_CHUNK = 100  # results may be large, ids are not
@@ -112,7 +114,7 @@ def _is_since(task_id: str, meta: Meta, since: datetime, zone: tzinfo) -> bool:
         return _is_random(task_id)
     # A database drops the time zone: then it is the app's, or UTC.
     times = [done] if done.tzinfo else [done.replace(tzinfo=each) for each in (UTC, zone)]
-    return (max if _is_random(task_id) else min)(times) >= since
+    return (max if _is_random(task_id) else min)(times) >= since  # safety: old-result
 
 
 def _is_random(task_id: str) -> bool:

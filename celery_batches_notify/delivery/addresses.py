@@ -35,6 +35,7 @@ def address_of(channel: str, notifier: Notifier) -> Address:
     """
     named = getattr(notifier, "receiver", None) or getattr(notifier, "url", None)
     text = named if isinstance(named, str) else ""
+    # safety: address-key
     key = blake2b(f"{channel}\n{text}".encode("utf-8", "replace"), digest_size=16).hexdigest()
     shown = show_origin(text) if text.startswith(("http://", "https://", "smtp://")) else channel
     return Address(key=key, shown=shown)
@@ -70,7 +71,7 @@ class Addresses:
         for _ in range(WAKEN_AT_MOST):
             waiting = self._store.open_address(address.key, answered=True)
             for who in waiting:
-                woken += self._wake(who)
+                woken += self._wake(who)  # safety: outage-over
             if woken or not waiting:  # those that are gone wake nobody
                 return
 

@@ -83,7 +83,7 @@ class Attempts:
             entry = parse_entry(snapshot.outbox.get(place.encode()))
             if entry.state not in ("due", "published"):
                 return f"already {entry.state}"
-            if number not in (0, entry.number):  # safety: a message that was overtaken sends nothing
+            if number not in (0, entry.number):  # safety: overtaken-silent
                 return "another message of it is under way, or it is due later"
             delivery = self._read(snapshot, place, entry)
         if "signature" in delivery.declared:
@@ -156,12 +156,12 @@ class Attempts:
 
     def _refused(self, delivery: _Delivery, address: Address, exc: NotificationFailed) -> str:
         """Note a failed attempt, and leave its address alone for a while if that is what failed."""
-        if exc.permanent or exc.alone or exc.owed:
+        if exc.permanent or exc.alone or exc.owed:  # safety: one-notification
             said = self._fail(delivery, exc)
             self._addresses.opened(address)
             return said
         pause = self._addresses.closed(address, exc)
-        if is_busy(exc):
+        if is_busy(exc):  # safety: busy-free
             return self._postpone(delivery, address, pause, exc)
         said = self._fail(delivery, exc, address)
         self._addresses.wait(delivery.notification.status.bid, delivery.entry, address, rest=True)
@@ -241,6 +241,6 @@ def register_deliver_task(app: Celery, attempts: Callable[[], Attempts]) -> None
         "serializer": "json",
         "shared": False,
         "soft_time_limit": SOFT_LIMIT_SECONDS,
-        "time_limit": HARD_LIMIT_SECONDS,
+        "time_limit": HARD_LIMIT_SECONDS,  # safety: deliver-limits
     }
     app.task(deliver, **options)

@@ -189,7 +189,7 @@ def prepare_signature(app: Celery, signature: Declared, task_id: str, queue: str
             options["task_id"] = f"{task_id}_{k}"
         if queue and not options.keys() & set(ROUTING):
             options["queue"] = queue
-        if leaf["task"] not in app.tasks:
+        if leaf["task"] not in app.tasks:  # safety: task-options
             routed = ROUTING if options.keys() & set(ROUTING) else ()
             leaf["options"] = {name: value for name, value in own.items() if name not in routed} | options
     prepared: Signature[Any] = Signature.from_dict(signature, app=app)

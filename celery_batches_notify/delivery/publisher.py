@@ -32,7 +32,14 @@ from celery_batches_notify.fork_safety import forks
 from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.messages.block import outside_batch
 from celery_batches_notify.messages.broker import connect_for_callbacks
-from celery_batches_notify.messages.headers import DELIVER_TASK, HEADER, callback_id
+from celery_batches_notify.messages.headers import (
+    DELIVER_TASK,
+    HEADER,
+    DeliveryRef,
+    Headers,
+    callback_id,
+    mark_of,
+)
 from celery_batches_notify.model import BatchStatus, DeliveryNote
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.deliveries import Claim, log_of_delivery
@@ -71,6 +78,7 @@ class Publisher:
 
     def _begin(self) -> None:
         """Start anew: a fork's child has neither its parent's connection nor the lock's holder."""
+        # safety: reentrant-publish
         self._lock = threading.RLock()  # what publishes may end another batch on its way
         self._connection: Connection | None = None
 
@@ -147,7 +155,7 @@ class Publisher:
                 note = _note(callback, "nothing was heard of it since it was published")
             elif not rules_hold(callback.get("only_if", {}), status, snapshot.now):
                 happened = "skipped"
-            elif is_put_off(self._store, claim, callback, snapshot, self._draw()):
+            elif is_put_off(self._store, claim, callback, snapshot, self._draw()):  # safety: put-off
                 return
             else:
                 happened = self._publish(claim, callback, status, queue)
@@ -161,6 +169,7 @@ class Publisher:
             log = _log_of(bid, claim, callback)
             log.exception("not published (attempt %d of %d)", attempt, ATTEMPTS_AT_MOST)
             again = None if isinstance(exc, NEVER_PUBLISHED) else delay_after(attempt, self._draw())
+            # safety: unpublished-retried
             happened, delay = ("given_up", 0.0) if again is None else ("due", again)
             note = _note(callback, f"not published: {words_of(exc)}")
         self._store.settle_delivery(
@@ -186,20 +195,18 @@ class Publisher:
             return "published"
         signature = declared.get("signature") or {}
         callback = prepare_signature(self._app, signature, task_id, queue)
-        if asks_results(signature):  # for which only a task may wait
+        if asks_results(signature):  # for which only a task may wait  # safety: chord-by-task
             self._deliver(status.bid, claim, **route_of(self._app, signature))
             return "published"
         if is_canvas(signature):
             self._send(callback, (status.as_dict(),), task_id=task_id)
             return "delivered"
-        header = {HEADER: {"bid": status.bid, "delivery": claim.entry}}
-        headers = {**(callback.options.get("headers") or {}), **header}
+        headers = {**(callback.options.get("headers") or {}), **_header(status.bid, claim)}
         self._send(callback, (status.as_dict(),), headers=headers, task_id=task_id)
         return "published"
 
     def _deliver(self, bid: str, claim: Claim, **options: Any) -> None:
-        header = {HEADER: {"bid": bid, "delivery": claim.entry, "claim": claim.number}}
-        options |= {"headers": header, "task_id": callback_id(bid, claim.entry)}
+        options |= {"headers": _header(bid, claim), "task_id": callback_id(bid, claim.entry)}
         self._send(self._app.tasks[DELIVER_TASK], (bid, claim.entry, claim.number), **options)
 
     def _send(self, call: Any, args: tuple[Any, ...], **options: Any) -> None:
@@ -207,6 +214,7 @@ class Publisher:
             with outside_batch():
                 call.apply_async(args, **options)
             return
+        # safety: outside-blocks
         with self._lock, outside_batch():  # or the block that is open here would take it
             connection = self._connect()
             try:
@@ -218,6 +226,7 @@ class Publisher:
                     call.apply_async(args, producer=producer, **options)
             except BaseException as exc:
                 self._drop()  # it may have been left in the middle of a message
+                # safety: broker-refused
                 if isinstance(exc, _errors_of(connection)) and not self._broker_answers():
                     raise _BrokerAway(str(exc)) from exc
                 raise
@@ -255,6 +264,11 @@ def words_of(exc: BaseException) -> str:
 def _errors_of(connection: Connection) -> tuple[type[BaseException], ...]:
     """What this transport raises when the broker is away or refuses; kombu does not always wrap it."""
     return (*connection.connection_errors, *connection.channel_errors, OperationalError, OSError)
+
+
+def _header(bid: str, claim: Claim) -> Headers:
+    ref = DeliveryRef(bid=bid, entry=claim.entry, number=claim.number)  # safety: claim-in-message
+    return {HEADER: mark_of(ref)}
 
 
 def _note(callback: Declared, detail: str = "") -> DeliveryNote:

@@ -40,4 +40,4 @@ class _Asked:
 
     def __call__(self, producer: Any, task_id: str) -> Any:
         """Ask the backend, unless this context publishes callbacks."""
-        return {} if _unwatched.get() else self._ask(producer, task_id)
+        return {} if _unwatched.get() else self._ask(producer, task_id)  # safety: unwatched

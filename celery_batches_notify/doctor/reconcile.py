@@ -24,11 +24,13 @@ from celery_batches_notify.errors import (
     SchemaTooNew,
     StoreUnavailable,
 )
-from celery_batches_notify.model import BatchStatus, Failure, Membership, Outcome, State
+from celery_batches_notify.membership import Membership, Outcome, State
+from celery_batches_notify.model import BatchStatus, Failure
 from celery_batches_notify.operations import publish_recorded
 from celery_batches_notify.results import RESULTS_CHUNK, find_result_backend, read_metas_since
 from celery_batches_notify.store.deliveries import Claim
-from celery_batches_notify.store.parsing import ATTEMPTS_PER_ROUND, Member
+from celery_batches_notify.store.packing import ATTEMPTS_PER_ROUND
+from celery_batches_notify.store.parsing import Member
 from celery_batches_notify.store.repairs import Lost
 from celery_batches_notify.store.retries import KEPT, Resend
 
@@ -110,7 +112,7 @@ def _reconcile_one(engine: Engine, bid: str, vanished: str) -> Repairs:
     repairs += _count_results(engine, status)
     if vanished != "leave":
         repairs += _end_vanished(engine, status, resend=vanished == "resend")
-    fired = engine.store.conclude_batch(bid)
+    fired = engine.store.conclude_batch(bid)  # safety: conclude-repair
     engine.publisher.publish_due(bid, fired)
     repairs += Repairs(fired=len(fired), redriven=redrive_deliveries(engine, bid))
     engine.publisher.publish_due(bid, [Claim(entry=PARENT, attempts=0)])
@@ -182,7 +184,7 @@ def _count_chunk(
 def _end_vanished(engine: Engine, status: BatchStatus, *, resend: bool) -> Repairs:
     """Count the members as dead that nobody knows any more, or send them again if their calls are kept."""
     bid = status.bid
-    if why := _may_be_on_its_way(engine, bid):
+    if why := _may_be_on_its_way(engine, bid):  # safety: on-its-way
         return Repairs(notes=(why,))
     repairs, members = Repairs(), walk_open(engine, bid, status.total)
     while window := list(islice(members, LOOKED_AT)):
@@ -214,7 +216,7 @@ def _send_again(engine: Engine, bid: str, members: Sequence[Member]) -> Repairs:
             continue
         word, again = ("exhausted", None) if member.is_batch else _take_again(engine, bid, member)
         taken += [again] if again is not None else []
-        over += [member] if word in ("exhausted", "cancelled") else []
+        over += [member] if word in ("exhausted", "cancelled") else []  # safety: cancelled-not-resent
     engine.resender.send(bid, taken)
     engine.store.confirm_retries(bid, taken, done=False)
     notes = (f"{left} members have vanished and are left: their calls are not kept",) if left else ()

@@ -15,7 +15,7 @@ from celery.result import AsyncResult
 from celery_batches_notify.errors import NotAMember, WouldDeadlock
 
 if TYPE_CHECKING:
-    from celery_batches_notify.model import Membership
+    from celery_batches_notify.membership import Membership
 
     Result = AsyncResult[Any]
 else:
@@ -95,7 +95,7 @@ class Frame:
     def collect(self, calls: Sequence[Call]) -> bool:
         """Take calls, all or none; return whether the frame was still open."""
         with self._lock:
-            if not self.is_open:
+            if not self.is_open:  # safety: closing-frame
                 return False
             self._calls += calls
             is_full = self._limit is not None and len(self._calls) >= self._limit
@@ -149,7 +149,7 @@ def open_frames() -> Iterator[Frame]:
     """Yield the open frames of this context, the innermost first."""
     frame = _current.get()
     while frame is not None:
-        if frame.is_open:
+        if frame.is_open:  # safety: closed-frame
             yield frame
         frame = frame.outer
 
@@ -159,7 +159,7 @@ def find_frame(app: Celery) -> Frame | None:
     for frame in open_frames():
         if frame.app is None:
             return None
-        if frame.app is app:
+        if frame.app is app:  # safety: other-app-block
             return frame
     return None
 
@@ -185,7 +185,7 @@ def leave_blocks() -> Frame | None:
 
 def return_to(frame: Frame | None) -> None:
     """End a task's run: the context is where it was, whatever blocks the task has left open."""
-    if _current.get() is not frame:
+    if _current.get() is not frame:  # safety: task-leaves-block
         _current.set(frame)
 
 
@@ -215,6 +215,7 @@ class BlockAwareResult(Result):
 def watch_results(app: Celery) -> None:
     """Let the app make such results."""
     # A pickle of a result holds the name of the app's attribute that makes the result anew.
+    # safety: result-attribute
     result = app.subclass_with_self(BlockAwareResult, name="AsyncResult", reverse="AsyncResult")
     app.AsyncResult = result  # type: ignore[misc]
     app.BlockAwareResult = result  # type: ignore[attr-defined]  # for pickles made before this

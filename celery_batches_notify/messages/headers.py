@@ -9,7 +9,8 @@ from typing import Any
 from celery import Celery
 
 from celery_batches_notify.errors import InvalidBid
-from celery_batches_notify.model import Membership, check_bid
+from celery_batches_notify.membership import Membership
+from celery_batches_notify.model import check_bid
 
 Headers = dict[str, Any]
 
@@ -20,7 +21,7 @@ ENTRY = re.compile(r"[a-z]+:[0-9]{1,4}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryRef:
-    """Which delivery a callback's message is; of a notification also the number of the claim, else 0."""
+    """Which delivery a callback's message is, and the claim that it was published under (0: unknown)."""
 
     bid: str
     entry: str
@@ -38,7 +39,9 @@ def read_header(value: object, task_id: str | None) -> Membership | DeliveryRef 
     if "delivery" not in value:
         return _read_member(bid, value, task_id)
     entry, number = value["delivery"], value.get("claim", 0)
+    # safety: callback-own-id
     if isinstance(entry, str) and ENTRY.fullmatch(entry) and task_id == callback_id(bid, entry):
+        # safety: overtaken-number
         return DeliveryRef(bid=bid, entry=entry, number=number) if _is_count(number) else None
     return None
 
@@ -50,7 +53,7 @@ def read_request(request: Any) -> Membership | DeliveryRef | None:
 
 def callback_id(bid: str, entry: str) -> str:
     """The id of a callback, the same however often it is sent."""
-    return f"cb_{bid}_{entry.replace(':', '_')}"
+    return f"cb_{bid}_{entry.replace(':', '_')}"  # safety: callback-same-id
 
 
 def mark_of(claim: Membership | DeliveryRef) -> Headers:

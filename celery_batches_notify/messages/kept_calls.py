@@ -9,9 +9,9 @@ from typing import Any
 from kombu.exceptions import EncodeError
 from kombu.utils import json
 
+from celery_batches_notify.membership import Membership
 from celery_batches_notify.messages.headers import Headers, read_request, strip_header
 from celery_batches_notify.messages.run import run_of
-from celery_batches_notify.model import Membership
 
 BYTES_AT_MOST = 16 * 1024
 NOT_JSON = "its arguments are not JSON"
@@ -65,7 +65,7 @@ def keep_call(request: Any, task: str) -> tuple[str, str]:
         return "", NOT_JSON
     if headers and not is_json(headers):
         return "", HEADERS_NOT_JSON
-    whole["options"] |= {"headers": headers} if headers else {}
+    whole["options"] |= {"headers": headers} if headers else {}  # safety: retry-headers
     call = json.dumps(whole)
     return (call, "") if len(call) <= BYTES_AT_MOST else ("", TOO_LONG)
 
@@ -73,7 +73,7 @@ def keep_call(request: Any, task: str) -> tuple[str, str]:
 def is_json(value: Any) -> bool:
     """Whether JSON gives a value back as it was: no tuple as a list, no number as a text."""
     try:
-        return _is_same(json.loads(json.dumps(value)), value)
+        return _is_same(json.loads(json.dumps(value)), value)  # safety: unchanged-by-json
     except (EncodeError, TypeError, ValueError, RecursionError):
         return False
 

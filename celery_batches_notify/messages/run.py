@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from celery_batches_notify.model import Membership
+from celery_batches_notify.membership import Membership
 
 if TYPE_CHECKING:
     from celery_batches_notify.messages.block import Frame

@@ -12,6 +12,7 @@ from kombu.exceptions import EncodeError
 from kombu.utils import json
 
 from celery_batches_notify.errors import UnserialisableCall
+from celery_batches_notify.membership import Membership
 from celery_batches_notify.messages import successors
 from celery_batches_notify.messages.block import Call, find_frame, refuse_foreign_call
 from celery_batches_notify.messages.canvas import mark_message
@@ -26,7 +27,6 @@ from celery_batches_notify.messages.headers import (
 )
 from celery_batches_notify.messages.run import run_of
 from celery_batches_notify.messages.successors import Successor
-from celery_batches_notify.model import Membership
 
 NOTED_AT_MOST = 32  # of more successors a lost worker's batch waits for these
 
@@ -68,23 +68,24 @@ class Sender:
             return self._send_own(send, name, message, running.request, member)
         if running is not None and member and (found := successors.find(running, member, name, message)):
             return self._send_successor(send, name, message, running.request, member, found)
+        # safety: callback-no-member
         if isinstance(identity := read_header(message.headers.get(HEADER), task_id), DeliveryRef):
             write_header(message.headers, identity)
             return send(message)  # a callback is nobody's member
         if running is None and find_frame(self._app) is None and task_id in self.received:
             return send(message)  # the worker's main process sends a lost member again
-        strip_header(message.headers)
-        refuse_foreign_call(self._app, name)
+        strip_header(message.headers)  # safety: strip-header
+        refuse_foreign_call(self._app, name)  # safety: foreign-call
         return None if self._is_collected(name, message, options) else send(message)
 
     def _send_own(self, send: Send, name: str, message: Any, request: Any, member: Membership | None) -> Any:
         """Send a retry or replacement of the running task under its id: still the same member or delivery."""
-        if identity := read_request(request):
+        if identity := read_request(request):  # safety: retry-keeps-delivery
             write_header(message.headers, identity)
         if member:
             message = mark_message(name, message, member)
         result = send(message)
-        run_of(request).goes_on = True
+        run_of(request).goes_on = True  # safety: going-on-noted
         if member and self.heartbeat:
             self.heartbeat().note_departure(request, member)
         return result

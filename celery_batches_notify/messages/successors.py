@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from celery_batches_notify.membership import Membership, Outcome
 from celery_batches_notify.messages.canvas import (
     CALLS_PARTS,
     first_of_body,
@@ -22,7 +23,6 @@ from celery_batches_notify.messages.canvas import (
 )
 from celery_batches_notify.messages.headers import read_header
 from celery_batches_notify.messages.run import Run, Unsent, run_of
-from celery_batches_notify.model import Membership, Outcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,7 @@ def find(running: Any, member: Membership, name: str, message: Any) -> Successor
     if body is not None and is_marked(body, request.id):
         return Successor(member=late, by_celery=True)
     # Such as `add_to_chord`, whose call, or the last part of it, reports to the member's own chord.
-    if running.name in CALLS_PARTS or passes_on(message, request.id):
+    if running.name in CALLS_PARTS or passes_on(message, request.id):  # safety: own-chord-member
         return Successor(member=late)
     return None
 

@@ -76,6 +76,7 @@ def merge_options(
     a reference in the configuration; among own options that are stored, only in place of a secret.
     """
     kept: dict[str, Any] = mark_references(_as_fields(configured))
+    # safety: stored-text
     own = _mark_secrets(kind, _as_fields(own)) if stored else mark_references(_as_fields(own))
     if "url" in own and _origin(own["url"]) != _origin(configured.get("url")):
         kept = {k: v for k, v in kept.items() if k not in kind.credentials}
@@ -149,7 +150,7 @@ def refuse_secrets(kind: type[Notifier], own: Mapping[str, Any]) -> None:
 
     That is a secret in clear, and what the class names in `configured_only`.
     """
-    for path in sorted(getattr(kind, "configured_only", ())):
+    for path in sorted(getattr(kind, "configured_only", ())):  # safety: configured-only
         if _find(own, path) is not None:
             raise InvalidCallback(
                 f"{kind.name}: {path} is taken from batches_notifications only, and on() stores its options "
@@ -222,7 +223,7 @@ def _explain(
     kind: type[Notifier], options: Mapping[str, Any], values: Mapping[str, Any], exc: Exception
 ) -> str:
     """Say what is wrong with the options; a value that was read from the environment is not repeated."""
-    if not repeats_environment(str(exc), values.values()):
+    if not repeats_environment(str(exc), values.values()):  # safety: environment-error
         return str(exc)
     try:
         kind(**options)

@@ -52,7 +52,7 @@ def restrict(notification: Notification, level: str) -> Notification:
         level: `none`: how many tasks failed. `counts`: also which errors in which tasks. `messages`: also the
             messages. `full`: also backtraces, attempts and task ids.
     """
-    if level == FULL:
+    if level == FULL:  # safety: failures-level
         return notification
     hidden = {"backtrace": None} if level == "messages" else {"backtrace": None, "error_message": ""}
     seen = () if level == "none" else notification.status.failure_info

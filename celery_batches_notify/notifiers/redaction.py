@@ -52,7 +52,7 @@ def hide_environment(notifier: Notifier, text: str) -> str:
         for value in texts_in(getattr(notifier, name)):
             if isinstance(value, FromEnvironment):
                 pieces = _behind_host(value) if "://" in value else _PIECES_OF_A_LIST.split(value)
-                hidden |= dict.fromkeys((str(value), *pieces), value.reference)
+                hidden |= dict.fromkeys((str(value), *pieces), value.reference)  # safety: environment-hidden
     return hide(text, hidden)
 
 

@@ -10,11 +10,11 @@ from typing import Any
 
 from celery_batches_notify.engine import Engine
 from celery_batches_notify.errors import BatchesError, BatchSealed, InvalidCall
+from celery_batches_notify.membership import Membership
 from celery_batches_notify.messages.block import Call, find_frame
 from celery_batches_notify.messages.canvas import carries_more, mark_message
 from celery_batches_notify.messages.headers import write_header
 from celery_batches_notify.messages.kept_messages import keep_message
-from celery_batches_notify.model import Membership
 from celery_batches_notify.operations import cancel_batch, publish_recorded
 from celery_batches_notify.producer.chunk import Chunk, explain_refusal, split_calls
 from celery_batches_notify.producer.declaration import Declaration
@@ -116,7 +116,7 @@ class Enrolment:
                 index = self._parent.enrol_child(self.bid)
                 self._declaration.store(self.bid, (self._parent.bid, index))
                 # Only now: a cancel reaches the children that are stored, and this sees one that came before.
-                if self._parent.confirm_child(index):
+                if self._parent.confirm_child(index):  # safety: cancelled-child
                     cancel_batch(self._engine, self.bid, terminate=False)
             self.is_stored = True
 
@@ -187,7 +187,7 @@ class Enrolment:
                 self._make_room(chunks)
             self.open()
             leaving = [chunk for chunk in self._leaving if not chunk.confirmed]
-            self._refusal = self._enrol_all(leaving) or self._refusal
+            self._refusal = self._enrol_all(leaving) or self._refusal  # safety: refusal-kept
             self._publish_all(leaving, seals=seals and self._refusal is None)
             self._leaving = []
             refusal, self._refusal = self._refusal, None
@@ -224,7 +224,7 @@ class Enrolment:
             except Abandoned:
                 raise
             except BatchSealed as exc:
-                refused = sum(len(each.calls) for each in chunks[number:])
+                refused = sum(len(each.calls) for each in chunks[number:])  # safety: enrolled-then-sealed
                 del chunks[number:]
                 self._leaving = chunks
                 members = sum(len(each.calls) for each in chunks)
@@ -293,7 +293,7 @@ class Enrolment:
                     member = Membership(bid=self.bid, index=call.index or 0, task_id=call.task_id)
                     write_header(call.message.headers, member)
                     message = mark_message(call.name, call.message, member)
-                    call.sent = None
+                    call.sent = None  # safety: unknown-not-unsent
                     self._engine.sender.send(producer, call.name, message, **call.options)
                     call.sent = True
         except Exception as exc:

@@ -106,7 +106,7 @@ class Intake:
             elif (
                 self._enrolment.is_stored and not self._was_stored
             ):  # eager calls, or a child, have stored it
-                self._discard()
+                self._discard()  # safety: raised-block-discarded
 
     def _discard(self) -> None:
         bid = self._bid
@@ -127,7 +127,7 @@ class Intake:
         with collecting(self._enrolment.app, self._enrolment) as calls:
             results = [signature.apply_async() for signature in signatures]
         with self._lock:
-            if not self._join_block(calls):
+            if not self._join_block(calls):  # safety: add-own-batch
                 self._refuse_if_sealed()
                 self._raise_eager_error()
                 self._submit_last(calls, faults)
@@ -152,7 +152,7 @@ class Intake:
 
         If nothing was begun, because the block raised, nothing is sealed: that would be an empty success.
         """
-        if not self._enrolment.has_begun and not self._unread:
+        if not self._enrolment.has_begun and not self._unread:  # safety: resume-nothing
             return
         self._enrolment.submit(seals=self._seals and self._is_whole and self._is_quiet)
         with self._being_read():
@@ -188,7 +188,7 @@ class Intake:
             except BatchSealed:
                 raise
             except BaseException:
-                self._unread.append((task, items))
+                self._unread.append((task, items))  # safety: unread-map
                 raise
         return count
 
@@ -196,7 +196,7 @@ class Intake:
     def _being_read(self) -> Iterator[None]:
         """Let only `seal()` seal the batch meanwhile, because its calls are not all made."""
         with self._lock:
-            self._reading += 1
+            self._reading += 1  # safety: reading-open
         try:
             yield
         finally:
@@ -229,7 +229,7 @@ class Intake:
         with self._lock:
             if not self._seals or not self._is_quiet:
                 return
-            if not self._is_whole:
+            if not self._is_whole:  # safety: whole-seal
                 BatchLog(logger, bid=self._bid).warning(
                     "stays open, because a block or an iterable raised: make the missing calls in another "
                     "block, whose end seals it, or call seal()"
@@ -239,6 +239,7 @@ class Intake:
 
     def _submit_last(self, calls: Sequence[Call], forgiven: int) -> None:
         """Send calls: the last, unless a map goes on behind them, or more than these faults are known."""
+        # safety: unread-not-last
         is_last = not self._unread and not self._reading and self._faults <= forgiven
         self._enrolment.submit(calls, is_last=is_last, seals=self._seals and is_last)
 
@@ -255,7 +256,7 @@ class Intake:
     def _raise_eager_error(self) -> None:
         """Raise what kept an eager call from being enrolled: it has run, and no batch counts it."""
         if (error := self._enrolment.take_eager_error()) is not None:
-            with self._lock:
+            with self._lock:  # safety: eager-fault-counted
                 self._faults += 1
             raise error
 

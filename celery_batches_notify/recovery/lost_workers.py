@@ -13,8 +13,8 @@ from celery_batches_notify.delivery.publisher import Publisher
 from celery_batches_notify.delivery.settling import worker_lost
 from celery_batches_notify.errors import BatchesError
 from celery_batches_notify.log_lines import BatchLog, log_fields
+from celery_batches_notify.membership import Membership
 from celery_batches_notify.messages.headers import DeliveryRef
-from celery_batches_notify.model import Membership
 from celery_batches_notify.recovery.resend import Resender
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.client import is_away
@@ -53,11 +53,11 @@ class LostWorkers:
         set, all look lost. Then it waits.
         """
         clock_ms, silent = self._store.find_silent(self._lease)
-        if not silent or not self._heartbeat.trusts(clock_ms):
+        if not silent or not self._heartbeat.trusts(clock_ms):  # safety: cut-off-judges-nobody
             return
         lost = {beat.wid for beat in silent}
         living = [beat.wid for beat in self._store.read_beats() if beat.wid not in lost]
-        for beat in silent:
+        for beat in silent:  # safety: lost-settled
             try:
                 self._reap(beat, living)
             except BatchesError as exc:
@@ -89,7 +89,7 @@ class LostWorkers:
                 extra=log_fields(task_id=task_id, worker=wid),
             )
             return True
-        if held is None or held.went_on or self._store.is_marked(living, field):
+        if held is None or held.went_on or self._store.is_marked(living, field):  # safety: lost-or-running
             return True  # another worker has the same message, and will tell
         log = BatchLog(logger, bid=held.claim.bid, task_id=task_id, worker=wid)
         try:

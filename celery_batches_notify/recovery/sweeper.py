@@ -75,7 +75,7 @@ class Sweeper:
         self._lost.look()
         longest_life_ms = 0
         for batch in self._store.walk_live():
-            if self._every.stopping or not self._keep_lock():
+            if self._every.stopping or not self._keep_lock():  # safety: lock-kept
                 return
             longest_life_ms = max(longest_life_ms, batch.life_ms)
             self.done["looked at"] += not batch.gone
@@ -86,9 +86,9 @@ class Sweeper:
                     raise
                 # One broken batch must not stop the rest.
                 self.done["failed"] += 1
-                BatchLog(logger, bid=batch.bid).warning("not swept: %r", exc)
+                BatchLog(logger, bid=batch.bid).warning("not swept: %r", exc)  # safety: unreadable-batch
         if longest_life_ms:
-            self._store.prolong_lists(longest_life_ms)
+            self._store.prolong_lists(longest_life_ms)  # safety: sweep-prolongs
         with store_errors(self._settings):
             self._trimmer.turn()
 
@@ -109,6 +109,7 @@ class Sweeper:
         if batch.ended:
             self._store.retire_batch(batch)
             self.done["retired"] += 1
+        # safety: sweeper-publishes
         elif batch.has_due and (claims := self._store.claim_deliveries(batch.bid)):
             log = BatchLog(logger, bid=batch.bid, count=len(claims))
             log.info("%d callbacks were left behind, and are published now", len(claims))
@@ -132,6 +133,7 @@ class Sweeper:
         except BatchesError as exc:
             if is_away(exc):
                 raise
+            # safety: parent-untouched
             BatchLog(logger, bid=bid).debug("not renewed for its child: %s", exc)  # its own turn warns
 
     def _hold_lock(self) -> bool:

@@ -106,7 +106,7 @@ class StoreBase:
             self.lists.add_live(bid)
         self._answer(self.scripts.revive_batch, bid)
         # Again, because a sweeper that retired it between the two still takes it off the list.
-        with store_errors(self.settings):
+        with store_errors(self.settings):  # safety: revived-listed
             self.lists.add_live(bid)
 
     @contextmanager
@@ -116,6 +116,7 @@ class StoreBase:
             yield
         except ResponseError as exc:
             # `NOREPLICAS`: a master that Sentinel has not demoted yet, as in a planned failover.
+            # safety: demoted-master
             if isinstance(exc, ReadOnlyError) or any(word in str(exc) for word in ("READONLY", "NOREPLICAS")):
                 close_idle(self.client)
             raise
@@ -131,6 +132,7 @@ class StoreBase:
         The parent's client is kept, because to close it would take them; so is its listener, because the
         parent goes on using its sockets.
         """
+        # safety: fork-listener
         self._inherited = [self.__dict__.pop(name, None) for name in ("client", "listener")]
         for name in ("scripts", "lists"):
             self.__dict__.pop(name, None)

@@ -128,7 +128,7 @@ def _read_options(settings: Settings) -> tuple[list[tuple[str, int]], dict[str, 
     given = {**own, **settings.backend_options}
     if isinstance(required := given.get("ssl_cert_reqs"), str):
         given["ssl_cert_reqs"] = required.removeprefix("CERT_").lower()  # Celery's word for redis-py's
-    return hosts, {**_patience(), **given, "decode_responses": False}
+    return hosts, {**_patience(), **given, "decode_responses": False}  # safety: bytes-replies
 
 
 @contextmanager
@@ -152,7 +152,7 @@ def _cap(options: Mapping[str, Any], seconds: float, retry: Retry) -> dict[str, 
     capped: dict[str, Any] = {name: min(options[name] or seconds, seconds) for name in TIMEOUTS}
     if "master_name" in options:
         theirs = _patience(**(options.get("sentinel_kwargs") or {}))
-        capped["sentinel_kwargs"] = theirs | _cap(theirs, seconds, retry)
+        capped["sentinel_kwargs"] = theirs | _cap(theirs, seconds, retry)  # safety: sentinel-budget
     return {**capped, "retry": retry}
 
 

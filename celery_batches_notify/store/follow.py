@@ -77,7 +77,7 @@ class _Readings(Generic[W]):
         return None
 
     def __del__(self) -> None:
-        self._close()
+        self._close()  # safety: dropped-follower
 
 
 class Readings(_Readings[ThreadWatch]):

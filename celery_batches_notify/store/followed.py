@@ -36,6 +36,7 @@ class _Batch:
         if isinstance(answer, Reading):
             self.read_at = now
             self.last = answer = self.last if answer == self.last else answer
+        # safety: away-follower
         survives = isinstance(answer, StoreUnavailable) and now < self.read_at + AWAY_SECONDS
         watches = [watch for watch in self.watches if not watch.is_over]
         given = [watch for watch in watches if watch.latest is not answer and not (survives and watch.latest)]
@@ -77,7 +78,7 @@ class Followed:
             self._new.add(bid)
             self._unread.add(bid)
         self._batches[bid].watches.add(watch)
-        self.stir([bid] if bid not in self._unread else [])
+        self.stir([bid] if bid not in self._unread else [])  # safety: subscribed-first
 
     def remove(self, watch: Watch) -> None:
         """Remove a follower; harmless if it has left already."""
@@ -124,7 +125,7 @@ class Followed:
             overdue = takewhile(
                 lambda bid: self._batches[bid].tried_at + REREAD_SECONDS <= now, self._batches
             )
-            wanted = chain(self._fresh, self._stirred, overdue)
+            wanted = chain(self._fresh, self._stirred, overdue)  # safety: overdue-read
         return list(islice(dict.fromkeys(wanted), PAGE))
 
     def hand_out(self, answers: Mapping[str, Answer], now: float) -> list[Watch]:

@@ -81,7 +81,7 @@ class Inbox:
                 self._connect_at = now + CONNECT_SECONDS
                 self._subscription = Subscription(self._client(), now)
                 self._selector.register(self._subscription.socket, selectors.EVENT_READ)
-                self._subscription.subscribe(batches)
+                self._subscription.subscribe(batches)  # safety: resubscribed
         except BROKEN as exc:
             self._cut(exc)
         return self._subscription is not None

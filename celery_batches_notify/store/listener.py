@@ -131,7 +131,7 @@ class Listener:
     def _may_leave(self) -> bool:
         """Whether no follower came at the last moment; from now on the next one begins another thread."""
         with self._lock:
-            if self._orders:
+            if self._orders:  # safety: orders-first
                 return False
             self._thread = self._bell = None
             return True

@@ -201,6 +201,7 @@ def _parse_live(bid: str, score: float, answers: Sequence[Any], now: int) -> Liv
         score=score,
         ended=n["sealed_at"] > 0 and n["succeeded"] + n["dead"] == n["total"] and not n["open"],
         watch_due=0 < n["watch_at"] <= now,
+        # safety: retry-clock-set-back
         resend_due=0 < n["resend_at"] <= now or n["resend_at"] > now + SENDING_MS,
         quiet_seconds=abs(now - n["reported_at"]) / 1000,
         abandon_at=n["abandon_at"],

@@ -70,7 +70,7 @@ class OneWayConnection:
         if connection is None:
             return
         with store_errors(self._settings):
-            if self._node is not None and self._node != self._find_node():
+            if self._node is not None and self._node != self._find_node():  # safety: node-moved
                 self.close()
                 return
             try:
@@ -91,7 +91,7 @@ class OneWayConnection:
 
         In a Cluster it waits for the reply, because no beat writes it again if the key has moved.
         """
-        if self._node is not None:
+        if self._node is not None:  # safety: sure-note
             return self._replace_surely(field, mark)
         return self._write(_pack(b"HSET", self._key, field, mark) + self._renewal)
 

@@ -33,7 +33,7 @@ def walk_pages(
     while True:
         page = _read(client, key, after, offset, size, newest_first=newest_first)
         fresh = [p for p in page if after is None or (p != after and (p < after) == newest_first)]
-        if offset and (not page or fresh[:1] == page[:1]):
+        if offset and (not page or fresh[:1] == page[:1]):  # safety: page-again
             # Entries were removed, so unread ones may have moved in front of what was read here.
             offset = max(0, offset - size)
         elif fresh:
@@ -45,7 +45,7 @@ def walk_pages(
                 offset = sum(place.score == last.score for place in page) - 1
             after = last
         elif len(page) == size:
-            offset += size - 1  # the next read begins with an entry that was seen
+            offset += size - 1  # the next read begins with an entry that was seen  # safety: page-overlap
         else:
             return
 

@@ -85,6 +85,7 @@ class RetryStore(StoreBase):
         with store_errors(self.settings):
             info: Any = read_info(self.client, self.keys.live, "memory")
         used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
+        # safety: full-store-refuses
         if info.get("maxmemory_policy") == "noeviction" and most and used > most * FULL_SHARE:
             raise StoreUnavailable(
                 f"the store is nearly full ({used:,} of {most:,} bytes), and keep_calls would fill it: "

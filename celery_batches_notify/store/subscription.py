@@ -81,7 +81,7 @@ class Subscription:
         """Ask for a sign of life if nothing came for a while; a connection that gave none is broken."""
         if now < self.check_at:
             return
-        if self._asked_at > self._heard_at:
+        if self._asked_at > self._heard_at:  # safety: silent-subscription
             raise RedisConnectionError(f"the server has said nothing for {ANSWER_SECONDS:.0f} s")
         self._send("PING")
         self._asked_at = now

@@ -58,6 +58,7 @@ class Trimmer:
             answers = pipe.execute(raise_on_error=False)
         found = [(place, answer) for (_, place), answer in zip(listed, answers, strict=True)]
         gone = [place for place, answer in found if answer == [None, None]]
+        # safety: running-stays
         over = [place for place, answer in found if not isinstance(answer, Exception) and answer[1]]
         return self._lists.drop(
             self._keys.cancelled, gone, older_seconds=UNSTORED_SECONDS

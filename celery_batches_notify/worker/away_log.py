@@ -27,7 +27,7 @@ class AwayLog:
         """Log that the store could not be used, unless that was logged less than a minute ago."""
         with self._lock:
             now = self._clock()
-            if now < self._again_at:
+            if now < self._again_at:  # safety: away-minute
                 return
             self._again_at = now + AGAIN_SECONDS
             self._since = now if self._since is None else self._since

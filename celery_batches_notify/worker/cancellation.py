@@ -95,4 +95,4 @@ def _revoke(request: Any, bid: str) -> None:
             it._announce_revoked("revoked", False, None, False)
         return True
 
-    request.revoked = revoked
+    request.revoked = revoked  # safety: own-revoked

@@ -22,8 +22,8 @@ from celery.worker import state as worker_state
 
 from celery_batches_notify.errors import BatchesError
 from celery_batches_notify.log_lines import BatchLog
+from celery_batches_notify.membership import Membership
 from celery_batches_notify.messages.headers import HEADER
-from celery_batches_notify.model import Membership
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.one_way_connection import OneWayConnection
 from celery_batches_notify.store.store import Store
@@ -86,7 +86,7 @@ class Heartbeat:
         if self._wire is None or not isinstance(mark, dict):
             return
         if "delivery" in mark:
-            self._mark(request)
+            self._mark(request)  # safety: callback-in-flight
         else:
             message = request.message
             message.ack = partial(self._acknowledge, weakref.ref(request), message, message.ack)
@@ -116,7 +116,7 @@ class Heartbeat:
             beaten is not None
             and now - beaten[0] < self._lease / 2
             and now - self._steady_since >= self._lease
-            and not self._jumped(beaten, now, clock_ms)
+            and not self._jumped(beaten, now, clock_ms)  # safety: clock-jumped
         )
 
     def beat(self) -> None:
@@ -172,7 +172,7 @@ class Heartbeat:
         request = held()
         if request is not None and request in worker_state.reserved_requests:
             try:
-                self._mark(request)
+                self._mark(request)  # safety: in-flight-first
             except Exception:  # the acknowledgement must leave
                 log = BatchLog(logger, bid=_bid_of(request), task_id=request.id)
                 log.exception("task %s is not named in this worker's lease", request.id)

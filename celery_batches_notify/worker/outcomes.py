@@ -15,8 +15,9 @@ from celery.exceptions import Retry, TimeLimitExceeded
 from celery.states import IGNORED, PROPAGATE_STATES, REJECTED, SUCCESS
 from celery.utils.serialization import UnpickleableExceptionWrapper
 
+from celery_batches_notify.membership import Outcome, State
 from celery_batches_notify.messages.run import run_of
-from celery_batches_notify.model import Failure, Outcome, State
+from celery_batches_notify.model import Failure
 
 CLASS_AT_MOST = 200
 MESSAGE_AT_MOST = 2000

@@ -23,7 +23,7 @@ def watch_process(request: Any, note_loss: Callable[[Any], None]) -> None:
         request = held()
         if request is None:
             return None
-        if _goes_back(request, exc_info.exception):
+        if _goes_back(request, exc_info.exception):  # safety: process-killer
             request.acknowledge()  # so it does not
             note_loss(request)
         return type(request).on_failure(request, exc_info, *args, **kwargs)

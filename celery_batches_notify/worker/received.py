@@ -23,7 +23,7 @@ class ReceivedRequests:
         """Remember a request until Celery has forgotten it."""
         if (earlier := self._latest.get(request.id)) is not None:
             self._later[earlier] = request
-            self._earlier[request] = ref(earlier)
+            self._earlier[request] = ref(earlier)  # safety: earlier-request
         self._latest[request.id] = request
 
     def get(self, task_id: str) -> Any:

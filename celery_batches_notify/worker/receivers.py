@@ -13,13 +13,13 @@ from celery import Celery, signals
 from celery.app.task import Context
 from celery.exceptions import NotRegistered, Reject, SoftTimeLimitExceeded, TaskRevokedError, WorkerLostError
 
+from celery_batches_notify.membership import Membership, Outcome, State
 from celery_batches_notify.messages import successors
 from celery_batches_notify.messages.block import find_frame, leave_blocks, return_to
 from celery_batches_notify.messages.canvas import chord_of
 from celery_batches_notify.messages.headers import HEADER, DeliveryRef, mark_of, read_header, read_request
 from celery_batches_notify.messages.kept_calls import CHORD_IS_OVER, keep_call, note_arguments
 from celery_batches_notify.messages.run import NO_LIMITS, Limits, run_of
-from celery_batches_notify.model import Membership, Outcome, State
 from celery_batches_notify.worker import outcomes
 from celery_batches_notify.worker.cancellation import Cancellation
 from celery_batches_notify.worker.heartbeat import Heartbeat
@@ -91,7 +91,7 @@ class Receivers:
         if getattr(request, HEADER, None):
             run.began_at = time.monotonic()
             run.limits = limits_of(task, request, self.worker_limits)
-            note_arguments(request)
+            note_arguments(request)  # safety: arguments-noted
             watch_stored_states(task)
 
     def on_task_success(self, sender: Any, **_: Any) -> None:
@@ -237,7 +237,7 @@ def _finishing(receiver: Callable[..., None]) -> Callable[..., None]:
 
 def _add_call(outcome: Outcome, request: Any) -> Outcome:
     """Add to a death what sending the member again needs. What exited, Celery does not know of yet."""
-    if outcome.reason != "exited" and chord_of(request):
+    if outcome.reason != "exited" and chord_of(request):  # safety: chord-part-dead
         return dataclasses.replace(outcome, unsendable=CHORD_IS_OVER)
     call, unsendable = keep_call(request, outcome.failure.task if outcome.failure else "")
     return dataclasses.replace(outcome, resend=call, unsendable=unsendable)

@@ -14,9 +14,9 @@ from celery_batches_notify.delivery.outgoing import Outgoing
 from celery_batches_notify.delivery.settling import ending_of
 from celery_batches_notify.errors import BatchesError, SchemaTooNew, StoreUnavailable
 from celery_batches_notify.log_lines import BatchLog
+from celery_batches_notify.membership import Membership, Outcome
 from celery_batches_notify.messages.headers import DeliveryRef
 from celery_batches_notify.messages.run import NO_LIMITS, Limits, Run
-from celery_batches_notify.model import Membership, Outcome
 from celery_batches_notify.store.store import Recorded, Store
 from celery_batches_notify.worker.circuit_breaker import CircuitBreaker
 from celery_batches_notify.worker.spool import Spool
@@ -55,7 +55,7 @@ class Reporter:
     ) -> None:
         self.timeout_seconds = timeout_seconds
         self._store = store
-        self._prompt = store.answering_within(timeout_seconds)
+        self._prompt = store.answering_within(timeout_seconds)  # safety: report-budget
         self._outgoing = outgoing
         self._spool = spool
         self._clock = clock
@@ -89,7 +89,7 @@ class Reporter:
         """Send what the spool kept, without hurry. Raises what the store raises."""
         recorded = self._insist(message, REPLAY_SECONDS, patient=True)
         self._circuit_breaker.end()
-        self._follow_up(message, recorded)
+        self._follow_up(message, recorded)  # safety: spool-follow-up
 
     def _send(self, message: Message, seconds: float) -> None:
         how = self._circuit_breaker.ask()
@@ -130,6 +130,7 @@ class Reporter:
             try:
                 return _record(self._store if patient else self._store_until(deadline), message)
             except StoreUnavailable:
+                # safety: report-again
                 if self._clock() + pause > deadline or (self._circuit_breaker.noted and not patient):
                     raise
             self._sleep(pause * (0.5 + random.random() / 2))  # noqa: S311 - jitter
@@ -142,7 +143,7 @@ class Reporter:
 
     def _keep(self, message: Message, why: object) -> None:
         try:
-            self._spool.append(pack_line(message))
+            self._spool.append(pack_line(message))  # safety: report-to-disk
         except OSError as failed:
             _log_of(message).critical("%s is not counted: %s; nor kept: %s", message.name, why, failed)
         else:

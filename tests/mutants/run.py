@@ -1,7 +1,7 @@
 """Takes each safety away in a copy of the package, and shows that its test goes red.
 
-`python tests/mutants/run.py [WORD …]` runs those whose safety has one of the words, or all of them. The end
-is 0 where all tests are green on the copy as it is, and each mutant turned its own red.
+`python tests/mutants/run.py [WORD …]` runs those whose safety has one of the words, or whose name is one of
+them, or all. It exits with 0 if all tests are green on the copy as it is, and each mutant turned its own red.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tests.mutants.mutant_table import MUTANTS, Mutant
+from tests.mutants.safeties import find_marks, mutate
 
 ROOT = Path(__file__).parents[2]
 COPIED = ("celery_batches_notify", "tests", "docs", "pyproject.toml", "README.md", "tox.ini")
@@ -26,7 +27,7 @@ TEST_SECONDS, RUN_SECONDS = 40, 240
 
 def main(words: list[str]) -> int:
     """Run the mutants and print the table."""
-    chosen = [m for m in MUTANTS if not words or any(word in m.safety for word in words)]
+    chosen = [m for m in MUTANTS if not words or any(w in m.safety or w == m.name for w in words)]
     with tempfile.TemporaryDirectory(prefix="batches-mutants-") as directory:
         copy = Path(directory)
         for name in COPIED:
@@ -44,15 +45,14 @@ def main(words: list[str]) -> int:
 
 def is_killed(copy: Path, mutant: Mutant) -> bool:
     """Apply one mutant, run its test, and put everything back."""
-    path = copy / "celery_batches_notify" / mutant.file
-    text = path.read_text("utf-8")
-    assert text.count(mutant.old) == 1, f"{mutant.safety}: the text is not once in {mutant.file}"
-    path.write_text(text.replace(mutant.old, mutant.new), "utf-8")
+    [place] = [place for name, place in find_marks(copy / "celery_batches_notify") if name == mutant.name]
+    text = place.path.read_text("utf-8")
+    place.path.write_text(mutate(text, place, mutant.new), "utf-8")
     began = time.monotonic()
     try:
         code, output = run_tests(copy, [mutant.killer])
     finally:
-        path.write_text(text, "utf-8")
+        place.path.write_text(text, "utf-8")
     broken = re.search(r"Error compiling script|SyntaxError|IndentationError", output)
     verdict = "BROKEN" if broken else "killed" if code == RED else "SURVIVED"
     seconds = time.monotonic() - began

@@ -30,7 +30,7 @@ def settle_receipt(receipt: Receipt, notification: Notification) -> Reply:
         NotificationFailed: Some were refused for now, and are still owed it.
     """
     words = _list_recipients(receipt.accepted, receipt.refused, len(receipt.accepted) + len(receipt.refused))
-    if owed := [refusal for refusal in receipt.refused if not refusal.is_final]:
+    if owed := [refusal for refusal in receipt.refused if not refusal.is_final]:  # safety: refused-for-now
         tokens = [_token(refusal.address) for refusal in owed]
         raise NotificationFailed(words, status_code=owed[0].code, owed=tokens, alone=True)
     if receipt.refused:

@@ -49,7 +49,7 @@ def _read_keyring(name: str) -> str:
         secret = keyring.get_password("yagmail", name)
     except Exception as exc:  # noqa: BLE001 -- each system's keyring has errors of its own
         raise MailFailed(f"the keyring cannot be read: {type(exc).__name__}") from None
-    if not isinstance(secret, str):
+    if not isinstance(secret, str):  # safety: keyring-text
         raise MailFailed(
             f"the keyring holds no password for {name}: put it there as the worker's user, "
             f"python -c \"import yagmail; yagmail.register('{name}', '…')\""

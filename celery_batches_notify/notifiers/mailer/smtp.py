@@ -107,7 +107,7 @@ def _all_refused(refused: tuple[Refusal, ...], where: str) -> MailFailed:
         permanent=not passing,
         status_code=shown.code,
         refused=refused,
-        alone=shown.code != _SERVICE_ENDS,
+        alone=shown.code != _SERVICE_ENDS,  # safety: mailbox-full
     )
 
 

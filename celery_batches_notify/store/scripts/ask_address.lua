@@ -8,7 +8,7 @@ local role, lease, who, REST, SPARE_MS, EARLY_MS = ARGV[2], tonumber(ARGV[3]), A
 local a = redis.call('HMGET', KEYS[1], 'until_at', 'pause', 'published_until', 'prober', 'probe_until', 'early')
 local until_at, pause, published_until = tonumber(a[1]), tonumber(a[2]) or 0, tonumber(a[3]) or 0
 if not until_at then return {'go'} end
-if until_at - now > pause then -- safety: a clock that steps back prolongs no pause
+if until_at - now > pause then -- safety: pause-clock
   until_at = now + pause
   redis.call('HSET', KEYS[1], 'until_at', until_at)
 end

@@ -31,7 +31,7 @@ local function enrol_awaited()
   local b = redis.call('HMGET', BATCH, 'awaited', 'died')
   if not b[1] or b[1] == BROKEN or may_grow() then return end
   local bodies = awaited_bodies()
-  if #bodies > 0 and b[2] then redis.call('HSET', BATCH, 'cut_short', 1) end
+  if #bodies > 0 and b[2] then redis.call('HSET', BATCH, 'cut_short', 1) end -- safety: chord-cut-short
   if #bodies > 0 and not b[2] then enrol_late(bodies) end
   redis.call('HDEL', BATCH, 'awaited')
 end

@@ -13,11 +13,11 @@ local function claim(entry)
   if state ~= 'due' and (one or state ~= 'published') then return end
   if not one and look_at(entry, state, at, last_at) > now then return end
   local word = 'due'
-  if state == 'published' and (last_at == 0 or at + patience() <= now) then word = 'silent' end
+  if state == 'published' and (last_at == 0 or at + patience() <= now) then word = 'silent' end -- safety: silent-given-up
   if word == 'due' then
     if entry ~= 'parent:0' and last_at <= now then word, last_at = 'last', 0 end
     -- Published under its last claim it counts an attempt that was not heard of.
-    write_entry(entry, 'due', attempts, now + lease, number + 1, last_at) -- safety: a claim is a lease
+    write_entry(entry, 'due', attempts, now + lease, number + 1, last_at) -- safety: claim-lease
     number = number + 1
   end
   for _, part in ipairs({entry, attempts, word, number}) do answer[#answer + 1] = part end

@@ -6,5 +6,5 @@ if why then return {why} end
 local b, quiet = redis.call('HMGET', BATCH, 'reported_at', 'looked_at'), tonumber(ARGV[2])
 local function is_recent(at) return at and math.abs(now - at) < quiet end
 if is_recent(tonumber(b[1])) or is_recent(tonumber(b[2])) then return {'moves'} end
-redis.call('HSET', BATCH, 'looked_at', now)
+redis.call('HSET', BATCH, 'looked_at', now) -- safety: one-look
 return {'look'}

@@ -10,16 +10,16 @@ local answer, moved = {'claimed'}, 0
 for i = 2, #ARGV do
   local index = ARGV[i]
   local call = string.match(redis.call('HGET', RESEND, index) or '', '^0 (.*)$')
-  local is_kept = not call and redis.call('HEXISTS', CALLS, index) == 1
+  local is_kept = not call and redis.call('HEXISTS', CALLS, index) == 1 -- safety: kept-call-resent
   local round = math.floor(last_stamp(index) / ROUND) + 1
   -- Beyond the last round its stamps could not grow.
-  if (call or is_kept) and state_of(index) == DEAD and round <= LAST_ROUND then
+  if (call or is_kept) and state_of(index) == DEAD and round <= LAST_ROUND then -- safety: last-round
     if is_kept then
       call = '@'
       forget_reason(index)
     end
     note_stamp(index, round * ROUND)
-    redis.call('BITFIELD', STATES, 'SET', 'u2', '#' .. index, FAILING)
+    redis.call('BITFIELD', STATES, 'SET', 'u2', '#' .. index, FAILING) -- safety: dead-no-longer
     redis.call('HSET', RESEND, index, round .. ' ' .. call)
     share_life(RESEND)
     moved = moved + 1

@@ -5,7 +5,7 @@
 local oldest_kept, dropped = now - tonumber(ARGV[2]), 0
 for i = 3, #ARGV, 2 do
   local score = tonumber(redis.call('ZSCORE', KEYS[1], ARGV[i]) or nil)
-  local old = ARGV[2] == '0' or score and score <= oldest_kept
+  local old = ARGV[2] == '0' or score and score <= oldest_kept -- safety: in-the-making
   if score and score == tonumber(ARGV[i + 1]) and old then
     dropped = dropped + redis.call('ZREM', KEYS[1], ARGV[i])
   end

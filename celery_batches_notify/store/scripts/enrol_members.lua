@@ -8,8 +8,8 @@
 local first, ids, adder, adder_id, late_of = tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local why = refusal()
 if why then return {why} end
-if is_given_up(adder) then return {'abandoned'} end
-if redis.call('GETRANGE', MEMBERS, first * ID_BYTES, first * ID_BYTES + #ids - 1) == ids then
+if is_given_up(adder) then return {'abandoned'} end -- safety: given-up-adder
+if redis.call('GETRANGE', MEMBERS, first * ID_BYTES, first * ID_BYTES + #ids - 1) == ids then -- safety: enrol-repeat
   await_producers()
   return {'already'}
 end
@@ -30,9 +30,9 @@ if not may and tonumber(adder) then
     may = state_of(adder) < DEAD and stands_at(adder, adder_id)
   end
 end
-if not may then return {'sealed'} end
+if not may then return {'sealed'} end -- safety: sealed-refuses
 local total = tonumber(b[1])
-if total ~= first then return {'moved', total} end
+if total ~= first then return {'moved', total} end -- safety: place-moved
 local count = #ids / ID_BYTES
 redis.call('SETRANGE', MEMBERS, first * ID_BYTES, ids)
 redis.call('BITFIELD', STATES, 'SET', 'u2', '#' .. (first + count - 1), WAITING)

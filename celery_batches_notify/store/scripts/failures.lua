@@ -16,7 +16,7 @@ end
 -- Drop the failure of a member that is only failing; of many, some are looked at. Return whether there is room now.
 local function drop_failing()
   if redis.call('HGET', BATCH, 'failing') == '0' then return false end
-  for _, other in ipairs(redis.call('HRANDFIELD', FAILURES, LOOKED_AT)) do
+  for _, other in ipairs(redis.call('HRANDFIELD', FAILURES, LOOKED_AT)) do -- safety: failures-looked-at
     if state_of(other) == FAILING then return redis.call('HDEL', FAILURES, other) == 1 end
   end
   return false

@@ -7,6 +7,6 @@ local function add(from, to)
   local found = redis.call('ZRANGE', KEYS[1], from, to, 'BYSCORE', 'WITHSCORES')
   for _, part in ipairs(found) do answer[#answer + 1] = part end
 end
-add('-inf', string.format('(%.0f', now - lease))
-add(string.format('(%.0f', now + lease), '+inf')
+add('-inf', string.format('(%.0f', now - lease)) -- safety: lease-ended
+add(string.format('(%.0f', now + lease), '+inf') -- safety: beat-ahead
 return answer

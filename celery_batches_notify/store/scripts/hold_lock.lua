@@ -4,7 +4,7 @@
 -- its holder takes it for is left from before the clock was set back, and nobody's.
 local holder = redis.call('GET', KEYS[1])
 local life = holder and tonumber(string.match(holder, ':(%d+)$') or nil)
-local is_left = life and redis.call('PTTL', KEYS[1]) > life
+local is_left = life and redis.call('PTTL', KEYS[1]) > life -- safety: lock-clock
 if holder and holder ~= ARGV[2] and not is_left then return {'taken'} end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 return {'held'}

@@ -4,7 +4,7 @@
 -- the reports of the links between them overtake each other.
 
 local function stands_at(index, id)
-  return redis.call('GETRANGE', MEMBERS, index * ID_BYTES, index * ID_BYTES + ID_BYTES - 1) == id
+  return redis.call('GETRANGE', MEMBERS, index * ID_BYTES, index * ID_BYTES + ID_BYTES - 1) == id -- safety: id-at-index
 end
 
 -- Whether somebody may still have published a successor that is not known yet. Once every member has succeeded
@@ -51,11 +51,11 @@ end
 local function admit(index, id, late_of, successors)
   local total, late = tonumber(redis.call('HGET', BATCH, 'total')), late_of ~= ''
   local states, members = redis.call('STRLEN', STATES) * 4, redis.call('STRLEN', MEMBERS) / ID_BYTES
-  if states < total or members < total then return nil, 'corrupt' end
+  if states < total or members < total then return nil, 'corrupt' end -- safety: lost-key
   local proven = late and late_index(id) or index < total and stands_at(index, late and late_of or id)
   if not proven then return nil, 'stranger' end
   local arrivals = unknown_of((late and id or '') .. successors)
-  local grows = #arrivals > 0 and may_grow()
+  local grows = #arrivals > 0 and may_grow() -- safety: successors-first
   if grows then
     if redis.call('HLEN', LATE) < tonumber(redis.call('HGET', BATCH, 'late') or 0) then return nil, 'corrupt' end
     if redis.call('HEXISTS', BATCH, 'retired') == 1 then return nil, 'retired' end

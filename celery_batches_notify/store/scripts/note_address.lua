@@ -14,7 +14,7 @@ if what == 'answered' or what == 'opened' then
 end
 local a = redis.call('HMGET', KEYS[1], 'until_at', 'probing')
 local until_at = tonumber(a[1]) or 0
-if until_at > now and not a[2] then -- safety: what began before the pause does not double it
+if until_at > now and not a[2] then -- safety: one-closing
   if asked > until_at - now then redis.call('HSET', KEYS[1], 'until_at', now + asked, 'pause', asked) end
   return {'closed', math.max(asked, until_at - now), 'not'}
 end

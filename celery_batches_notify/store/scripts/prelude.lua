@@ -15,8 +15,8 @@ local tokens, fired = {}, {}
 -- Why this script must not touch the batch, or nil.
 local function refusal()
   local schema = redis.call('HGET', BATCH, 'schema')
-  if not schema then return 'gone' end
-  if tonumber(schema) > SCHEMA then return 'newer' end
+  if not schema then return 'gone' end -- safety: gone-no-key
+  if tonumber(schema) > SCHEMA then return 'newer' end -- safety: newer-schema
 end
 
 local function state_of(index)
@@ -25,7 +25,7 @@ end
 
 -- Give a key that may just have been made the life that the batch has.
 local function share_life(key)
-  if redis.call('PTTL', key) == -1 then redis.call('PEXPIRE', key, redis.call('PTTL', BATCH)) end
+  if redis.call('PTTL', key) == -1 then redis.call('PEXPIRE', key, redis.call('PTTL', BATCH)) end -- safety: key-life
 end
 
 -- How many ms after it became due a delivery gets its last attempt: its own limit, or 27 hours.
@@ -55,9 +55,9 @@ end
 -- When an open delivery needs somebody: when it is due, silent for too long, or at the time of its last attempt, which
 -- a notification also gets whose message is not heard of.
 local function look_at(entry, state, at, last_at)
-  if state == 'due' then return last_at > 0 and math.min(at, last_at) or at end
+  if state == 'due' then return last_at > 0 and math.min(at, last_at) or at end -- safety: due-ends
   local notifies = redis.call('HEXISTS', BATCH, 'notifies:' .. entry) == 1
-  if notifies and last_at == 0 then return at + LAST_ATTEMPT_MS end
+  if notifies and last_at == 0 then return at + LAST_ATTEMPT_MS end -- safety: notification-ends
   return notifies and math.min(at + patience(), last_at) or at + patience()
 end
 
@@ -81,6 +81,7 @@ end
 
 local function announce(entry, version)
   local _, _, _, number = read_entry(entry)
+  -- safety: outbox-filled
   write_entry(entry, 'due', version or 0, now + LEASE_MS, (number or 0) + 1, version and 0 or now + limit_of(entry))
   fired[#fired + 1] = entry
 end
@@ -91,7 +92,7 @@ local function callbacks_of(event)
 end
 
 local function fire(event, token)
-  if redis.call('HSETNX', BATCH, event .. '_at', now) == 0 then return end
+  if redis.call('HSETNX', BATCH, event .. '_at', now) == 0 then return end -- safety: event-once
   for n = 0, callbacks_of(event) - 1 do announce(event .. ':' .. n) end
   if token then tokens[#tokens + 1] = token end
 end
@@ -121,7 +122,7 @@ end
 local function renew(ended, succeeded)
   local life = redis.call('HMGET', BATCH, 'open', 'life', 'expires', 'dead_expires', 'linger')
   local kind, length = 'running', tonumber(life[3])
-  if ended and tonumber(life[1] or 0) == 0 then
+  if ended and tonumber(life[1] or 0) == 0 then -- safety: open-delivery
     if succeeded then kind, length = 'success', tonumber(life[5]) else kind, length = 'dead', tonumber(life[4]) end
   end
   if kind == life[2] and (kind ~= 'running' or redis.call('PTTL', BATCH) * 2 > length) then return end
@@ -136,7 +137,7 @@ local function conclude(answer)
     'callbacks:progress', 'cut_short')
   local total, succeeded, dead = tonumber(b[1]), tonumber(b[2]), tonumber(b[4])
   local sealed, died = b[5] and true or false, b[6] and true or false
-  local complete = sealed and succeeded + tonumber(b[3]) + dead == total
+  local complete = sealed and succeeded + tonumber(b[3]) + dead == total -- safety: complete
   local ended = sealed and succeeded + dead == total
   local success = ended and dead == 0 and not b[9] -- [9] cut short: calls were never made
   if sealed and (b[8] or '0') ~= '0' then
@@ -157,6 +158,6 @@ local function conclude(answer)
     share_life(OUTBOX)
   end
   renew(ended, success)
-  for _, token in ipairs(tokens) do redis.pcall('PUBLISH', CHANNEL, token) end
+  for _, token in ipairs(tokens) do redis.pcall('PUBLISH', CHANNEL, token) end -- safety: channel-denied
   return {answer, unpack(fired)}
 end

@@ -24,28 +24,28 @@ local last = state ~= SUCCEEDED and last_stamp(index) or 0
 local function repeated()
   -- What comes after the last attempt that a stamp can tell of looks the same, and is a sign of life.
   local moves = stamp == last and last % ROUND == ROUND - 1 and before == FAILING and state == FAILING
-  if moves then redis.call('HSET', BATCH, 'reported_at', now) end
+  if moves then redis.call('HSET', BATCH, 'reported_at', now) end -- safety: moves-keep-alive
   return (admitted or moves) and conclude('repeated') or {'repeated'}
 end
-if before == SUCCEEDED or reason == 'never published' and before ~= WAITING then return repeated() end
+if before == SUCCEEDED or reason == 'never published' and before ~= WAITING then return repeated() end -- safety: success-final
 local fresh = stamp > last
 -- Of an attempt that was counted as failing, a lost worker says nothing new: the retry that it announced may have left.
 local worse = stamp == last and before == FAILING and state == DEAD and reason ~= 'lost'
-if state ~= SUCCEEDED and not fresh and not worse then return repeated() end
+if state ~= SUCCEEDED and not fresh and not worse then return repeated() end -- safety: stamp-counts-once
 local b = redis.call('HMGET', BATCH, 'retired', 'cancelled_at')
-if b[1] then return {'retired'} end
+if b[1] then return {'retired'} end -- safety: retired-refuses
 
 if before ~= state then
   redis.call('BITFIELD', STATES, 'SET', 'u2', '#' .. index, state)
-  if before ~= WAITING then redis.call('HINCRBY', BATCH, COUNTER[before], -1) end
+  if before ~= WAITING then redis.call('HINCRBY', BATCH, COUNTER[before], -1) end -- safety: leaves-old-state
   redis.call('HINCRBY', BATCH, COUNTER[state], 1)
 end
 redis.call('HSET', BATCH, 'reported_at', now)
-if before == DEAD and state ~= DEAD then forget_reason(index) end
+if before == DEAD and state ~= DEAD then forget_reason(index) end -- safety: reason-forgotten
 if state == SUCCEEDED then
   redis.call('HDEL', FAILURES, index)
   redis.call('HDEL', RESEND, index)
-  redis.call('HDEL', CALLS, index)
+  redis.call('HDEL', CALLS, index) -- safety: succeeded-not-kept
   tokens[1] = '+'
   if body ~= '' then await_body(body) end
   enrol_awaited()
@@ -56,9 +56,9 @@ else
   end
   if failure ~= '' then keep_failure(index, state, failure, failures_kept) end
   local over = stamp >= LAST_ROUND * ROUND
-  local voided = over and void_call(index)
+  local voided = over and void_call(index) -- safety: call-voided
   if state == DEAD then
-    if over then resend, unsendable = '', 'it was sent again 15 times' end
+    if over then resend, unsendable = '', 'it was sent again 15 times' end -- safety: last-round-unkept
     keep_for_retry(index, voided and FAILING or before, resend, unsendable, resend_kept)
     -- Discarded with its batch is no death.
     local discards = {revoked = true, terminated = true, ['never published'] = true}

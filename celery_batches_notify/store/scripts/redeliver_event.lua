@@ -9,10 +9,10 @@ if redis.call('HEXISTS', BATCH, 'retired') == 1 then return {'retired'} end
 
 local function may_go(entry, state, at)
   -- A task may take longer than a notification.
-  local patient = redis.call('HEXISTS', BATCH, 'notifies:' .. entry) == 0 and 12 or 1
-  if state == 'published' then return at + patient * stuck_ms <= now end
+  local patient = redis.call('HEXISTS', BATCH, 'notifies:' .. entry) == 0 and 12 or 1 -- safety: stuck-users-task
+  if state == 'published' then return at + patient * stuck_ms <= now end -- safety: stuck-minutes
   if state == 'due' then return at <= now or at > now + LEASE_MS end
-  return state == 'given_up' and at >= since or which == 'ended'
+  return state == 'given_up' and at >= since or which == 'ended' -- safety: delivered-on-request
 end
 
 for i = 5, #ARGV do

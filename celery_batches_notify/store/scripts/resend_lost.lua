@@ -23,7 +23,7 @@ if before == SUCCEEDED or stamp <= last_stamp(index) then
 end
 if redis.call('HEXISTS', BATCH, 'retired') == 1 then return {'retired'} end
 
-local waits = call == '@' and before == WAITING
+local waits = call == '@' and before == WAITING -- safety: resent-waits
 if before ~= FAILING and not waits then
   redis.call('BITFIELD', STATES, 'SET', 'u2', '#' .. index, FAILING)
   if before == DEAD then

@@ -21,19 +21,23 @@ local function is_news()
   -- The parent was told something that has changed since: it must be told again.
   if entry == 'parent:0' and attempt ~= attempts then return false end
   if happened == 'delivered' then return state ~= 'delivered' end
-  if claim > 0 and claim ~= number then return false end -- safety: only the present claim moves a delivery
+  if claim > 0 and claim ~= number then return false end -- safety: present-claim
   if happened == 'published' then return newer and not published end
-  if happened == 'due' then return open and (claim > 0 or newer or published and present) end
+  if happened == 'due' then return open and (claim > 0 or newer or published and present) end -- safety: late-attempt
   if happened == 'postponed' then return open and claim > 0 end
+  -- Its task may end before its publisher says that it left.
+  if happened == 'lost' and claim > 0 then return open end -- safety: lost-before-published
   if happened == 'lost' or happened == 'retried' then return published and present end
+  -- safety: silent-in-time
   if happened == 'silent' then return published and present and look_at(entry, state, at, last_at) <= now end
   return open
 end
 
 if not is_news() then return {'repeated'} end
-local outcome, tried = happened, math.max(attempt, attempts, 1)
+local outcome, tried = happened, math.max(attempt, attempts, 1) -- safety: tried-once
 if happened == 'lost' then
-  outcome, delay = attempts < ATTEMPTS_AT_MOST and 'due' or 'given_up', delay * 2 ^ (attempts - 1)
+  if not published then tried = attempts + 1 end
+  outcome, delay = tried < ATTEMPTS_AT_MOST and 'due' or 'given_up', delay * 2 ^ (tried - 1) -- safety: lost-attempts
 elseif happened == 'postponed' then
   outcome, tried = 'due', attempt - 1
 elseif happened == 'silent' then
@@ -43,8 +47,9 @@ elseif happened == 'retried' then
 elseif happened == 'published' and not open then
   outcome = state -- it ended before whoever published it could say so: then that only tells which attempt it was
 end
-if outcome == 'due' and last_at == 0 then outcome = 'given_up' end -- safety: the last attempt is the last
+if outcome == 'due' and last_at == 0 then outcome = 'given_up' end -- safety: last-attempt
 local ends = outcome ~= 'due' and outcome ~= 'published'
+-- safety: put-off-number
 write_entry(entry, outcome, tried, outcome == 'due' and now + delay or now, outcome == 'due' and number + 1 or number, last_at)
 local waited = redis.call('HGET', BATCH, 'waits:' .. entry)
 if waits ~= '' then
@@ -55,7 +60,7 @@ end
 if happened == 'delivered' then
   redis.call('HDEL', BATCH, 'owed:' .. entry)
 elseif owed ~= '' then
-  redis.call('HSET', BATCH, 'owed:' .. entry, owed)
+  redis.call('HSET', BATCH, 'owed:' .. entry, owed) -- safety: owed-kept
 end
 if log ~= '' and not (happened == 'postponed' and outcome == 'due' and waited == waits) then
   local word = outcome == 'due' and (happened == 'postponed' and 'waiting' or 'failed') or outcome

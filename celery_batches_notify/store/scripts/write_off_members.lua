@@ -8,7 +8,7 @@ local written = 0
 
 local function write_off(index, id, stamp, failure)
   local before = state_of(index)
-  if before >= DEAD or not stands_at(index, id) or last_stamp(index) ~= stamp then return end
+  if before >= DEAD or not stands_at(index, id) or last_stamp(index) ~= stamp then return end -- safety: reported-meanwhile
   redis.call('BITFIELD', STATES, 'SET', 'u2', '#' .. index, DEAD)
   if before == FAILING then redis.call('HINCRBY', BATCH, 'failing', -1) end
   redis.call('HINCRBY', BATCH, 'dead', 1)
