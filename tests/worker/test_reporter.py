@@ -271,7 +271,7 @@ def test_what_nobody_foresaw_keeps_the_outcome_for_later(
         raise AttributeError("'NoneType' object has no attribute 'sendall'")
 
     with monkeypatch.context() as broken:
-        broken.setattr(type(engine.engine.store), "record_outcome", fail)
+        broken.setattr(type(engine.store), "record_outcome", fail)
         engine.reporter.report(member, SUCCEEDED, seconds=30)
     assert spooled(tmp_path)
     engine.replay.replay()
