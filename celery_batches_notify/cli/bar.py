@@ -31,13 +31,13 @@ def bar_line(name: str, progress: Progress, columns: int, *notes: str, ascii_onl
     failing = progress.failures - progress.dead
     waiting = progress.total - progress.succeeded - progress.failures
     counts = (progress.succeeded, failing, progress.dead, waiting)
-    figures = [f"{int(progress.progress * 100):3}%", _figures(counts, progress.total)]
+    percent = f"{int(progress.progress * 100):3}%"
     name = cut(
         one_line(name, 4 * NAME_COLUMNS), min(NAME_COLUMNS, columns // 3), "..." if ascii_only else "…"
     )
     room = columns - 1 - width(name) - len(GAP) - CELLS_AT_LEAST  # a full line would break
     shown = []
-    for text in [*figures, *notes]:
+    for text in [percent, _figures(counts, progress.total, room - len(GAP + percent + GAP)), *notes]:
         room -= len(GAP) + width(text)
         if room < 0:
             break
@@ -85,11 +85,13 @@ def _columns_of(character: str) -> int:
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
-def _figures(counts: Sequence[int], total: int) -> str:
+def _figures(counts: Sequence[int], total: int, columns: int) -> str:
+    """Say how many of each there are, or how many have ended if that is all that fits."""
     succeeded, failing, dead, _ = counts
     words = [f"{succeeded:,} ok"]
     if failing:
         words.append(f"{failing:,} retry")
     if dead:
         words.append(f"{dead:,} dead")
-    return " ".join([*words, f"/{total:,}"])
+    long = " ".join([*words, f"/{total:,}"])
+    return long if len(long) <= columns else f"{succeeded + dead:,}/{total:,}"

@@ -154,8 +154,11 @@ class Watch:
         """Print the last line."""
         now, views = datetime.now().astimezone(), list(self._views.values())
         if len(views) == 1:
-            words = views[0].verdict if self._bars and views[0].verdict else describe(views[0], now)
-            return out.end(words, code, **fields_of(views[0], now), verdict=views[0].verdict)
+            view = views[0]
+            has_come = code in (ExitCode.DONE, ExitCode.OTHERWISE)
+            is_seen = self._displays == [self._bars]  # standard output is the terminal that has the figures
+            words = view.verdict if has_come and is_seen else describe(view, now)
+            return out.end(words, code, **fields_of(view, now), verdict=view.verdict or None)
         states = Counter(view.progress.state if view.progress else "gone" for view in views)
         words = ", ".join(f"{count:,} {state}" for state, count in states.items())
         at = now.astimezone(UTC).isoformat()
@@ -179,6 +182,7 @@ class Watch:
         elif isinstance(answer, BatchesError) and (view.progress is not None or len(self._views) > 1):
             gone = isinstance(answer, NoSuchBatch) and view.progress is not None
             view.ended = "it was deleted, or has expired" if gone else tell_error(answer)
+            view.verdict = ""
             self._codes[view.bid] = code_of(answer)
         else:
             raise answer
@@ -186,8 +190,10 @@ class Watch:
     def _end(self, view: View, code: ExitCode) -> None:
         """Note that the event has come, or cannot come."""
         self._codes[view.bid] = code
-        status = self._look(view)
-        view.ended = describe_status(status) if status else view.progress.state if view.progress else ""
+        if (status := self._look(view)) is not None:
+            view.ended = describe_status(status)
+        elif view.progress is not None:
+            view.ended = view.verdict = view.progress.state
 
     def _time_out(self, seconds: float | None) -> None:
         for view in self._views.values():
@@ -258,4 +264,4 @@ def describe_failure(failure: Failure) -> str:
     """Say in one line which task failed, when and how."""
     at = f"{failure.failed_at.astimezone():%H:%M:%S}" if failure.failed_at else ""
     task = f"{failure.task.rpartition('.')[2]}[{failure.task_id[:8]}]"
-    return f"{at} failed  {task} {failure.error_class}: {failure.error_message}"[:FAILURE_CHARACTERS]
+    return f"{at} failed {task} {failure.error_class}: {failure.error_message}"[:FAILURE_CHARACTERS]
