@@ -10,8 +10,8 @@ import click
 from celery import Celery
 
 from celery_batches_notify.batch import Batch
+from celery_batches_notify.cli.engine_of import engine_of
 from celery_batches_notify.cli.exit_codes import ExitCode, code_of
-from celery_batches_notify.cli.extension_of import extension_of
 from celery_batches_notify.cli.output import Output, tell, tell_error
 from celery_batches_notify.engine import Engine
 from celery_batches_notify.errors import (
@@ -40,7 +40,7 @@ def cancel_batches(app: Celery, out: Output, *, bids: Sequence[str], terminate: 
         Batch.get(bid, app=app).cancel(terminate=terminate)
         return "cancelled", {"cancelled": True}
 
-    _confirm(extension_of(app).engine, bids, "Cancel", explain, yes=yes)
+    _confirm(engine_of(app), bids, "Cancel", explain, yes=yes)
     return _for_each(out, bids, cancel)
 
 
@@ -54,7 +54,7 @@ def retry_batches(app: Celery, out: Output, *, bids: Sequence[str]) -> int:
         words = [f"{count:,} cannot be ({reason})" for reason, count in left.items()]
         return ", ".join([f"{sent:,} members sent again", *words]), {"sent": sent, "unsendable": left}
 
-    extension_of(app)
+    engine_of(app)
     return _for_each(out, bids, retry)
 
 
@@ -70,13 +70,13 @@ def seal_batches(app: Celery, out: Output, *, bids: Sequence[str], yes: bool) ->
         Batch.get(bid, app=app).seal()
         return "sealed", {"sealed": True}
 
-    _confirm(extension_of(app).engine, bids, "Seal", explain, yes=yes)
+    _confirm(engine_of(app), bids, "Seal", explain, yes=yes)
     return _for_each(out, bids, seal)
 
 
 def delete_batches(app: Celery, out: Output, *, bids: Sequence[str], yes: bool) -> int:
     """Delete batches, those that cannot be read too; return the exit code."""
-    engine = extension_of(app).engine
+    engine = engine_of(app)
 
     def explain(status: BatchStatus) -> str:
         left = status.total - status.succeeded - status.dead

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from celery import Celery
 
+from celery_batches_notify.cli.engine_of import engine_of
 from celery_batches_notify.cli.exit_codes import ExitCode
-from celery_batches_notify.cli.extension_of import extension_of
 from celery_batches_notify.cli.output import Output, write
 from celery_batches_notify.engine import Engine
 from celery_batches_notify.store.tokens import hear_tokens
@@ -23,7 +23,7 @@ def stream_tokens(app: Celery, out: Output, *, bids: Sequence[str]) -> int:
         NoSuchBatch: One of them is not there.
         StoreUnavailable: The store is away.
     """
-    engine = extension_of(app).engine
+    engine = engine_of(app)
     bids = tuple(dict.fromkeys(bids))
     raw = len(bids) == 1 and not out.as_json
     for heard in hear_tokens(engine.store, bids, READ_SECONDS):

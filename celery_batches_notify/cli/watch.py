@@ -12,8 +12,8 @@ from math import inf
 from celery import Celery
 
 from celery_batches_notify.cli.display import Bars, Display, Lines, Nothing, View, describe, fields_of
+from celery_batches_notify.cli.engine_of import engine_of
 from celery_batches_notify.cli.exit_codes import ExitCode, code_of
-from celery_batches_notify.cli.extension_of import extension_of
 from celery_batches_notify.cli.output import Output, tell_error
 from celery_batches_notify.cli.terminal import Terminal, can_draw
 from celery_batches_notify.engine import Engine
@@ -50,7 +50,7 @@ def watch_batches(
         NoSuchBatch: There is none.
         StoreUnavailable: The store is away at the start; later it is waited for.
     """
-    engine = extension_of(app).engine
+    engine = engine_of(app)
     if bool(bids) == bool(tag):
         raise InvalidCall("name the batches to watch: give BIDs, or --tag")
     bids = list(dict.fromkeys(bids)) or find_unfinished(engine, tag)

@@ -8,13 +8,11 @@ from collections.abc import Callable
 
 import pytest
 from celery import Celery
-from redis import Redis
 
 from celery_batches_notify import Batch
-from celery_batches_notify.model import State
-from celery_batches_notify.store import followed
+from celery_batches_notify.membership import State
 from celery_batches_notify.store.keys import Keys
-from tests.support.terminal import Commands, Made, Ran, Screen, fail, make_batch
+from tests.support.terminal import Commands, Made, Screen, fail, make_batch
 
 BAR = ("stdin", "stdout", "stderr")
 ESCAPES = re.compile(rb"\x1b\[[0-9;]*([A-Za-z])")
@@ -61,13 +59,13 @@ def empty(app: Celery) -> str:
 
 def corrupt(app: Celery) -> str:
     bid = make_batch(app, 2).bid
-    app._batches_engine.engine.store.client.hset(Keys("batches").batch(bid), "total", "many")
+    app._batches_extension.engine.store.client.hset(Keys("batches").batch(bid), "total", "many")
     return bid
 
 
 def newer(app: Celery) -> str:
     bid = make_batch(app, 2).bid
-    app._batches_engine.engine.store.client.hset(Keys("batches").batch(bid), "schema", 99)
+    app._batches_extension.engine.store.client.hset(Keys("batches").batch(bid), "schema", 99)
     return bid
 
 
@@ -159,7 +157,15 @@ def test_a_program_gets_json_lines_and_knows_the_last(app: Celery, command: Comm
     *before, last = ran.records
     assert ran.code == 1 and before
     assert last["final"] is True and not any("final" in each for each in before)
-    wanted = {"bid": made.bid, "state": "dead", "total": 3, "succeeded": 2, "failing": 0, "dead": 1, "waiting": 0}
+    wanted = {
+        "bid": made.bid,
+        "state": "dead",
+        "total": 3,
+        "succeeded": 2,
+        "failing": 0,
+        "dead": 1,
+        "waiting": 0,
+    }
     assert {key: last[key] for key in wanted} == wanted
     assert (last["exit_code"], last["progress"], last["ended"]) == (1, 1.0, "1 of 3 failed for good")
     assert "\x1b" not in ran.stdout and "red rows" in last["verdict"]
@@ -181,7 +187,7 @@ def test_a_terminal_keeps_the_bar_below_and_failures_scroll_by(
     ran = command("watch", made.bid, terminal=BAR, columns=columns, meanwhile=report)
     screen = ran.screen
     assert ran.code == 1
-    assert {kind for kind in ESCAPES.findall(screen.raw)} <= {b"A", b"J", b"m"}, "no alternate screen"
+    assert set(ESCAPES.findall(screen.raw)) <= {b"A", b"J", b"m"}, "no alternate screen"
     assert not re.search(rb"\x1b(?!\[[0-9;]*[AJm])|[\x00-\x09\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f]", screen.raw)
     text = "".join(screen.lines)
     assert text.count("failed import_row") == 1 and "KeyError: no [2Jrow 1m here" in text
@@ -189,7 +195,9 @@ def test_a_terminal_keeps_the_bar_below_and_failures_scroll_by(
     assert len(bars) == 1, screen.lines
     assert "100%" in bars[0]
     assert screen.lines.index(bars[0]) > next(n for n, line in enumerate(screen.lines) if "failed" in line)
-    assert "".join(screen.lines[screen.lines.index(bars[0]) + 1 :]).startswith("✗ 1 of 40 failed for good: Rech")
+    assert "".join(screen.lines[screen.lines.index(bars[0]) + 1 :]).startswith(
+        "✗ 1 of 40 failed for good: Rech"
+    )
 
 
 @pytest.mark.parametrize(

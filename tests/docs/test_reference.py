@@ -19,7 +19,8 @@ from celery_batches_notify.delivery.backoff import DELAYS_SECONDS
 from celery_batches_notify.delivery.callbacks import BYTES_AT_MOST, CALLBACKS_AT_MOST
 from celery_batches_notify.delivery.rules import RULES
 from celery_batches_notify.log_lines import PREFIX, Fields
-from celery_batches_notify.model import STATES, Event, Failure, Membership, Notification, Outcome, State
+from celery_batches_notify.membership import Membership, Outcome, State
+from celery_batches_notify.model import STATES, Event, Failure, Notification
 from celery_batches_notify.settings import LINGER_AT_LEAST, NOT_SETTINGS, Settings
 from celery_batches_notify.store.keys import PARTS
 from celery_batches_notify.testing import plugin
@@ -260,7 +261,7 @@ def test_the_example_of_the_counts_happens_as_the_page_says(app: Celery, redis: 
     batch = Batch(app=app)
     ids = [result.id for result in batch.add(*(app.tasks["told"].s() for _ in range(4)))]
     failure = Failure(task_id="t", task="told", error_class="E", error_message="", backtrace=None, retries=0)
-    store = app._batches_engine.engine.store
+    store = app._batches_extension.engine.store
     reports = [
         None,
         ("a", SUCCEEDED),
@@ -294,7 +295,7 @@ def test_the_example_of_the_counts_happens_as_the_page_says(app: Celery, redis: 
 
 def test_a_report_leaves_the_state_that_the_page_says(app: Celery) -> None:
     (table,) = [t for t in read_tables("explanation/what-the-counts-mean.md") if t[0][0] == "before"]
-    engine = app._batches_engine.engine
+    engine = app._batches_extension.engine
     failure = Failure(task_id="t", task="told", error_class="E", error_message="", backtrace=None, retries=0)
 
     def report(batch: Batch, task_id: str, state: State, attempt: int) -> None:

@@ -1,4 +1,4 @@
-"""The `batch` commands run in this process, on pipes or on a terminal that the test reads as a person does."""
+"""The `batch` commands run in this process, on pipes or on a terminal that the test reads as people do."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from celery.bin.base import CLIContext
 
 from celery_batches_notify import Batch
 from celery_batches_notify.cli import batch
-from celery_batches_notify.model import Failure, Membership, Outcome, State
+from celery_batches_notify.membership import Membership, Outcome, State
+from celery_batches_notify.model import Failure
 from celery_batches_notify.store.store import Recorded
 from tests.support.servers import wait_until
 
@@ -181,7 +182,9 @@ class Made:
         """The batch's id."""
         return self.batch.bid
 
-    def report(self, state: State, *indices: int, failure: Failure | None = None, attempt: int = 1) -> Recorded:
+    def report(
+        self, state: State, *indices: int, failure: Failure | None = None, attempt: int = 1
+    ) -> Recorded:
         """Report these members, or all."""
         for index in indices or range(len(self.ids)):
             member = Membership(bid=self.bid, index=index, task_id=self.ids[index])

@@ -9,7 +9,7 @@ from celery import Celery
 from celery.exceptions import Ignore, Reject, Retry, TimeLimitExceeded
 from celery.utils.serialization import UnpickleableExceptionWrapper
 
-from celery_batches_notify.model import Outcome, State
+from celery_batches_notify.membership import Outcome, State
 from celery_batches_notify.worker import endings
 from celery_batches_notify.worker.receivers import Receivers
 from celery_batches_notify.worker.stored_states import STORED, watch_stored_states
@@ -177,8 +177,8 @@ def test_a_second_delivery_that_ends_does_not_take_the_first_ones_answer_away(ap
             self.id, self.n = "t", n
             self.request_dict = {"batches": {}}
 
-    parts = app._batches_engine.parts
-    receivers = Receivers(app, lambda: None, lambda: parts.cancellation, lambda: parts.heartbeat)
+    engine = app._batches_extension.engine
+    receivers = Receivers(app, lambda: None, lambda: engine.cancellation, lambda: engine.heartbeat)
     first, second = Request(1), Request(2)
     for request in (first, second):
         receivers.on_task_received(SimpleNamespace(app=app), request)
