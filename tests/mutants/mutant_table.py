@@ -516,7 +516,7 @@ MUTANTS = (
     Mutant(
         "a retry of a callback keeps its delivery",
         "retry-keeps-delivery",
-        "if claim := member:",
+        "if identity := member:",
         f"{PUBLISHER}::test_a_tracer_that_adds_headers_as_a_callback_leaves_does_not_cost_its_delivery",
     ),
     Mutant(
@@ -681,7 +681,7 @@ MUTANTS = (
     Mutant(
         "what the store does not take goes to the disk",
         "report-to-disk",
-        "pack_line(said)",
+        "pack_line(message)",
         f"{REPORTER}::test_what_the_store_did_not_take_is_told_once_it_is_back_and_its_callbacks_follow",
     ),
     Mutant(
