@@ -43,7 +43,7 @@ _SIGNALS = (
 
 
 class Receivers:
-    """The receivers of one app: in the worker's main process and its children, and wherever eager calls run."""
+    """One app's receivers: in the worker's main process and its children, and wherever eager calls run."""
 
     def __init__(
         self,
@@ -223,7 +223,7 @@ class Receivers:
 
 
 def _finishing(receiver: Callable[..., None]) -> Callable[..., None]:
-    """Run a receiver again if the soft time limit interrupts it: that strikes once, and reports may repeat."""
+    """Run a receiver again if the soft time limit interrupts it: that strikes once; reports may repeat."""
 
     @wraps(receiver)
     def finish(*args: Any, **kwargs: Any) -> None:
