@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -38,8 +37,7 @@ class Scene:
         self._lost = app._batches_extension.engine.sweeper._lost
         self._clocks = [node.clock for node in servers if node.clock]
         self._passed = 0.0
-        clock = SimpleNamespace(monotonic=lambda: time.monotonic() + self._passed)
-        monkeypatch.setattr("celery_batches_notify.worker.heartbeat.time", clock)
+        monkeypatch.setattr(self.heartbeat, "_clock", lambda: time.monotonic() + self._passed)
         self.living: set[str] = set()
         self.batches: dict[str, Batch] = {}
         self.heartbeat.name("sweeper")

@@ -234,7 +234,7 @@ def test_a_worker_judges_others_only_after_a_lease_without_a_break(
     heartbeat: Heartbeat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 1000.0
-    monkeypatch.setattr("celery_batches_notify.worker.heartbeat.time.monotonic", lambda: now)
+    monkeypatch.setattr(heartbeat, "_clock", lambda: now)
 
     def pass_time(seconds: float, *, clock: float | None = None) -> bool:
         nonlocal now
