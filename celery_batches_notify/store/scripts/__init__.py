@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import cache
 from importlib.resources import files
 from typing import Any, Protocol
 
@@ -28,13 +29,14 @@ class Scripts:
     def __init__(self, client: Redis) -> None:
         self._client = client
         self._short_way = FastEval(client)
-        self._prelude = _read("prelude")
         self.open_batch = self._load("producers", "open_batch")
         self.enrol_members = self._load("late", "producers", "enrol_members")
         self.confirm_members = self._load("producers", "confirm_members")
         self.seal_batch = self._load("producers", "seal_batch")
         self.abandon_batch = self._load("abandon_batch")
-        self.record_outcome = self._load("failures", "resend", "late", "chords", "record_outcome")
+        self.record_outcome = self._join(
+            "plain_success", "prelude", "failures", "resend", "late", "chords", "record_outcome"
+        )
         self.enrol_successors = self._load("late", "enrol_successors")
         self.claim_deliveries = self._load("claim_deliveries")
         self.settle_delivery = self._load("settle_delivery")
@@ -63,8 +65,11 @@ class Scripts:
         self.release_lock = self._load("release_lock")
 
     def _load(self, *names: str) -> Script:
-        """Load a script, which comes last, with the parts that it shares with others before it."""
-        text = "\n".join([self._prelude, *map(_read, names)])
+        """Load a script, which comes last, with the prelude and what else it shares with others before it."""
+        return self._join("prelude", *names)
+
+    def _join(self, *names: str) -> Script:
+        text = "\n".join(map(_read, names))
         digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
         def run(keys: Sequence[str], args: Sequence[Argument]) -> list[Any]:
@@ -77,5 +82,6 @@ class Scripts:
         return run
 
 
+@cache
 def _read(name: str) -> str:
     return files(__package__).joinpath(f"{name}.lua").read_text("utf-8")
