@@ -17,7 +17,8 @@ from celery_batches_notify.errors import (
     SchemaTooNew,
 )
 from celery_batches_notify.log_lines import BatchLog
-from celery_batches_notify.model import Event, Membership, State
+from celery_batches_notify.membership import Membership, State
+from celery_batches_notify.model import Event
 from celery_batches_notify.store.deliveries import Claim
 from celery_batches_notify.store.errors import corrupt_errors
 from celery_batches_notify.store.outbox import parse_address

@@ -10,7 +10,7 @@ from redis import Redis
 from redis.exceptions import NoPermissionError, ResponseError
 
 from celery_batches_notify import Batch, Batches, NoSuchBatch, StoreUnavailable
-from celery_batches_notify.model import Membership, Outcome, State
+from celery_batches_notify.membership import Membership, Outcome, State
 from tests.support.acl import lines, url_as
 from tests.support.servers import server_named
 

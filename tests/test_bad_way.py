@@ -14,7 +14,7 @@ from celery import Celery
 from redis import Redis
 
 from celery_batches_notify import Batch, StoreUnavailable
-from celery_batches_notify.model import Membership, Outcome, State
+from celery_batches_notify.membership import Membership, Outcome, State
 from tests.projects.proj_tasks import declare_tasks
 from tests.support.away import add_members, new_batch, spooled
 from tests.support.cut_proxy import CutProxy, cut_proxy

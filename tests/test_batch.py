@@ -29,7 +29,7 @@ from celery_batches_notify import (
     current_batch,
     outside_batch,
 )
-from celery_batches_notify.model import Membership, Outcome, State
+from celery_batches_notify.membership import Membership, Outcome, State
 from tests.support.servers import soon, wait_until, waiting_messages
 
 

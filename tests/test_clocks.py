@@ -15,8 +15,8 @@ import pytest
 from celery import Celery
 
 from celery_batches_notify import Batch, Batches
+from celery_batches_notify.membership import Membership
 from celery_batches_notify.messages.headers import mark_of
-from celery_batches_notify.model import Membership
 from celery_batches_notify.store.workers import pack_mark
 from tests.support.servers import wait_until
 from tests.support.topologies import MASTER_NAME, PASSWORD, Guarded, Node, cluster, has_all, nodes, sentinel

@@ -11,7 +11,8 @@ from celery import Celery
 from redis import Redis
 
 from celery_batches_notify import Batch, BatchCancelled, BatchSealed, InvalidCallback, WouldDeadlock
-from celery_batches_notify.model import Failure, Membership, Outcome, State
+from celery_batches_notify.membership import Membership, Outcome, State
+from celery_batches_notify.model import Failure
 from celery_batches_notify.store.deliveries import Claim
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.testing import drain

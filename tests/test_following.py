@@ -20,7 +20,7 @@ from celery import Celery
 from redis import Redis
 
 from celery_batches_notify import Batch, Progress, StoreUnavailable
-from celery_batches_notify.model import Membership, Outcome, State
+from celery_batches_notify.membership import Membership, Outcome, State
 from celery_batches_notify.store import followed, inbox, listener, subscription
 from celery_batches_notify.store.follow import AsyncReadings, Readings
 from celery_batches_notify.store.followed import Followed

@@ -12,7 +12,8 @@ from celery import Celery
 from redis import Redis
 
 from celery_batches_notify import Batch, BatchesError, CorruptBatch, NoSuchBatch, SchemaTooNew
-from celery_batches_notify.model import Failure, Membership, Outcome, State
+from celery_batches_notify.membership import Membership, Outcome, State
+from celery_batches_notify.model import Failure
 from celery_batches_notify.store.keys import PARTS
 from celery_batches_notify.testing import drain
 

@@ -12,8 +12,9 @@ from redis import Redis
 
 from celery_batches_notify import Batch, ConfigurationError, InvalidCall, StoreUnavailable
 from celery_batches_notify.doctor import reconcile
+from celery_batches_notify.membership import Membership, Outcome, State
 from celery_batches_notify.messages import kept_messages
-from celery_batches_notify.model import Failure, Membership, Outcome, State
+from celery_batches_notify.model import Failure
 from celery_batches_notify.testing.server import embedded_server
 from tests.support.apps import open_app
 

@@ -17,7 +17,7 @@ from celery.app.log import TaskFormatter
 import celery_batches_notify
 from celery_batches_notify import Batch
 from celery_batches_notify.log_lines import PREFIX, BatchLog, Fields, log_fields
-from celery_batches_notify.model import Membership, Outcome, State
+from celery_batches_notify.membership import Membership, Outcome, State
 
 PACKAGE = Path(celery_batches_notify.__file__).parent
 LEVELS = ("debug", "info", "warning", "error", "exception", "critical", "log")

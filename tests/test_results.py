@@ -16,7 +16,7 @@ from celery.result import AsyncResult
 from redis import Redis
 
 from celery_batches_notify import Batch, BatchesError, ConfigurationError, NoSuchBatch
-from celery_batches_notify.model import Membership, Outcome, State
+from celery_batches_notify.membership import Membership, Outcome, State
 from celery_batches_notify.results import RESULTS_CHUNK
 from celery_batches_notify.store.store import Store
 from tests.support.servers import need

@@ -23,7 +23,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from celery_batches_notify import Batch, Batches, NoSuchBatch, Progress, StoreUnavailable
-from celery_batches_notify.model import BatchStatus, Membership, Outcome, State
+from celery_batches_notify.membership import Membership, Outcome, State
+from celery_batches_notify.model import BatchStatus
 from celery_batches_notify.store.server_checks import check_store
 from tests.projects.proj_tasks import declare_tasks
 from tests.support.servers import running_worker, wait_until

@@ -329,7 +329,7 @@ def test_what_a_dead_worker_left_behind_is_published_by_another(
     """The process is killed between the script that fired and the publish: the outbox is all that is left."""
     batch = Batch(app=app).on("success", app.tasks["proj.callback"].s("late"))
     (result,) = batch.add(app.signature("proj.ok", queue="nobody"))
-    from celery_batches_notify.model import Membership, Outcome, State
+    from celery_batches_notify.membership import Membership, Outcome, State
 
     store = app._batches_engine.engine.store
     member = Membership(bid=batch.bid, index=0, task_id=result.id)

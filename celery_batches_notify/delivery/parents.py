@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from celery_batches_notify.model import BatchStatus, Failure, Membership, Outcome, State
+from celery_batches_notify.membership import Membership, Outcome, State
+from celery_batches_notify.model import BatchStatus, Failure
 from celery_batches_notify.store.store import Recorded, Store
 
 ENTRY = "parent:0"

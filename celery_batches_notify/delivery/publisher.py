@@ -32,7 +32,14 @@ from celery_batches_notify.fork_safety import forks
 from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.messages.block import outside_batch
 from celery_batches_notify.messages.broker import connect_for_callbacks
-from celery_batches_notify.messages.headers import DELIVER_TASK, HEADER, callback_id
+from celery_batches_notify.messages.headers import (
+    DELIVER_TASK,
+    HEADER,
+    DeliveryRef,
+    Headers,
+    callback_id,
+    mark_of,
+)
 from celery_batches_notify.model import BatchStatus, DeliveryNote
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.deliveries import Claim, log_of_delivery
@@ -194,14 +201,12 @@ class Publisher:
         if is_canvas(signature):
             self._send(callback, (status.as_dict(),), task_id=task_id)
             return "delivered"
-        header = {HEADER: {"bid": status.bid, "delivery": claim.entry}}
-        headers = {**(callback.options.get("headers") or {}), **header}
+        headers = {**(callback.options.get("headers") or {}), **_header(status.bid, claim)}
         self._send(callback, (status.as_dict(),), headers=headers, task_id=task_id)
         return "published"
 
     def _deliver(self, bid: str, claim: Claim, **options: Any) -> None:
-        header = {HEADER: {"bid": bid, "delivery": claim.entry, "claim": claim.number}}
-        options |= {"headers": header, "task_id": callback_id(bid, claim.entry)}
+        options |= {"headers": _header(bid, claim), "task_id": callback_id(bid, claim.entry)}
         self._send(self._app.tasks[DELIVER_TASK], (bid, claim.entry, claim.number), **options)
 
     def _send(self, call: Any, args: tuple[Any, ...], **options: Any) -> None:
@@ -259,6 +264,11 @@ def words_of(exc: BaseException) -> str:
 def _errors_of(connection: Connection) -> tuple[type[BaseException], ...]:
     """What this transport raises when the broker is away or refuses; kombu does not always wrap it."""
     return (*connection.connection_errors, *connection.channel_errors, OperationalError, OSError)
+
+
+def _header(bid: str, claim: Claim) -> Headers:
+    ref = DeliveryRef(bid=bid, entry=claim.entry, number=claim.number)  # safety: claim-in-message
+    return {HEADER: mark_of(ref)}
 
 
 def _note(callback: Declared, detail: str = "") -> DeliveryNote:

@@ -9,9 +9,10 @@ from typing import Any
 from celery import Celery, states
 from celery.exceptions import Retry, TaskRevokedError, TimeLimitExceeded
 
-from celery_batches_notify.model import Outcome, State
+from celery_batches_notify.membership import Outcome, State
 from celery_batches_notify.results import Meta, read_metas_since
-from celery_batches_notify.store.parsing import ATTEMPTS_PER_ROUND, Member
+from celery_batches_notify.store.packing import ATTEMPTS_PER_ROUND
+from celery_batches_notify.store.parsing import Member
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.worker import outcomes
 from celery_batches_notify.worker.endings import runs_again

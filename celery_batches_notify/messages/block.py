@@ -14,7 +14,7 @@ from celery import Celery
 from celery_batches_notify.errors import NotAMember
 
 if TYPE_CHECKING:
-    from celery_batches_notify.model import Membership
+    from celery_batches_notify.membership import Membership
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from celery_batches_notify.membership import Membership
 from celery_batches_notify.messages.headers import HEADER, Headers, mark_of, read_header
-from celery_batches_notify.model import Membership
 
 CHORD_UNLOCK = "celery.chord_unlock"
 CALLS_PARTS = frozenset({"celery.chunks", "celery.group", "celery.chord"})  # from their own code

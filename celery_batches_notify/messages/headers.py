@@ -10,7 +10,8 @@ from typing import Any
 from celery import Celery
 
 from celery_batches_notify.errors import InvalidBid
-from celery_batches_notify.model import Membership, check_bid
+from celery_batches_notify.membership import Membership
+from celery_batches_notify.model import check_bid
 
 Headers = dict[str, Any]
 
@@ -21,7 +22,7 @@ ENTRY = re.compile(r"[a-z]+:[0-9]{1,4}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryRef:
-    """Which delivery a callback's message is; of a notification also the number of the claim, else 0."""
+    """Which delivery a callback's message is, and the claim that it was published under (0: unknown)."""
 
     bid: str
     entry: str

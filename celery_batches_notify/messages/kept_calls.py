@@ -9,8 +9,8 @@ from typing import Any
 from kombu.exceptions import EncodeError
 from kombu.utils import json
 
+from celery_batches_notify.membership import Membership
 from celery_batches_notify.messages.headers import Headers, read_request, strip_header
-from celery_batches_notify.model import Membership
 
 BYTES_AT_MOST = 16 * 1024
 NOT_JSON = "its arguments are not JSON"

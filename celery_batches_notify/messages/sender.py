@@ -12,6 +12,7 @@ from kombu.exceptions import EncodeError
 from kombu.utils import json
 
 from celery_batches_notify.errors import UnserialisableCall
+from celery_batches_notify.membership import Membership
 from celery_batches_notify.messages import successors
 from celery_batches_notify.messages.block import Call, find_frame, refuse_foreign_call
 from celery_batches_notify.messages.canvas import mark_message
@@ -24,7 +25,6 @@ from celery_batches_notify.messages.headers import (
     strip_header,
     write_header,
 )
-from celery_batches_notify.model import Membership
 
 Send = Callable[..., Any]
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from celery_batches_notify.membership import Membership, Outcome
 from celery_batches_notify.messages.canvas import (
     CALLS_PARTS,
     first_of_body,
@@ -21,7 +22,6 @@ from celery_batches_notify.messages.canvas import (
     unlocked_body,
 )
 from celery_batches_notify.messages.headers import read_header
-from celery_batches_notify.model import Membership, Outcome
 
 NOTED_AT_MOST = 32
 

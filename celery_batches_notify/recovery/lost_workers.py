@@ -12,8 +12,8 @@ from celery_batches_notify.delivery.publisher import Publisher
 from celery_batches_notify.delivery.settling import worker_lost
 from celery_batches_notify.errors import BatchesError
 from celery_batches_notify.log_lines import BatchLog, log_fields
+from celery_batches_notify.membership import Membership
 from celery_batches_notify.messages.headers import DeliveryRef
-from celery_batches_notify.model import Membership
 from celery_batches_notify.recovery.resend import Resender
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.client import is_away

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
-from celery_batches_notify.model import Membership, Outcome
-from celery_batches_notify.store import parsing
+from celery_batches_notify.membership import Membership, Outcome
+from celery_batches_notify.store import packing
 from celery_batches_notify.store.at_once import read_together
 from celery_batches_notify.store.base import StoreBase
 from celery_batches_notify.store.client import store_errors
@@ -129,7 +129,7 @@ class WorkerStore(StoreBase):
 
     def resend_lost(self, member: Membership, outcome: Outcome) -> tuple[str, Resend | None, list[str]]:
         """Take a lost member for another round; return the word, what to send, and deliveries due."""
-        args = parsing.pack_report(member, outcome, self.settings)
+        args = packing.pack_report(member, outcome, self.settings)
         word, *rest = self._change(self.scripts.resend_lost, member.bid, *args)
         if word != "claimed":
             return word, None, rest

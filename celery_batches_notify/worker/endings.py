@@ -12,7 +12,7 @@ from celery.exceptions import Retry, TimeLimitExceeded
 from celery.states import IGNORED, PROPAGATE_STATES, REJECTED, SUCCESS
 from celery.utils.serialization import UnpickleableExceptionWrapper
 
-from celery_batches_notify.model import Outcome
+from celery_batches_notify.membership import Outcome
 from celery_batches_notify.worker import outcomes
 from celery_batches_notify.worker.stored_states import STORED
 

@@ -22,8 +22,8 @@ from celery.worker import state as worker_state
 
 from celery_batches_notify.errors import BatchesError
 from celery_batches_notify.log_lines import BatchLog
+from celery_batches_notify.membership import Membership
 from celery_batches_notify.messages.headers import HEADER
-from celery_batches_notify.model import Membership
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.one_way_connection import OneWayConnection
 from celery_batches_notify.store.store import Store

@@ -9,6 +9,7 @@ from typing import Any
 from celery.app.task import Context
 from kombu import serialization
 
+from celery_batches_notify.membership import Membership
 from celery_batches_notify.messages.headers import HEADER, DeliveryRef, Headers, mark_of, read_header
 from celery_batches_notify.messages.kept_calls import (
     BYTES_AT_MOST,
@@ -17,7 +18,6 @@ from celery_batches_notify.messages.kept_calls import (
     is_json,
     keep_call,
 )
-from celery_batches_notify.model import Membership
 from celery_batches_notify.store.workers import pack_mark, parse_mark, task_of
 
 JSON = "application/json"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from celery_batches_notify.model import Failure, Outcome, State
+from celery_batches_notify.membership import Outcome, State
+from celery_batches_notify.model import Failure
 
 CLASS_AT_MOST = 200
 MESSAGE_AT_MOST = 2000

@@ -14,12 +14,12 @@ from celery import Celery, signals
 from celery.exceptions import NotRegistered, Reject, SoftTimeLimitExceeded, TaskRevokedError, WorkerLostError
 
 from celery_batches_notify.delivery.settling import ending_of
+from celery_batches_notify.membership import Membership, Outcome
 from celery_batches_notify.messages import successors
 from celery_batches_notify.messages.block import find_frame, leave_blocks, return_to
 from celery_batches_notify.messages.canvas import chord_of
 from celery_batches_notify.messages.headers import HEADER, DeliveryRef, mark_of, read_header, read_request
 from celery_batches_notify.messages.kept_calls import CHORD_IS_OVER, keep_call, note_arguments
-from celery_batches_notify.model import Membership, Outcome
 from celery_batches_notify.worker import endings, outcomes
 from celery_batches_notify.worker.cancellation import Cancellation
 from celery_batches_notify.worker.heartbeat import Heartbeat

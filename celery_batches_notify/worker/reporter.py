@@ -12,8 +12,8 @@ from celery_batches_notify.delivery.outgoing import Outgoing
 from celery_batches_notify.delivery.settling import Ending
 from celery_batches_notify.errors import BatchesError, SchemaTooNew, StoreUnavailable
 from celery_batches_notify.log_lines import BatchLog
+from celery_batches_notify.membership import Membership, Outcome
 from celery_batches_notify.messages.headers import DeliveryRef
-from celery_batches_notify.model import Membership, Outcome
 from celery_batches_notify.store.store import Recorded, Store
 from celery_batches_notify.worker.circuit_breaker import CircuitBreaker
 from celery_batches_notify.worker.spool import Spool

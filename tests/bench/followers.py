@@ -32,7 +32,7 @@ from celery import Celery
 from redis import Redis
 
 from celery_batches_notify import Batch, Batches, BatchesError
-from celery_batches_notify.model import Membership, Outcome, State
+from celery_batches_notify.membership import Membership, Outcome, State
 from celery_batches_notify.testing.server import embedded_server
 
 REPORTING_SECONDS = 6.0

@@ -14,7 +14,8 @@ from uuid import uuid4
 from celery import Celery
 
 from celery_batches_notify import Batch
-from celery_batches_notify.model import Failure, Membership, Outcome, State
+from celery_batches_notify.membership import Membership, Outcome, State
+from celery_batches_notify.model import Failure
 from tests.projects.chaos_proj import make_app
 from tests.support.away import spooled
 from tests.support.servers import close_store, wait_until, waiting_messages

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from celery import Celery
 
-from celery_batches_notify.model import State
+from celery_batches_notify.membership import State
 from tests.chaos.journal import Journal
 from tests.chaos.listener import Listener
 from tests.chaos.own_server import FORGETFUL, OwnServer

@@ -12,7 +12,7 @@ from celery import Celery
 from redis import Redis
 
 from celery_batches_notify import Batch
-from celery_batches_notify.model import Membership, Outcome, State
+from celery_batches_notify.membership import Membership, Outcome, State
 from tests.support.apps import open_app
 from tests.support.servers import kill, need, rabbitmq_url, running_worker, wait_until
 

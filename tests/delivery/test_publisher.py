@@ -68,7 +68,7 @@ def test_the_signatures_own_queue_wins_then_the_batchs_then_the_settings(
     batch.seal()
     headers = queued(app, expected or app.conf.task_default_queue)
     assert headers[0]["id"] == f"cb_{batch.bid}_complete_0"
-    assert headers[0]["batches"] == {"bid": batch.bid, "delivery": "complete:0"}
+    assert headers[0]["batches"] == {"bid": batch.bid, "delivery": "complete:0", "claim": 1}
     if not own:
         assert headers[1]["id"] == f"cb_{batch.bid}_complete_1_0"
 
@@ -230,7 +230,7 @@ def test_whoever_lacks_the_task_publishes_it_by_its_name_to_where_it_belongs(
     batch.seal()
     (headers,) = queued(app, expected)
     assert (headers["task"], headers["id"]) == ("told", f"cb_{batch.bid}_success_0")
-    assert headers["batches"] == {"bid": batch.bid, "delivery": "success:0"}
+    assert headers["batches"] == {"bid": batch.bid, "delivery": "success:0", "claim": 1}
     assert [c.state for c in batch.status().callbacks] == ["published"]
 
 
@@ -300,7 +300,7 @@ def test_the_inner_headers_of_a_callback_hold_its_delivery_too(app: Celery) -> N
     batch = Batch(app=app).on("success", app.tasks["told"].s().set(headers={"headers": {"trace": "x"}}))
     batch.seal()
     (headers,) = queued(app, app.conf.task_default_queue)
-    delivery = {"bid": batch.bid, "delivery": "success:0"}
+    delivery = {"bid": batch.bid, "delivery": "success:0", "claim": 1}
     assert (headers["batches"], headers["headers"]) == (delivery, {"trace": "x", "batches": delivery})
 
 
@@ -311,7 +311,7 @@ def test_a_retry_of_a_callback_is_heard_of(app: Celery, redis: Redis) -> None:
     def poll(self: Task, status: dict[str, object]) -> None:
         outbox = f"batches:{{{status['bid']}}}:outbox"
         entries.append(redis.hget(outbox, "success:0"))
-        redis.hset(outbox, "success:0", "published 1 1")
+        redis.hset(outbox, "success:0", "published 1 1 1")
         if not self.request.retries:
             raise self.retry(countdown=0)
 

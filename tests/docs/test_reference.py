@@ -19,7 +19,8 @@ from celery_batches_notify.delivery.backoff import DELAYS_SECONDS
 from celery_batches_notify.delivery.callbacks import BYTES_AT_MOST, CALLBACKS_AT_MOST
 from celery_batches_notify.delivery.rules import RULES
 from celery_batches_notify.log_lines import PREFIX, Fields
-from celery_batches_notify.model import STATES, Event, Failure, Membership, Notification, Outcome, State
+from celery_batches_notify.membership import Membership, Outcome, State
+from celery_batches_notify.model import STATES, Event, Failure, Notification
 from celery_batches_notify.settings import LINGER_AT_LEAST, NOT_SETTINGS, Settings
 from celery_batches_notify.store.keys import PARTS
 from celery_batches_notify.testing import plugin

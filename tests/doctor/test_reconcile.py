@@ -19,7 +19,7 @@ from celery_batches_notify.cli.doctor import examine
 from celery_batches_notify.doctor import reconcile
 from celery_batches_notify.doctor.diagnosis import find_complaints
 from celery_batches_notify.doctor.reconcile import Repairs, reconcile_all
-from celery_batches_notify.model import Membership, Outcome, State
+from celery_batches_notify.membership import Membership, Outcome, State
 from celery_batches_notify.testing.server import embedded_server
 from tests.support.acl import url_as
 from tests.support.apps import open_app

@@ -9,6 +9,7 @@ from celery import Celery, chain, chord, group
 from celery.app.amqp import task_message
 from kombu.utils import json
 
+from celery_batches_notify.membership import Membership
 from celery_batches_notify.messages.canvas import (
     first_of_body,
     is_marked,
@@ -17,7 +18,6 @@ from celery_batches_notify.messages.canvas import (
     unlocked_body,
 )
 from celery_batches_notify.messages.headers import read_header
-from celery_batches_notify.model import Membership
 
 BID = "0123456789abcdefABCD-_"
 FIRST = Membership(bid=BID, index=7, task_id="first")

@@ -563,6 +563,18 @@ MUTANTS = (
         f"{SETTLING}::test_what_was_put_off_before_its_publisher_said_so_is_not_published_for_ever",
     ),
     Mutant(
+        "a callback that is lost before its publisher said that it left is sent again",
+        "lost-before-published",
+        "",
+        f"{SETTLING}::test_a_callback_lost_before_its_publisher_said_that_it_left_is_sent_again",
+    ),
+    Mutant(
+        "a callback's message bears its claim",
+        "claim-in-message",
+        "ref = DeliveryRef(bid=bid, entry=claim.entry)",
+        f"{PUBLISHER}::test_the_signatures_own_queue_wins_then_the_batchs_then_the_settings",
+    ),
+    Mutant(
         "the loss of a message that was overtaken is no news",
         "overtaken-number",
         "return DeliveryRef(bid=bid, entry=entry)",
@@ -772,7 +784,7 @@ MUTANTS = (
     Mutant(
         "what is lost over and over is given up",
         "lost-attempts",
-        "outcome, delay = 'due', delay * 2 ^ (attempts - 1)",
+        "outcome, delay = 'due', delay * 2 ^ (tried - 1)",
         f"{SETTLING}::test_what_is_lost_is_due_again_after_twice_as_long_each_time_and_given_up_the_eighth",
     ),
     Mutant(

@@ -17,7 +17,8 @@ from redis import Redis
 
 from celery_batches_notify import Batch
 from celery_batches_notify.errors import NoSuchBatch
-from celery_batches_notify.model import BatchStatus, State
+from celery_batches_notify.membership import State
+from celery_batches_notify.model import BatchStatus
 from celery_batches_notify.store.store import Store
 from tests.support.servers import ROOT, running_worker, wait_until
 

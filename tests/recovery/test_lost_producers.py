@@ -17,8 +17,9 @@ from redis import Redis
 from celery_batches_notify import Batch
 from celery_batches_notify.batch import FoundBatch
 from celery_batches_notify.errors import BatchSealed, EnqueueError
+from celery_batches_notify.membership import Membership, Outcome, State
 from celery_batches_notify.messages.block import leave_blocks, return_to
-from celery_batches_notify.model import BatchStatus, Membership, Outcome, State
+from celery_batches_notify.model import BatchStatus
 from celery_batches_notify.producer import chunk
 from celery_batches_notify.producer.intake import Intake
 from celery_batches_notify.recovery import lost_producers

@@ -10,7 +10,7 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from celery_batches_notify import Batch
-from celery_batches_notify.model import Membership, Outcome, State
+from celery_batches_notify.membership import Membership, Outcome, State
 from celery_batches_notify.recovery.sweeper import Sweeper
 from celery_batches_notify.store.client import store_errors
 from celery_batches_notify.store.lists import LiveBatch

@@ -10,7 +10,8 @@ import pytest
 
 from celery_batches_notify.delivery.parents import tell_parent
 from celery_batches_notify.errors import BatchCancelled, BatchSealed, NoSuchBatch
-from celery_batches_notify.model import BatchStatus, Membership, Outcome, State
+from celery_batches_notify.membership import Membership, Outcome, State
+from celery_batches_notify.model import BatchStatus
 from celery_batches_notify.store.deliveries import Claim
 from celery_batches_notify.store.retries import Resend
 from tests.store.compared import KINDS, Compared, new_bid, outcome_of

@@ -13,7 +13,8 @@ from kombu.utils import json
 
 from celery_batches_notify import Batch
 from celery_batches_notify.delivery.publisher import Publisher
-from celery_batches_notify.model import BatchStatus, Failure, Outcome, State
+from celery_batches_notify.membership import Outcome, State
+from celery_batches_notify.model import BatchStatus, Failure
 from celery_batches_notify.recovery.sweeper import Sweeper
 from celery_batches_notify.store.parsing import Snapshot, parse_progress, parse_status
 from celery_batches_notify.store.store import Store

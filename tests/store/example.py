@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis.stateful import RuleBasedStateMachine
 
-from celery_batches_notify.model import State
+from celery_batches_notify.membership import State
 from tests.store.both import Both, LateTelling
 from tests.store.compared import Surroundings
 from tests.store.model_of_batches import ModelBatch

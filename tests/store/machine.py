@@ -10,7 +10,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
-from celery_batches_notify.model import State
+from celery_batches_notify.membership import State
 from tests.store.compared import new_bid
 from tests.store.example import Example
 from tests.store.model_of_batches import LAST_ROUND, PARENT

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from celery_batches_notify.model import State
+from celery_batches_notify.membership import State
 from tests.store.model_of_deliveries import Delivery
 from tests.store.model_of_members import NEVER_PUBLISHED, Member, Report
 

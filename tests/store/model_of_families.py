@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from celery_batches_notify.model import State
+from celery_batches_notify.membership import State
 from tests.store.model_of_batches import PARENT, Claim, ModelBatch, Report
 
 Telling = tuple[State, int, bool]

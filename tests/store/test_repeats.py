@@ -8,8 +8,10 @@ from importlib.resources import files
 
 import pytest
 
-from celery_batches_notify.model import DeliveryNote, Membership, Outcome, State
-from celery_batches_notify.store.parsing import Member, pack_report
+from celery_batches_notify.membership import Membership, Outcome, State
+from celery_batches_notify.model import DeliveryNote
+from celery_batches_notify.store.packing import pack_report
+from celery_batches_notify.store.parsing import Member
 from celery_batches_notify.store.repairs import Lost
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.store.sweep_lock import SweepLock

@@ -8,7 +8,7 @@ import pytest
 from celery import Celery
 
 from celery_batches_notify.errors import StoreUnavailable
-from celery_batches_notify.model import Membership, Outcome
+from celery_batches_notify.membership import Membership, Outcome
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.store.workers import pack_mark, parse_mark

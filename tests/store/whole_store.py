@@ -12,9 +12,10 @@ from redis import Redis
 from redis.connection import Connection
 from redis.exceptions import NoScriptError
 
-from celery_batches_notify.model import State
+from celery_batches_notify.membership import State
 from celery_batches_notify.store.keys import PARTS
-from celery_batches_notify.store.parsing import Snapshot, pack_id
+from celery_batches_notify.store.packing import pack_id
+from celery_batches_notify.store.parsing import Snapshot
 from tests.store.model_of_batches import FIRING_ORDER, PARENT, TOO_MANY, ModelBatch
 
 LIVES = {"running": 60_000, "success": 30_000, "dead": 90_000}

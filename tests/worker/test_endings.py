@@ -9,7 +9,7 @@ from celery import Celery
 from celery.exceptions import Ignore, Reject, Retry, TimeLimitExceeded
 from celery.utils.serialization import UnpickleableExceptionWrapper
 
-from celery_batches_notify.model import Outcome, State
+from celery_batches_notify.membership import Outcome, State
 from celery_batches_notify.worker import endings
 from celery_batches_notify.worker.receivers import Receivers
 from celery_batches_notify.worker.stored_states import STORED, watch_stored_states

@@ -19,8 +19,8 @@ from redis import Redis
 
 from celery_batches_notify import Batch
 from celery_batches_notify.errors import StoreUnavailable
+from celery_batches_notify.membership import Membership, Outcome, State
 from celery_batches_notify.messages.headers import mark_of
-from celery_batches_notify.model import Membership, Outcome, State
 from celery_batches_notify.store.workers import pack_mark
 from celery_batches_notify.testing.server import embedded_server
 from celery_batches_notify.worker.heartbeat import Heartbeat

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from celery_batches_notify.model import State
+from celery_batches_notify.membership import State
 from celery_batches_notify.worker import outcomes
 
 

@@ -19,8 +19,8 @@ from redis import Redis
 from celery_batches_notify import Batch, StoreUnavailable
 from celery_batches_notify.delivery.settling import Ending
 from celery_batches_notify.extension import Parts
+from celery_batches_notify.membership import Membership, Outcome, State
 from celery_batches_notify.messages.headers import DELIVER_TASK, DeliveryRef
-from celery_batches_notify.model import Membership, Outcome, State
 from celery_batches_notify.store.store import Recorded
 from celery_batches_notify.worker import outcomes, reporter
 from celery_batches_notify.worker.circuit_breaker import AWAY_SECONDS, CircuitBreaker
