@@ -33,9 +33,9 @@ class Scene:
     """Workers that beat as long as they live, and one of them that sweeps."""
 
     def __init__(self, app: Celery, servers: list[Node], monkeypatch: pytest.MonkeyPatch) -> None:
-        self.app, self.store = app, app._batches_engine.engine.store
-        self.heartbeat = app._batches_engine.parts.heartbeat
-        self._lost = app._batches_engine.parts.sweeper._lost
+        self.app, self.store = app, app._batches_extension.engine.store
+        self.heartbeat = app._batches_extension.engine.heartbeat
+        self._lost = app._batches_extension.engine.sweeper._lost
         self._clocks = [node.clock for node in servers if node.clock]
         self._passed = 0.0
         clock = SimpleNamespace(monotonic=lambda: time.monotonic() + self._passed)
@@ -96,7 +96,7 @@ def play(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
             scene.heartbeat.stop()
         finally:
             app.close()
-            app._batches_engine.reset()
+            app._batches_extension.reset()
 
     return play
 

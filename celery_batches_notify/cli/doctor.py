@@ -8,7 +8,7 @@ from itertools import islice
 
 from celery import Celery
 
-from celery_batches_notify.cli.extension_of import extension_of
+from celery_batches_notify.cli.engine_of import engine_of
 from celery_batches_notify.doctor.broker_checks import check_broker
 from celery_batches_notify.doctor.callbacks import find_open, judge_callback
 from celery_batches_notify.doctor.diagnosis import Complaint, complain_of_workers, find_complaints
@@ -52,7 +52,7 @@ def examine(app: Celery, bid: str | None, limit: int, echo: Echo) -> int:
     Raises:
         BatchesError: There is no such batch, the store is away, or a setting is wrong.
     """
-    engine = extension_of(app).engine
+    engine = engine_of(app)
     if bid is not None:
         return _examine_batch(engine, check_bid(bid), limit, echo)
     findings = [*check_store(engine.store), *check_broker(app)]

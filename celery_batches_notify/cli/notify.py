@@ -10,7 +10,7 @@ from typing import Any
 
 from celery import Celery
 
-from celery_batches_notify.cli.extension_of import extension_of
+from celery_batches_notify.cli.engine_of import engine_of
 from celery_batches_notify.errors import InvalidCallback
 from celery_batches_notify.model import BatchStatus, Event, Failure, Notification
 from celery_batches_notify.notifiers.base import send_once
@@ -24,7 +24,7 @@ def send_sample(app: Celery, channel: str, options: Sequence[str]) -> str:
     Raises:
         BatchesError: The channel or an option is wrong, or the sample did not arrive.
     """
-    engine = extension_of(app).engine
+    engine = engine_of(app)
     notifier = engine.registry.build(channel, read_options(options), stored=False)
     now = datetime.now(UTC)
     notification = Notification(

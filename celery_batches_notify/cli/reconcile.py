@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from celery import Celery
 
-from celery_batches_notify.cli.extension_of import extension_of
+from celery_batches_notify.cli.engine_of import engine_of
 from celery_batches_notify.doctor.reconcile import Repairs, reconcile_all, reconcile_batch
 from celery_batches_notify.model import check_bid
 
@@ -29,7 +29,7 @@ def repair(app: Celery, bid: str | None, vanished: str, echo: Callable[[str], No
     Raises:
         BatchesError: There is no such batch, the store is away, or a setting is wrong.
     """
-    engine = extension_of(app).engine
+    engine = engine_of(app)
     if bid is not None:
         _tell(bid, reconcile_batch(engine, check_bid(bid), vanished=vanished), echo)
         return 0

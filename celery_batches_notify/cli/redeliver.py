@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from celery import Celery
 
-from celery_batches_notify.cli.extension_of import extension_of
+from celery_batches_notify.cli.engine_of import engine_of
 from celery_batches_notify.engine import Engine
 from celery_batches_notify.errors import ConfigurationError, InvalidCallback
 from celery_batches_notify.model import check_bid, check_event
@@ -40,7 +40,7 @@ def send_again(
     Raises:
         BatchesError: An option is wrong, there is no such batch, or the store is away.
     """
-    engine = extension_of(app).engine
+    engine = engine_of(app)
     wanted = Wanted(
         channel=_check_channel(engine, channel),
         event=check_event(event) if event is not None else None,

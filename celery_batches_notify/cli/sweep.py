@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from celery import Celery
 
-from celery_batches_notify.cli.extension_of import extension_of
+from celery_batches_notify.cli.engine_of import engine_of
 
 
 def sweep_once(app: Celery, echo: Callable[[str], None]) -> int:
@@ -17,7 +17,7 @@ def sweep_once(app: Celery, echo: Callable[[str], None]) -> int:
         BatchesError: The store is away, or a setting is wrong.
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    sweeper = extension_of(app).parts.sweeper
+    sweeper = engine_of(app).sweeper
     try:
         if not sweeper.turn():
             echo("another process is sweeping: nothing to do here")

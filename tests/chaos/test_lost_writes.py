@@ -37,7 +37,7 @@ AT_ONCE = (*FORGETFUL, "--repl-diskless-sync-delay", "0")
 
 
 def store_of(app: Celery) -> Store:
-    return app._batches_engine.engine.store
+    return app._batches_extension.engine.store
 
 
 def live(app: Celery, draw: random.Random) -> dict[str, list[list[Report]]]:

@@ -91,7 +91,7 @@ def test_what_a_worker_noted_before_it_was_lost_is_lost_and_has_not_vanished(
     batch = Batch(app=app)
     ids = [result.id for result in batch.add(*(app.signature("proj.ok") for _ in range(3)))]
     redis.delete("celery")
-    store = app._batches_engine.engine.store
+    store = app._batches_extension.engine.store
     for wid, task_id in (("gone@tests/1", ids[0]), ("busy@tests/2", ids[1])):
         store.beat_worker(wid)
         store.write_marks(wid, {f"{task_id} 0": b"{}\n"})
@@ -114,12 +114,12 @@ def test_while_a_worker_lives_and_does_not_answer_nobody_has_vanished(
     batch = Batch(app=app)
     batch.add(app.signature("proj.ok"), app.signature("proj.ok"))
     redis.delete("celery")
-    app._batches_engine.engine.store.beat_worker("busy@tests/12345678")
+    app._batches_extension.engine.store.beat_worker("busy@tests/12345678")
     done = batch_command("doctor", batch.bid)
     assert (done.returncode, kinds_of(done.stdout)) == (0, {"unknown": 2})
     assert "busy@tests lives and did not answer" in done.stdout
     redis.hset(f"batches:{{{batch.bid}}}", "reported_at", 1)
-    app._batches_engine.engine.store.beat_worker("busy@tests/12345678")
+    app._batches_extension.engine.store.beat_worker("busy@tests/12345678")
     repairs = batch.reconcile(vanished="dead")
     assert repairs.vanished == 0
     assert repairs.notes[-1].endswith("no answer from busy@tests")
@@ -319,7 +319,7 @@ def test_reconcile_retry_and_redeliver_at_once_do_each_thing_once(
 
     batch = Batch(app=app).on("finish", app.signature("proj.callback"))
     ids = [result.id for result in batch.add(*(app.signature("proj.ok") for _ in range(30)))]
-    store = app._batches_engine.engine.store
+    store = app._batches_extension.engine.store
     for index in range(10):
         call = f'{{"id": "{ids[index]}", "task": "proj.ok", "args": [], "kwargs": {{}}, "options": {{}}}}'
         died = Outcome(state=State.DEAD, reason="failed", resend=call, unsendable="")

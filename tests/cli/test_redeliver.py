@@ -30,7 +30,7 @@ def given_up(app: Celery, *channels: str, minutes_ago: int = 0) -> Batch:
     for channel in channels:
         batch.on("complete", channel)
     batch.seal()
-    store = app._batches_engine.engine.store
+    store = app._batches_extension.engine.store
     for n in range(len(channels)):
         store.settle_delivery(batch.bid, f"complete:{n}", "given_up", 1)
         name = store.keys.part(batch.bid, "outbox")
@@ -55,7 +55,7 @@ def test_a_channel_is_sent_again_as_far_back_as_one_says(app: Celery) -> None:
     old = given_up(app, "webhook:billing", minutes_ago=180)
     done = Batch(app=app).on("complete", "webhook:billing")
     done.seal()
-    app._batches_engine.engine.store.settle_delivery(done.bid, "complete:0", "delivered", 1)
+    app._batches_extension.engine.store.settle_delivery(done.bid, "complete:0", "delivered", 1)
     assert send(app, channel="webhook:billing", since="2h") == (0, ["1 callbacks of 1 batches sent again"])
     assert states(both) == ["published", "given_up"]
     assert (states(old), states(done)) == (["given_up"], ["delivered"])
@@ -98,7 +98,7 @@ def test_one_batch_one_callback_and_all_of_it(app: Celery) -> None:
     assert send(app, bid, channel="webhook")[1] == [f"{bid}: 1 callbacks sent again"]
     assert send(app, bid, event="complete", number=1)[1] == [f"{bid}: 1 callbacks sent again"]
     for n in range(2):
-        app._batches_engine.engine.store.settle_delivery(bid, f"complete:{n}", "delivered", 1)
+        app._batches_extension.engine.store.settle_delivery(bid, f"complete:{n}", "delivered", 1)
     assert send(app, bid)[1] == [f"{bid}: 0 callbacks sent again"]
     assert send(app, bid, ended=True)[1] == [f"{bid}: 2 callbacks sent again"]
 
@@ -143,7 +143,7 @@ def test_what_is_no_span_of_time_is_refused(text: str) -> None:
 def test_the_command_says_how_many(app: Celery, batch_command: Command) -> None:
     batch = Batch(app=app).on("success", app.signature("proj.callback"))
     batch.seal()
-    app._batches_engine.engine.store.settle_delivery(batch.bid, "success:0", "given_up", 1)
+    app._batches_extension.engine.store.settle_delivery(batch.bid, "success:0", "given_up", 1)
     done = batch_command("redeliver", "--channel", "proj.callback", "--since", "2h")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "1 callbacks of 1 batches sent again\n"
@@ -157,7 +157,7 @@ def test_the_doctor_names_the_address_that_callbacks_wait_for(app: Celery, batch
     for batch in batches:
         batch.seal()
         address = "0123 http://ops.test"
-        engine = app._batches_engine.engine
+        engine = app._batches_extension.engine
         engine.store.settle_delivery(
             batch.bid, "complete:0", "postponed", 1, delay_seconds=600, waits_for=address, number=1
         )

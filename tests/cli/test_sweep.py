@@ -77,4 +77,4 @@ def test_a_store_that_is_away_is_one_line_and_exit_code_1(installed: Path) -> No
 def test_an_app_without_batches_is_told_so(installed: Path) -> None:
     done = celery(installed, "batch", "sweep")
     assert done.returncode == 1
-    assert done.stderr.startswith("Error: this app has no batches")
+    assert "has no batches: call Batches(app) once, beside the app, and name that app" in done.stderr

@@ -164,11 +164,13 @@ def outlive(step: Callable[[], object]) -> bool:
 def run_one(app: Celery, world: World, place: int) -> None:
     """Let a worker run a message; one that dies gives it back, and may be missed."""
     sent = world.broker.pop(place)
-    ref, parts, store = sent.ref, app._batches_engine.parts, app._batches_engine.engine.store
+    ref, engine = sent.ref, app._batches_extension.engine
 
     def settle(happened: str) -> bool:
         return outlive(
-            lambda: store.settle_delivery(ref.bid, ref.entry, happened, 0, delay_seconds=5, number=ref.number)
+            lambda: engine.store.settle_delivery(
+                ref.bid, ref.entry, happened, 0, delay_seconds=5, number=ref.number
+            )
         )
 
     if not sent.notifies:
@@ -176,7 +178,7 @@ def run_one(app: Celery, world: World, place: int) -> None:
         world.arrived[callback_id(ref.bid, ref.entry)] += happened == "delivered"
         if not settle(happened) or happened == "retried":
             world.broker.append(sent)
-    elif not outlive(lambda: parts.attempts.run(ref.bid, ref.entry, ref.number)):
+    elif not outlive(lambda: engine.attempts.run(ref.bid, ref.entry, ref.number)):
         world.broker.append(sent)
         if world.random.random() < 0.5:
             settle("lost")
@@ -194,7 +196,7 @@ def entries_of(store: Store, batches: list[Batch]) -> Iterator[tuple[str, str, l
 
 def let_time_come(app: Celery, batches: list[Batch], *, share: float = 1.0, last: bool = False) -> None:
     """Let what is due later be due now, and all pauses be over; or let the last attempts come."""
-    store = app._batches_engine.engine.store
+    store = app._batches_extension.engine.store
     Receiver.world.broker += Receiver.world.later
     Receiver.world.later.clear()
     chance = random.Random(1)
@@ -214,13 +216,13 @@ def let_time_come(app: Celery, batches: list[Batch], *, share: float = 1.0, last
 
 
 def sweep(app: Celery, batches: list[Batch]) -> None:
-    engine = app._batches_engine.engine
+    engine = app._batches_extension.engine
     for batch in batches:
         outlive(lambda bid=batch.bid: engine.publisher.publish_due(bid, engine.store.claim_deliveries(bid)))
 
 
 def states(app: Celery, batches: list[Batch]) -> Counter[str]:
-    return Counter(value[0] for _, _, value in entries_of(app._batches_engine.engine.store, batches))
+    return Counter(value[0] for _, _, value in entries_of(app._batches_extension.engine.store, batches))
 
 
 def come_to_rest(app: Celery, world: World) -> None:
@@ -279,8 +281,8 @@ def test_deliveries_to_a_host_that_is_gone_cost_few_messages_and_all_end_in_time
     come_to_rest(app, world)
     assert not states(app, made)["published"]
     let_time_come(app, made, last=True)
-    for key in app._batches_engine.engine.store.client.scan_iter("batches:address:*"):
-        app._batches_engine.engine.store.client.delete(key)  # even if all of them may try once more
+    for key in app._batches_extension.engine.store.client.scan_iter("batches:address:*"):
+        app._batches_extension.engine.store.client.delete(key)  # even if all of them may try once more
     before = world.messages
     sweep(app, made)
     come_to_rest(app, world)

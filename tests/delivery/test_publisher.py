@@ -98,7 +98,7 @@ def test_a_broker_that_is_away_leaves_callbacks_due_and_the_seal_stands(
         return [(c.state, c.attempts) for c in batch.status().callbacks] == [("published", 1)]
 
     with embedded_server(port=port):
-        engine = app._batches_engine.engine
+        engine = app._batches_extension.engine
         wait_until(
             lambda: (
                 engine.publisher.publish_due(batch.bid, engine.store.claim_deliveries(batch.bid))
@@ -114,7 +114,7 @@ def publish_what_is_due(app: Celery, redis: Redis, batch: Batch) -> None:
         state, attempts, _, *claim = value.split()
         if state == b"due":
             redis.hset(outbox, entry, b" ".join([state, attempts, b"1", *claim]))
-    engine = app._batches_engine.engine
+    engine = app._batches_extension.engine
     engine.publisher.publish_due(batch.bid, engine.store.claim_deliveries(batch.bid))
 
 
@@ -158,7 +158,7 @@ def test_what_keeps_a_callback_from_being_published_is_tried_again_for_a_good_da
     for attempt, delay in enumerate(DELAYS_SECONDS, 1):
         first, second = batch.status().callbacks
         assert (first.state, first.attempts, second.state) == ("due", attempt, "published")
-        snapshot = app._batches_engine.engine.store.read_snapshot(batch.bid)
+        snapshot = app._batches_extension.engine.store.read_snapshot(batch.bid)
         due_in = int(snapshot.outbox[b"success:0"].split()[2]) / 1000 - snapshot.now.timestamp()
         assert due_in <= delay * (1 + JITTER)
         publish_what_is_due(app, redis, batch)
@@ -389,5 +389,5 @@ def test_a_deleted_batch_publishes_nothing(app: Celery) -> None:
     batch.seal()
     queued(app, app.conf.task_default_queue)
     batch.delete()
-    app._batches_engine.engine.publisher.publish_due(batch.bid, [Claim(entry="success:0", attempts=0)])
+    app._batches_extension.engine.publisher.publish_due(batch.bid, [Claim(entry="success:0", attempts=0)])
     assert queued(app, app.conf.task_default_queue) == []

@@ -153,7 +153,7 @@ def test_the_states_of_a_batch_are_those_of_the_schema() -> None:
 
 @pytest.mark.parametrize("page", ["how-to/follow-progress.md", "reference/wire.md"])
 def test_the_tokens_are_those_of_the_pages(page: str) -> None:
-    scripts = (ROOT / "celery_batches_notify" / "store" / "scripts").glob("*.lua")
+    scripts = (ROOT / "celery_batches_notify" / "store" / "scripts").rglob("*.lua")
     published = re.findall(
         r"tokens\[.+\] = '(.)'|fire\('\w+', '(.)'\)", "".join(script.read_text("utf-8") for script in scripts)
     )
@@ -226,7 +226,7 @@ def test_the_keys_are_those_of_the_page() -> None:
 def test_the_fields_of_a_batch_are_those_of_the_page(app: Celery, redis: Redis) -> None:
     """The scripts and the declaration are read for every field that they may write."""
     package = ROOT / "celery_batches_notify"
-    scripts = "\n".join(path.read_text("utf-8") for path in Path(package, "store", "scripts").glob("*.lua"))
+    scripts = "\n".join(path.read_text("utf-8") for path in Path(package, "store", "scripts").rglob("*.lua"))
     scripts = re.sub(r"--.*", "", scripts)
     written = set()
     for call in re.findall(r"'(?:HSET|HSETNX|HINCRBY)', BATCH, (.*)", scripts):
@@ -261,7 +261,7 @@ def test_the_example_of_the_counts_happens_as_the_page_says(app: Celery, redis: 
     batch = Batch(app=app)
     ids = [result.id for result in batch.add(*(app.tasks["told"].s() for _ in range(4)))]
     failure = Failure(task_id="t", task="told", error_class="E", error_message="", backtrace=None, retries=0)
-    store = app._batches_engine.engine.store
+    store = app._batches_extension.engine.store
     reports = [
         None,
         ("a", SUCCEEDED),
@@ -295,7 +295,7 @@ def test_the_example_of_the_counts_happens_as_the_page_says(app: Celery, redis: 
 
 def test_a_report_leaves_the_state_that_the_page_says(app: Celery) -> None:
     (table,) = [t for t in read_tables("explanation/what-the-counts-mean.md") if t[0][0] == "before"]
-    engine = app._batches_engine.engine
+    engine = app._batches_extension.engine
     failure = Failure(task_id="t", task="told", error_class="E", error_message="", backtrace=None, retries=0)
 
     def report(batch: Batch, task_id: str, state: State, attempt: int) -> None:

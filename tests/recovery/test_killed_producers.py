@@ -93,7 +93,7 @@ def test_wherever_its_producer_was_killed_a_batch_ends_with_exact_counts(
         wait_until(lambda: Ledger(redis).told == ended.keys(), seconds=END_SECONDS)
     assert {s.bid: s.callbacks for s in statuses(app, jobs).values() if s.bid not in Ledger(redis).told} == {}
     assert len(ended) >= len(jobs)
-    ledger, store = Ledger(redis), app._batches_engine.engine.store
+    ledger, store = Ledger(redis), app._batches_extension.engine.store
     for status in ended.values():
         check(status, ledger, store, ended)
     assert all(redis.pttl(key) != -1 for key in redis.scan_iter("batches*"))

@@ -73,7 +73,7 @@ def app(make_app: Callable[..., Celery], monkeypatch: pytest.MonkeyPatch) -> Cel
 
 @pytest.fixture
 def store(app: Celery) -> Store:
-    return app._batches_engine.engine.store
+    return app._batches_extension.engine.store
 
 
 def task(app: Celery) -> object:
@@ -105,11 +105,11 @@ def give_up(app: Celery, *batches: Batch) -> None:
 
 
 def sweep(app: Celery) -> None:
-    app._batches_engine.parts.sweeper.sweep()
+    app._batches_extension.engine.sweeper.sweep()
 
 
 def store_of(app: Celery) -> Store:
-    return app._batches_engine.engine.store
+    return app._batches_extension.engine.store
 
 
 def abandon_at(app: Celery, batch: Batch) -> int:

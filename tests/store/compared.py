@@ -50,15 +50,15 @@ class Surroundings:
 
     @property
     def store(self) -> Store:
-        return self.app._batches_engine.engine.store
+        return self.app._batches_extension.engine.store
 
     @property
     def publisher(self) -> Publisher:
-        return self.app._batches_engine.engine.publisher
+        return self.app._batches_extension.engine.publisher
 
     @property
     def sweeper(self) -> Sweeper:
-        return self.app._batches_engine.parts.sweeper
+        return self.app._batches_extension.engine.sweeper
 
     @cache  # noqa: B019 - one for all tests
     def declare(self, kind: int) -> dict[str, Any]:

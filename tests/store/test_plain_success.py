@@ -9,8 +9,8 @@ from uuid import UUID
 
 import pytest
 
-from celery_batches_notify.model import Membership
-from celery_batches_notify.store.parsing import pack_report
+from celery_batches_notify.membership import Membership
+from celery_batches_notify.store.packing import pack_report
 from celery_batches_notify.store.store import Store
 from tests.store.test_scripts import BID, SUCCEEDED, dead, dump, failing, listening, open_batch
 
