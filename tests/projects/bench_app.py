@@ -28,4 +28,4 @@ def spin(milliseconds: float) -> None:
 @signals.worker_ready.connect
 def say_ready(**_: object) -> None:
     """Say so at any level of logging."""
-    print("bench is ready.", flush=True)  # noqa: T201 - `running_worker` waits for it
+    print("bench is ready.", flush=True)
