@@ -108,7 +108,7 @@ def measure(bench: Bench, pool: str, milliseconds: float, rounds: int, share: fl
         ratios = [row[case][0] / row[CASES[0]][0] for row in rows[1:]]
         cpu, store = (statistics.median(column) for column in zip(*costs, strict=True))
         print(
-            f"{pool:8} {milliseconds:4.0f} ms  {case:22} {cpu:6.0f} us of the worker, {store:4.0f} of the store, "
+            f"{pool:8} {milliseconds:4.0f} ms  {case:22} {cpu:6.0f} us, the store {store:4.0f} us  "
             f"{statistics.median(ratios):.3f} ({min(ratios):.3f}-{max(ratios):.3f})",
             flush=True,
         )
