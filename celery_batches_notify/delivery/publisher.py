@@ -38,7 +38,7 @@ from celery_batches_notify.messages.headers import (
     DeliveryRef,
     Headers,
     callback_id,
-    mark_of,
+    header_of,
 )
 from celery_batches_notify.model import BatchStatus, DeliveryNote
 from celery_batches_notify.settings import Settings
@@ -268,7 +268,7 @@ def _errors_of(connection: Connection) -> tuple[type[BaseException], ...]:
 
 def _header(bid: str, claim: Claim) -> Headers:
     ref = DeliveryRef(bid=bid, entry=claim.entry, number=claim.number)  # safety: claim-in-message
-    return {HEADER: mark_of(ref)}
+    return {HEADER: header_of(ref)}
 
 
 def _note(callback: Declared, detail: str = "") -> DeliveryNote:

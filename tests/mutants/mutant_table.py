@@ -778,7 +778,7 @@ MUTANTS = (
     Mutant(
         "a member that went on is not lost",
         "lost-or-running",
-        "if held is None or self._store.is_marked(living, field):",
+        "if held is None or self._store.is_tagged(living, field):",
         f"{LEASES}::test_a_mark_of_what_went_on_or_claims_nothing_changes_nothing",
     ),
     Mutant(
