@@ -1,48 +1,73 @@
-"""What batches of one app work with, and how they find it."""
+"""What the batches of one app work with, and how code that has only the app finds it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from celery import Celery, current_app
 
+from celery_batches_notify.delivery.attempt import Attempts
+from celery_batches_notify.delivery.outgoing import Outgoing
 from celery_batches_notify.delivery.publisher import Publisher
 from celery_batches_notify.errors import ConfigurationError
 from celery_batches_notify.messages.sender import Sender
 from celery_batches_notify.notifiers.registry import Registry
 from celery_batches_notify.recovery.resend import Resender
+from celery_batches_notify.recovery.sweeper import Sweeper
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.store import Store
+from celery_batches_notify.worker.away_log import AwayLog
+from celery_batches_notify.worker.cancellation import Cancellation
+from celery_batches_notify.worker.heartbeat import Heartbeat
+from celery_batches_notify.worker.reporter import Reporter
+from celery_batches_notify.worker.spool_replay import Replay
 
-ENGINE = "_batches_engine"
+if TYPE_CHECKING:
+    from celery_batches_notify.extension import Batches
+
+EXTENSION = "_batches_extension"
+GIVE_APP = "; if that is done, give app=, or call app.set_default(): each thread has a current app of its own"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
-    """What the extension builds once per app."""
+    """Everything that the extension builds once per app."""
 
     app: Celery
     settings: Settings
     store: Store
     registry: Registry
-    publisher: Publisher
     sender: Sender
+    publisher: Publisher
+    outgoing: Outgoing
+    attempts: Attempts
     resender: Resender
+    reporter: Reporter
+    replay: Replay
+    sweeper: Sweeper
+    cancellation: Cancellation
+    heartbeat: Heartbeat
+    away: AwayLog
 
 
 def find_engine(app: Celery | None) -> Engine:
-    """Return what the app's batches work with; of the current app if none is given.
+    """Return what the app's batches work with. Raises as `find_extension` does, and if a setting is wrong."""
+    return find_extension(app).engine
+
+
+def find_extension(app: Celery | None, hint: str = GIVE_APP) -> Batches:
+    """Return the extension of an app, or of the current app.
+
+    Args:
+        app: The app; None stands for Celery's current one.
+        hint: What else the caller can do if there is none.
 
     Raises:
-        ConfigurationError: Nobody called `Batches(app)`, or a setting is wrong.
+        ConfigurationError: Nobody called `Batches(app)`.
     """
     app = app or cast("Any", current_app)._get_current_object()
-    extension = getattr(app, ENGINE, None)
+    extension: Batches | None = getattr(app, EXTENSION, None)
     if extension is None:
-        raise ConfigurationError(
-            f"{app!r} has no batches: call Batches(app) once, beside the app; where that is done, give "
-            "app=, or call app.set_default(): Celery's current app is another one in each thread"
-        )
-    engine: Engine = extension.engine
-    return engine
+        raise ConfigurationError(f"{app!r} has no batches: call Batches(app) once, beside the app{hint}")
+    return extension

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import dataclass
 from typing import Any
 
 from celery import Celery, bootsteps, signals
@@ -14,11 +13,11 @@ from celery_batches_notify.delivery.outgoing import Outgoing
 from celery_batches_notify.delivery.publisher import Publisher
 from celery_batches_notify.doctor.broker_checks import check_broker
 from celery_batches_notify.doctor.still_batches import StillBatches
-from celery_batches_notify.engine import ENGINE, Engine
+from celery_batches_notify.engine import EXTENSION, Engine, find_extension
 from celery_batches_notify.errors import ConfigurationError
 from celery_batches_notify.log_lines import log_fields
 from celery_batches_notify.masking import keep_secrets_out_of_reports
-from celery_batches_notify.messages.results import watch_results
+from celery_batches_notify.messages.block import watch_results
 from celery_batches_notify.messages.sender import Sender
 from celery_batches_notify.notifiers.registry import Registry
 from celery_batches_notify.recovery.lost_workers import LostWorkers
@@ -60,45 +59,40 @@ class Batches:
                 f"Batches takes a Celery app, got {type(app).__name__}: call Batches(celery_app), the object "
                 "that its tasks are declared with"
             )
-        return getattr(app, ENGINE, None) or super().__new__(cls)
+        return getattr(app, EXTENSION, None) or super().__new__(cls)
 
     def __init__(self, app: Celery) -> None:
-        if getattr(app, ENGINE, None) is self:
+        if getattr(app, EXTENSION, None) is self:
             return
         app = getattr(app, "_get_current_object", lambda: app)()  # `celery.current_app` is a proxy
         self.app = app
         self._lock = threading.RLock()
-        self._built: Parts | None = None
+        self._built: Engine | None = None
         self._sender = Sender(app)
         if getattr(app, "configured", False):
-            self.parts  # noqa: B018 - a wrong setting is refused here, and nothing of the app is changed
-        setattr(app, ENGINE, self)
+            self.engine  # noqa: B018 - a wrong setting is refused here, and nothing of the app is changed
+        setattr(app, EXTENSION, self)
         app.amqp.send_task_message = self._sender  # type: ignore[misc]
         app.send_task = self._sender.calls  # type: ignore[method-assign]
         watch_results(app)
         keep_secrets_out_of_reports(app)
-        register_deliver_task(app, lambda: self.parts.attempts)
+        register_deliver_task(app, lambda: self.engine.attempts)
         self.receivers = Receivers(
-            app, lambda: self.parts.reporter, lambda: self.parts.cancellation, lambda: self.parts.heartbeat
+            app, lambda: self.engine.reporter, lambda: self.engine.cancellation, lambda: self.engine.heartbeat
         )
         self.receivers.connect()
-        self._sender.held = self.receivers.held
-        self._sender.heartbeat = lambda: self.parts.heartbeat
+        self._sender.received = self.receivers.received
+        self._sender.heartbeat = lambda: self.engine.heartbeat
         app.steps["worker"].add(BatchesStep)
 
     @property
     def engine(self) -> Engine:
-        """What the app's batches work with. Raises `ConfigurationError`."""
-        return self.parts.engine
-
-    @property
-    def parts(self) -> Parts:
         """Everything that was built for the app, at first use. Raises `ConfigurationError`."""
         if (built := self._built) is not None:  # no lock that a fork could inherit
             return built
         with self._lock:
             if self._built is None:
-                self._built = build_parts(self.app, self._sender)
+                self._built = build_engine(self.app, self._sender)
             return self._built
 
     def reset(self) -> None:
@@ -107,30 +101,15 @@ class Batches:
         For tests that point an app at other servers. Batches made before keep what they were made with.
         """
         with self._lock:
-            parts, self._built = self._built, None
-        if parts is not None:
-            parts.outgoing.flush(FLUSH_SECONDS)
-            parts.outgoing.close()
-            parts.engine.publisher.close()
-            parts.engine.store.close()
+            engine, self._built = self._built, None
+        if engine is not None:
+            engine.outgoing.flush(FLUSH_SECONDS)
+            engine.outgoing.close()
+            engine.publisher.close()
+            engine.store.close()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """What one app's batches consist of."""
-
-    engine: Engine
-    outgoing: Outgoing
-    reporter: Reporter
-    replay: Replay
-    attempts: Attempts
-    sweeper: Sweeper
-    cancellation: Cancellation
-    heartbeat: Heartbeat
-    still_batches: StillBatches
-
-
-def build_parts(app: Celery, sender: Sender) -> Parts:
+def build_engine(app: Celery, sender: Sender) -> Engine:
     """Build everything from the app's settings; nothing is sent anywhere yet."""
     settings = Settings.from_app(app)
     check_options(settings)
@@ -145,25 +124,22 @@ def build_parts(app: Celery, sender: Sender) -> Parts:
     lost = LostWorkers(store, publisher, resender, heartbeat, settings)
     spool = spool_of(settings)
     reporter = Reporter(store, outgoing, spool, settings.report_timeout.total_seconds())
-    engine = Engine(
+    return Engine(
         app=app,
         settings=settings,
         store=store,
         registry=registry,
-        publisher=publisher,
         sender=sender,
-        resender=resender,
-    )
-    return Parts(
-        engine=engine,
-        still_batches=StillBatches(engine, away),
+        publisher=publisher,
         outgoing=outgoing,
+        attempts=Attempts(store, settings, registry, publisher),
+        resender=resender,
         reporter=reporter,
         replay=Replay(spool, reporter),
-        attempts=Attempts(store, settings, registry, publisher),
         sweeper=Sweeper(store, publisher, resender, lost, settings, away),
         cancellation=Cancellation(store, away),
         heartbeat=heartbeat,
+        away=away,
     )
 
 
@@ -174,10 +150,11 @@ class BatchesStep(bootsteps.StartStopStep):
 
     def __init__(self, parent: Any, **kwargs: Any) -> None:
         super().__init__(parent, **kwargs)
-        extension: Batches = getattr(parent.app, ENGINE)
+        extension = find_extension(parent.app)
         extension.receivers.worker_limits = (parent.time_limit, parent.soft_time_limit)
-        self.parts, self.held = extension.parts, extension.receivers.held
-        self.parts.heartbeat.name(parent.hostname)  # before the pool forks
+        self.engine, self.received = extension.engine, extension.receivers.received
+        self.still_batches = StillBatches(self.engine)
+        self.engine.heartbeat.name(parent.hostname)  # before the pool forks
         signals.worker_shutdown.connect(
             self.on_worker_shutdown,
             sender=parent,
@@ -189,33 +166,33 @@ class BatchesStep(bootsteps.StartStopStep):
 
     def start(self, parent: Any) -> None:
         """Begin to sweep, and to watch for cancelled batches."""
-        warn_about_surroundings(parent.app, self.parts.engine.store)
-        self.parts.cancellation.start(self.held, parent.pool)
-        self.parts.heartbeat.start()
-        self.parts.sweeper.start()
-        self.parts.replay.start()
-        self.parts.still_batches.start()
+        warn_about_surroundings(parent.app, self.engine.store)
+        self.engine.cancellation.start(self.received, parent.pool)
+        self.engine.heartbeat.start()
+        self.engine.sweeper.start()
+        self.engine.replay.start()
+        self.still_batches.start()
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's signature
         """Publish what is under way, and stop sweeping."""
-        self.parts.outgoing.flush(FLUSH_SECONDS)
-        self.parts.sweeper.stop()
-        self.parts.replay.stop()
-        self.parts.still_batches.stop()
-        self.parts.cancellation.stop()
+        self.engine.outgoing.flush(FLUSH_SECONDS)
+        self.engine.sweeper.stop()
+        self.engine.replay.stop()
+        self.still_batches.stop()
+        self.engine.cancellation.stop()
 
     def terminate(self, parent: Any) -> None:
         """Stop at once; what is being run is lost when the lease ends."""
         self.stop(parent)
-        self.parts.heartbeat.stop()
+        self.engine.heartbeat.stop()
 
     def on_worker_shutdown(self, **_: Any) -> None:
         """End the lease, once the pool has finished what it ran."""
-        self.parts.heartbeat.stop()
+        self.engine.heartbeat.stop()
 
     def on_worker_process_shutdown(self, **_: Any) -> None:
         """Publish what is under way before the pool's process goes."""
-        self.parts.outgoing.flush(FLUSH_SECONDS)
+        self.engine.outgoing.flush(FLUSH_SECONDS)
 
 
 def warn_about_surroundings(app: Celery, store: Store) -> None:

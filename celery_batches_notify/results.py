@@ -13,8 +13,10 @@ from celery.backends.base import BaseKeyValueStoreBackend, DisabledBackend
 from celery.backends.rpc import RPCBackend
 
 from celery_batches_notify.errors import ConfigurationError
-from celery_batches_notify.model import BatchStatus, MemberResult, State
-from celery_batches_notify.store.parsing import Member, is_uuid
+from celery_batches_notify.membership import State
+from celery_batches_notify.model import BatchStatus, MemberResult
+from celery_batches_notify.store.packing import is_uuid
+from celery_batches_notify.store.parsing import Member
 from celery_batches_notify.store.store import Store
 
 RESULTS_CHUNK = 100  # results may be large, ids are not

@@ -10,7 +10,7 @@ from redis import Redis
 from redis.exceptions import NoPermissionError, ResponseError
 
 from celery_batches_notify import Batch, Batches, NoSuchBatch, StoreUnavailable
-from celery_batches_notify.model import Membership, Outcome, State
+from celery_batches_notify.membership import Membership, Outcome, State
 from tests.support.acl import lines, url_as
 from tests.support.servers import server_named
 
@@ -68,13 +68,13 @@ def make(server: str) -> Iterator[Callable[..., Celery]]:
     yield make_app
     for app in made:
         app.close()
-        app._batches_engine.reset()
+        app._batches_extension.reset()
 
 
 def end(app: Celery, batch: Batch, state: State = State.SUCCEEDED) -> None:
     (result,) = batch.add(app.tasks["told"].s())
     member = Membership(bid=batch.bid, index=0, task_id=result.id)
-    app._batches_engine.engine.store.record_outcome(member, Outcome(state=state))
+    app._batches_extension.engine.store.record_outcome(member, Outcome(state=state))
 
 
 @pytest.mark.parametrize("user", lines())
@@ -102,7 +102,7 @@ def test_the_reader_reads_all_that_there_is(make: Callable[..., Celery]) -> None
     assert next(iter(seen.follow())).finished
     assert seen.join(5).dead == 1
     assert seen.deliveries() == []
-    assert len(list(page._batches_engine.engine.store.walk_members(batch.bid, 1))) == 1
+    assert len(list(page._batches_extension.engine.store.walk_members(batch.bid, 1))) == 1
     for change in (seen.cancel, seen.retry, seen.delete):
         with pytest.raises(StoreUnavailable, match="does not allow its user"):
             change()
@@ -133,14 +133,14 @@ def test_nothing_that_batches_do_is_denied(server: str, make: Callable[..., Cele
         end(app, child, State.DEAD)
         child.retry()
         child.cancel(terminate=True)
-        engine = app._batches_engine
-        engine.parts.sweeper.start()
-        engine.parts.sweeper.stop()
-        engine.parts.cancellation.read()
+        engine = app._batches_extension.engine
+        engine.sweeper.start()
+        engine.sweeper.stop()
+        engine.cancellation.read()
         child.redeliver("finish")
-        engine.engine.store.close_address("example.com", busy=False)
-        engine.engine.store.ask_address("example.com", "wait", f"{child.bid} finish:0")
-        engine.engine.store.open_address("example.com", answered=True)
+        engine.store.close_address("example.com", busy=False)
+        engine.store.ask_address("example.com", "wait", f"{child.bid} finish:0")
+        engine.store.open_address("example.com", answered=True)
         list(parent.follow()) if parent.seal() else None
         assert parent.delete()
         denied = {entry["object"] for entry in admin.acl_log()}
@@ -156,7 +156,7 @@ def test_one_tenant_neither_reads_nor_changes_nor_sweeps_anothers_batches(
     assert list(Batch.all(app=theirs)) == []
     with pytest.raises(NoSuchBatch):
         Batch.get(batch.bid, app=theirs)
-    assert list(theirs._batches_engine.engine.store.walk_live()) == []
+    assert list(theirs._batches_extension.engine.store.walk_live()) == []
     # And not either where a tenant's configuration names the other's prefix.
     spy = Celery(set_as_current=False, broker="memory://")
     spy.conf.update(batches_backend_url=theirs.conf.batches_backend_url, batches_prefix="ours")
@@ -165,7 +165,7 @@ def test_one_tenant_neither_reads_nor_changes_nor_sweeps_anothers_batches(
         Batch.get(batch.bid, app=spy)
     with pytest.raises(StoreUnavailable, match="does not allow its user"):
         Batch(app=spy, keep_open=True).add()
-    spy._batches_engine.reset()
+    spy._batches_extension.reset()
     spy.close()
     assert Batch.get(batch.bid, app=ours).status().state == "success"
 

@@ -14,7 +14,7 @@ from celery import Celery
 from redis import Redis
 
 from celery_batches_notify import Batch, StoreUnavailable
-from celery_batches_notify.model import Membership, Outcome, State
+from celery_batches_notify.membership import Membership, Outcome, State
 from tests.projects.proj_tasks import declare_tasks
 from tests.support.away import add_members, new_batch, spooled
 from tests.support.cut_proxy import CutProxy, cut_proxy
@@ -30,7 +30,7 @@ def members_of(batch: Batch, count: int) -> list[Membership]:
 
 def report_all(app: Celery, batch: Batch, count: int) -> None:
     """Report all members from eight threads, each as a worker's child does."""
-    reporter = app._batches_engine.parts.reporter
+    reporter = app._batches_extension.engine.reporter
     members = members_of(batch, count)
 
     def report(mine: list[Membership]) -> None:
@@ -65,7 +65,7 @@ def test_replies_that_are_cut_leave_an_exact_count(
     proxy.misbehave(mode, share=0.2)
     report_all(app, batch, count)
     assert proxy.struck > count / 10
-    replay = app._batches_engine.parts.replay
+    replay = app._batches_extension.engine.replay
     replay.start()
     wait_until(lambda: not spooled(tmp_path), what="an empty spool")
     replay.stop()
@@ -103,7 +103,7 @@ def test_an_absence_costs_neither_memory_nor_threads(shaky: tuple[Celery, CutPro
     app, proxy = shaky
     batch = add_members(new_batch(app), 1000, "ok")
     members = members_of(batch, 1000)
-    reporter = app._batches_engine.parts.reporter
+    reporter = app._batches_extension.engine.reporter
     proxy.misbehave("refuse")
     tracemalloc.start()
     try:
@@ -128,7 +128,7 @@ def test_a_producer_whose_store_is_away_is_told_and_loses_no_call(
     shaky: tuple[Celery, CutProxy], tmp_path: Path
 ) -> None:
     app, proxy = shaky
-    app._batches_engine.parts  # noqa: B018 - built while nothing is wrong
+    app._batches_extension.engine  # noqa: B018 - built while nothing is wrong
     proxy.misbehave("refuse")
     batch = Batch(app=app)
     with pytest.raises(StoreUnavailable, match="does not answer"), batch:

@@ -29,7 +29,7 @@ from celery_batches_notify import (
     current_batch,
     outside_batch,
 )
-from celery_batches_notify.model import Membership, Outcome, State
+from celery_batches_notify.membership import Membership, Outcome, State
 from tests.support.servers import soon, wait_until, waiting_messages
 
 
@@ -48,7 +48,7 @@ def app(make_app: Callable[..., Celery]) -> Celery:
 
 
 def finish_members(app: Celery, batch: Batch, task_ids: list[str]) -> None:
-    store = app._batches_engine.engine.store
+    store = app._batches_extension.engine.store
     for index, task_id in enumerate(task_ids):
         member = Membership(bid=batch.bid, index=index, task_id=task_id)
         store.record_outcome(member, Outcome(state=State.SUCCEEDED))
@@ -300,7 +300,7 @@ def test_kept_open_a_batch_takes_calls_until_it_is_sealed_from_anywhere(app: Cel
 
 def break_broker(app: Celery, after: int) -> Callable[[], None]:
     """Let the broker refuse every message after the first so many; return the mend."""
-    sender = app._batches_engine.engine.sender
+    sender = app._batches_extension.engine.sender
     real, sent = sender.send, []
 
     def send(*args: object, **options: object) -> object:
@@ -395,7 +395,7 @@ def test_the_current_app_is_used_where_none_is_given(server_url: str, redis: Red
         with Batch() as batch:
             app.send_task("add", (1,))
         assert batch.status().total == 1
-        app._batches_engine.engine.store.client.close()
+        app._batches_extension.engine.store.client.close()
     finally:
         app.close()
 
@@ -578,7 +578,7 @@ def test_follow_ends_when_the_batch_is_deleted(app: Celery) -> None:
     readings = iter(batch.follow())
     assert next(readings).state == "running"
     batch.delete()
-    app._batches_engine.engine.store.client.publish(f"batch-{batch.bid}", "+")
+    app._batches_extension.engine.store.client.publish(f"batch-{batch.bid}", "+")
     assert list(readings) == []
 
 

@@ -168,9 +168,9 @@ def evidence(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str
 
 def show(app: Celery, notifications: dict[str, Any]) -> str:
     """Return everything of ours as debuggers and reports of errors print it."""
-    extension = app._batches_engine
+    extension = app._batches_extension
     engine = extension.engine
-    things = [app, extension, extension.parts, *vars(extension).values(), engine, engine.settings]
+    things = [app, extension, *vars(extension).values(), engine, engine.settings]
     things += [engine.store.client, engine.store.client.connection_pool, Batch(app=app), app.conf.humanize()]
     things += [app.conf.table(), json.dumps(app.conf.table(), default=repr)]
     for name in notifications:
@@ -218,7 +218,7 @@ STORES = (
 
 def provoke(app: Celery, url: str) -> Iterator[str]:
     """Do all that goes wrong with a secret at hand, and yield what a log would show of it."""
-    registry = app._batches_engine.engine.registry
+    registry = app._batches_extension.engine.registry
     for name, wrong in WRONG.items():
         for options in wrong:
             yield told_by(lambda n=name, o=options: Batch(app=app).on("finish", n, **o))

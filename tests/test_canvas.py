@@ -67,7 +67,7 @@ def canvas_setting(url: str, pool: str, backend: str, *options: str, **environme
         app.backend.client.close()
     app.close()
     before.set_current()
-    app._batches_engine.engine.store.client.close()
+    app._batches_extension.engine.store.client.close()
 
 
 def start(setting: Setting, shape: Shape, way: str) -> Batch:

@@ -38,7 +38,7 @@ def declare(app: Celery) -> Celery:
 
 def break_broker(app: Celery, *refused: int) -> None:
     """Let the broker refuse these messages, counted from 1."""
-    sender = app._batches_engine.engine.sender
+    sender = app._batches_extension.engine.sender
     real, sent = sender.send, []
 
     def send(*args: object, **options: object) -> object:

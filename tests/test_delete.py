@@ -29,7 +29,7 @@ def app(make_app: Callable[..., Celery]) -> Celery:
 
 @pytest.fixture
 def store(app: Celery) -> Store:
-    return app._batches_engine.engine.store
+    return app._batches_extension.engine.store
 
 
 def family(app: Celery, *widths: int) -> list[Batch]:
@@ -129,7 +129,7 @@ def delete_big_batch(app: Celery, store: Store, redis: Redis) -> tuple[list[obje
 
 
 def test_a_big_batch_is_deleted_while_its_members_report(app: Celery, store: Store, redis: Redis) -> None:
-    from celery_batches_notify.model import Membership, Outcome, State
+    from celery_batches_notify.membership import Membership, Outcome, State
 
     batch = Batch(app=app)
     batch._enrolment.open()

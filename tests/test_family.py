@@ -11,7 +11,8 @@ from celery import Celery
 from redis import Redis
 
 from celery_batches_notify import Batch, BatchCancelled, BatchSealed, InvalidCallback, WouldDeadlock
-from celery_batches_notify.model import Failure, Membership, Outcome, State
+from celery_batches_notify.membership import Membership, Outcome, State
+from celery_batches_notify.model import Failure
 from celery_batches_notify.store.deliveries import Claim
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.testing import drain
@@ -33,7 +34,7 @@ def app(make_app: Callable[..., Celery]) -> Celery:
 
 @pytest.fixture
 def store(app: Celery) -> Store:
-    return app._batches_engine.engine.store
+    return app._batches_extension.engine.store
 
 
 class Made:
@@ -48,7 +49,7 @@ class Made:
 
     def report(self, index: int, outcome: Outcome, round_: int = 0) -> None:
         """Report an outcome as a worker does, callbacks and all."""
-        engine = self.app._batches_engine.engine
+        engine = self.app._batches_extension.engine
         member = Membership(bid=self.batch.bid, index=index, task_id=self.ids[index], round=round_)
         due = engine.store.record_outcome(member, outcome).due
         engine.publisher.publish_due(self.batch.bid, [Claim(entry=e, attempts=0) for e in due])
@@ -179,7 +180,7 @@ def test_a_complete_child_that_grows_is_told_to_nobody(app: Celery, store: Store
     store.enrol_members(child.batch.bid, 1, ["new"], Membership(bid="", index=0, task_id=child.ids[0]))
     child.ids.append("new")
     child.report(1, SUCCEEDED)
-    assert redis.hget(f"batches:{{{child.batch.bid}}}", "tellings") == b"1"
+    assert redis.hget(f"batches:{{{child.batch.bid}}}", "parent_version") == b"1"
     child.report(0, SUCCEEDED)
     assert ear.listen()[top.batch.bid] == "+"
     ear.close()
@@ -202,7 +203,7 @@ def test_what_the_parent_was_not_told_the_sweeper_tells(app: Celery, store: Stor
     key = f"batches:{{{bottom.batch.bid}}}"
     redis.hset(f"{key}:outbox", "parent:0", "due 1 1")
     redis.hset(key, "next_due", 1)
-    app._batches_engine.parts.sweeper.sweep()
+    app._batches_extension.engine.sweeper.sweep()
     assert (top.counts, middle.counts) == ((1, 0, 0), (1, 0, 0))
 
 
@@ -214,7 +215,9 @@ def test_a_change_while_the_parent_is_told_is_told_too(app: Celery, store: Store
     store.record_outcome(member, failed(State.FAILING))
     store.record_outcome(member, SUCCEEDED)
     assert store.settle_delivery(child.batch.bid, "parent:0", "delivered", 1) == "repeated"
-    app._batches_engine.engine.publisher.publish_due(child.batch.bid, [Claim(entry="parent:0", attempts=0)])
+    app._batches_extension.engine.publisher.publish_due(
+        child.batch.bid, [Claim(entry="parent:0", attempts=0)]
+    )
     assert top.fired == ["complete", "finish", "success"]
     assert store.settle_delivery(child.batch.bid, "parent:0", "delivered", 2) == "repeated"
 
@@ -238,7 +241,7 @@ def test_a_living_child_keeps_its_parent_alive(app: Celery, redis: Redis) -> Non
     for made in (top, middle):
         for key in redis.keys(f"batches:{{{made.batch.bid}}}*"):
             redis.pexpire(key, 60_000)
-    app._batches_engine.parts.sweeper.sweep()
+    app._batches_extension.engine.sweeper.sweep()
     for made in (top, middle):
         assert min(redis.ttl(k) for k in redis.keys(f"batches:{{{made.batch.bid}}}*")) > 86_400
 
@@ -308,7 +311,7 @@ def test_a_child_that_is_opened_in_a_cancelled_batch_is_cancelled(app: Celery, r
     assert child.status().state == "cancelled"
     assert [(c.event, c.state) for c in child.status().callbacks] == [("cancel", "published")]
     assert grandchild.batch.cancelled
-    cancelled = app._batches_engine.engine.store.read_cancelled()
+    cancelled = app._batches_extension.engine.store.read_cancelled()
     assert cancelled.keys() == {top.batch.bid, child.bid, grandchild.batch.bid}
 
 
@@ -392,7 +395,7 @@ def test_deleting_a_cancelled_batch_takes_it_off_all_lists(app: Celery, redis: R
     made = Made(app, 1)
     made.batch.cancel()
     made.batch.cancel(terminate=True)
-    assert app._batches_engine.engine.store.read_cancelled() == {made.batch.bid: True}
+    assert app._batches_extension.engine.store.read_cancelled() == {made.batch.bid: True}
     made.batch.delete()
     assert redis.zcard("batches:cancelled") == 0
 
@@ -474,7 +477,7 @@ def test_an_interrupted_retry_is_finished_by_the_sweeper(app: Celery, store: Sto
     queued(app)
     assert sum(len(chunk) for chunk in store.claim_retries(made.batch.bid)) == 3  # and the process dies here
     redis.hset(f"batches:{{{made.batch.bid}}}", "resend_at", 1)
-    sweeper = app._batches_engine.parts.sweeper
+    sweeper = app._batches_extension.engine.sweeper
     sweeper.sweep()
     assert sorted(m.headers["id"] for m in queued(app)) == sorted(made.ids)
     sweeper.sweep()
@@ -549,7 +552,7 @@ def test_deadline_and_stall_fire_once_when_their_time_has_come(app: Celery, redi
     made = Made.__new__(Made)
     made.app, made.batch = app, batch
     made.ids = [r.id for r in batch.add(*(app.tasks["told"].s() for _ in range(2)))]
-    key, sweeper = f"batches:{{{batch.bid}}}", app._batches_engine.parts.sweeper
+    key, sweeper = f"batches:{{{batch.bid}}}", app._batches_extension.engine.sweeper
 
     def let_pass(seconds: int) -> None:
         for name in ("created_at", "reported_at", "watch_at"):
@@ -581,7 +584,7 @@ def test_a_batch_that_ended_in_time_misses_no_deadline(app: Celery, redis: Redis
     )
     batch.seal()
     redis.hset(f"batches:{{{batch.bid}}}", mapping={"watch_at": 1, "created_at": 1, "reported_at": 1})
-    app._batches_engine.parts.sweeper.sweep()
+    app._batches_extension.engine.sweeper.sweep()
     assert [c.state for c in batch.status().callbacks] == ["waiting", "waiting"]
 
 

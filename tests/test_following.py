@@ -20,7 +20,7 @@ from celery import Celery
 from redis import Redis
 
 from celery_batches_notify import Batch, Progress, StoreUnavailable
-from celery_batches_notify.model import Membership, Outcome, State
+from celery_batches_notify.membership import Membership, Outcome, State
 from celery_batches_notify.store import followed, inbox, listener, subscription
 from celery_batches_notify.store.follow import AsyncReadings, Readings
 from celery_batches_notify.store.followed import Followed
@@ -43,7 +43,7 @@ class Made:
         task = app.tasks["row"]
         self.batch = Batch(app=app)
         self.ids = [result.id for result in self.batch.add(*(task.s() for _ in range(members)))]
-        self.store: Store = app._batches_engine.engine.store
+        self.store: Store = app._batches_extension.engine.store
 
     def report(self, *indices: int) -> None:
         for index in indices or range(len(self.ids)):
@@ -367,7 +367,7 @@ gc.collect()
 for thread in threading.enumerate():
     if thread.name == "batches-listener":
         thread.join()
-app._batches_engine.reset()
+app._batches_extension.reset()
 print("done")
 """
 
@@ -436,7 +436,7 @@ following = [gevent.spawn(follow) for _ in range(50)]
 joining = gevent.spawn(batch.join, 60)
 while len(begun) < 50:
     gevent.sleep(0.01)
-client = app._batches_engine.engine.store.client
+client = app._batches_extension.engine.store.client
 print("subscriptions:", client.pubsub_numsub(f"batch-{batch.bid}")[0][1], flush=True)
 gevent.joinall([*following, joining])
 print({each.value for each in following}, joining.value.state)

@@ -10,12 +10,14 @@ from uuid import uuid4
 
 import pytest
 from celery import Celery
+from celery.app.task import Context
 from click.testing import CliRunner
 from redis import Redis
 
 from celery_batches_notify import Batch, InvalidBid, NoSuchBatch
+from celery_batches_notify.membership import Membership, Outcome, State
 from celery_batches_notify.messages.headers import read_header
-from celery_batches_notify.model import Membership, Outcome, State, check_bid
+from celery_batches_notify.model import check_bid
 from celery_batches_notify.store.follow import Follow
 from celery_batches_notify.worker import outcomes
 from tests.support.eavesdropping import Eavesdropper
@@ -117,7 +119,7 @@ def test_all_that_is_touched_for_a_well_formed_bid_lies_under_the_prefix(
 ) -> None:
     app = make_app(batches_prefix="ours.only")
     ear = Eavesdropper(urlsplit(server_url).port)
-    store = app._batches_engine.engine.store
+    store = app._batches_extension.engine.store
     for bid in ("celery-task-meta-x", "a" * 10, "-" * 64, "__class__x", "FLUSHALL00"):
         member = Membership(bid=bid, index=0, task_id="x")
         with pytest.raises(NoSuchBatch):
@@ -152,7 +154,7 @@ def test_a_thousand_foreign_tasks_with_a_real_bid_change_nothing(app: Celery, re
     batch = Batch(app=app, keep_open=True).on("success", app.tasks["told"].s())
     mine = batch.add(*(app.tasks["told"].s() for _ in range(5)))
     batch.seal()
-    parts = app._batches_engine.parts
+    engine = app._batches_extension.engine
     before = {key: redis.dump(key) for key in redis.keys("batches*")}
     draw = Random(39)
     states = (State.SUCCEEDED, State.DEAD, State.FAILING)
@@ -168,20 +170,20 @@ def test_a_thousand_foreign_tasks_with_a_real_bid_change_nothing(app: Celery, re
         member = read_header(mark, str(uuid4()))
         assert isinstance(member, Membership)
         outcome = Outcome(state=draw.choice(states), attempt=draw.choice([1, 2, 5000]), reason="failed")
-        parts.reporter.report(member, outcome, seconds=30)
+        engine.reporter.report(member, outcome, seconds=30)
     assert {key: redis.dump(key) for key in redis.keys("batches*")} == before
     for result in mine:
         place = [r.id for r in mine].index(result.id)
         member = Membership(bid=batch.bid, index=place, task_id=result.id)
-        parts.reporter.report(member, SUCCEEDED, seconds=30)
+        engine.reporter.report(member, SUCCEEDED, seconds=30)
     assert batch.status().state == "success"
-    assert app._batches_engine.parts.outgoing.flush(10)
+    assert app._batches_extension.engine.outgoing.flush(10)
 
 
 def test_a_member_cannot_speak_for_another(app: Celery) -> None:
     batch = Batch(app=app, keep_open=True)
     first, second = batch.add(*(app.tasks["told"].s() for _ in range(2)))
-    store = app._batches_engine.engine.store
+    store = app._batches_extension.engine.store
     assert (
         store.record_outcome(Membership(bid=batch.bid, index=1, task_id=first.id), SUCCEEDED).word
         == "stranger"
@@ -201,9 +203,9 @@ def test_ten_thousand_failures_of_a_megabyte_each_take_less_than_300_kb(app: Cel
     batch = Batch(app=app, keep_open=True)
     results = batch.add(*(app.tasks["told"].s() for _ in range(count)))
     batch.seal()
-    store = app._batches_engine.engine.store
+    store = app._batches_extension.engine.store
     for index, result in enumerate(results):
-        outcome = outcomes.dead({"id": result.id}, "told", "failed", ValueError(message))
+        outcome = outcomes.dead(Context(id=result.id), "told", "failed", ValueError(message))
         store.record_outcome(Membership(bid=batch.bid, index=index, task_id=result.id), outcome)
     status = batch.status()
     assert (status.dead, status.state, len(status.failure_info)) == (count, "dead", 100)
@@ -220,7 +222,7 @@ def test_text_of_any_script_takes_no_more_than_its_characters(app: Celery, redis
         batch = Batch(app=app, keep_open=True)
         (result,) = batch.add(app.tasks["told"].s())
         error = ValueError(char * 1_000_000)
-        outcome = outcomes.dead({"id": result.id}, "told", "failed", error, char * 1_000_000)
-        store = app._batches_engine.engine.store
+        outcome = outcomes.dead(Context(id=result.id), "told", "failed", error, char * 1_000_000)
+        store = app._batches_extension.engine.store
         store.record_outcome(Membership(bid=batch.bid, index=0, task_id=result.id), outcome)
         assert redis.memory_usage(f"batches:{{{batch.bid}}}:failures", samples=0) < octets * 6000 + 3000

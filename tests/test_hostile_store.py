@@ -12,7 +12,8 @@ from celery import Celery
 from redis import Redis
 
 from celery_batches_notify import Batch, BatchesError, CorruptBatch, NoSuchBatch, SchemaTooNew
-from celery_batches_notify.model import Failure, Membership, Outcome, State
+from celery_batches_notify.membership import Membership, Outcome, State
+from celery_batches_notify.model import Failure
 from celery_batches_notify.store.keys import PARTS
 from celery_batches_notify.testing import drain
 
@@ -79,7 +80,7 @@ def names(app: Celery, bid: str) -> dict[bytes, bytes]:
 
 
 def store_of(app: Celery) -> Any:
-    return app._batches_engine.engine.store
+    return app._batches_extension.engine.store
 
 
 def left_behind(app: Celery, redis: Redis) -> Batch:
@@ -95,7 +96,7 @@ def left_behind(app: Celery, redis: Redis) -> Batch:
 
 def use(app: Celery, batch: Batch, ids: list[str]) -> None:
     """Do everything with a batch; only our own errors may come of it."""
-    store, parts = store_of(app), app._batches_engine.parts
+    store, engine = store_of(app), app._batches_extension.engine
     member = Membership(bid=batch.bid, index=2, task_id=ids[2])
     calls: tuple[Callable[[], object], ...] = (
         batch.status,
@@ -104,10 +105,10 @@ def use(app: Celery, batch: Batch, ids: list[str]) -> None:
         lambda: list(batch.deliveries()),
         lambda: list(store.walk_members(batch.bid, 4)),
         lambda: store.claim_deliveries(batch.bid),
-        lambda: parts.engine.publisher.publish_due(batch.bid, []),
-        lambda: parts.attempts.run(batch.bid, "death:0"),
+        lambda: engine.publisher.publish_due(batch.bid, []),
+        lambda: engine.attempts.run(batch.bid, "death:0"),
         lambda: batch.redeliver("death"),
-        lambda: parts.reporter.report(member, SUCCEEDED, seconds=0.1),
+        lambda: engine.reporter.report(member, SUCCEEDED, seconds=0.1),
         lambda: batch.cancelled,
         batch.retry,
         batch.cancel,
@@ -121,7 +122,7 @@ def use(app: Celery, batch: Batch, ids: list[str]) -> None:
 def check_others(app: Celery, redis: Redis, well: Batch) -> None:
     """The others are listed and swept."""
     assert well.bid in [batch.bid for batch in Batch.all(app=app)]
-    app._batches_engine.parts.sweeper.sweep()
+    app._batches_extension.engine.sweeper.sweep()
     assert well.status().callbacks[0].state == "published"
 
 
@@ -145,7 +146,7 @@ FIELDS = [
     "resend_at",
     "parent_bid",
     "parent_index",
-    "tellings",
+    "parent_version",
     "life",
     "description",
     "callback_queue",
@@ -236,7 +237,7 @@ def forge_callback(app: Celery, redis: Redis, signature: object) -> Batch:
     redis.hset(key, "callbacks", json.dumps(forged))
     redis.hset(f"{key}:outbox", "death:0", "due 0 1")
     redis.hset(key, mapping={"next_due": 1, "open": 1})
-    app._batches_engine.parts.sweeper.sweep()
+    app._batches_extension.engine.sweeper.sweep()
     return batch
 
 
@@ -277,7 +278,7 @@ def test_a_stored_notifier_is_only_built_if_it_is_registered(name: str, app: Cel
     forged = [{"event": "death", "n": 0, "target": "x", "notifier": name, "options": {}}]
     redis.hset(key, "callbacks", json.dumps(forged))
     redis.hset(f"{key}:outbox", "death:0", "published 1 0")
-    answer = app._batches_engine.parts.attempts.run(batch.bid, "death:0")
+    answer = app._batches_extension.engine.attempts.run(batch.bid, "death:0")
     assert "failed" in answer or "given up" in answer
     assert batch.deliveries()[-1].outcome != "delivered"
 
@@ -319,7 +320,7 @@ def test_a_report_for_a_newer_batch_is_told_loudly_and_fails_no_task(
     redis.hset(f"batches:{{{batch.bid}}}", "schema", 2)
     member = Membership(bid=batch.bid, index=2, task_id=ids[2])
     with caplog.at_level("WARNING"):
-        app._batches_engine.parts.reporter.report(member, SUCCEEDED, seconds=30)
+        app._batches_extension.engine.reporter.report(member, SUCCEEDED, seconds=30)
     assert "upgrade this process" in caplog.text
 
 
@@ -335,7 +336,7 @@ def test_fields_that_an_older_version_did_not_write_are_not_missed(app: Celery, 
     index = next(int(i) for i, name in names(app, batch.bid).items() if name.decode() == ids[2])
     report = store.record_outcome(Membership(bid=batch.bid, index=index, task_id=ids[2]), SUCCEEDED)
     assert report.word == "counted"
-    app._batches_engine.parts.sweeper.sweep()
+    app._batches_extension.engine.sweeper.sweep()
 
 
 # -- eviction (T16) ---------------------------------------------------------------------------------
@@ -356,7 +357,7 @@ def test_a_batch_that_lost_a_key_is_never_early_and_brings_no_key_back(
     for index in indices:
         for task_id in ids:
             store.record_outcome(Membership(bid=batch.bid, index=index, task_id=task_id), SUCCEEDED)
-    app._batches_engine.parts.sweeper.sweep()
+    app._batches_extension.engine.sweeper.sweep()
     try:
         status = batch.status()
         assert status.finish_at is None and status.success_at is None

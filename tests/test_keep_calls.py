@@ -12,8 +12,9 @@ from redis import Redis
 
 from celery_batches_notify import Batch, ConfigurationError, InvalidCall, StoreUnavailable
 from celery_batches_notify.doctor import reconcile
+from celery_batches_notify.membership import Membership, Outcome, State
 from celery_batches_notify.messages import kept_messages
-from celery_batches_notify.model import Failure, Membership, Outcome, State
+from celery_batches_notify.model import Failure
 from celery_batches_notify.testing.server import embedded_server
 from tests.support.apps import open_app
 
@@ -52,7 +53,7 @@ def report(app: Celery, message: dict, outcome: Outcome) -> str:
         task_id=message["headers"]["id"],
         round=header.get("round", 0),
     )
-    return app._batches_engine.engine.store.record_outcome(member, outcome).word
+    return app._batches_extension.engine.store.record_outcome(member, outcome).word
 
 
 def test_a_call_is_kept_until_its_member_has_succeeded(app: Celery, redis: Redis) -> None:
@@ -159,7 +160,7 @@ def test_a_member_that_succeeds_while_it_is_taken_again_is_not_sent(
     batch.add(app.signature("proj.ok"))
     (sent,) = messages(redis)
     redis.delete("celery")
-    resender = app._batches_engine.engine.resender
+    resender = app._batches_extension.engine.resender
     send = resender.send
 
     def succeed_first(bid: str, members: object) -> None:

@@ -17,7 +17,7 @@ from celery.app.log import TaskFormatter
 import celery_batches_notify
 from celery_batches_notify import Batch
 from celery_batches_notify.log_lines import PREFIX, BatchLog, Fields, log_fields
-from celery_batches_notify.model import Membership, Outcome, State
+from celery_batches_notify.membership import Membership, Outcome, State
 
 PACKAGE = Path(celery_batches_notify.__file__).parent
 LEVELS = ("debug", "info", "warning", "error", "exception", "critical", "log")
@@ -170,7 +170,7 @@ def failed(
     app = make_app(batches_notifications={"webhook": {"url": "http://127.0.0.1:1/hush"}})
     batch = Batch(app=app).on("complete", "webhook")
     batch.seal()
-    app._batches_engine.parts.attempts.run(batch.bid, "complete:0")
+    app._batches_extension.engine.attempts.run(batch.bid, "complete:0")
     (record,) = caplog.records
     return batch.bid, record
 
@@ -207,7 +207,7 @@ def test_an_outcome_that_changes_nothing_is_named_with_batch_and_task(
     batch = Batch(app=app)
     batch.seal()
     stranger = Membership(bid=batch.bid, index=7, task_id="a-stranger")
-    app._batches_engine.parts.reporter.report(stranger, Outcome(state=State.SUCCEEDED), seconds=0)
+    app._batches_extension.engine.reporter.report(stranger, Outcome(state=State.SUCCEEDED), seconds=0)
     (record,) = caplog.records
     line = record.getMessage()
     assert line.startswith(f"batch {batch.bid}: the outcome of task a-stranger changes nothing: ")

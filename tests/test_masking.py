@@ -118,5 +118,5 @@ def test_the_configuration_itself_is_as_it_was(make: Callable[[], Celery]) -> No
     by_update(app)
     app.conf.table()
     assert app.conf.batches_notifications is NOTIFICATIONS
-    assert app._batches_engine.engine.settings.notifications == NOTIFICATIONS
+    assert app._batches_extension.engine.settings.notifications == NOTIFICATIONS
     assert not any("table" in mapping for mapping in app.conf.maps)

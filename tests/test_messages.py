@@ -290,7 +290,7 @@ def test_the_password_is_taken_out_of_what_the_broker_says(app: Celery) -> None:
     def send(*_: object, **__: object) -> None:
         raise RuntimeError("cannot reach hunter2@localhost\nand so on")
 
-    app._batches_engine._sender.__dict__["send"] = send
+    app._batches_extension._sender.__dict__["send"] = send
     with pytest.raises(EnqueueError) as caught, Batch(app=app):
         app.tasks["proj.work"].delay()
     assert "redis://:**@localhost:6379/0: RuntimeError: cannot reach **@localhost and so on;" in str(
@@ -316,7 +316,7 @@ def test_a_database_that_is_not_there_names_the_setting(server_url: str) -> None
     Batches(app)
     words = refused(StoreUnavailable, Batch(app=app).seal)
     assert words.endswith("(batches_backend_url)")
-    app._batches_engine.reset()
+    app._batches_extension.reset()
 
 
 def test_a_store_beside_the_broker_is_a_warning_that_says_how_to_end_it(

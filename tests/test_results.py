@@ -16,7 +16,7 @@ from celery.result import AsyncResult
 from redis import Redis
 
 from celery_batches_notify import Batch, BatchesError, ConfigurationError, NoSuchBatch
-from celery_batches_notify.model import Membership, Outcome, State
+from celery_batches_notify.membership import Membership, Outcome, State
 from celery_batches_notify.results import RESULTS_CHUNK
 from celery_batches_notify.store.store import Store
 from tests.support.servers import need
@@ -147,7 +147,7 @@ def end(app: Celery, batch: Batch, state: State) -> None:
     """Report the only member of a batch, and publish what that makes due."""
     from celery_batches_notify.store.deliveries import Claim
 
-    engine = app._batches_engine.engine
+    engine = app._batches_extension.engine
     (only,) = batch.status().results()
     member = Membership(bid=batch.bid, index=0, task_id=only.task_id)
     recorded = engine.store.record_outcome(member, Outcome(state=state))
@@ -197,7 +197,7 @@ def test_a_backend_that_reads_one_key_at_a_time_is_asked_one_by_one(make_app: Ca
 
 def enrol_many(app: Celery, batch: Batch, count: int) -> Store:
     """Enrol members without calls: 1,000 per script, as enrolment does."""
-    store: Store = app._batches_engine.engine.store
+    store: Store = app._batches_extension.engine.store
     batch._enrolment.open()
     for first in range(0, count, 1000):
         ids = [str(uuid.UUID(int=i + 1)) for i in range(first, min(first + 1000, count))]

@@ -47,7 +47,7 @@ def app(make_app: Callable[..., Celery]) -> Iterator[Celery]:
     app.conf.update(ran=[])
     declare(app)
     yield app
-    app._batches_engine.reset()
+    app._batches_extension.reset()
 
 
 def declare(app: Celery) -> None:
@@ -251,7 +251,7 @@ def test_a_task_that_waits_for_another_is_told_so(make_app: Callable[..., Celery
         "RuntimeError",
         True,
     )
-    app._batches_engine.reset()
+    app._batches_extension.reset()
 
 
 def test_what_ends_a_test_ends_it_inside_a_task_too(app: Celery) -> None:
@@ -374,8 +374,8 @@ def test_a_sandboxed_app_needs_none_of_its_servers_and_is_then_as_before(
     assert {k: v for k, v in project.conf.changes.items() if k in before} == before
     assert "batches_prefix" not in project.conf.changes
     assert (project.conf.broker_url, project.conf.batches_backend_url[-1]) == ("redis://127.0.0.1:1/1", "3")
-    assert project._batches_engine.engine.settings.backend_url == "redis://127.0.0.1:1/3"
-    project._batches_engine.reset()
+    assert project._batches_extension.engine.settings.backend_url == "redis://127.0.0.1:1/3"
+    project._batches_extension.reset()
     assert redis.keys("*") == []
 
 

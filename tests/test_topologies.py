@@ -23,7 +23,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from celery_batches_notify import Batch, Batches, NoSuchBatch, Progress, StoreUnavailable
-from celery_batches_notify.model import BatchStatus, Membership, Outcome, State
+from celery_batches_notify.membership import Membership, Outcome, State
+from celery_batches_notify.model import BatchStatus
 from celery_batches_notify.store.server_checks import check_store
 from tests.projects.proj_tasks import declare_tasks
 from tests.support.servers import running_worker, wait_until
@@ -98,7 +99,7 @@ def app_in(store: Form, **conf: object) -> Iterator[Celery]:
         yield app
     finally:
         app.close()
-        app._batches_engine.reset()
+        app._batches_extension.reset()
 
 
 @contextmanager
@@ -192,7 +193,7 @@ def test_a_cancelled_batch_is_discarded(busy: Celery) -> None:
     batch = Batch(app=busy, keep_open=True)
     batch.add(busy.tasks["proj.ok"].s())
     batch.cancel()
-    engine = busy._batches_engine.engine
+    engine = busy._batches_extension.engine
     assert engine.store.read_cancelled()[batch.bid] is False
 
     def is_known() -> bool:
@@ -234,7 +235,7 @@ def test_the_tokens_reach_followers(busy: Celery, monkeypatch: pytest.MonkeyPatc
 
 def test_what_was_left_behind_is_swept(busy: Celery) -> None:
     """The last report comes from somebody who publishes nothing: the worker's sweeper must."""
-    task, store = busy.tasks["proj.ok"], busy._batches_engine.engine.store
+    task, store = busy.tasks["proj.ok"], busy._batches_extension.engine.store
     batch = Batch(app=busy, keep_open=True).on("success", busy.tasks["proj.callback"].s("swept"))
     (result,) = batch.add(task.s().set(queue="nobody"))
     store.seal_batch(batch.bid)
@@ -246,7 +247,7 @@ def test_what_was_left_behind_is_swept(busy: Celery) -> None:
 
 
 def test_only_one_process_sweeps(busy: Celery) -> None:
-    store = busy._batches_engine.engine.store
+    store = busy._batches_extension.engine.store
     lock = store.sweep_lock(10)
 
     def is_refused() -> bool:
@@ -267,14 +268,14 @@ def test_results_are_read(busy: Celery) -> None:
 
 
 def test_every_key_there_has_a_time_to_live(busy: Celery, store_form: Form) -> None:
-    client = busy._batches_engine.engine.store.client
+    client = busy._batches_extension.engine.store.client
     names = list(client.scan_iter("batches*"))
     assert names and not [name for name in names if client.ttl(name) == -1]
 
 
 def test_threads_and_forks_share_a_client(busy: Celery) -> None:
     """A fork's child does not use, nor close, what it inherits; and threads use it at once."""
-    store = busy._batches_engine.engine.store
+    store = busy._batches_extension.engine.store
     batch = Batch(app=busy, keep_open=True)
     batch.add(busy.tasks["proj.ok"].s().set(queue="nobody"))
     stop = threading.Event()
@@ -325,7 +326,7 @@ def test_the_lists_and_batches_lie_on_several_nodes(cluster_form: Form) -> None:
         for _ in range(12):
             Batch(app=app, keep_open=True).add(app.tasks["proj.ok"].s().set(queue="nobody"))
         assert len(list(Batch.all(app=app))) >= 12
-        assert len(list(app._batches_engine.engine.store.walk_live())) >= 12
+        assert len(list(app._batches_extension.engine.store.walk_live())) >= 12
     assert all(node.command("DBSIZE") for node in cluster_form.servers)
 
 
@@ -338,7 +339,7 @@ def test_a_batch_ends_while_its_slot_moves(cluster_form: Form) -> None:
         slot = key_slot(batch.bid.encode())
         with migrating(cluster_form.servers, slot) as (source, target):
             wait_until(lambda: source.command("CLUSTER", "COUNTKEYSINSLOT", slot), what="keys")
-            engine = app._batches_engine.engine.store
+            engine = app._batches_extension.engine.store
             with pytest.raises(StoreUnavailable):  # a script names keys that exist and keys that do not
                 for _ in range(3):
                     engine.renew_batch(batch.bid)
@@ -349,7 +350,7 @@ def test_a_batch_ends_while_its_slot_moves(cluster_form: Form) -> None:
 
 def test_a_worker_marks_what_it_begins_where_its_key_has_moved_to(cluster_form: Form) -> None:
     with app_in(cluster_form) as app:
-        store = app._batches_engine.engine.store
+        store = app._batches_extension.engine.store
         wire, key = store.one_way_connection("moved"), store.keys.worker("moved")
         wire.open()
         assert wire.send(b"before", b"{}")
@@ -468,6 +469,6 @@ def test_the_password_may_stand_in_the_url_of_the_first_sentinel(sentinel_form: 
 def test_the_start_up_checks_say_of_each_store_what_is_so(store_form: Form) -> None:
     expected = {"sentinel": {"replicas"}, "socket": {"persistence"}, "tls": {"persistence"}}
     with app_in(store_form) as app:
-        found = {finding.subject for finding in check_store(app._batches_engine.engine.store)}
+        found = {finding.subject for finding in check_store(app._batches_extension.engine.store)}
     (kind,) = [name for name in FORMS if store_form.url.startswith(SCHEMES[name])]
     assert found == expected.get(kind, set())

@@ -231,7 +231,7 @@ def test_cancel_ends_running_members_where_the_pool_can(pool_name: str, app: Cel
     with running_worker(server_url, pool_name, "-Q", "alone"):
         batch = Batch(app=app)
         (result,) = batch.add(app.tasks["proj.slow"].s(60).set(queue="alone"))
-        store = app._batches_engine.engine.store
+        store = app._batches_extension.engine.store
         wait_until(lambda: any(result.id in marks for *_, marks in store.read_workers()), what="the run")
         batch.cancel(terminate=True)
         status = batch.join(timeout=30)
@@ -241,7 +241,7 @@ def test_cancel_ends_running_members_where_the_pool_can(pool_name: str, app: Cel
 def test_a_stranger_with_a_batchs_mark_changes_nothing(prefork: None, app: Celery) -> None:
     batch = Batch(app=app)
     batch.add(app.tasks["proj.slow"].s(10))
-    sender = app._batches_engine.engine.sender
+    sender = app._batches_extension.engine.sender
     message = app.amqp.create_task_message("11111111-1111-1111-1111-111111111111", "proj.ok", (), {})
     message.headers["batches"] = {"bid": batch.bid, "index": 0}
     with app.producer_or_acquire() as producer:
@@ -329,9 +329,9 @@ def test_what_a_dead_worker_left_behind_is_published_by_another(
     """The process is killed between the script that fired and the publish: the outbox is all that is left."""
     batch = Batch(app=app).on("success", app.tasks["proj.callback"].s("late"))
     (result,) = batch.add(app.signature("proj.ok", queue="nobody"))
-    from celery_batches_notify.model import Membership, Outcome, State
+    from celery_batches_notify.membership import Membership, Outcome, State
 
-    store = app._batches_engine.engine.store
+    store = app._batches_extension.engine.store
     member = Membership(bid=batch.bid, index=0, task_id=result.id)
     assert store.record_outcome(member, Outcome(state=State.SUCCEEDED)).due == ["success:0"]
     with running_worker(server_url, "prefork") as worker:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from celery_batches_notify.errors import StoreUnavailable
+from celery_batches_notify.membership import Outcome, State
 from celery_batches_notify.messages.headers import DELIVER_TASK
-from celery_batches_notify.model import DeliveryNote, Outcome, State
+from celery_batches_notify.model import DeliveryNote
 
 PROCESS_LOST_SECONDS = 5.0
 NOT_REGISTERED_SECONDS = 60.0

@@ -9,8 +9,9 @@ from typing import Any
 from celery_batches_notify.delivery.callbacks import Declared, prepare_signature, route_of
 from celery_batches_notify.doctor.locate import Kind, Place, Whereabouts
 from celery_batches_notify.engine import Engine
+from celery_batches_notify.membership import State
 from celery_batches_notify.messages.headers import DELIVER_TASK, callback_id
-from celery_batches_notify.model import BatchStatus, CallbackStatus, State
+from celery_batches_notify.model import BatchStatus, CallbackStatus
 from celery_batches_notify.store.outbox import parse_entry
 from celery_batches_notify.store.parsing import Member, Snapshot, parse_deliverable
 

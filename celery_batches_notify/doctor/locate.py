@@ -16,7 +16,7 @@ from celery_batches_notify.doctor.broker_queues import BrokerReading, Message, r
 from celery_batches_notify.doctor.worker_tasks import WorkersReading, add_leases, ask_workers
 from celery_batches_notify.engine import Engine
 from celery_batches_notify.errors import ConfigurationError
-from celery_batches_notify.model import State
+from celery_batches_notify.membership import State
 from celery_batches_notify.results import (
     RESULTS_CHUNK,
     Meta,

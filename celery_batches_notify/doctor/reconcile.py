@@ -24,11 +24,13 @@ from celery_batches_notify.errors import (
     SchemaTooNew,
     StoreUnavailable,
 )
-from celery_batches_notify.model import BatchStatus, Failure, Membership, Outcome, State
+from celery_batches_notify.membership import Membership, Outcome, State
+from celery_batches_notify.model import BatchStatus, Failure
 from celery_batches_notify.operations import publish_recorded
 from celery_batches_notify.results import RESULTS_CHUNK, find_result_backend, read_metas_since
 from celery_batches_notify.store.deliveries import Claim
-from celery_batches_notify.store.parsing import ATTEMPTS_PER_ROUND, Member
+from celery_batches_notify.store.packing import ATTEMPTS_PER_ROUND
+from celery_batches_notify.store.parsing import Member
 from celery_batches_notify.store.repairs import Lost
 from celery_batches_notify.store.retries import KEPT, Resend
 

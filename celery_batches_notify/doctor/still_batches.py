@@ -8,7 +8,6 @@ from celery_batches_notify.doctor.reconcile import Repairs, reconcile_batch
 from celery_batches_notify.engine import Engine
 from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.store.client import is_away
-from celery_batches_notify.worker.away_log import AwayLog
 from celery_batches_notify.worker.periodic import PeriodicThread
 
 LOOKS_AT_ONCE = 100
@@ -24,10 +23,10 @@ class StillBatches:
     `batches_vanished_after`. To ask the broker and the workers takes seconds, so the sweeper does not.
     """
 
-    def __init__(self, engine: Engine, away: AwayLog) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._after = engine.settings.vanished_after.total_seconds()
-        self._every = PeriodicThread("still batches", self._after / LOOKS_PER_AFTER, self.look, away)
+        self._every = PeriodicThread("still batches", self._after / LOOKS_PER_AFTER, self.look, engine.away)
 
     def start(self) -> None:
         """Begin, unless what has vanished is to be left."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from celery_batches_notify.membership import Membership
 from celery_batches_notify.messages.block import Call
-from celery_batches_notify.messages.canvas import mark_message
+from celery_batches_notify.messages.canvas import tag_message
 from celery_batches_notify.messages.headers import write_header
-from celery_batches_notify.model import Membership
 
 
 def member_message(call: Call, bid: str) -> Any:
@@ -15,4 +15,4 @@ def member_message(call: Call, bid: str) -> Any:
     member = Membership(bid=bid, index=call.index or 0, task_id=call.task_id)
     message = call.message
     write_header(message.headers, member)
-    return mark_message(call.name, message, member)
+    return tag_message(call.name, message, member)

@@ -10,11 +10,11 @@ from typing import Any
 
 from celery_batches_notify.engine import Engine
 from celery_batches_notify.errors import BatchesError, BatchSealed, InvalidCall
+from celery_batches_notify.membership import Membership
 from celery_batches_notify.messages.block import Call, find_frame
 from celery_batches_notify.messages.canvas import carries_more
 from celery_batches_notify.messages.kept_messages import keep_message
 from celery_batches_notify.messages.templates import TemplateCall
-from celery_batches_notify.model import Membership
 from celery_batches_notify.operations import cancel_batch, publish_recorded
 from celery_batches_notify.producer.chunk import Chunk, explain_refusal, split_calls
 from celery_batches_notify.producer.declaration import Declaration

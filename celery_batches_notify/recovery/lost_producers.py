@@ -6,7 +6,8 @@ import logging
 
 from celery_batches_notify.delivery.publisher import Publisher
 from celery_batches_notify.log_lines import BatchLog
-from celery_batches_notify.model import Failure, Membership, Outcome, State
+from celery_batches_notify.membership import Membership, Outcome, State
+from celery_batches_notify.model import Failure
 from celery_batches_notify.store.parsing import Member
 from celery_batches_notify.store.store import Recorded, Store
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 from celery_batches_notify.errors import BatchSealed
-from celery_batches_notify.model import Membership
-from celery_batches_notify.store import parsing
+from celery_batches_notify.membership import Membership
+from celery_batches_notify.store import packing
 from celery_batches_notify.store.base import StoreBase
 from celery_batches_notify.store.client import store_errors
 from celery_batches_notify.store.scripts import Argument
@@ -49,12 +49,12 @@ class EnrolmentStore(StoreBase):
             BatchSealed: The batch takes no more members.
             NoSuchBatch: It is gone.
         """
-        ids = parsing.pack_ids(task_ids)
+        ids = packing.pack_ids(task_ids)
         if isinstance(adder, Membership):
-            added_by: tuple[Argument, ...] = parsing.pack_member(adder)
+            added_by: tuple[Argument, ...] = packing.pack_member(adder)
         else:
             added_by = (adder, b"", b"")
-        named = [(i, task_id) for i, task_id in enumerate(task_ids) if not parsing.is_uuid(task_id)]
+        named = [(i, task_id) for i, task_id in enumerate(task_ids) if not packing.is_uuid(task_id)]
         more = (int(children), int(last), *(part for pair in named for part in pair))
         while True:
             note_place(first)

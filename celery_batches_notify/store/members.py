@@ -9,7 +9,8 @@ from celery_batches_notify.store import parsing
 from celery_batches_notify.store.base import StoreBase, gone
 from celery_batches_notify.store.client import store_errors
 from celery_batches_notify.store.errors import corrupt_errors
-from celery_batches_notify.store.parsing import ID_BYTES, Member
+from celery_batches_notify.store.packing import ID_BYTES
+from celery_batches_notify.store.parsing import Member
 
 MEMBERS_CHUNK = 1000
 

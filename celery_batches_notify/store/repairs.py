@@ -12,13 +12,14 @@ from redis.client import Pipeline
 
 from celery_batches_notify.errors import CorruptBatch
 from celery_batches_notify.model import Failure
-from celery_batches_notify.store import parsing
+from celery_batches_notify.store import packing
 from celery_batches_notify.store.at_once import read_together
 from celery_batches_notify.store.base import StoreBase, gone
 from celery_batches_notify.store.client import store_errors
 from celery_batches_notify.store.deliveries import Claim
 from celery_batches_notify.store.errors import type_errors
-from celery_batches_notify.store.parsing import ID_BYTES, Member
+from celery_batches_notify.store.packing import ID_BYTES
+from celery_batches_notify.store.parsing import Member
 
 KEYS_PAGE = 1000
 
@@ -125,9 +126,9 @@ class RepairStore(StoreBase):
             for each in lost
             for part in (
                 each.member.index,
-                parsing.pack_id(each.member.id),
+                packing.pack_id(each.member.id),
                 each.member.stamp,
-                parsing.pack_failure(each.failure),
+                packing.pack_failure(each.failure),
             )
         ]
         answer = self._run(self.scripts.write_off_members, bid, self.settings.failures_kept, *args)
@@ -137,7 +138,7 @@ class RepairStore(StoreBase):
         """Whether each of these tasks is known as a member that a report enrolled."""
         if not task_ids:
             return []
-        packed: Any = [parsing.pack_id(task_id) for task_id in task_ids]
+        packed: Any = [packing.pack_id(task_id) for task_id in task_ids]
         with store_errors(self.settings):
             found: Any = self.client.hmget(self.keys.part(bid, "late"), packed)
         return [index is not None for index in found]

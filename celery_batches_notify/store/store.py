@@ -13,14 +13,9 @@ from typing import Any
 from redis.client import Pipeline
 
 from celery_batches_notify.errors import BatchesError, CorruptBatch, NoSuchBatch
-from celery_batches_notify.model import (
-    Membership,
-    Outcome,
-    Progress,
-    State,
-    check_bid,
-)
-from celery_batches_notify.store import parsing
+from celery_batches_notify.membership import Membership, Outcome, State
+from celery_batches_notify.model import Progress, check_bid
+from celery_batches_notify.store import packing, parsing
 from celery_batches_notify.store.addresses import AddressStore
 from celery_batches_notify.store.at_once import read_together
 from celery_batches_notify.store.base import check_schema, gone
@@ -124,14 +119,14 @@ class Store(
         due: list[str] = []
         while len(outcome.successors) > AT_ONCE:
             part = Outcome(state=State.SUCCEEDED, successors=outcome.successors[:AT_ONCE])
-            args = parsing.pack_report(member, part, self.settings)
+            args = packing.pack_report(member, part, self.settings)
             # safety: all-successors
             word, *more = self._change(self.scripts.enrol_successors, member.bid, *args)
             due += more
             if word not in ("enrolled", "repeated"):
                 return Recorded(word=word, due=due)
             outcome = replace(outcome, successors=outcome.successors[AT_ONCE:])
-        args = parsing.pack_report(member, outcome, self.settings)
+        args = packing.pack_report(member, outcome, self.settings)
         word, *more = self._change(self.scripts.record_outcome, member.bid, *args)
         return Recorded(word=word, due=[*due, *more])
 
@@ -154,9 +149,9 @@ class Store(
         with store_errors(self.settings), type_errors(bid):
             return bool(self.client.hexists(self.keys.batch(bid), "cancelled_at"))
 
-    def mark_death(self, bid: str) -> Recorded:
+    def record_death(self, bid: str) -> Recorded:
         """Note a death in a batch below this one; return the deliveries that this made due."""
-        answer = self._change(self.scripts.mark_death, bid)
+        answer = self._change(self.scripts.record_death, bid)
         return Recorded(word=answer[0], due=answer[1:])
 
     def renew_batch(self, bid: str, child_abandon_at: int = 0) -> None:

@@ -10,7 +10,7 @@ from typing import Any, cast
 from celery import Celery, current_app
 
 from celery_batches_notify.batch import Batch
-from celery_batches_notify.engine import ENGINE
+from celery_batches_notify.engine import find_extension
 from celery_batches_notify.errors import WouldDeadlock
 from celery_batches_notify.extension import Batches
 from celery_batches_notify.messages.block import find_frame
@@ -42,7 +42,7 @@ def drain(batch: Batch, timeout: float | timedelta = 30.0) -> BatchStatus:
             "drain() inside a `with batch:` block has nothing to run: call it after the block"
         )
     seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-    extension: Batches = getattr(app, ENGINE)
+    extension = find_extension(app)
     if app.conf.task_always_eager:
         sweep(extension, batch.bid)
         return batch.status()
@@ -55,11 +55,11 @@ def drain(batch: Batch, timeout: float | timedelta = 30.0) -> BatchStatus:
 
 def sweep(extension: Batches, bid: str) -> None:
     """Look after a batch and its family once, as the sweeper does: what is due by now is published."""
-    parts = extension.parts
-    family = set(_walk_family(parts.engine.store, bid))
-    for live in parts.engine.store.walk_live():
+    engine = extension.engine
+    family = set(_walk_family(engine.store, bid))
+    for live in engine.store.walk_live():
         if live.bid in family:
-            parts.sweeper.sweep_batch(live)
+            engine.sweeper.sweep_batch(live)
 
 
 def _walk_family(store: Store, bid: str) -> Iterator[str]:

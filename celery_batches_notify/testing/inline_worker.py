@@ -51,25 +51,25 @@ class InlineWorker:
         self._consumer = _Consumer(self._execute, app, self._pool, self._later)
         self._consumer.update_strategies()
         self._receive: Callable[[Any], None] = self._consumer.create_task_handler()
-        self._extension.parts.cancellation.start(self._extension.receivers.held, self._pool)
+        self._extension.engine.cancellation.start(self._extension.receivers.received, self._pool)
         self._join_will_block = state.task_join_will_block()
         state._set_task_join_will_block(True)  # a task that waits for another is told so, as in a worker
         return self
 
     def __exit__(self, *_: object) -> None:
         state._set_task_join_will_block(self._join_will_block)
-        self._extension.parts.cancellation.stop()
+        self._extension.engine.cancellation.stop()
         self._consumer.conninfo.release()
         self._connection.release()
 
     def run(self) -> None:
         """Run messages until none is left. Raises `BatchTimeout`."""
-        parts = self._extension.parts
+        engine = self._extension.engine
         while True:
-            parts.outgoing.flush(max(self._deadline - time.monotonic(), 0))
+            engine.outgoing.flush(max(self._deadline - time.monotonic(), 0))
             if time.monotonic() > self._deadline:
                 raise BatchTimeout(f"not drained within {self._seconds} s: does a task call itself again?")
-            parts.cancellation.read()
+            engine.cancellation.read()
             if (message := self._take()) is not None:
                 self._receive(message)
             elif not self._later.run_first():

@@ -10,8 +10,7 @@ from uuid import uuid4
 from celery import Celery
 
 from celery_batches_notify.batch import Batch
-from celery_batches_notify.engine import ENGINE
-from celery_batches_notify.errors import ConfigurationError
+from celery_batches_notify.engine import find_extension
 from celery_batches_notify.extension import Batches
 
 _BROKER = "memory://"
@@ -33,12 +32,8 @@ def sandbox(app: Celery, url: str) -> Iterator[Celery]:
     Raises:
         ConfigurationError: The app has no `Batches`.
     """
-    extension = getattr(app, ENGINE, None)
-    if extension is None:
-        raise ConfigurationError(
-            f"{app!r} has no batches: call Batches(app) once, beside the app, or name another app (with "
-            "pytest: let a fixture batches_app in conftest.py return it)"
-        )
+    hint = ", or name another app (with pytest: let a fixture batches_app in conftest.py return it)"
+    extension = find_extension(app, hint)
     settings: dict[str, Any] = {
         **dict.fromkeys(("broker_url", "broker_read_url", "broker_write_url"), _BROKER),
         "broker_transport": None,

@@ -32,7 +32,7 @@ from celery import Celery
 from redis import Redis
 
 from celery_batches_notify import Batch, Batches, BatchesError
-from celery_batches_notify.model import Membership, Outcome, State
+from celery_batches_notify.membership import Membership, Outcome, State
 from celery_batches_notify.testing.server import embedded_server
 
 REPORTING_SECONDS = 6.0
@@ -147,7 +147,7 @@ def make_batches(app: Celery, count: int, members: int) -> list[tuple[str, list[
 
 def report_all(app: Celery, made: list[tuple[str, list[str]]]) -> dict[str, float]:
     """Report all members within the time; return when each batch's last report was counted."""
-    store = app._batches_engine.engine.store
+    store = app._batches_extension.engine.store
     began, last = time.monotonic(), {}
     reports = [(bid, i, ids[i]) for i in range(len(made[0][1])) for bid, ids in made]
     for n, (bid, index, task_id) in enumerate(reports):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from redis import Redis
 
-from celery_batches_notify.model import State
+from celery_batches_notify.membership import State
 from celery_batches_notify.store.store import Store
 
 Command = list[bytes]

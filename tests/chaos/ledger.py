@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from celery_batches_notify.model import BatchStatus, State
+from celery_batches_notify.membership import State
+from celery_batches_notify.model import BatchStatus
 from tests.chaos.journal import Entry
 
 ENDS = ("ok", "die")

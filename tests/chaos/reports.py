@@ -14,7 +14,8 @@ from uuid import uuid4
 from celery import Celery
 
 from celery_batches_notify import Batch
-from celery_batches_notify.model import Failure, Membership, Outcome, State
+from celery_batches_notify.membership import Membership, Outcome, State
+from celery_batches_notify.model import Failure
 from tests.projects.chaos_proj import make_app
 from tests.support.away import spooled
 from tests.support.servers import close_store, wait_until, waiting_messages
@@ -39,7 +40,7 @@ def app_at(store_url: str, **conf: Any) -> Iterator[Celery]:
         try:
             yield app
         finally:
-            app._batches_engine.parts.outgoing.flush(10)
+            app._batches_extension.engine.outgoing.flush(10)
             if app.conf.result_backend:
                 app.backend.result_consumer.stop()
                 app.backend.client.close()
@@ -69,14 +70,14 @@ def report_all(app: Celery, runs: Sequence[Sequence[Report]], *, threads: int = 
 
     What went to the spool meanwhile is told as a worker's main process tells it.
     """
-    parts = app._batches_engine.parts
+    engine = app._batches_extension.engine
 
     def one(reports: Sequence[Report]) -> None:
         for member, outcome in reports:
-            parts.reporter.report(member, outcome, seconds=PATIENCE_SECONDS)
+            engine.reporter.report(member, outcome, seconds=PATIENCE_SECONDS)
 
     def is_told() -> bool:
-        parts.replay.replay()
+        engine.replay.replay()
         return not spooled(Path(app.conf.batches_spool_dir))
 
     with ThreadPoolExecutor(threads) as pool:
@@ -96,13 +97,13 @@ def store_results(app: Celery, runs: Sequence[Sequence[Report]]) -> None:
 
 def called_ids(app: Celery) -> list[str]:
     """The ids of all callbacks that were published so far, in their order; they are taken off the queue."""
-    app._batches_engine.parts.outgoing.flush(10)
+    app._batches_extension.engine.outgoing.flush(10)
     ids = [message.headers["id"] for message in waiting_messages(app)]
     return [task_id for task_id in ids if task_id.startswith("cb_")]
 
 
 def states_of(app: Celery, bid: str) -> list[State]:
     """The states of all members, as they stand in the store."""
-    store = app._batches_engine.engine.store
+    store = app._batches_extension.engine.store
     total = store.read_status(bid).total
     return [member.state for chunk in store.walk_members(bid, total) for member in chunk]

@@ -143,7 +143,7 @@ class Scene:
         if self.broker is None or self.broker.held_ids() or spooled(Path(self.conf["batches_spool_dir"])):
             return True
         try:
-            workers = self.app._batches_engine.engine.store.read_workers()
+            workers = self.app._batches_extension.engine.store.read_workers()
             return any(marks for *_, marks in workers) or any(map(_has_due, open_))
         except BatchesError:
             return True
@@ -186,7 +186,7 @@ class Scene:
         return ledgers
 
     def _ledger(self, asked: Asked, entries: list[Any]) -> Ledger:
-        store = self.app._batches_engine.engine.store
+        store = self.app._batches_extension.engine.store
         status = store.read_status(asked.bid)
         states = {m.id: m.state for chunk in store.walk_members(asked.bid, status.total) for m in chunk}
         return write_ledger(asked, status, states, entries)

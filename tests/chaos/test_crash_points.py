@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from celery_batches_notify.model import State
+from celery_batches_notify.membership import State
 from tests.chaos.fleet import search_path
 from tests.chaos.own_server import OwnServer
 from tests.chaos.scene import EVENTS, Scene, is_full
@@ -51,7 +51,7 @@ def test_batches_of_producers_that_die_are_never_early_and_count_what_ran(scene:
     doomed = {point: run_doomed(scene, point, runs) for point in PRODUCERS}
     broker = scene.app.conf.broker_url
     wait_until(lambda: is_drained(scene), seconds=60, what=f"the end of all messages at {broker}")
-    store = scene.app._batches_engine.engine.store
+    store = scene.app._batches_extension.engine.store
     journal = scene.journal.read()
     for point, bids in doomed.items():
         for bid in bids:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from celery_batches_notify.model import State
+from celery_batches_notify.membership import State
 from tests.chaos.own_server import OwnServer
 from tests.chaos.scene import Scene, is_full
 

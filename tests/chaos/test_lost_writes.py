@@ -12,7 +12,7 @@ import pytest
 from celery import Celery
 
 from celery_batches_notify import Batch
-from celery_batches_notify.model import State
+from celery_batches_notify.membership import State
 from celery_batches_notify.store.store import Store
 from tests.chaos.history import find_what_is_early, read_steps, replay
 from tests.chaos.own_server import AOF, FORGETFUL, OwnServer
@@ -37,7 +37,7 @@ AT_ONCE = (*FORGETFUL, "--repl-diskless-sync-delay", "0")
 
 
 def store_of(app: Celery) -> Store:
-    return app._batches_engine.engine.store
+    return app._batches_extension.engine.store
 
 
 def live(app: Celery, draw: random.Random) -> dict[str, list[list[Report]]]:

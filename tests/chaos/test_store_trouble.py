@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from celery import Celery
 
-from celery_batches_notify.model import State
+from celery_batches_notify.membership import State
 from tests.chaos.journal import Journal
 from tests.chaos.listener import Listener
 from tests.chaos.own_server import FORGETFUL, OwnServer
@@ -47,7 +47,7 @@ def batches_are_exact(app: Celery, judge: Celery, draw: random.Random, reports: 
         batch, members = open_batch(judge, MEMBERS)
         runs = [runs_of(member, draw) for member in members]
         report_all(app, runs)
-        status = judge._batches_engine.engine.store.read_status(batch.bid)
+        status = judge._batches_extension.engine.store.read_status(batch.bid)
         assert (status.total, status.succeeded, status.failures) == (MEMBERS, MEMBERS, 0)
         assert Counter(states_of(judge, batch.bid)) == {State.SUCCEEDED: MEMBERS}
         print(f"{batch.bid}: {sum(map(len, runs))} reports of {MEMBERS} members, counted {status.succeeded}")
@@ -141,7 +141,7 @@ def test_one_report_replayed_by_a_hundred_threads_counts_once(
     start_server: Callable[..., OwnServer], open_app: Callable[..., Celery]
 ) -> None:
     app = open_app(start_server("forgetful", *FORGETFUL).url, batches_backend_options=PATIENT)
-    store = app._batches_engine.engine.store
+    store = app._batches_extension.engine.store
     batch, members = open_batch(app, 200 if is_full() else 20)
     for member in members:
         answers = at_once(100, lambda m=member: store.record_outcome(m, SUCCEEDED).word)
@@ -154,7 +154,7 @@ def test_the_last_two_members_at_once_end_their_batch_once_in_every_round(
 ) -> None:
     server = start_server("forgetful", *FORGETFUL)
     app, journal = open_app(server.url, batches_backend_options=PATIENT), Journal(tmp_path / "journal")
-    store = app._batches_engine.engine.store
+    store = app._batches_extension.engine.store
     with Listener(server.url, journal):
         for _ in range(5_000 if is_full() else 300):
             _, members = open_batch(app, 2)

@@ -12,7 +12,7 @@ from celery import Celery
 from redis import Redis
 
 from celery_batches_notify import Batch
-from celery_batches_notify.model import Membership, Outcome, State
+from celery_batches_notify.membership import Membership, Outcome, State
 from tests.support.apps import open_app
 from tests.support.servers import kill, need, rabbitmq_url, running_worker, wait_until
 
@@ -91,10 +91,10 @@ def test_what_a_worker_noted_before_it_was_lost_is_lost_and_has_not_vanished(
     batch = Batch(app=app)
     ids = [result.id for result in batch.add(*(app.signature("proj.ok") for _ in range(3)))]
     redis.delete("celery")
-    store = app._batches_engine.engine.store
+    store = app._batches_extension.engine.store
     for wid, task_id in (("gone@tests/1", ids[0]), ("busy@tests/2", ids[1])):
         store.beat_worker(wid)
-        store.write_marks(wid, {f"{task_id} 0": b"{}\n"})
+        store.write_records(wid, {f"{task_id} 0": b"{}\n"})
     redis.zadd("batches:workers", {"gone@tests/1": 1})
     done = batch_command("doctor", batch.bid)
     assert kinds_of(done.stdout) == {"running": 1, "lost": 1, "unknown": 1}
@@ -114,12 +114,12 @@ def test_while_a_worker_lives_and_does_not_answer_nobody_has_vanished(
     batch = Batch(app=app)
     batch.add(app.signature("proj.ok"), app.signature("proj.ok"))
     redis.delete("celery")
-    app._batches_engine.engine.store.beat_worker("busy@tests/12345678")
+    app._batches_extension.engine.store.beat_worker("busy@tests/12345678")
     done = batch_command("doctor", batch.bid)
     assert (done.returncode, kinds_of(done.stdout)) == (0, {"unknown": 2})
     assert "busy@tests lives and did not answer" in done.stdout
     redis.hset(f"batches:{{{batch.bid}}}", "reported_at", 1)
-    app._batches_engine.engine.store.beat_worker("busy@tests/12345678")
+    app._batches_extension.engine.store.beat_worker("busy@tests/12345678")
     repairs = batch.reconcile(vanished="dead")
     assert repairs.vanished == 0
     assert repairs.notes[-1].endswith("no answer from busy@tests")
@@ -205,20 +205,20 @@ def test_a_broker_that_is_away_hides_nothing_else(app: Celery, batch_command: Co
 
 
 @pytest.mark.parametrize("command", ["doctor", "reconcile"])
-def test_bad_input_is_one_line_and_exit_code_1(batch_command: Command, redis: Redis, command: str) -> None:
-    for bid, words in (
-        ("never-was-a-batch", "there is no batch never-was-a-batch"),
-        ("-Abegins-with-a-dash", "there is no batch -Abegins-with-a-dash"),
-        ("../../etc/passwd", "is not a batch id"),
-        ("x\x1b]0;title\x07y", "is not a batch id"),
+def test_bad_input_has_its_line_and_its_exit_code(batch_command: Command, redis: Redis, command: str) -> None:
+    for bid, code, words in (
+        ("never-was-a-batch", 4, "there is no batch never-was-a-batch"),
+        ("-Abegins-with-a-dash", 4, "there is no batch -Abegins-with-a-dash"),
+        ("../../etc/passwd", 2, "is not a batch id"),
+        ("x\x1b]0;title\x07y", 2, "is not a batch id"),
     ):
         done = batch_command(command, bid)
-        assert (done.returncode, done.stdout) == (1, "")
-        (line,) = done.stderr.splitlines()
+        assert (done.returncode, done.stdout) == (code, "")
+        *_, line = done.stderr.splitlines()
         assert line.startswith("Error: ")
         assert words in line
     away = batch_command(command, "never-was-a-batch", BATCHES_TEST_URL="redis://127.0.0.1:1/0")
-    assert (away.returncode, away.stdout) == (1, "")
+    assert (away.returncode, away.stdout) == (69, "")
     assert "does not answer" in away.stderr
     assert batch_command(command, "--limit" if command == "doctor" else "--vanished", "x").returncode == 2
 
@@ -319,7 +319,7 @@ def test_reconcile_retry_and_redeliver_at_once_do_each_thing_once(
 
     batch = Batch(app=app).on("finish", app.signature("proj.callback"))
     ids = [result.id for result in batch.add(*(app.signature("proj.ok") for _ in range(30)))]
-    store = app._batches_engine.engine.store
+    store = app._batches_extension.engine.store
     for index in range(10):
         call = f'{{"id": "{ids[index]}", "task": "proj.ok", "args": [], "kwargs": {{}}, "options": {{}}}}'
         died = Outcome(state=State.DEAD, reason="failed", resend=call, unsendable="")

@@ -135,9 +135,9 @@ def test_a_callback_that_was_given_up_is_named_as_long_as_its_batch_is_there(
     app: Celery, redis: Redis, batch_command: Command
 ) -> None:
     batch = ended(app)
-    store = app._batches_engine.engine.store
+    store = app._batches_extension.engine.store
     store.settle_delivery(batch.bid, "success:0", "given_up", 1)
-    app._batches_engine.parts.sweeper.sweep()
+    app._batches_extension.engine.sweeper.sweep()
     assert redis.zcard("batches:live") == 0
     done = batch_command("doctor")
     assert done.returncode == 1
@@ -164,7 +164,7 @@ def test_a_batch_that_the_sweepers_list_has_lost_is_named_and_put_back(
     batch, over = Batch(app=app), ended(app)
     batch.add(app.signature("proj.ok"))
     over._engine.store.settle_delivery(over.bid, "success:0", "delivered", 1)
-    app._batches_engine.parts.sweeper.sweep()
+    app._batches_extension.engine.sweeper.sweep()
     redis.zrem("batches:live", batch.bid)
     done = batch_command("doctor")
     assert done.returncode == 1

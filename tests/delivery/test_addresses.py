@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import pytest
 from celery import Celery
+from celery.app.task import Context
 from redis import Redis
 
 from celery_batches_notify import Batch, ConfigurationError, InvalidCallback
@@ -81,7 +82,7 @@ def test_only_what_fails_together_has_one_address(
 ) -> None:
     addresses = []
     for name, options in (one, other):
-        registry = make(**{name.replace(":", "__"): options})._batches_engine.engine.registry
+        registry = make(**{name.replace(":", "__"): options})._batches_extension.engine.registry
         addresses.append(address_of(name, registry.build(name, {})))
     assert (addresses[0].key == addresses[1].key) == same
     assert "CANARY" not in "".join(map(str, addresses))
@@ -102,7 +103,7 @@ def test_only_what_fails_together_has_one_address(
 def test_of_an_address_no_more_is_shown_than_its_origin(
     make: Callable[..., Celery], name: str, options: dict, shown: str
 ) -> None:
-    registry = make(**{name.replace(":", "__"): options})._batches_engine.engine.registry
+    registry = make(**{name.replace(":", "__"): options})._batches_extension.engine.registry
     assert address_of(name, registry.build(name, {})).shown == shown
 
 
@@ -110,7 +111,7 @@ def test_of_an_address_no_more_is_shown_than_its_origin(
 
 
 def run(app: Celery, batch: Batch) -> str:
-    return app._batches_engine.parts.attempts.run(batch.bid, "complete:0")
+    return app._batches_extension.engine.attempts.run(batch.bid, "complete:0")
 
 
 def fired(app: Celery, channel: str = "webhook", **options: object) -> Batch:
@@ -168,7 +169,7 @@ def test_one_path_that_refuses_closes_no_other(make: Callable[..., Celery], stat
         assert run(app, fired(app, url=f"{server.url}/b")) == "200 OK"
 
 
-@pytest.mark.parametrize("code", ["450 busy", "452 full"])
+@pytest.mark.parametrize("code", ["450 busy", "452 full", "421 too many"])
 def test_a_mailbox_that_is_full_closes_no_other(make: Callable[..., Celery], code: str) -> None:
     with serving_smtp(answers={"full@x.test": [code] * 9}) as server:
         via = {"address": "127.0.0.1", "port": server.port}
@@ -195,7 +196,7 @@ def test_a_profile_that_a_worker_does_not_have_is_tried_again_and_closes_nothing
 
 
 def limit_of(app: Celery, batch: Batch) -> int:
-    engine = app._batches_engine.engine
+    engine = app._batches_extension.engine
     return int(engine.store.client.hget(engine.store.keys.batch(batch.bid), "give_up_after:complete:0"))
 
 
@@ -203,7 +204,7 @@ def test_the_time_for_a_delivery_is_a_setting_a_profiles_and_an_option(make: Cal
     with serving() as server:
         app = make(webhook={"url": server.url}, webhook__fast={"url": server.url, "give_up_after": 60})
         assert limit_of(app, fired(app)) == 97_200_000
-        app._batches_engine.reset()
+        app._batches_extension.reset()
         app.conf.batches_give_up_after = timedelta(hours=2)
         assert limit_of(app, fired(app)) == 7_200_000
         assert limit_of(app, fired(app, "webhook:fast")) == 60_000
@@ -243,7 +244,7 @@ def test_the_task_has_limits_of_its_own_above_any_notifiers(make_app: Callable[.
 def test_a_time_limit_that_strikes_is_a_failed_attempt(name: str) -> None:
     from billiard import exceptions
 
-    request = {"id": "cb_x_complete_0", "retries": 0}
+    request = Context(id="cb_x_complete_0")
     outcome = dead(request, DELIVER_TASK, "failed", getattr(exceptions, name)(3))
     ending = ending_of(DELIVER_TASK, outcome, lost=False)
     assert ending is not None

@@ -54,7 +54,7 @@ def batch(app: Celery) -> Batch:
 
 
 def attempts(app: Celery) -> Attempts:
-    return app._batches_engine.parts.attempts
+    return app._batches_extension.engine.attempts
 
 
 def callback(batch: Batch) -> tuple[str, int]:
@@ -79,7 +79,7 @@ def test_a_second_copy_of_the_message_sends_nothing(app: Celery, batch: Batch) -
 
 def open_addresses(app: Celery) -> None:
     """Let no address be closed any more."""
-    client = app._batches_engine.engine.store.client
+    client = app._batches_extension.engine.store.client
     for key in client.scan_iter("batches:address:*"):
         client.delete(key)
 
@@ -89,11 +89,11 @@ def next_attempt(app: Celery, batch: Batch) -> None:
     open_addresses(app)
     state, n = callback(batch)
     assert state == "due"
-    app._batches_engine.engine.store.settle_delivery(batch.bid, "complete:0", "published", n + 1)
+    app._batches_extension.engine.store.settle_delivery(batch.bid, "complete:0", "published", n + 1)
 
 
 def due_in(app: Celery, batch: Batch) -> float:
-    store = app._batches_engine.engine.store
+    store = app._batches_extension.engine.store
     snapshot = store.read_snapshot(batch.bid)
     return int(snapshot.outbox[b"complete:0"].split()[2]) / 1000 - snapshot.now.timestamp()
 
@@ -144,7 +144,7 @@ def test_a_batch_that_is_gone_is_told_nobody(app: Celery, batch: Batch) -> None:
 
 
 def owed(app: Celery, batch: Batch) -> bytes | None:
-    held: bytes | None = app._batches_engine.engine.store.client.hget(
+    held: bytes | None = app._batches_extension.engine.store.client.hget(
         f"batches:{{{batch.bid}}}", "owed:complete:0"
     )
     return held
@@ -231,7 +231,7 @@ def test_an_address_that_failed_is_left_alone_by_all_and_no_attempt_is_lost(app:
 
 
 def test_after_its_pause_one_attempt_finds_out_for_all(app: Celery) -> None:
-    store = app._batches_engine.engine.store
+    store = app._batches_extension.engine.store
     batches = many(app, 4)
     ANSWERS.append(NotificationFailed("503"))
     attempts(app).run(batches[0].bid, "complete:0")
@@ -246,7 +246,7 @@ def test_after_its_pause_one_attempt_finds_out_for_all(app: Celery) -> None:
 
 
 def test_an_address_is_left_alone_longer_each_time_up_to_an_hour(app: Celery) -> None:
-    store = app._batches_engine.engine.store
+    store = app._batches_extension.engine.store
     pauses = []
     for _ in range(14):
         pauses.append(round(store.close_address("h", busy=False).seconds))
@@ -258,7 +258,7 @@ def test_an_address_is_left_alone_longer_each_time_up_to_an_hour(app: Celery) ->
 
 
 def test_many_that_fail_at_once_close_their_address_once(app: Celery) -> None:
-    store = app._batches_engine.engine.store
+    store = app._batches_extension.engine.store
     closed = [store.close_address("h", busy=False) for _ in range(10)]
     assert [each.first for each in closed] == [True] + [False] * 9
     assert all(each.seconds <= 5 for each in closed)
@@ -267,7 +267,7 @@ def test_many_that_fail_at_once_close_their_address_once(app: Celery) -> None:
 
 
 def test_a_clock_that_steps_back_leaves_no_address_alone_for_longer_than_its_pause(app: Celery) -> None:
-    store = app._batches_engine.engine.store
+    store = app._batches_extension.engine.store
     store.close_address("h", busy=False)
     name = store.keys.address("h")[0]
     store.client.hincrby(name, "until_at", 7200 * 1000)
@@ -276,7 +276,7 @@ def test_a_clock_that_steps_back_leaves_no_address_alone_for_longer_than_its_pau
 
 
 def pause_is_over(app: Celery) -> None:
-    client = app._batches_engine.engine.store.client
+    client = app._batches_extension.engine.store.client
     for key in client.scan_iter("batches:address:*"):
         if client.type(key) == b"hash":
             client.hset(key, "until_at", 1)
@@ -323,7 +323,7 @@ def test_the_log_holds_the_status_code_of_what_was_delivered(app: Celery, batch:
 
 
 def test_the_log_keeps_the_last_hundred(app: Celery, batch: Batch) -> None:
-    store = app._batches_engine.engine.store
+    store = app._batches_extension.engine.store
     note = DeliveryNote(channel="c")
     for n in range(1, 131):
         store.settle_delivery(batch.bid, "complete:0", "due", n, note=note)
@@ -370,7 +370,7 @@ def test_redeliver_takes_one_by_its_number_and_all_on_request(app: Celery) -> No
 
 
 def test_redeliver_takes_what_was_published_for_minutes_and_never_ran(app: Celery, batch: Batch) -> None:
-    store = app._batches_engine.engine.store
+    store = app._batches_extension.engine.store
     outbox = store.keys.part(batch.bid, "outbox")
     entry = store.client.hget(outbox, "complete:0").split()
     entry[2] = b"%d" % (int(entry[2]) - 6 * 60_000)
@@ -389,7 +389,7 @@ def test_redeliver_brings_a_waiting_attempt_forward_and_a_delivered_one_back(
     assert batch.redeliver("complete") == 1
     attempts(app).run(batch.bid, "complete:0")
     assert callback(batch)[0] == "delivered"
-    app._batches_engine.parts.sweeper.sweep()
+    app._batches_extension.engine.sweeper.sweep()
     assert batch.redeliver("complete") == 0
     assert batch.redeliver("complete", all=True) == 1
     assert callback(batch) == ("published", 1)
@@ -415,4 +415,4 @@ def test_a_callback_whose_rule_does_not_hold_is_skipped(app: Celery) -> None:
     )
     batch.seal()
     assert [c.state for c in batch.status().callbacks] == ["skipped", "published"]
-    assert app._batches_engine.engine.store.read_snapshot(batch.bid).batch[b"open"] == b"1"
+    assert app._batches_extension.engine.store.read_snapshot(batch.bid).batch[b"open"] == b"1"

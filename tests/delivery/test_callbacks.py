@@ -157,14 +157,14 @@ def test_an_environment_reference_is_stored_as_it_is(app: Celery, redis: Redis) 
 
 
 def test_credentials_stay_with_the_configured_origin(app: Celery) -> None:
-    registry = app._batches_engine.engine.registry
+    registry = app._batches_extension.engine.registry
     assert registry.build("pager", {"url": "https://a/other"}).user == "me"
     assert registry.build("pager", {"url": "https://b/"}).user is None
     assert registry.build("pager:boss", {}).user is None
 
 
 def test_an_environment_reference_is_read_when_sending(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
-    registry = app._batches_engine.engine.registry
+    registry = app._batches_extension.engine.registry
     with pytest.raises(ConfigurationError, match="environment variable PAGER_KEY: set it"):
         registry.build("pager", {"key": "env:PAGER_KEY"})
     monkeypatch.setenv("PAGER_KEY", "hush")

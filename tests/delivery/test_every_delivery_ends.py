@@ -18,7 +18,7 @@ from celery import Celery
 
 from celery_batches_notify import Batch, NotificationFailed
 from celery_batches_notify.delivery.publisher import Publisher, _BrokerAway
-from celery_batches_notify.messages.headers import DELIVER_TASK
+from celery_batches_notify.messages.headers import DELIVER_TASK, HEADER, DeliveryRef, callback_id, read_header
 from celery_batches_notify.model import Notification
 from celery_batches_notify.store.store import Store
 
@@ -31,6 +31,14 @@ class Killed(BaseException):
     """The process that did this is dead."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """A message at the broker: of a notification, or of a task of the user's."""
+
+    ref: DeliveryRef
+    notifies: bool
+
+
 @dataclass
 class World:
     """Receivers, a broker, and how processes fare."""
@@ -38,8 +46,8 @@ class World:
     random: random.Random
     down: set[str] = field(default_factory=set)
     arrived: Counter[str] = field(default_factory=Counter)
-    broker: list[tuple[str, str, int]] = field(default_factory=list)  # 0: a task of the user's
-    later: list[tuple[str, str, int]] = field(default_factory=list)  # that the broker holds back for a while
+    broker: list[Sent] = field(default_factory=list)
+    later: list[Sent] = field(default_factory=list)  # that the broker holds back for a while
     stalled: list[Callable[[], object]] = field(default_factory=list)
     messages: int = 0
     harm: float = 0.0  # how often a process dies at a step; it stalls ten times as often
@@ -81,9 +89,9 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
         world.may_die()
         if world.random.random() < world.harm:
             raise _BrokerAway("away")
-        bid, entry = args[:2] if call.name == DELIVER_TASK else read_id(options["task_id"])
+        ref = read_header(options["headers"][HEADER], options["task_id"])
         queue = world.later if options.get("countdown") else world.broker
-        queue.append((bid, entry, args[2] if call.name == DELIVER_TASK else 0))
+        queue.append(Sent(ref=ref, notifies=call.name == DELIVER_TASK))
         world.messages += 1
         world.may_die()
 
@@ -112,11 +120,6 @@ def dying(world: World, method: Callable[..., Any]) -> Callable[..., Any]:
         return answer
 
     return step
-
-
-def read_id(task_id: str) -> tuple[str, str]:
-    bid, event, n = task_id.removeprefix("cb_").rsplit("_", 2)
-    return bid, f"{event}:{n}"
 
 
 @pytest.fixture
@@ -160,19 +163,25 @@ def outlive(step: Callable[[], object]) -> bool:
 
 def run_one(app: Celery, world: World, place: int) -> None:
     """Let a worker run a message; one that dies gives it back, and may be missed."""
-    bid, entry, number = world.broker.pop(place)
-    parts, store = app._batches_engine.parts, app._batches_engine.engine.store
-    if not number:
+    sent = world.broker.pop(place)
+    ref, engine = sent.ref, app._batches_extension.engine
+
+    def settle(happened: str) -> bool:
+        return outlive(
+            lambda: engine.store.settle_delivery(
+                ref.bid, ref.entry, happened, 0, delay_seconds=5, number=ref.number
+            )
+        )
+
+    if not sent.notifies:
         happened = world.random.choice(["delivered", "delivered", "given_up", "lost", "retried"])
-        world.arrived[f"cb_{bid}_{entry.replace(':', '_')}"] += happened == "delivered"
-        if happened == "retried":
-            world.broker.append((bid, entry, 0))
-        if not outlive(lambda: store.settle_delivery(bid, entry, happened, 0, delay_seconds=5)):
-            world.broker.append((bid, entry, 0))
-    elif not outlive(lambda: parts.attempts.run(bid, entry, number)):
-        world.broker.append((bid, entry, number))
+        world.arrived[callback_id(ref.bid, ref.entry)] += happened == "delivered"
+        if not settle(happened) or happened == "retried":
+            world.broker.append(sent)
+    elif not outlive(lambda: engine.attempts.run(ref.bid, ref.entry, ref.number)):
+        world.broker.append(sent)
         if world.random.random() < 0.5:
-            outlive(lambda: store.settle_delivery(bid, entry, "lost", 0, delay_seconds=5))
+            settle("lost")
 
 
 def entries_of(store: Store, batches: list[Batch]) -> Iterator[tuple[str, str, list[str]]]:
@@ -187,7 +196,7 @@ def entries_of(store: Store, batches: list[Batch]) -> Iterator[tuple[str, str, l
 
 def let_time_come(app: Celery, batches: list[Batch], *, share: float = 1.0, last: bool = False) -> None:
     """Let what is due later be due now, and all pauses be over; or let the last attempts come."""
-    store = app._batches_engine.engine.store
+    store = app._batches_extension.engine.store
     Receiver.world.broker += Receiver.world.later
     Receiver.world.later.clear()
     chance = random.Random(1)
@@ -207,13 +216,13 @@ def let_time_come(app: Celery, batches: list[Batch], *, share: float = 1.0, last
 
 
 def sweep(app: Celery, batches: list[Batch]) -> None:
-    engine = app._batches_engine.engine
+    engine = app._batches_extension.engine
     for batch in batches:
         outlive(lambda bid=batch.bid: engine.publisher.publish_due(bid, engine.store.claim_deliveries(bid)))
 
 
 def states(app: Celery, batches: list[Batch]) -> Counter[str]:
-    return Counter(value[0] for _, _, value in entries_of(app._batches_engine.engine.store, batches))
+    return Counter(value[0] for _, _, value in entries_of(app._batches_extension.engine.store, batches))
 
 
 def come_to_rest(app: Celery, world: World) -> None:
@@ -272,8 +281,8 @@ def test_deliveries_to_a_host_that_is_gone_cost_few_messages_and_all_end_in_time
     come_to_rest(app, world)
     assert not states(app, made)["published"]
     let_time_come(app, made, last=True)
-    for key in app._batches_engine.engine.store.client.scan_iter("batches:address:*"):
-        app._batches_engine.engine.store.client.delete(key)  # even if all of them may try once more
+    for key in app._batches_extension.engine.store.client.scan_iter("batches:address:*"):
+        app._batches_extension.engine.store.client.delete(key)  # even if all of them may try once more
     before = world.messages
     sweep(app, made)
     come_to_rest(app, world)

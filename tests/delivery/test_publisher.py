@@ -68,7 +68,7 @@ def test_the_signatures_own_queue_wins_then_the_batchs_then_the_settings(
     batch.seal()
     headers = queued(app, expected or app.conf.task_default_queue)
     assert headers[0]["id"] == f"cb_{batch.bid}_complete_0"
-    assert headers[0]["batches"] == {"bid": batch.bid, "delivery": "complete:0"}
+    assert headers[0]["batches"] == {"bid": batch.bid, "delivery": "complete:0", "claim": 1}
     if not own:
         assert headers[1]["id"] == f"cb_{batch.bid}_complete_1_0"
 
@@ -98,7 +98,7 @@ def test_a_broker_that_is_away_leaves_callbacks_due_and_the_seal_stands(
         return [(c.state, c.attempts) for c in batch.status().callbacks] == [("published", 1)]
 
     with embedded_server(port=port):
-        engine = app._batches_engine.engine
+        engine = app._batches_extension.engine
         wait_until(
             lambda: (
                 engine.publisher.publish_due(batch.bid, engine.store.claim_deliveries(batch.bid))
@@ -114,7 +114,7 @@ def publish_what_is_due(app: Celery, redis: Redis, batch: Batch) -> None:
         state, attempts, _, *claim = value.split()
         if state == b"due":
             redis.hset(outbox, entry, b" ".join([state, attempts, b"1", *claim]))
-    engine = app._batches_engine.engine
+    engine = app._batches_extension.engine
     engine.publisher.publish_due(batch.bid, engine.store.claim_deliveries(batch.bid))
 
 
@@ -158,7 +158,7 @@ def test_what_keeps_a_callback_from_being_published_is_tried_again_for_a_good_da
     for attempt, delay in enumerate(DELAYS_SECONDS, 1):
         first, second = batch.status().callbacks
         assert (first.state, first.attempts, second.state) == ("due", attempt, "published")
-        snapshot = app._batches_engine.engine.store.read_snapshot(batch.bid)
+        snapshot = app._batches_extension.engine.store.read_snapshot(batch.bid)
         due_in = int(snapshot.outbox[b"success:0"].split()[2]) / 1000 - snapshot.now.timestamp()
         assert due_in <= delay * (1 + JITTER)
         publish_what_is_due(app, redis, batch)
@@ -230,7 +230,7 @@ def test_whoever_lacks_the_task_publishes_it_by_its_name_to_where_it_belongs(
     batch.seal()
     (headers,) = queued(app, expected)
     assert (headers["task"], headers["id"]) == ("told", f"cb_{batch.bid}_success_0")
-    assert headers["batches"] == {"bid": batch.bid, "delivery": "success:0"}
+    assert headers["batches"] == {"bid": batch.bid, "delivery": "success:0", "claim": 1}
     assert [c.state for c in batch.status().callbacks] == ["published"]
 
 
@@ -300,7 +300,7 @@ def test_the_inner_headers_of_a_callback_hold_its_delivery_too(app: Celery) -> N
     batch = Batch(app=app).on("success", app.tasks["told"].s().set(headers={"headers": {"trace": "x"}}))
     batch.seal()
     (headers,) = queued(app, app.conf.task_default_queue)
-    delivery = {"bid": batch.bid, "delivery": "success:0"}
+    delivery = {"bid": batch.bid, "delivery": "success:0", "claim": 1}
     assert (headers["batches"], headers["headers"]) == (delivery, {"trace": "x", "batches": delivery})
 
 
@@ -311,7 +311,7 @@ def test_a_retry_of_a_callback_is_heard_of(app: Celery, redis: Redis) -> None:
     def poll(self: Task, status: dict[str, object]) -> None:
         outbox = f"batches:{{{status['bid']}}}:outbox"
         entries.append(redis.hget(outbox, "success:0"))
-        redis.hset(outbox, "success:0", "published 1 1")
+        redis.hset(outbox, "success:0", "published 1 1 1")
         if not self.request.retries:
             raise self.retry(countdown=0)
 
@@ -389,5 +389,5 @@ def test_a_deleted_batch_publishes_nothing(app: Celery) -> None:
     batch.seal()
     queued(app, app.conf.task_default_queue)
     batch.delete()
-    app._batches_engine.engine.publisher.publish_due(batch.bid, [Claim(entry="success:0", attempts=0)])
+    app._batches_extension.engine.publisher.publish_due(batch.bid, [Claim(entry="success:0", attempts=0)])
     assert queued(app, app.conf.task_default_queue) == []

@@ -68,7 +68,7 @@ def do_nothing(*_: object, **__: object) -> None:
 def close_app(app: Celery) -> None:
     """Give back what an app of the pages has opened."""
     app.close()
-    store = app._batches_engine.engine.store
+    store = app._batches_extension.engine.store
     if "client" in store.__dict__:
         store.client.close()
 
@@ -336,7 +336,7 @@ def request():
 thread = threading.Thread(target=request)
 thread.start()
 thread.join()
-settings = app._batches_engine.engine.settings
+settings = app._batches_extension.engine.settings
 print(made[0].status().total, settings.linger.days, settings.backend_source)
 print(refused)
 """

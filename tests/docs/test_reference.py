@@ -19,7 +19,8 @@ from celery_batches_notify.delivery.backoff import DELAYS_SECONDS
 from celery_batches_notify.delivery.callbacks import BYTES_AT_MOST, CALLBACKS_AT_MOST
 from celery_batches_notify.delivery.rules import RULES
 from celery_batches_notify.log_lines import PREFIX, Fields
-from celery_batches_notify.model import STATES, Event, Failure, Membership, Notification, Outcome, State
+from celery_batches_notify.membership import Membership, Outcome, State
+from celery_batches_notify.model import STATES, Event, Failure, Notification
 from celery_batches_notify.settings import LINGER_AT_LEAST, NOT_SETTINGS, Settings
 from celery_batches_notify.store.keys import PARTS
 from celery_batches_notify.testing import plugin
@@ -152,7 +153,7 @@ def test_the_states_of_a_batch_are_those_of_the_schema() -> None:
 
 @pytest.mark.parametrize("page", ["how-to/follow-progress.md", "reference/wire.md"])
 def test_the_tokens_are_those_of_the_pages(page: str) -> None:
-    scripts = (ROOT / "celery_batches_notify" / "store" / "scripts").glob("*.lua")
+    scripts = (ROOT / "celery_batches_notify" / "store" / "scripts").rglob("*.lua")
     published = re.findall(
         r"tokens\[.+\] = '(.)'|fire\('\w+', '(.)'\)", "".join(script.read_text("utf-8") for script in scripts)
     )
@@ -225,7 +226,7 @@ def test_the_keys_are_those_of_the_page() -> None:
 def test_the_fields_of_a_batch_are_those_of_the_page(app: Celery, redis: Redis) -> None:
     """The scripts and the declaration are read for every field that they may write."""
     package = ROOT / "celery_batches_notify"
-    scripts = "\n".join(path.read_text("utf-8") for path in Path(package, "store", "scripts").glob("*.lua"))
+    scripts = "\n".join(path.read_text("utf-8") for path in Path(package, "store", "scripts").rglob("*.lua"))
     scripts = re.sub(r"--.*", "", scripts)
     written = set()
     for call in re.findall(r"'(?:HSET|HSETNX|HINCRBY)', BATCH, (.*)", scripts):
@@ -238,7 +239,9 @@ def test_the_fields_of_a_batch_are_those_of_the_page(app: Celery, redis: Redis) 
     written = {name for name in written if not name.startswith(("unsendable:", "at:"))}
     assert written <= said, "the page does not name them all"
     fixed = {name for name in named if "<" not in name}
-    assert fixed - written <= {"sealed_at", "died", "retired", "life"}, "the page names what nobody writes"
+    assert fixed - written <= {"sealed_at", "had_death", "retired", "life"}, (
+        "the page names what nobody writes"
+    )
 
 
 def open_one(app: Celery) -> Batch:
@@ -260,7 +263,7 @@ def test_the_example_of_the_counts_happens_as_the_page_says(app: Celery, redis: 
     batch = Batch(app=app)
     ids = [result.id for result in batch.add(*(app.tasks["told"].s() for _ in range(4)))]
     failure = Failure(task_id="t", task="told", error_class="E", error_message="", backtrace=None, retries=0)
-    store = app._batches_engine.engine.store
+    store = app._batches_extension.engine.store
     reports = [
         None,
         ("a", SUCCEEDED),
@@ -294,7 +297,7 @@ def test_the_example_of_the_counts_happens_as_the_page_says(app: Celery, redis: 
 
 def test_a_report_leaves_the_state_that_the_page_says(app: Celery) -> None:
     (table,) = [t for t in read_tables("explanation/what-the-counts-mean.md") if t[0][0] == "before"]
-    engine = app._batches_engine.engine
+    engine = app._batches_extension.engine
     failure = Failure(task_id="t", task="told", error_class="E", error_message="", backtrace=None, retries=0)
 
     def report(batch: Batch, task_id: str, state: State, attempt: int) -> None:

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,11 @@ from redis import Redis
 
 from celery_batches_notify import Batch, ConfigurationError, NoSuchBatch
 from celery_batches_notify.cli.doctor import examine
+from celery_batches_notify.cli.output import Output
 from celery_batches_notify.doctor import reconcile
 from celery_batches_notify.doctor.diagnosis import find_complaints
 from celery_batches_notify.doctor.reconcile import Repairs, reconcile_all
-from celery_batches_notify.model import Membership, Outcome, State
+from celery_batches_notify.membership import Membership, Outcome, State
 from celery_batches_notify.testing.server import embedded_server
 from tests.support.acl import url_as
 from tests.support.apps import open_app
@@ -104,7 +106,7 @@ def test_ten_at_a_time_count_each_member_once(app: Celery, redis: Redis) -> None
 def test_a_failure_of_an_earlier_round_says_nothing_of_a_member_that_was_sent_again(app: Celery) -> None:
     batch, (task_id,) = started(app, 1)
     app.backend.mark_as_failure(task_id, ValueError())
-    store = app._batches_engine.engine.store
+    store = app._batches_extension.engine.store
     died = Outcome(state=State.DEAD, reason="failed", resend=_call(task_id), unsendable="")
     store.record_outcome(Membership(bid=batch.bid, index=0, task_id=task_id), died)
     assert batch.retry() == 1
@@ -138,7 +140,7 @@ def test_a_task_that_celery_gave_back_to_the_broker_is_no_failure(app: Celery) -
 
 def test_a_dead_member_whose_result_is_a_success_has_succeeded(app: Celery) -> None:
     batch, (task_id,) = started(app, 1)
-    store = app._batches_engine.engine.store
+    store = app._batches_extension.engine.store
     store.record_outcome(
         Membership(bid=batch.bid, index=0, task_id=task_id), Outcome(state=State.DEAD, reason="lost")
     )
@@ -212,18 +214,16 @@ def test_a_time_that_a_database_stored_without_its_zone_is_not_taken_for_a_later
         assert counts(batch.reconcile()) == {"succeeded": 1}
 
 
-def test_the_doctor_finds_a_member_whose_id_has_an_older_result_where_it_is(
-    app: Celery, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_doctor_finds_a_member_whose_id_has_an_older_result_where_it_is(app: Celery) -> None:
     app.backend.mark_as_done("nightly-1", None)
     batch = calling(app, "nightly-1")
-    lines: list[str] = []
-    examine(app, batch.bid, 10, lines.append)
-    assert any("nightly-1: queued" in line for line in lines), lines
+    said = StringIO()
+    examine(app, Output(said), bid=batch.bid, limit=10)
+    assert "nightly-1: queued" in said.getvalue()
     with app.connection_for_write() as connection:
         connection.default_channel.queue_purge("celery")
-    examine(app, batch.bid, 10, lines.append)
-    assert any("nightly-1: vanished" in line for line in lines), lines
+    examine(app, Output(said), bid=batch.bid, limit=10)
+    assert "nightly-1: vanished" in said.getvalue()
 
 
 # -- canvas ---------------------------------------------------------------------------------------
@@ -272,7 +272,7 @@ def test_a_plain_group_has_no_canvas(app: Celery) -> None:
 def test_a_batch_that_the_lists_lost_is_on_them_again(app: Celery, redis: Redis) -> None:
     batch, _ = started(app, 1)
     redis.delete("batches:live", "batches:index")
-    engine = app._batches_engine.engine
+    engine = app._batches_extension.engine
     assert [(bid, counts(r)) for bid, r in reconcile_all(engine)] == [(batch.bid, {"listed": 2})]
     assert [b.bid for b in Batch.all(app=app)] == [batch.bid]
     assert redis.zrange("batches:live", 0, -1) == [batch.bid.encode()]
@@ -285,7 +285,7 @@ def test_a_batch_that_cannot_be_read_does_not_stop_the_repair_of_others(app: Cel
     redis.hset(f"batches:{{{newer.bid}}}", "schema", 99)
     (task_id,) = (member.id for member in next(iter(well._engine.store.walk_members(well.bid, 1))))
     app.backend.mark_as_done(task_id, None)
-    done = dict(reconcile_all(app._batches_engine.engine))
+    done = dict(reconcile_all(app._batches_extension.engine))
     assert done[broken.bid].notes == (f"{broken.bid} was not repaired (CorruptBatch)",)
     assert done[newer.bid].notes == (f"{newer.bid} was not repaired (SchemaTooNew)",)
     assert done[well.bid].succeeded == 1
@@ -314,11 +314,11 @@ def test_the_user_of_the_documentation_may_reconcile_and_ask_the_doctor(
             batch, ids = started(app, 2)
             app.backend.mark_as_done(ids[0], None)
             redis.delete("batches:index")
-            (done,) = dict(reconcile_all(app._batches_engine.engine)).values()
+            (done,) = dict(reconcile_all(app._batches_extension.engine)).values()
             assert counts(done) == {"succeeded": 1, "listed": 1}
             member = next(iter(batch._engine.store.walk_members(batch.bid, 2)))[1]
             assert batch._engine.store.write_off_members(batch.bid, [reconcile._give_up(member)])[0] == 1
-            assert list(find_complaints(app._batches_engine.engine)) == []
+            assert list(find_complaints(app._batches_extension.engine)) == []
         finally:
             redis.execute_command("ACL", "DELUSER", "batches")
 
@@ -335,7 +335,7 @@ def test_a_batch_that_is_gone_leaves_the_lists(app: Celery, redis: Redis) -> Non
 
 def test_an_event_that_is_true_and_did_not_fire_fires(app: Celery, redis: Redis) -> None:
     batch, ids = started(app, 1)
-    store = app._batches_engine.engine.store
+    store = app._batches_extension.engine.store
     store.record_outcome(Membership(bid=batch.bid, index=0, task_id=ids[0]), SUCCEEDED)
     redis.hdel(f"batches:{{{batch.bid}}}", "complete_at", "success_at", "finish_at")
     redis.delete(f"batches:{{{batch.bid}}}:outbox")
@@ -350,7 +350,7 @@ def test_a_parent_hears_again_of_a_child_whose_end_it_lost(app: Celery, redis: R
     (result,) = child.add(app.signature("proj.ok"))
     parent.seal()
     before = {key: redis.dump(key) for key in redis.keys(f"batches:{{{parent.bid}}}*")}
-    store = app._batches_engine.engine.store
+    store = app._batches_extension.engine.store
     store.record_outcome(Membership(bid=child.bid, index=0, task_id=result.id), SUCCEEDED)
     child._engine.publisher.publish_due(child.bid, store.claim_deliveries(child.bid))
     child.reconcile()
@@ -372,7 +372,7 @@ def test_after_a_failover_that_lost_reports_the_batch_succeeds_with_the_same_ids
         open_app(redis_url(redis), batches_backend_url=store_url, result_backend=f"file://{tmp_path}") as app,
     ):
         batch, ids = started(app, 100)
-        store, client = app._batches_engine.engine.store, Redis.from_url(store_url)
+        store, client = app._batches_extension.engine.store, Redis.from_url(store_url)
         ran, snapshot = 0, {}
         for index, task_id in enumerate(ids):
             if index == len(ids) - lost:
@@ -381,7 +381,7 @@ def test_after_a_failover_that_lost_reports_the_batch_succeeds_with_the_same_ids
             recorded = store.record_outcome(
                 Membership(bid=batch.bid, index=index, task_id=task_id), SUCCEEDED
             )
-            app._batches_engine.engine.publisher.publish_due(batch.bid, recorded.claims)
+            app._batches_extension.engine.publisher.publish_due(batch.bid, recorded.claims)
             ran += 1
         first = callbacks_in(redis)
         if lost:
@@ -459,7 +459,7 @@ def started_without_callbacks(app: Celery) -> tuple[Batch, list[str]]:
 
 def test_a_member_that_reported_since_it_was_looked_for_is_not_written_off(app: Celery) -> None:
     batch, ids = started(app, 1)
-    store = app._batches_engine.engine.store
+    store = app._batches_extension.engine.store
     member = next(iter(store.walk_members(batch.bid, 1)))[0]
     lost = reconcile._give_up(member)
     store.record_outcome(Membership(bid=batch.bid, index=0, task_id=ids[0]), Outcome(state=State.FAILING))

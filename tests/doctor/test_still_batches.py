@@ -46,7 +46,7 @@ def still(app: Celery, redis: Redis, *, seconds: int = AFTER_SECONDS + 1) -> Bat
 
 
 def looker(app: Celery) -> StillBatches:
-    return app._batches_engine.parts.still_batches
+    return StillBatches(app._batches_extension.engine)
 
 
 @pytest.mark.parametrize(("how", "dead", "sent"), [("dead", 2, 0), ("resend", 0, 2)])
@@ -123,7 +123,7 @@ def test_a_broker_that_refuses_one_keeps_nobody_from_the_next(
 ) -> None:
     app = opened("resend")
     batches = [still(app, redis) for _ in range(2)]
-    resender = app._batches_engine.engine.resender
+    resender = app._batches_extension.engine.resender
     send, refused = resender.send, []
 
     def refuse_one(bid: str, members: object) -> None:

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from celery_batches_notify.membership import Membership
 from celery_batches_notify.messages.headers import DeliveryRef, read_header, strip_header, write_header
-from celery_batches_notify.model import Membership
 
 BID = "0123456789abcdefABCD-_"
 

@@ -42,7 +42,7 @@ class Mutant:
     killer: str
 
 
-STILL = "tests/doctor/test_still_batches.py"
+STILL, PLAIN = "tests/doctor/test_still_batches.py", "tests/store/test_plain_success.py"
 BLOCKS, CUT_SHORT = "tests/test_blocks.py", "tests/test_cut_short.py"
 
 WAYS = "tests/producer/test_ways.py"
@@ -104,6 +104,25 @@ MUTANTS = (
         'if isinstance(exc, ReadOnlyError) or any(word in str(exc) for word in ("READONLY",)):',
         "tests/store/test_refusals.py::test_a_connection_to_what_was_the_master_is_not_used_again",
     ),
+    # Plain successes
+    Mutant(
+        "a success that ends a batch is decided by the long way",
+        "plain-not-last",
+        "elseif states[n] == WAITING then",
+        f"{PLAIN}::test_a_success_changes_the_same_by_the_short_way",
+    ),
+    Mutant(
+        "a batch that lost its members' states counts nothing by the short way either",
+        "plain-lost-key",
+        GONE,
+        f"{PLAIN}::test_a_success_changes_the_same_by_the_short_way",
+    ),
+    Mutant(
+        "a batch whose life has to be renewed takes the long way",
+        "plain-renewed",
+        GONE,
+        f"{PLAIN}::test_a_success_changes_the_same_by_the_short_way",
+    ),
     # Kept calls and vanished members
     Mutant(
         "a member that never ran and is sent again still waits",
@@ -121,7 +140,7 @@ MUTANTS = (
     Mutant(
         "whatever a worker kept, a kept call can be sent again",
         "kept-call-resent",
-        "local is_kept = false",
+        GONE,
         "tests/test_keep_calls.py::test_retry_sends_a_dead_member_whose_call_no_worker_kept",
     ),
     Mutant(
@@ -276,13 +295,13 @@ MUTANTS = (
     Mutant(
         "success is final",
         "success-final",
-        "if reason == 'never published' and before ~= WAITING then return repeated() end",
+        "if reason == 'never published' and before ~= WAITING then return false end",
         f"{SCRIPTS}::test_two_reports_leave_the_same_in_either_order",
     ),
     Mutant(
         "an attempt is counted by its stamp",
         "stamp-counts-once",
-        "if false and state ~= SUCCEEDED and not fresh and not worse then return repeated() end",
+        "return true",
         f"{SCRIPTS}::test_a_report_counts_once_from_sixteen_threads",
     ),
     Mutant(
@@ -336,7 +355,7 @@ MUTANTS = (
     Mutant(
         "no round is without stamps that grow",
         "last-round",
-        "if (call or is_kept) and state_of(index) == DEAD then",
+        "if call and state_of(index) == DEAD then",
         f"{DEAD}::test_what_was_kept_of_a_member_without_rounds_is_not_claimed",
     ),
     Mutant(
@@ -348,7 +367,7 @@ MUTANTS = (
     Mutant(
         "a member in its last round is not kept for another",
         "last-round-unkept",
-        "if false then resend, unsendable = '', 'it was sent again 15 times' end",
+        "if false then call, unsendable = '', 'it was sent again 15 times' end",
         f"{DEAD}::test_stamps_grow_with_every_round_and_there_is_none_after_the_fifteenth",
     ),
     Mutant(
@@ -379,13 +398,13 @@ MUTANTS = (
     Mutant(
         "nothing fires before the seal",
         "complete",
-        "local complete = succeeded + tonumber(b[3]) + dead == total",
+        "local complete = succeeded + failing + dead == total",
         f"{SCRIPTS}::test_nothing_fires_before_the_seal",
     ),
     Mutant(
         "complete waits for the last member",
         "complete",
-        "local complete = sealed and succeeded + tonumber(b[3]) + dead >= total - 1",
+        "local complete = is_sealed and succeeded + failing + dead >= total - 1",
         f"{SCRIPTS}::test_complete_comes_with_the_first_run_of_all_and_success_after_the_retry",
     ),
     Mutant(
@@ -458,7 +477,7 @@ MUTANTS = (
     Mutant(
         "the script that fires fills the outbox",
         "outbox-filled",
-        "local _ = (version or 0, version and 0 or now + limit_of(entry))",
+        GONE,
         f"{SCRIPTS}::test_a_claim_is_given_to_one_of_sixteen_in_firing_order",
     ),
     Mutant(
@@ -543,7 +562,7 @@ MUTANTS = (
     Mutant(
         "a retry of a callback keeps its delivery",
         "retry-keeps-delivery",
-        "if claim := member:",
+        "if identity := member:",
         f"{PUBLISHER}::test_a_tracer_that_adds_headers_as_a_callback_leaves_does_not_cost_its_delivery",
     ),
     Mutant(
@@ -569,6 +588,18 @@ MUTANTS = (
         "put-off-number",
         "write_entry(entry, outcome, tried, outcome == 'due' and now + delay or now, number, last_at)",
         f"{SETTLING}::test_what_was_put_off_before_its_publisher_said_so_is_not_published_for_ever",
+    ),
+    Mutant(
+        "a callback that is lost before its publisher said that it left is sent again",
+        "lost-before-published",
+        "",
+        f"{SETTLING}::test_a_callback_lost_before_its_publisher_said_that_it_left_is_sent_again",
+    ),
+    Mutant(
+        "a callback's message bears its claim",
+        "claim-in-message",
+        "ref = DeliveryRef(bid=bid, entry=claim.entry)",
+        f"{PUBLISHER}::test_the_signatures_own_queue_wins_then_the_batchs_then_the_settings",
     ),
     Mutant(
         "the loss of a message that was overtaken is no news",
@@ -696,7 +727,7 @@ MUTANTS = (
     Mutant(
         "what the store does not take goes to the disk",
         "report-to-disk",
-        "pack_line(said)",
+        "pack_line(message)",
         f"{REPORTER}::test_what_the_store_did_not_take_is_told_once_it_is_back_and_its_callbacks_follow",
     ),
     Mutant(
@@ -774,13 +805,13 @@ MUTANTS = (
     Mutant(
         "a member that went on is not lost",
         "lost-or-running",
-        "if held is None or self._store.is_marked(living, field):",
+        "if held is None or self._store.is_tagged(living, field):",
         f"{LEASES}::test_a_mark_of_what_went_on_or_claims_nothing_changes_nothing",
     ),
     Mutant(
         "what is lost over and over is given up",
         "lost-attempts",
-        "outcome, delay = 'due', delay * 2 ^ (attempts - 1)",
+        "outcome, delay = 'due', delay * 2 ^ (tried - 1)",
         f"{SETTLING}::test_what_is_lost_is_due_again_after_twice_as_long_each_time_and_given_up_the_eighth",
     ),
     Mutant(

@@ -39,7 +39,7 @@ def send(make_app: Callable[..., Celery], outbox: list[Letter]) -> Callable[...,
         batch = Batch("Import <rows>", app=app).on("complete", "email", **(own or {}))
         batch.seal()
         outbox.clear()
-        app._batches_engine.parts.attempts.run(batch.bid, "complete:0")
+        app._batches_extension.engine.attempts.run(batch.bid, "complete:0")
         assert [line.outcome for line in batch.deliveries()] == ["delivered"]
         return outbox[0]
 
@@ -205,7 +205,7 @@ def test_on_does_not_take_what_only_the_configuration_decides(
     with pytest.raises(InvalidCallback, match=r"is taken from batches_notifications only.*\"email:NAME\""):
         Batch(app=app).on("complete", "email", **own)
     with pytest.raises(InvalidCallback, match="only"):
-        app._batches_engine.engine.registry.build("email", own)
+        app._batches_extension.engine.registry.build("email", own)
 
 
 # -- fields -------------------------------------------------------------------------------------------
@@ -316,11 +316,11 @@ def test_the_worker_says_which_system_it_is_and_when_it_looked(
     batch = Batch("rows", app=app).on("deadline", "email", after=timedelta(hours=3))
     with batch:
         app.send_task("proj.add", (1, 2))
-    client, key = app._batches_engine.engine.store.client, f"batches:{{{batch.bid}}}"
+    client, key = app._batches_extension.engine.store.client, f"batches:{{{batch.bid}}}"
     client.hset(key, "created_at", 1_000)
     client.hset(f"{key}:outbox", "deadline:0", "due 0 0")
     client.expire(f"{key}:outbox", 60)
-    app._batches_engine.parts.attempts.run(batch.bid, "deadline:0")
+    app._batches_extension.engine.attempts.run(batch.bid, "deadline:0")
     text = content(outbox[0], "plain")
     assert text.startswith("⚠ Not finished within 3 h, 0 of 1 succeeded: rows\n")
     assert "\n  System           billing (staging)\n" in text

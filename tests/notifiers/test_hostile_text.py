@@ -93,7 +93,7 @@ def test_what_a_notifier_says_is_one_line_in_the_log_and_in_the_delivery_log(
     batch = Batch(ESCAPES, app=app).on("complete", "hostile", fails=fails)
     batch.seal()
     with caplog.at_level(logging.INFO, logger="celery_batches_notify"):
-        app._batches_engine.parts.attempts.run(batch.bid, "complete:0")
+        app._batches_extension.engine.attempts.run(batch.bid, "complete:0")
     (record,) = caplog.records
     (line,) = batch.deliveries()
     assert "]0;owned" in record.getMessage() and "]0;owned" in line.detail

@@ -75,7 +75,7 @@ def everything(redis: Redis, caplog: pytest.LogCaptureFixture) -> Callable[[], s
 
 def run(app: Celery, batch: Batch) -> str:
     batch.seal()
-    return str(app._batches_engine.parts.attempts.run(batch.bid, "complete:0"))
+    return str(app._batches_extension.engine.attempts.run(batch.bid, "complete:0"))
 
 
 # -- what people write is text ----------------------------------------------------------------------
@@ -114,13 +114,13 @@ def test_a_reference_in_place_of_an_address_or_a_name_is_refused_by_on(
 
 
 def test_who_can_write_to_the_store_gets_no_variable_into_a_text(app: Celery, outbox: list[Letter]) -> None:
-    registry = app._batches_engine.engine.registry
+    registry = app._batches_extension.engine.registry
     registry.build("email", {"subject": REFERENCE}).send(samples.notification())
     assert outbox[0].message["Subject"] == REFERENCE
 
 
 def test_on_reads_the_options_that_the_notifier_names_as_secrets(app: Celery) -> None:
-    registry = app._batches_engine.engine.registry
+    registry = app._batches_extension.engine.registry
     assert registry.build("talkative", {"key": REFERENCE}).key == CANARY
     login = {"user_name": "u", "password": REFERENCE}
     built = registry.build("email", {"via": "smtp", "via_options": login})

@@ -10,7 +10,7 @@ from celery import Celery
 
 from celery_batches_notify import Batches, settings
 from celery_batches_notify.doctor import reconcile
-from celery_batches_notify.model import Membership, Outcome
+from celery_batches_notify.membership import Membership, Outcome
 from celery_batches_notify.store.store import Recorded, Store
 from tests.chaos.journal import note
 from tests.projects.chaos_tasks import declare_tasks

@@ -17,7 +17,8 @@ from redis import Redis
 
 from celery_batches_notify import Batch
 from celery_batches_notify.errors import NoSuchBatch
-from celery_batches_notify.model import BatchStatus, State
+from celery_batches_notify.membership import State
+from celery_batches_notify.model import BatchStatus
 from celery_batches_notify.store.store import Store
 from tests.support.servers import ROOT, running_worker, wait_until
 
@@ -92,7 +93,7 @@ def test_wherever_its_producer_was_killed_a_batch_ends_with_exact_counts(
         wait_until(lambda: Ledger(redis).told == ended.keys(), seconds=END_SECONDS)
     assert {s.bid: s.callbacks for s in statuses(app, jobs).values() if s.bid not in Ledger(redis).told} == {}
     assert len(ended) >= len(jobs)
-    ledger, store = Ledger(redis), app._batches_engine.engine.store
+    ledger, store = Ledger(redis), app._batches_extension.engine.store
     for status in ended.values():
         check(status, ledger, store, ended)
     assert all(redis.pttl(key) != -1 for key in redis.scan_iter("batches*"))

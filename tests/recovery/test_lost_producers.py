@@ -17,8 +17,9 @@ from redis import Redis
 from celery_batches_notify import Batch
 from celery_batches_notify.batch import FoundBatch
 from celery_batches_notify.errors import BatchSealed, EnqueueError
+from celery_batches_notify.membership import Membership, Outcome, State
 from celery_batches_notify.messages.block import leave_blocks, return_to
-from celery_batches_notify.model import BatchStatus, Membership, Outcome, State
+from celery_batches_notify.model import BatchStatus
 from celery_batches_notify.producer import chunk
 from celery_batches_notify.producer.intake import Intake
 from celery_batches_notify.recovery import lost_producers
@@ -72,7 +73,7 @@ def app(make_app: Callable[..., Celery], monkeypatch: pytest.MonkeyPatch) -> Cel
 
 @pytest.fixture
 def store(app: Celery) -> Store:
-    return app._batches_engine.engine.store
+    return app._batches_extension.engine.store
 
 
 def task(app: Celery) -> object:
@@ -104,11 +105,11 @@ def give_up(app: Celery, *batches: Batch) -> None:
 
 
 def sweep(app: Celery) -> None:
-    app._batches_engine.parts.sweeper.sweep()
+    app._batches_extension.engine.sweeper.sweep()
 
 
 def store_of(app: Celery) -> Store:
-    return app._batches_engine.engine.store
+    return app._batches_extension.engine.store
 
 
 def abandon_at(app: Celery, batch: Batch) -> int:

@@ -10,7 +10,7 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from celery_batches_notify import Batch
-from celery_batches_notify.model import Membership, Outcome, State
+from celery_batches_notify.membership import Membership, Outcome, State
 from celery_batches_notify.recovery.sweeper import Sweeper
 from celery_batches_notify.store.client import store_errors
 from celery_batches_notify.store.lists import LiveBatch
@@ -33,12 +33,12 @@ def told(*_: object) -> None:
 
 @pytest.fixture
 def store(app: Celery) -> Store:
-    return app._batches_engine.engine.store
+    return app._batches_extension.engine.store
 
 
 @pytest.fixture
 def sweeper(app: Celery) -> Sweeper:
-    return app._batches_engine.parts.sweeper
+    return app._batches_extension.engine.sweeper
 
 
 def fired_but_not_published(app: Celery, redis: Redis) -> Batch:
@@ -88,7 +88,7 @@ def test_what_is_still_to_be_told_of_a_retired_batch_brings_it_back(
     sweeper.sweep()
     assert redis.zcard("batches:live") == 0
     for _ in range(2):
-        store.cancel_batch(batch.bid, terminate=False) if what == "cancel" else store.mark_death(batch.bid)
+        store.cancel_batch(batch.bid, terminate=False) if what == "cancel" else store.record_death(batch.bid)
     redis.hset(f"batches:{{{batch.bid}}}:outbox", f"{what}:0", "due 0 1")  # and the process died here
     redis.hset(f"batches:{{{batch.bid}}}", "next_due", 1)
     sweeper.sweep()
@@ -135,7 +135,7 @@ def test_one_sweeper_works_at_a_time_and_another_takes_over(
 ) -> None:
     # Of 30 s: a machine that stands still does not let go of it.
     monkeypatch.setattr("celery_batches_notify.recovery.sweeper.LOCK_INTERVALS", 300)
-    sweepers = [make_app(batches_sweep_interval=0.1)._batches_engine.parts.sweeper for _ in range(2)]
+    sweepers = [make_app(batches_sweep_interval=0.1)._batches_extension.engine.sweeper for _ in range(2)]
     holders = set()
     for sweeper in sweepers:
         sweeper.start()
@@ -222,7 +222,7 @@ def test_a_batch_whose_count_would_overflow_does_not_stop_the_sweeper(
     broken = Batch(app=app, parent=parent)
     broken.add(app.tasks["told"].s())
     well = fired_but_not_published(app, redis)
-    spoilt = {"tellings": 2**63 - 1, "died": 1, "open": 1, "next_due": 1}
+    spoilt = {"parent_version": 2**63 - 1, "had_death": 1, "open": 1, "next_due": 1}
     redis.hset(f"batches:{{{broken.bid}}}", mapping=spoilt)
     with caplog.at_level("WARNING"):
         sweeper.sweep()
@@ -292,7 +292,7 @@ def test_a_sweep_lets_the_lists_live_as_long_as_what_is_on_them(
     lists = ("batches:live", "batches:index", "batches:cancelled")
     for name in lists:
         redis.pexpire(name, 5000)  # as if time had gone by, while reports renewed the batch
-    app._batches_engine.parts.sweeper.sweep()
+    app._batches_extension.engine.sweeper.sweep()
     assert all(redis.ttl(name) > 7100 for name in lists)
 
 
@@ -324,7 +324,7 @@ def test_a_lock_that_would_live_longer_than_anybody_takes_it_for_is_nobodys(
     app: Celery, redis: Redis
 ) -> None:
     """Its holder is dead, and the store's clock was set back by ten minutes."""
-    lock = app._batches_engine.engine.store.sweep_lock(15)
+    lock = app._batches_extension.engine.store.sweep_lock(15)
     redis.set("batches:sweeper", "one that takes it for longer:90000", px=90_000)
     assert not lock.hold()
     redis.set("batches:sweeper", "the dead one:15000", px=615_000)

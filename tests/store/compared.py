@@ -13,7 +13,8 @@ from kombu.utils import json
 
 from celery_batches_notify import Batch
 from celery_batches_notify.delivery.publisher import Publisher
-from celery_batches_notify.model import BatchStatus, Failure, Outcome, State
+from celery_batches_notify.membership import Outcome, State
+from celery_batches_notify.model import BatchStatus, Failure
 from celery_batches_notify.recovery.sweeper import Sweeper
 from celery_batches_notify.store.parsing import Snapshot, parse_progress, parse_status
 from celery_batches_notify.store.store import Store
@@ -49,15 +50,15 @@ class Surroundings:
 
     @property
     def store(self) -> Store:
-        return self.app._batches_engine.engine.store
+        return self.app._batches_extension.engine.store
 
     @property
     def publisher(self) -> Publisher:
-        return self.app._batches_engine.engine.publisher
+        return self.app._batches_extension.engine.publisher
 
     @property
     def sweeper(self) -> Sweeper:
-        return self.app._batches_engine.parts.sweeper
+        return self.app._batches_extension.engine.sweeper
 
     @cache  # noqa: B019 - one for all tests
     def declare(self, kind: int) -> dict[str, Any]:

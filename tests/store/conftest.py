@@ -50,7 +50,7 @@ def around(server_url: str) -> Iterator[Surroundings]:
     Batches(app)
     app.task(told, name="told", shared=False)
     client = WatchingClient.from_url(server_url, socket_timeout=None)
-    app._batches_engine.engine.store.__dict__["client"] = client
+    app._batches_extension.engine.store.__dict__["client"] = client
     ear = Ear(client)
     yield Surroundings(app=app, client=client, ear=ear)
     ear.close()

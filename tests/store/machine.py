@@ -10,7 +10,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
-from celery_batches_notify.model import State
+from celery_batches_notify.membership import State
 from tests.store.compared import new_bid
 from tests.store.example import Example
 from tests.store.model_of_batches import LAST_ROUND, PARENT
@@ -252,26 +252,26 @@ class Machine(Example):
 
     @precondition(lambda self: self.children())
     @rule(which=SMALL)
-    def tell(self, which: int) -> None:
+    def report_child(self, which: int) -> None:
         child = self.children()[which % len(self.children())]
         self.both.publish(child.bid, [PARENT])
 
     @precondition(lambda self: self.children())
     @rule(which=SMALL)
     def read_child(self, which: int) -> None:
-        self.read.append(self.both.read_telling(self.children()[which % len(self.children())].bid))
+        self.read.append(self.both.read_report(self.children()[which % len(self.children())].bid))
 
     @precondition(lambda self: self.read)
     @rule(which=SMALL)
-    def tell_late(self, which: int) -> None:
-        self.both.tell_late(self.read[which % len(self.read)])
+    def report_late(self, which: int) -> None:
+        self.both.report_late(self.read[which % len(self.read)])
 
     @precondition(lambda self: self.parents())
     @rule(which=SMALL, really=SELDOM)
     def tell_half(self, which: int, really: bool) -> None:
         """A death somewhere below is told, and the process dies before it tells the rest."""
         if really:
-            self.both.mark_death(self.parents()[which % len(self.parents())].bid)
+            self.both.record_death(self.parents()[which % len(self.parents())].bid)
 
     # -- another round --------------------------------------------------------------------------
 

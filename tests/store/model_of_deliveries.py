@@ -2,8 +2,9 @@
 
 Written from the promise: a delivery that has not ended is due, and a sweeper finds it, or it was published
 under its present claim, and its task will say how it ended, or nothing is heard of it for too long. Whoever
-takes it for publishing has a claim with a number. Only the holder of the present claim moves it, and a report
-that knows no number moves only what is published. That it arrived always counts.
+takes it for publishing has a claim with a number, and the message bears it. Only the holder of the present
+claim moves it, and a report that knows no number moves only what is published. A message that is lost is sent
+again, whether or not its publisher has said that it left. That it arrived always counts.
 """
 
 from __future__ import annotations
@@ -68,7 +69,9 @@ class Delivery:
             return "settled"
         if happened == "postponed":
             numbered = attempt - 1  # it was not tried
-        if happened == "lost" and self.attempts >= LOST_AT_MOST:
+        if happened == "lost" and self.state == "due":
+            numbered = self.attempts + 1  # its task ended before its publisher said that it left
+        if happened == "lost" and numbered >= LOST_AT_MOST:
             happened = "given_up"
         again = {"postponed": "due", "lost": "due", "retried": "published", "silent": "given_up"}
         self.state, self.attempts = again.get(happened, happened), numbered
@@ -90,7 +93,7 @@ class Delivery:
             return False
         if happened == "due":  # once per attempt
             return holds_it or newer or present
-        if happened == "postponed":
+        if happened == "postponed" or (happened == "lost" and holds_it):
             return holds_it
         if happened in ("lost", "retried", "silent"):  # of a task that was sent
             heard = self.when == "heard" and happened == "silent"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from celery_batches_notify.model import State
+from celery_batches_notify.membership import State
 
 NEVER_PUBLISHED = "never published"
 

@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from celery_batches_notify.model import Outcome, State
+from celery_batches_notify.membership import Outcome, State
 from celery_batches_notify.store.parsing import Member
 from celery_batches_notify.store.repairs import Lost
 from celery_batches_notify.store.retries import Resend

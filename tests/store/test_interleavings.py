@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from celery_batches_notify.model import State
+from celery_batches_notify.membership import State
 from tests.store.both import Both
 from tests.store.compared import Surroundings, new_bid
 from tests.store.model_of_members import Report

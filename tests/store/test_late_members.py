@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from celery_batches_notify.errors import BatchSealed
-from celery_batches_notify.model import Membership, Outcome, State
+from celery_batches_notify.membership import Membership, Outcome, State
 from celery_batches_notify.store import store as store_module
 from celery_batches_notify.store.scripts import Script
 from celery_batches_notify.store.store import Store

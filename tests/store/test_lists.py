@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from celery_batches_notify.errors import NoSuchBatch
-from celery_batches_notify.model import Event, Membership, Outcome
+from celery_batches_notify.membership import Membership, Outcome
+from celery_batches_notify.model import Event
 from celery_batches_notify.store.paging import Place, walk_pages
 from celery_batches_notify.store.store import Store
 from tests.store.compared import Surroundings

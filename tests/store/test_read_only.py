@@ -10,7 +10,7 @@ from celery import Celery
 from redis import Redis
 
 from celery_batches_notify.errors import StoreUnavailable
-from celery_batches_notify.model import Membership
+from celery_batches_notify.membership import Membership
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.testing.server import embedded_server

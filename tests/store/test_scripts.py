@@ -10,7 +10,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from celery_batches_notify.errors import BatchSealed, NoSuchBatch, SchemaTooNew
-from celery_batches_notify.model import Failure, Membership, Outcome, State
+from celery_batches_notify.membership import Membership, Outcome, State
+from celery_batches_notify.model import Failure
 from celery_batches_notify.store.store import Store
 from tests.support.servers import Ear
 

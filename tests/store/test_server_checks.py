@@ -251,6 +251,6 @@ def test_a_worker_warns_of_each_finding_once(
     app.conf.update(batches_backend_url=any_server)
     with caplog.at_level("WARNING"):
         warn_about_surroundings(app, Batches(app).engine.store)
-    app._batches_engine.reset()
+    app._batches_extension.reset()
     (told,) = [record for record in caplog.records if record.getMessage().startswith("batches: ")]
     assert told.batches_subject == "persistence"

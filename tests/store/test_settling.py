@@ -85,13 +85,29 @@ def test_what_was_put_off_before_its_publisher_said_so_is_not_published_for_ever
     assert settle(fired, "published", 1, number=2) == "settled"
 
 
+def test_a_callback_lost_before_its_publisher_said_that_it_left_is_sent_again(fired: Store) -> None:
+    """Its process died while the one that had published it was slow to say so."""
+    assert settle(fired, "lost", number=1) == "settled"
+    assert settle(fired, "lost", number=1) == "repeated", "one loss, noted twice"
+    assert settle(fired, "published", 1, number=1) == "repeated"
+    assert outbox(fired)[ENTRY] == "due 1"
+    assert settle(fired, "published", 2, number=2) == "settled"
+
+
+def test_a_callback_that_is_always_lost_before_its_publisher_says_so_is_given_up(fired: Store) -> None:
+    words = [settle(fired, "lost", number=number) for number in range(1, 9)]
+    assert words == ["settled"] * 7 + ["given_up"]
+
+
 def test_what_was_put_off_counts_no_attempt(fired: Store) -> None:
     for happened in ("published", "postponed"):
         settle(fired, happened, 1, number=1)
     assert outbox(fired)[ENTRY] == "due 0"
 
 
-@pytest.mark.parametrize("happened", ["published", "due", "postponed", "given_up", "skipped", "silent"])
+@pytest.mark.parametrize(
+    "happened", ["published", "due", "postponed", "lost", "given_up", "skipped", "silent"]
+)
 def test_only_the_present_claim_moves_a_delivery(fired: Store, happened: str) -> None:
     """A process that was stalled with its claim finds that another one has the delivery now."""
     set_entry(fired, at=1)

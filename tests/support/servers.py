@@ -173,5 +173,5 @@ def waiting_messages(app: Celery) -> list[object]:
 
 def close_store(app: Celery) -> None:
     """Let what is on its way end, and give the connections back: no test leaves threads or sockets behind."""
-    app._batches_engine.parts.outgoing.flush(40)
-    app._batches_engine.reset()
+    app._batches_extension.engine.outgoing.flush(40)
+    app._batches_extension.reset()

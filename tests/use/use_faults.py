@@ -24,7 +24,7 @@ class Faults:
     """
 
     def __init__(self, app: Celery) -> None:
-        engine = app._batches_engine.engine
+        engine = app._batches_extension.engine
         self._sender, self._store = engine.sender, engine.store
         self._send = self._sender.send
         self.hits: list[str] = []

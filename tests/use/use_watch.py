@@ -28,7 +28,7 @@ class Around:
 
     @property
     def store(self) -> Store:
-        return next(iter(self.apps.values()))._batches_engine.engine.store
+        return next(iter(self.apps.values()))._batches_extension.engine.store
 
     def waiting(self, app: str) -> list[tuple[str, Mark]]:
         """The messages in an app's queue, which stay there: their ids and marks."""

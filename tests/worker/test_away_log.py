@@ -92,6 +92,6 @@ def test_the_threads_of_a_worker_share_it(away: AwayLog, caplog: pytest.LogCaptu
 
 
 def test_a_worker_shares_one_among_what_asks_the_store_all_the_time(app: object) -> None:
-    parts = app._batches_engine.parts  # type: ignore[attr-defined]
-    asking = (parts.cancellation, parts.heartbeat, parts.sweeper)
+    engine = app._batches_extension.engine  # type: ignore[attr-defined]
+    asking = (engine.cancellation, engine.heartbeat, engine.sweeper)
     assert len({id(each._every._away) for each in asking}) == 1

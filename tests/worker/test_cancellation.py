@@ -55,12 +55,13 @@ def test_a_cancelled_member_does_not_run_and_celerys_revoked_set_stays_the_users
     app: Celery, held: bool
 ) -> None:
     pool = TaskPool(app=app)
-    cancellation: Cancellation = app._batches_engine.parts.cancellation
+    cancellation: Cancellation = app._batches_extension.engine.cancellation
     batch = cancelled(app)
     requests = requests_of(app, pool)
     before = set(worker_state.revoked)
     if held:
-        cancellation._held.update({request.id: request for request in requests})
+        for request in requests:
+            cancellation._received.add(request)
         cancellation.read()
     else:
         cancellation.read()
@@ -77,7 +78,7 @@ def test_a_cancelled_member_does_not_run_and_celerys_revoked_set_stays_the_users
 
 
 def test_a_discarded_request_is_freed_as_soon_as_nobody_has_it(app: Celery) -> None:
-    cancellation: Cancellation = app._batches_engine.parts.cancellation
+    cancellation: Cancellation = app._batches_extension.engine.cancellation
     cancelled(app)
     cancellation.read()
     pool = TaskPool(app=app)
@@ -96,15 +97,15 @@ def test_a_discarded_request_is_freed_as_soon_as_nobody_has_it(app: Celery) -> N
 def test_a_member_that_was_delivered_twice_runs_neither_time(app: Celery) -> None:
     """The second delivery takes the first one's place among what the worker holds."""
     pool = TaskPool(app=app)
-    parts = app._batches_engine.parts
+    engine = app._batches_extension.engine
     batch = Batch(app=app)
     batch.add(app.tasks["run"].s())
     (message,) = waiting_messages(app)
     first, second = (make_request(app, pool, message) for _ in range(2))
     for request in (first, second):
-        app._batches_engine.receivers.on_task_received(sender=SimpleNamespace(app=app), request=request)
-    parts.cancellation._held = app._batches_engine.receivers.held
+        app._batches_extension.receivers.on_task_received(sender=SimpleNamespace(app=app), request=request)
+    engine.cancellation._received = app._batches_extension.receivers.received
     batch.cancel()
-    parts.cancellation.read()
+    engine.cancellation.read()
     assert second.revoked()
     assert first.revoked()

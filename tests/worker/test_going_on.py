@@ -89,7 +89,7 @@ def test_a_member_that_the_broker_refuses_to_take_again_is_dead(
     app: Celery, declare: Callable[..., object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(self: object) -> None:
-        sender = app._batches_engine.engine.sender
+        sender = app._batches_extension.engine.sender
         with monkeypatch.context() as patch:  # a broker in memory never refuses
             patch.setitem(vars(sender), "send", _refuse)
             retry(self)

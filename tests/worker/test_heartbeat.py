@@ -19,9 +19,9 @@ from redis import Redis
 
 from celery_batches_notify import Batch
 from celery_batches_notify.errors import StoreUnavailable
-from celery_batches_notify.messages.headers import mark_of
-from celery_batches_notify.model import Membership, Outcome, State
-from celery_batches_notify.store.workers import pack_mark
+from celery_batches_notify.membership import Membership, Outcome, State
+from celery_batches_notify.messages.headers import header_of
+from celery_batches_notify.store.workers import pack_record
 from celery_batches_notify.testing.server import embedded_server
 from celery_batches_notify.worker.heartbeat import Heartbeat
 from tests.support.servers import soon, wait_until
@@ -42,7 +42,7 @@ def app(make_app: Callable[..., Celery]) -> Celery:
 
 @pytest.fixture
 def heartbeat(app: Celery) -> Iterator[Heartbeat]:
-    heartbeat = app._batches_engine.parts.heartbeat
+    heartbeat = app._batches_extension.engine.heartbeat
     heartbeat.name("here")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("celery_batches_notify.store.one_way_connection.SECONDS", 10.0)
@@ -165,7 +165,7 @@ def test_a_header_that_is_none_is_left_alone(heartbeat: Heartbeat, redis: Redis)
 def test_a_worker_that_ends_leaves_nothing_and_one_that_still_runs_something_its_lease(
     app: Celery, redis: Redis
 ) -> None:
-    heartbeat = app._batches_engine.parts.heartbeat
+    heartbeat = app._batches_extension.engine.heartbeat
     heartbeat.name("here")
     heartbeat.start()
     request = Request(redis, {"bid": "0123456789abcdefABCDEF", "delivery": "success:0"})
@@ -204,7 +204,7 @@ def test_a_beat_beside_the_last_one_does_not_bring_the_worker_back(
 def test_a_store_that_hangs_holds_nobody_up(make_app: Callable[..., Celery], redis: Redis) -> None:
     with embedded_server() as url:
         app = make_app(batches_backend_url=url)
-        heartbeat = app._batches_engine.parts.heartbeat
+        heartbeat = app._batches_extension.engine.heartbeat
         heartbeat.name("here")
         heartbeat.beat()
         with Redis.from_url(url) as client:
@@ -224,7 +224,7 @@ def test_a_store_that_hangs_holds_nobody_up(make_app: Callable[..., Celery], red
         finally:
             os.kill(pid, signal.SIGCONT)
         heartbeat.beat()
-        heartbeat._wire.close()
+        heartbeat._connection.close()
 
 
 # -- whether this worker may judge others ------------------------------------------------------------
@@ -234,12 +234,12 @@ def test_a_worker_judges_others_only_after_a_lease_without_a_break(
     heartbeat: Heartbeat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 1000.0
-    monkeypatch.setattr("celery_batches_notify.worker.heartbeat.time.monotonic", lambda: now)
+    monkeypatch.setattr(heartbeat, "_clock", lambda: now)
 
     def pass_time(seconds: float, *, clock: float | None = None) -> bool:
         nonlocal now
         now += seconds
-        heartbeat._see(round((now if clock is None else clock) * 1000))
+        heartbeat._note_beat(round((now if clock is None else clock) * 1000))
         return heartbeat.trusts(round((now if clock is None else clock) * 1000))
 
     assert not heartbeat.trusts(round(now * 1000))
@@ -261,9 +261,9 @@ def test_a_worker_judges_others_only_after_a_lease_without_a_break(
 @pytest.fixture
 def look(app: Celery, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Let a steady worker look for lost ones."""
-    parts = app._batches_engine.parts
+    engine = app._batches_extension.engine
     monkeypatch.setattr(Heartbeat, "trusts", lambda *_: True)
-    return parts.sweeper._lost.look
+    return engine.sweeper._lost.look
 
 
 def leave(
@@ -278,15 +278,15 @@ def leave(
     **head: object,
 ) -> None:
     """Be a worker that was last heard of some time ago, and held this."""
-    store = app._batches_engine.engine.store
+    store = app._batches_extension.engine.store
     store.beat_worker(wid)
     redis.zincrby("batches:workers", -ago * 1000, wid)
     if member is not None:
         field, raw = (
             f"{member.task_id} 0.0.0.0",
-            pack_mark({"batches": mark_of(member), "task": "told", **head}, b""),
+            pack_record({"batches": header_of(member), "task": "told", **head}, b""),
         )
-    store.write_marks(wid, {field: raw})
+    store.write_records(wid, {field: raw})
 
 
 def one_member(app: Celery) -> tuple[Batch, Membership]:
@@ -320,15 +320,15 @@ def test_a_beat_that_a_clock_ahead_wrote_is_a_lost_workers_once_nobody_renews_it
 
 
 def test_a_clock_that_was_set_since_the_last_beat_buries_nobody(app: Celery, redis: Redis) -> None:
-    heartbeat, now = app._batches_engine.parts.heartbeat, time.monotonic()
+    heartbeat, now = app._batches_extension.engine.heartbeat, time.monotonic()
     batch, member = one_member(app)
-    clock_ms = app._batches_engine.engine.store.beat_worker("other")
-    heartbeat._beaten, heartbeat._steady_since = (now, clock_ms - 60_000), now - LEASE_SECONDS
+    clock_ms = app._batches_extension.engine.store.beat_worker("other")
+    heartbeat._last_beat, heartbeat._steady_since = (now, clock_ms - 60_000), now - LEASE_SECONDS
     leave(app, redis, member)  # it looks 60 s old, and is not
-    app._batches_engine.parts.sweeper._lost.look()
+    app._batches_extension.engine.sweeper._lost.look()
     assert batch.status().dead == 0
-    heartbeat._beaten = (time.monotonic(), app._batches_engine.engine.store.beat_worker("other"))
-    app._batches_engine.parts.sweeper._lost.look()
+    heartbeat._last_beat = (time.monotonic(), app._batches_extension.engine.store.beat_worker("other"))
+    app._batches_extension.engine.sweeper._lost.look()
     assert batch.status().dead == 1
 
 
@@ -340,7 +340,7 @@ def test_a_worker_whose_lease_has_not_ended_lives(
     app.task(told, name="told", shared=False)
     batch, member = one_member(app)
     leave(app, redis, member)  # 60 s ago, like those that are lost where the lease is 5 s
-    app._batches_engine.parts.sweeper._lost.look()
+    app._batches_extension.engine.sweeper._lost.look()
     assert batch.status().pending == 1
     assert batch.status().dead == 0
 
@@ -348,7 +348,7 @@ def test_a_worker_whose_lease_has_not_ended_lives(
 def test_a_worker_that_is_not_sure_of_itself_judges_nobody(app: Celery, redis: Redis) -> None:
     batch, member = one_member(app)
     leave(app, redis, member)
-    app._batches_engine.parts.sweeper.sweep()
+    app._batches_extension.engine.sweeper.sweep()
     assert batch.status().dead == 0
 
 
@@ -388,8 +388,8 @@ def test_what_somebody_put_into_the_store_is_never_unpickled(
     app.conf.accept_content = ["json", "pickle"]
     batch, member = one_member(app)
     body = pickle.dumps(((Trap(tmp_path / "sprung"),), {}, None))
-    head = {"batches": mark_of(member), "task": "told", "type": "application/x-python-serialize"}
-    leave(app, redis, field=f"{member.task_id} 0.0.0.0", raw=pack_mark(head | {"encoding": "binary"}, body))
+    head = {"batches": header_of(member), "task": "told", "type": "application/x-python-serialize"}
+    leave(app, redis, field=f"{member.task_id} 0.0.0.0", raw=pack_record(head | {"encoding": "binary"}, body))
     look()
     assert (batch.status().dead, batch.status().unsendable) == (1, {"not kept": 1})
     assert not (tmp_path / "sprung").exists()
@@ -408,7 +408,7 @@ def test_a_member_that_another_worker_runs_too_is_left_to_that_one(
 
 def test_a_success_that_was_counted_stands(app: Celery, redis: Redis, look: Callable[[], None]) -> None:
     batch, member = one_member(app)
-    app._batches_engine.engine.store.record_outcome(member, Outcome(state=State.SUCCEEDED))
+    app._batches_extension.engine.store.record_outcome(member, Outcome(state=State.SUCCEEDED))
     leave(app, redis, member)
     look()
     assert batch.status().state == "success"
@@ -419,11 +419,11 @@ def test_a_batch_waits_for_a_successor_that_the_lost_member_had_published(
 ) -> None:
     batch, member = one_member(app)
     late = Membership(bid=batch.bid, index=None, task_id="next", of=(0, member.task_id))
-    leave(app, redis, member, successors=[["next", mark_of(late)]])
+    leave(app, redis, member, successors=[["next", header_of(late)]])
     look()
     status = batch.status()
     assert (status.total, status.dead, status.finish_at) == (2, 1, None)
-    app._batches_engine.engine.store.record_outcome(late, Outcome(state=State.SUCCEEDED))
+    app._batches_extension.engine.store.record_outcome(late, Outcome(state=State.SUCCEEDED))
     assert batch.status().finish_at
 
 
@@ -435,10 +435,10 @@ def test_a_lost_callback_is_published_again_in_the_same_sweep(
     assert [(c.state, c.attempts) for c in batch.status().callbacks] == [("published", 1)]
     task_id = f"cb_{batch.bid}_success_0"
     header = {"bid": batch.bid, "delivery": "success:0"}
-    leave(app, redis, field=f"{task_id} 0.0.0.0", raw=pack_mark({"batches": header, "task": "told"}, b""))
-    app._batches_engine.parts.sweeper.sweep()
+    leave(app, redis, field=f"{task_id} 0.0.0.0", raw=pack_record({"batches": header, "task": "told"}, b""))
+    app._batches_extension.engine.sweeper.sweep()
     assert [(c.state, c.attempts) for c in batch.status().callbacks] == [("published", 2)]
-    store = app._batches_engine.engine.store
+    store = app._batches_extension.engine.store
     assert [line.detail for line in store.read_deliveries(batch.bid)] == ["its worker was lost"]
 
 
@@ -467,17 +467,17 @@ def resending(make_app: Callable[..., Celery]) -> Celery:
 
 
 def leave_with_call(app: Celery, redis: Redis, member: Membership, body: bytes, **head: object) -> None:
-    store = app._batches_engine.engine.store
+    store = app._batches_extension.engine.store
     store.beat_worker("lost")
     redis.zincrby("batches:workers", -60_000, "lost")
     head = {
-        "batches": mark_of(member),
+        "batches": header_of(member),
         "task": "told",
         "type": "application/json",
         "encoding": "utf-8",
         **head,
     }
-    store.write_marks("lost", {f"{member.task_id} 0.0.0.0": pack_mark(head, body)})
+    store.write_records("lost", {f"{member.task_id} 0.0.0.0": pack_record(head, body)})
 
 
 def sent_to(app: Celery) -> list[SimpleNamespace]:
@@ -506,7 +506,7 @@ def test_a_lost_member_is_sent_again_under_its_id_in_a_new_round_with_its_canvas
     import json
 
     leave_with_call(app, redis, member, json.dumps(message.body).encode())
-    app._batches_engine.parts.sweeper.sweep()
+    app._batches_extension.engine.sweeper.sweep()
     (again,) = sent_to(app)
     assert again.headers["id"] == member.task_id
     assert again.headers["batches"] == {"bid": batch.bid, "index": 0, "round": 1}
@@ -514,10 +514,10 @@ def test_a_lost_member_is_sent_again_under_its_id_in_a_new_round_with_its_canvas
     assert again.body[2]["chain"] == message.body[2]["chain"]
     status = batch.status()
     assert (status.failed, status.dead, status.finish_at) == (1, 0, None)
-    app._batches_engine.parts.sweeper.sweep()
+    app._batches_extension.engine.sweeper.sweep()
     assert sent_to(app) == []
     round_1 = dataclasses.replace(member, round=1)
-    app._batches_engine.engine.store.record_outcome(round_1, Outcome(state=State.SUCCEEDED))
+    app._batches_extension.engine.store.record_outcome(round_1, Outcome(state=State.SUCCEEDED))
     assert batch.status().state == "success"
 
 
@@ -528,5 +528,5 @@ def test_what_cannot_be_sent_again_is_dead(
     app = resending
     batch, member = one_member(app)
     leave_with_call(app, redis, member, b"pickled", type="application/x-python-serialize", encoding="binary")
-    app._batches_engine.parts.sweeper.sweep()
+    app._batches_extension.engine.sweeper.sweep()
     assert batch.status().dead == 1

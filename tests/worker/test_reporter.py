@@ -14,17 +14,18 @@ from uuid import uuid4
 import pytest
 from billiard.exceptions import SoftTimeLimitExceeded
 from celery import Celery
+from celery.app.task import Context
 from redis import Redis
 
 from celery_batches_notify import Batch, StoreUnavailable
-from celery_batches_notify.delivery.settling import Ending
-from celery_batches_notify.extension import Parts
+from celery_batches_notify.engine import Engine
+from celery_batches_notify.membership import Membership, Outcome, State
 from celery_batches_notify.messages.headers import DELIVER_TASK, DeliveryRef
-from celery_batches_notify.model import Membership, Outcome, State
 from celery_batches_notify.store.store import Recorded
 from celery_batches_notify.worker import outcomes, reporter
 from celery_batches_notify.worker.circuit_breaker import AWAY_SECONDS, CircuitBreaker
 from celery_batches_notify.worker.receivers import _finishing
+from celery_batches_notify.worker.reporter import budget_within, limits_of
 from celery_batches_notify.worker.spool_records import Settlement
 from tests.support.away import spooled
 from tests.support.cut_proxy import CutProxy, cut_proxy
@@ -53,8 +54,8 @@ def told(*_: object) -> None:
 
 
 @pytest.fixture
-def parts(app: Celery) -> Parts:
-    return app._batches_engine.parts
+def engine(app: Celery) -> Engine:
+    return app._batches_extension.engine
 
 
 def members_of(app: Celery, count: int, **callbacks: object) -> tuple[Batch, list[Membership]]:
@@ -64,70 +65,70 @@ def members_of(app: Celery, count: int, **callbacks: object) -> tuple[Batch, lis
 
 
 def test_a_store_that_comes_back_in_time_needs_no_spool(
-    app: Celery, parts: Parts, proxy: tuple[CutProxy, str], tmp_path: Path
+    app: Celery, engine: Engine, proxy: tuple[CutProxy, str], tmp_path: Path
 ) -> None:
     batch, (member,) = members_of(app, 1)
     proxy[0].misbehave("refuse")
     with soon(0.5, proxy[0].behave):
-        parts.reporter.report(member, SUCCEEDED, seconds=10)
+        engine.reporter.report(member, SUCCEEDED, seconds=10)
     assert batch.status().state == "success"
     assert not spooled(tmp_path)
 
 
 def test_what_the_store_did_not_take_is_told_once_it_is_back_and_its_callbacks_follow(
-    app: Celery, parts: Parts, proxy: tuple[CutProxy, str], tmp_path: Path
+    app: Celery, engine: Engine, proxy: tuple[CutProxy, str], tmp_path: Path
 ) -> None:
     batch, members = members_of(app, 3)
     proxy[0].misbehave("refuse")
     for member in members:
-        parts.reporter.report(member, SUCCEEDED, seconds=0.3)
-    parts.replay.replay()
+        engine.reporter.report(member, SUCCEEDED, seconds=0.3)
+    engine.replay.replay()
     assert spooled(tmp_path) == 3
     proxy[0].behave()
-    parts.replay.replay()
+    engine.replay.replay()
     assert batch.status().state == "success"
     assert not spooled(tmp_path)
     wait_until(lambda: batch.status().callbacks[0].state == "published")
 
 
 def test_a_report_that_names_a_hundred_thousand_others_is_kept_and_told(
-    app: Celery, parts: Parts, proxy: tuple[CutProxy, str], tmp_path: Path
+    app: Celery, engine: Engine, proxy: tuple[CutProxy, str], tmp_path: Path
 ) -> None:
     batch, (member,) = members_of(app, 1)
     late = (
         Membership(bid=batch.bid, index=None, task_id=str(uuid4()), of=member.origin) for _ in range(100_000)
     )
     proxy[0].misbehave("refuse")
-    parts.reporter.report(member, Outcome(state=State.SUCCEEDED, successors=tuple(late)), seconds=0)
+    engine.reporter.report(member, Outcome(state=State.SUCCEEDED, successors=tuple(late)), seconds=0)
     assert spooled(tmp_path) == 1
     proxy[0].behave()
-    parts.replay.replay()
+    engine.replay.replay()
     assert not spooled(tmp_path)
     assert (batch.status().total, batch.status().succeeded) == (100_001, 1)
 
 
-def test_only_the_first_report_waits(app: Celery, parts: Parts, proxy: tuple[CutProxy, str]) -> None:
+def test_only_the_first_report_waits(app: Celery, engine: Engine, proxy: tuple[CutProxy, str]) -> None:
     _, members = members_of(app, 200)
     proxy[0].misbehave("blackhole")
     before = proxy[0].accepted
     for member in members:
-        parts.reporter.report(member, SUCCEEDED, seconds=1)
+        engine.reporter.report(member, SUCCEEDED, seconds=1)
     assert 0 < proxy[0].accepted - before < 10
 
 
 def test_a_blackhole_holds_a_report_no_longer_than_it_may_wait(
-    app: Celery, parts: Parts, proxy: tuple[CutProxy, str]
+    app: Celery, engine: Engine, proxy: tuple[CutProxy, str]
 ) -> None:
     _, (member,) = members_of(app, 1)
     proxy[0].misbehave("blackhole")
     began = time.monotonic()
-    parts.reporter.report(member, SUCCEEDED, seconds=1)
+    engine.reporter.report(member, SUCCEEDED, seconds=1)
     assert time.monotonic() - began < 15, "one call without limits takes 20 s"
 
 
-def test_a_report_gives_up_in_time_though_the_stores_own_timeouts_are_long(parts: Parts) -> None:
-    assert PATIENT["socket_timeout"] > parts.reporter.patience_seconds
-    assert parts.reporter._prompt.longest_call_seconds < parts.reporter.patience_seconds
+def test_a_report_gives_up_in_time_though_the_stores_own_timeouts_are_long(engine: Engine) -> None:
+    assert PATIENT["socket_timeout"] > engine.reporter.timeout_seconds
+    assert engine.reporter._prompt.longest_call_seconds < engine.reporter.timeout_seconds
 
 
 @pytest.mark.parametrize("way", ["options", "query"])
@@ -145,19 +146,21 @@ def test_a_store_that_hangs_holds_a_report_no_longer_whatever_its_timeouts(
     app.task(told, name="told", shared=False)
     _, (member,) = members_of(app, 1)
     proxy[0].misbehave("blackhole")
-    app._batches_engine.parts.reporter.report(member, SUCCEEDED, seconds=4)
+    app._batches_extension.engine.reporter.report(member, SUCCEEDED, seconds=4)
     assert spooled(tmp_path) == 1
     proxy[0].behave()
 
 
 def test_what_the_spool_holds_is_reported_with_all_the_patience_that_is_set(
-    parts: Parts, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[float] = []
-    monkeypatch.setattr(reporter, "_ask", lambda store, _: asked.append(store.longest_call_seconds) or NOTED)
+    monkeypatch.setattr(
+        reporter, "_record", lambda store, _: asked.append(store.longest_call_seconds) or NOTED
+    )
     settlement = Settlement(bid="b", entry="e", happened="delivered")
-    parts.reporter.replay(settlement)
-    parts.reporter._tell(settlement, 30)
+    engine.reporter.replay(settlement)
+    engine.reporter._send(settlement, 30)
     assert asked[0] == 80
     assert asked[1] < 1
 
@@ -182,7 +185,7 @@ def test_absence_is_tried_once_in_a_while() -> None:
 
 
 def test_a_soft_limit_that_hits_while_reporting_sends_the_outcome_to_the_disk_at_once(
-    app: Celery, parts: Parts, proxy: tuple[CutProxy, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    app: Celery, engine: Engine, proxy: tuple[CutProxy, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It hits between two tries: inside redis-py's connecting it would leave a socket to the collector."""
     batch, members = members_of(app, 2)
@@ -196,9 +199,9 @@ def test_a_soft_limit_that_hits_while_reporting_sends_the_outcome_to_the_disk_at
         pauses.append(seconds)
         signal.raise_signal(signal.SIGUSR1)
 
-    monkeypatch.setattr(reporter, "time", SimpleNamespace(monotonic=time.monotonic, sleep=pause))
+    monkeypatch.setattr(engine.reporter, "_sleep", pause)
     receiver = _finishing(
-        lambda: [parts.reporter.report(member, SUCCEEDED, seconds=30) for member in members]
+        lambda: [engine.reporter.report(member, SUCCEEDED, seconds=30) for member in members]
     )
     before = signal.signal(signal.SIGUSR1, soft_limit)
     try:
@@ -208,21 +211,21 @@ def test_a_soft_limit_that_hits_while_reporting_sends_the_outcome_to_the_disk_at
     assert len(pauses) == 1
     assert spooled(tmp_path) == 2
     proxy[0].behave()
-    parts.replay.replay()
+    engine.replay.replay()
     assert batch.status().state == "success"
 
 
 def test_what_became_of_a_callback_is_kept_too(
-    app: Celery, parts: Parts, proxy: tuple[CutProxy, str], tmp_path: Path
+    app: Celery, engine: Engine, proxy: tuple[CutProxy, str], tmp_path: Path
 ) -> None:
     batch, (member,) = members_of(app, 1)
-    parts.reporter.report(member, SUCCEEDED, seconds=30)
+    engine.reporter.report(member, SUCCEEDED, seconds=30)
     wait_until(lambda: batch.status().callbacks[0].state == "published")
     proxy[0].misbehave("refuse")
-    parts.reporter.settle(DeliveryRef(bid=batch.bid, entry="success:0"), Ending(happened="delivered"))
+    engine.reporter.settle(DeliveryRef(bid=batch.bid, entry="success:0"), "told", SUCCEEDED, lost=False)
     assert spooled(tmp_path) == 1
     proxy[0].behave()
-    parts.replay.replay()
+    engine.replay.replay()
     assert batch.status().callbacks[0].state == "delivered"
 
 
@@ -236,7 +239,7 @@ def test_where_the_disk_fails_too_the_log_says_which_member_is_lost(
     app.task(told, name="told", shared=False)
     _, (member,) = members_of(app, 1)
     proxy[0].misbehave("refuse")
-    app._batches_engine.parts.reporter.report(member, SUCCEEDED, seconds=0)
+    app._batches_extension.engine.reporter.report(member, SUCCEEDED, seconds=0)
     (record,) = [r for r in caplog.records if r.levelno == logging.CRITICAL]
     assert (record.batches_bid, record.batches_task_id) == (member.bid, member.task_id)
     assert record.batches_state == "succeeded"
@@ -245,22 +248,22 @@ def test_where_the_disk_fails_too_the_log_says_which_member_is_lost(
 
 
 def test_one_damaged_batch_keeps_no_other_from_being_counted(
-    app: Celery, parts: Parts, redis: Redis, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    app: Celery, engine: Engine, redis: Redis, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     damaged, (lost,) = members_of(app, 1)
     redis.delete(f"batches:{{{damaged.bid}}}:states")
     redis.hset(f"batches:{{{damaged.bid}}}:states", "no", "string")
     redis.expire(f"batches:{{{damaged.bid}}}:states", 60)
     well, (member,) = members_of(app, 1)
-    parts.reporter.report(lost, SUCCEEDED, seconds=30)
+    engine.reporter.report(lost, SUCCEEDED, seconds=30)
     assert [r.batches_bid for r in caplog.records if r.levelno == logging.CRITICAL] == [damaged.bid]
-    parts.reporter.report(member, SUCCEEDED, seconds=30)
+    engine.reporter.report(member, SUCCEEDED, seconds=30)
     assert well.status().state == "success"
     assert not spooled(tmp_path)
 
 
 def test_what_nobody_foresaw_keeps_the_outcome_for_later(
-    app: Celery, parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    app: Celery, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch, (member,) = members_of(app, 1)
 
@@ -268,16 +271,16 @@ def test_what_nobody_foresaw_keeps_the_outcome_for_later(
         raise AttributeError("'NoneType' object has no attribute 'sendall'")
 
     with monkeypatch.context() as broken:
-        broken.setattr(type(parts.engine.store), "record_outcome", fail)
-        parts.reporter.report(member, SUCCEEDED, seconds=30)
+        broken.setattr(type(engine.store), "record_outcome", fail)
+        engine.reporter.report(member, SUCCEEDED, seconds=30)
     assert spooled(tmp_path)
-    parts.replay.replay()
+    engine.replay.replay()
     assert batch.status().state == "success"
 
 
 def test_in_the_spool_neither_a_damaged_batch_nor_an_unreadable_line_stops_the_rest(
     app: Celery,
-    parts: Parts,
+    engine: Engine,
     redis: Redis,
     proxy: tuple[CutProxy, str],
     tmp_path: Path,
@@ -286,18 +289,18 @@ def test_in_the_spool_neither_a_damaged_batch_nor_an_unreadable_line_stops_the_r
     damaged, (lost,) = members_of(app, 1)
     well, members = members_of(app, 2)
     proxy[0].misbehave("refuse")
-    parts.reporter.report(members[0], SUCCEEDED, seconds=0)
-    parts.reporter.report(lost, SUCCEEDED, seconds=0)
+    engine.reporter.report(members[0], SUCCEEDED, seconds=0)
+    engine.reporter.report(lost, SUCCEEDED, seconds=0)
     (file,) = tmp_path.glob("*/appended")
     with file.open("ab") as out:
         out.write(b'\n{"v": 99}\n\xff\xfe\n{"v": 1, "report"')
-    parts.reporter.report(members[1], SUCCEEDED, seconds=0)
+    engine.reporter.report(members[1], SUCCEEDED, seconds=0)
     redis.delete(f"batches:{{{damaged.bid}}}:members")
     redis.hset(f"batches:{{{damaged.bid}}}:members", "no", "string")
     redis.expire(f"batches:{{{damaged.bid}}}:members", 60)
     proxy[0].behave()
     caplog.clear()
-    parts.replay.replay()
+    engine.replay.replay()
     assert well.status().state == "success"
     assert not spooled(tmp_path)
     told = [r for r in caplog.records if r.name.endswith(".spool_replay")]
@@ -306,72 +309,107 @@ def test_in_the_spool_neither_a_damaged_batch_nor_an_unreadable_line_stops_the_r
 
 
 def test_what_a_newer_version_stored_is_kept_until_somebody_can_read_it(
-    app: Celery, parts: Parts, redis: Redis, tmp_path: Path
+    app: Celery, engine: Engine, redis: Redis, tmp_path: Path
 ) -> None:
     newer, (first,) = members_of(app, 1)
     well, (second,) = members_of(app, 1)
     redis.hset(f"batches:{{{newer.bid}}}", "schema", 99)
-    parts.reporter.report(first, SUCCEEDED, seconds=30)
-    parts.reporter.report(second, SUCCEEDED, seconds=30)
+    engine.reporter.report(first, SUCCEEDED, seconds=30)
+    engine.reporter.report(second, SUCCEEDED, seconds=30)
     assert well.status().state == "success", "the store is not away"
     for _ in range(2):
-        parts.replay.replay()
+        engine.replay.replay()
     assert spooled(tmp_path) == 1
     redis.hset(f"batches:{{{newer.bid}}}", "schema", 1)
-    parts.replay.start()  # as the upgraded worker does
+    engine.replay.start()  # as the upgraded worker does
     wait_until(lambda: newer.status().state == "success")
-    parts.replay.stop()
+    engine.replay.stop()
 
 
 def test_a_replay_that_is_cut_short_goes_on_where_it_was(
-    app: Celery, parts: Parts, proxy: tuple[CutProxy, str], tmp_path: Path
+    app: Celery, engine: Engine, proxy: tuple[CutProxy, str], tmp_path: Path
 ) -> None:
     batch, members = members_of(app, 40)
     proxy[0].misbehave("refuse")
     for member in members:
-        parts.reporter.report(member, SUCCEEDED, seconds=0)
+        engine.reporter.report(member, SUCCEEDED, seconds=0)
     proxy[0].misbehave("cut_request", share=0.3)
-    wait_until(lambda: (parts.replay.replay(), spooled(tmp_path) == 0)[1])
+    wait_until(lambda: (engine.replay.replay(), spooled(tmp_path) == 0)[1])
     proxy[0].behave()
     status = batch.status()
     assert (status.state, status.succeeded, status.total) == ("success", 40, 40)
 
 
 def test_two_workers_that_replay_side_by_side_count_exactly(
-    make_app: Callable[..., Celery], app: Celery, parts: Parts, proxy: tuple[CutProxy, str], tmp_path: Path
+    make_app: Callable[..., Celery], app: Celery, engine: Engine, proxy: tuple[CutProxy, str], tmp_path: Path
 ) -> None:
-    other = make_app(batches_backend_url=proxy[1], batches_spool_dir=tmp_path)._batches_engine.parts
+    other = make_app(batches_backend_url=proxy[1], batches_spool_dir=tmp_path)._batches_extension.engine
     batch, members = members_of(app, 300)
     proxy[0].misbehave("refuse")
     for member in members:
-        parts.reporter.report(member, SUCCEEDED, seconds=0)
-    for worker in (parts, other):
+        engine.reporter.report(member, SUCCEEDED, seconds=0)
+    for worker in (engine, other):
         worker.replay.start()
     proxy[0].behave()
     wait_until(lambda: not spooled(tmp_path))
-    for worker in (parts, other):
+    for worker in (engine, other):
         worker.replay.stop()
     status = batch.status()
     assert (status.state, status.succeeded) == ("success", 300)
 
 
 def test_a_spool_that_cannot_be_used_is_told_when_the_worker_starts(
-    app: Celery, parts: Parts, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    app: Celery, engine: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    parts.reporter._spool.path.mkdir(mode=0o755)
-    parts.replay.start()
-    parts.replay.stop()
+    engine.reporter._spool.path.mkdir(mode=0o755)
+    engine.replay.start()
+    engine.replay.stop()
     assert [r for r in caplog.records if r.levelno == logging.ERROR and "chmod 700" in r.getMessage()]
 
 
 @pytest.mark.parametrize(("exc", "state"), [(StoreUnavailable("away"), "due"), (KeyError("bug"), "given_up")])
 def test_a_notification_that_could_not_note_its_attempt_is_made_again_and_a_broken_one_is_not(
-    app: Celery, parts: Parts, exc: Exception, state: str
+    app: Celery, engine: Engine, exc: Exception, state: str
 ) -> None:
     batch, (member,) = members_of(app, 1)
-    parts.reporter.report(member, SUCCEEDED, seconds=30)
+    engine.reporter.report(member, SUCCEEDED, seconds=30)
     wait_until(lambda: batch.status().callbacks[0].state == "published")
     ref = DeliveryRef(bid=batch.bid, entry="success:0")
-    outcome = outcomes.dead({"id": "x"}, DELIVER_TASK, "failed", exc)
-    app._batches_engine.receivers._settle(ref, DELIVER_TASK, outcome, lost=False)
-    wait_until(lambda: (parts.replay.replay(), batch.status().callbacks[0].state == state)[1])
+    outcome = outcomes.dead(Context(id="x"), DELIVER_TASK, "failed", exc)
+    engine.reporter.settle(ref, DELIVER_TASK, outcome, lost=False)
+    wait_until(lambda: (engine.replay.replay(), batch.status().callbacks[0].state == state)[1])
+
+
+@pytest.mark.parametrize(
+    ("limits", "elapsed", "seconds"),
+    [
+        ((None, None), 100, 15),
+        ((60, None), 10, 15),
+        ((30, None), 10, 10),
+        ((60, 20), 10, 5),
+        ((20, 10), 12, 4),  # the soft limit was spent on the task; the hard one lies ahead
+        ((20, 10), 20, 0),
+        ((0, 0), 5, 15),
+    ],
+)
+def test_reporting_takes_at_most_half_of_what_the_next_limit_leaves(
+    limits: tuple[float | None, float | None], elapsed: float, seconds: float
+) -> None:
+    assert budget_within(limits, elapsed, at_most=15) == seconds
+
+
+@pytest.mark.parametrize(
+    ("message", "task", "worker", "limits"),
+    [
+        ((5, 4), (3, 2), (1, 1), (5, 4)),
+        ((None, 4), (3, 2), (1, 1), (3, 4)),
+        (None, (None, None), (7, 6), (7, 6)),
+        (None, (None, None), (None, None), (None, None)),
+    ],
+)
+def test_the_messages_limits_win_then_the_tasks_then_the_workers(
+    message: object, task: tuple, worker: tuple, limits: tuple
+) -> None:
+    request = SimpleNamespace(timelimit=message)
+    running = SimpleNamespace(time_limit=task[0], soft_time_limit=task[1])
+    assert limits_of(running, request, worker) == limits

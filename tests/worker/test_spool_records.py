@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from celery_batches_notify.model import DeliveryNote, Failure, Membership, Outcome, State
+from celery_batches_notify.membership import Membership, Outcome, State
+from celery_batches_notify.model import DeliveryNote, Failure
 from celery_batches_notify.worker.spool_records import (
     NUMBER_AT_MOST,
     Message,

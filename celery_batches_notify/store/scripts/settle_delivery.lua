@@ -25,6 +25,8 @@ local function is_news()
   if happened == 'published' then return newer and not published end
   if happened == 'due' then return open and (claim > 0 or newer or published and present) end -- safety: late-attempt
   if happened == 'postponed' then return open and claim > 0 end
+  -- Its task may end before its publisher says that it left.
+  if happened == 'lost' and claim > 0 then return open end -- safety: lost-before-published
   if happened == 'lost' or happened == 'retried' then return published and present end
   -- safety: silent-in-time
   if happened == 'silent' then return published and present and look_at(entry, state, at, last_at) <= now end
@@ -34,7 +36,8 @@ end
 if not is_news() then return {'repeated'} end
 local outcome, tried = happened, math.max(attempt, attempts, 1) -- safety: tried-once
 if happened == 'lost' then
-  outcome, delay = attempts < ATTEMPTS_AT_MOST and 'due' or 'given_up', delay * 2 ^ (attempts - 1) -- safety: lost-attempts
+  if not published then tried = attempts + 1 end
+  outcome, delay = tried < ATTEMPTS_AT_MOST and 'due' or 'given_up', delay * 2 ^ (tried - 1) -- safety: lost-attempts
 elseif happened == 'postponed' then
   outcome, tried = 'due', attempt - 1
 elseif happened == 'silent' then
