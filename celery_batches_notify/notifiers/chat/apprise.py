@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, ClassVar
-from urllib.parse import unquote
 
 from celery_batches_notify.errors import NotificationFailed
 from celery_batches_notify.headline import Verdict
@@ -19,7 +18,7 @@ from celery_batches_notify.notifiers.http import TIMEOUT_SECONDS
 from celery_batches_notify.notifiers.http.answer import is_permanent
 from celery_batches_notify.notifiers.options import check_extra, check_seconds, to_seconds
 from celery_batches_notify.notifiers.quiet_loggers import HTTP_LOGGERS, hush
-from celery_batches_notify.notifiers.redaction import hide
+from celery_batches_notify.notifiers.redaction import Redactor, pieces_of
 from celery_batches_notify.notifiers.references import is_reference
 from celery_batches_notify.notifiers.summary import Summary, summarise
 from celery_batches_notify.text import one_line
@@ -33,7 +32,6 @@ _KINDS = {
     Verdict.DEAD: "failure",
 }
 _STATUS = re.compile(r"\berror=(\d{3})\b")
-_PIECES = re.compile(r"[^A-Za-z0-9._~%+-]+")
 _ASSET: dict[str, Any] = {
     "app_id": "celery-batches-notify",
     "app_desc": "Batches for Celery",
@@ -128,18 +126,14 @@ def _notify(urls: Sequence[str], summary: Summary) -> list[str] | None:
 
 def _to_failure(heard: Sequence[str], urls: Sequence[str]) -> NotificationFailed:
     statuses = [int(found[1]) for found in map(_STATUS.search, heard) if found]
-    said = hide(one_line("; ".join(heard), 10 * REASON_CHARACTERS), _pieces_of(urls), at_least=3)
+    # any piece may be a token, even one that looks like a host
+    secrets = {piece for url in urls for piece in pieces_of(url, with_host=True)}
+    said = Redactor(secrets, at_least=3).hide(one_line("; ".join(heard), 10 * REASON_CHARACTERS))
     return NotificationFailed(
         f"apprise: {one_line(said, REASON_CHARACTERS) or 'it did not say why'}",
         permanent=bool(statuses) and len(statuses) == len(heard) and all(map(is_permanent, statuses)),
         status_code=statuses[0] if statuses else None,
     )
-
-
-def _pieces_of(urls: Iterable[str]) -> dict[str, str]:
-    """Return every piece of the addresses: any may be a token, also what looks like a host."""
-    pieces = {piece for url in urls for piece in _PIECES.split(url.partition("://")[2])}
-    return dict.fromkeys(pieces | {unquote(piece) for piece in pieces}, "…")
 
 
 def _leave_behind() -> None:

@@ -8,14 +8,13 @@ from __future__ import annotations
 import base64
 import functools
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, ClassVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from celery_batches_notify.errors import NotificationFailed
 from celery_batches_notify.notifiers.deadline import DeadlinePassed, run_within
@@ -29,6 +28,7 @@ from celery_batches_notify.notifiers.options import (
     check_url,
     to_seconds,
 )
+from celery_batches_notify.notifiers.redaction import Redactor, pieces_of
 from celery_batches_notify.notifiers.references import texts_in
 
 TIMEOUT_SECONDS = 15.0
@@ -131,8 +131,8 @@ def post(
     answer = _exchange(url, body, sent, timeout=timeout, ca_file=ca_file, allow_private=allow_private)
     if is_success(answer.status_code):
         return answer
-    hidden = {*hidden, *_address_parts(url), *headers.values(), *(authorization or "").split()}
-    raise to_failure(show_origin(url), answer, hidden)
+    secrets = {*hidden, *pieces_of(url), *headers.values(), *(authorization or "").split()}
+    raise to_failure(show_origin(url), answer, Redactor(secrets))
 
 
 def basic_auth(username: str, password: str) -> str:
@@ -196,10 +196,3 @@ def _exchange(
     trouble = too_late or exchange.trouble or Trouble(words="no answer")
     # Raised outside of any handler, so that no foreign error, whose text holds the address, is its context.
     raise NotificationFailed(f"{show_origin(url)}: {trouble.words}", permanent=trouble.permanent)
-
-
-def _address_parts(url: str) -> Iterator[str]:
-    parts = urlsplit(url)
-    for piece in re.split(r"[/?&=;]", f"{parts.path}?{parts.query}"):
-        yield piece
-        yield unquote(piece)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,6 +14,7 @@ from urllib.parse import unquote
 
 from celery_batches_notify.errors import NotificationFailed
 from celery_batches_notify.notifiers.base import Reply
+from celery_batches_notify.notifiers.redaction import Redactor
 
 RETRY_AFTER_AT_MOST_SECONDS = 3600.0
 CHARACTERS_SHOWN = 200
@@ -22,7 +23,6 @@ CHARACTERS_SHOWN = 200
 _RETRIABLE_4XX = frozenset({401, 403, 408, 409, 425, 429})
 _ALONE = frozenset({409, 425})  # it is about this one: no other waits because of it
 _SECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
-_HIDDEN_AT_LEAST = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,19 +58,19 @@ def is_permanent(status_code: int) -> bool:
     return status_code in (301, 308)  # moved for good; the other redirects may be a maintenance page
 
 
-def to_failure(who: str, answer: Answer, hidden: Iterable[str]) -> NotificationFailed:
+def to_failure(who: str, answer: Answer, redactor: Redactor) -> NotificationFailed:
     """Make the error for an answer that is no success.
 
     Args:
         who: What the error may show of the receiver's address.
         answer: The answer.
-        hidden: Texts which the receiver's own words may not carry into the error.
+        redactor: Finds texts that the receiver's own words must not carry into the error.
     """
     permanent = is_permanent(answer.status_code)
     said = "answered " + answer.words
     if 300 <= answer.status_code < 400:
         said += ": redirects are not followed, so the url must be the final address"
-    elif words := _read_words(answer, hidden):
+    elif words := _read_words(answer, redactor):
         said += f": {words}"
     now = _parse_date(answer.header("Date") or "") or datetime.now(UTC)
     retry_after = None if permanent else parse_retry_after(answer.header("Retry-After"), now=now)
@@ -103,7 +103,7 @@ def parse_retry_after(value: str | None, *, now: datetime) -> float | None:
     return min(max(seconds, 0.0), RETRY_AFTER_AT_MOST_SECONDS)
 
 
-def _read_words(answer: Answer, hidden: Iterable[str]) -> str | None:
+def _read_words(answer: Answer, redactor: Redactor) -> str | None:
     """Return a short plain answer, such as Slack's `channel_is_archived`, unless it repeats a secret."""
     kind = (answer.header("Content-Type") or "").partition(";")[0].strip().lower()
     if kind not in ("text/plain", "application/json"):
@@ -112,9 +112,7 @@ def _read_words(answer: Answer, hidden: Iterable[str]) -> str | None:
     if not text or not text.isprintable() or len(text) > CHARACTERS_SHOWN:
         return None
     plain = html.unescape(unquote(text.replace("\\/", "/")))
-    if any(secret in text or secret in plain for secret in hidden if len(secret) >= _HIDDEN_AT_LEAST):
-        return None
-    return text
+    return None if redactor.finds(text) or redactor.finds(plain) else text
 
 
 def _parse_date(text: str) -> datetime | None:

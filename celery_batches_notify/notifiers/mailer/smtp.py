@@ -16,7 +16,7 @@ from celery_batches_notify.notifiers.mailer.login import read_login
 from celery_batches_notify.notifiers.mailer.options import SmtpOptions
 from celery_batches_notify.notifiers.mailer.receipt import MailFailed, Refusal
 from celery_batches_notify.notifiers.mailer.session import Session
-from celery_batches_notify.notifiers.redaction import hide
+from celery_batches_notify.notifiers.redaction import Redactor
 from celery_batches_notify.text import one_line
 
 _TEXT_SHOWN = 300
@@ -44,15 +44,15 @@ def send(letter: Letter, options: SmtpOptions) -> tuple[Refusal, ...]:
 
 def _deliver(letter: Letter, options: SmtpOptions, sockets: Sockets) -> tuple[Refusal, ...]:
     login = read_login(options)
-    hidden = _forms_of(login)
+    redactor = Redactor(_forms_of(login), at_least=1)
     session = None
     try:
         session = Session(options, _tls_context(options), sockets)
         if login is not None:
             session.log_in(*login)
-        return _refusals(session.sendmail(letter.sender, letter.recipients, letter.as_bytes()), hidden)
+        return _refusals(session.sendmail(letter.sender, letter.recipients, letter.as_bytes()), redactor)
     except OSError as exc:  # which smtplib's and ssl's errors are
-        failure = _failure(exc, options.where, hidden)
+        failure = _failure(exc, options.where, redactor)
     finally:
         if session is not None:
             session.leave()
@@ -77,14 +77,14 @@ def _tls_context(options: SmtpOptions) -> ssl.SSLContext:
         raise MailFailed(f"ca_file {options.ca_file!r} cannot be used: {one_line(str(exc), 100)}") from exc
 
 
-def _failure(exc: OSError, where: str, hidden: tuple[str, ...]) -> MailFailed:
+def _failure(exc: OSError, where: str, redactor: Redactor) -> MailFailed:
     match exc:
         case smtplib.SMTPRecipientsRefused():
-            return _all_refused(_refusals(exc.recipients, hidden), where)
+            return _all_refused(_refusals(exc.recipients, redactor), where)
         case smtplib.SMTPResponseException():
             step = _REFUSED_STEP.get(type(exc), "the connection")
             about_the_mail = isinstance(exc, (smtplib.SMTPSenderRefused, smtplib.SMTPDataError))
-            refusal = Refusal(address="", code=exc.smtp_code, text=_words(exc.smtp_error, hidden))
+            refusal = Refusal(address="", code=exc.smtp_code, text=_words(exc.smtp_error, redactor))
             return MailFailed(
                 f"{where} refused {step}: {refusal}",
                 permanent=about_the_mail and refusal.is_final,
@@ -96,7 +96,7 @@ def _failure(exc: OSError, where: str, hidden: tuple[str, ...]) -> MailFailed:
                 f"the certificate of {where} is not trusted: {exc.verify_message}; if its CA is your own, "
                 "give that as ca_file"
             )
-    return MailFailed(f"{where}: {_words(str(exc), hidden) or type(exc).__name__}")
+    return MailFailed(f"{where}: {_words(str(exc), redactor) or type(exc).__name__}")
 
 
 def _all_refused(refused: tuple[Refusal, ...], where: str) -> MailFailed:
@@ -111,13 +111,13 @@ def _all_refused(refused: tuple[Refusal, ...], where: str) -> MailFailed:
     )
 
 
-def _refusals(refused: dict[str, tuple[int, bytes]], hidden: tuple[str, ...]) -> tuple[Refusal, ...]:
+def _refusals(refused: dict[str, tuple[int, bytes]], redactor: Redactor) -> tuple[Refusal, ...]:
     return tuple(
-        Refusal(address=address, code=code, text=_words(text, hidden))
+        Refusal(address=address, code=code, text=_words(text, redactor))
         for address, (code, text) in refused.items()
     )
 
 
-def _words(text: bytes | str, hidden: tuple[str, ...]) -> str:
+def _words(text: bytes | str, redactor: Redactor) -> str:
     words = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
-    return one_line(hide(words, dict.fromkeys(hidden, "…"), at_least=1), _TEXT_SHOWN)
+    return one_line(redactor.hide(words), _TEXT_SHOWN)
