@@ -1,4 +1,4 @@
-"""Everything else: the more than a hundred services that the Apprise library knows (extra `apprise`)."""
+"""Every service that the Apprise library knows, more than a hundred (extra `apprise`)."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ class Apprise:
     """Write to any service that Apprise knows.
 
     Attributes:
-        urls: One of Apprise's addresses, such as `tgram://…` or `ntfy://…`, or several. Where one of several
+        urls: One or several of Apprise's addresses, such as `tgram://…` or `ntfy://…`. If one of several
             fails, the next attempt writes to all of them again.
-        timeout: How long one attempt may take in all: seconds or a `timedelta`.
-        failures: How much they may see of the failures: `none`, `counts`, `messages` or `full`.
+        timeout: The total time of one attempt: seconds or a `timedelta`.
+        failures: How much receivers may see of the failures: `none`, `counts`, `messages` or `full`.
     """
 
     name: ClassVar[str] = "apprise"
@@ -78,8 +78,8 @@ class Apprise:
         """Send once to every address.
 
         Raises:
-            NotificationFailed: One of them failed. Apprise does not tell how long to wait; where it tells
-                the HTTP status, that decides whether trying again is pointless.
+            NotificationFailed: One of them failed. If Apprise logs the HTTP status, that decides whether
+                trying again is pointless.
         """
         urls = self._list()
         summary = summarise(notification, self.failures)
@@ -93,7 +93,7 @@ class Apprise:
 
     @property
     def receiver(self) -> str:
-        """All of its addresses: they fail together."""
+        """All addresses, because they fail together."""
         return "\n".join(self._list())
 
     def _list(self) -> Sequence[str]:
@@ -105,7 +105,7 @@ def _is_address(url: object) -> bool:
 
 
 def _notify(urls: Sequence[str], summary: Summary) -> list[str] | None:
-    """Return None if all went well, else what Apprise said."""
+    """Return None on success, else the warnings that Apprise logged."""
     import apprise  # noqa: PLC0415 -- an extra, and slow to load
 
     with hush("apprise", *HTTP_LOGGERS) as heard:
@@ -114,14 +114,14 @@ def _notify(urls: Sequence[str], summary: Summary) -> list[str] | None:
         for number, url in enumerate(urls, start=1):
             if not sender.add(url):
                 raise NotificationFailed(
-                    f"apprise: address {number} of urls is none that Apprise knows, or lacks a part",
+                    f"apprise: address {number} of urls is unknown to Apprise, or lacks a part",
                     permanent=True,
                 )
         arguments: dict[str, Any] = {"notify_type": _KINDS[summary.verdict], "body_format": "text"}
         link = [summary.url] if summary.url else []
         body = "\n".join([*map(break_mentions, summary.lines[1:]), *link])
         result = sender.notify(body=body, title=break_mentions(summary.lines[0]), **arguments)
-        return None if result else heard  # in 2.x it is no bool, only its truth counts
+        return None if result else heard  # in 2.x not a bool, but still true or false
 
 
 def _to_failure(heard: Sequence[str], urls: Sequence[str]) -> NotificationFailed:

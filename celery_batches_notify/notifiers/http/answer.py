@@ -1,4 +1,4 @@
-"""What an HTTP receiver's answer means for the notification: arrived, again later, or never."""
+"""Decide what an HTTP answer means for a notification: it arrived, try later, or give up."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from celery_batches_notify.notifiers.redaction import Redactor
 RETRY_AFTER_AT_MOST_SECONDS = 3600.0
 CHARACTERS_SHOWN = 200
 
-# An operator can mend a refused login (401, 403), as the mailer's 535.
+# An operator can fix a refused login (401, 403), like SMTP's 535.
 _RETRIABLE_4XX = frozenset({401, 403, 408, 409, 425, 429})
-_ALONE = frozenset({409, 425})  # it is about this one: no other waits because of it
+_ALONE = frozenset({409, 425})  # about this request only: others to the same address go on
 _SECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What a receiver answered. `body` holds its first 64 KB, as they came over the wire."""
+    """A receiver's answer. `body` holds its first 64 KB, as they came over the wire."""
 
     status_code: int
     headers: Mapping[str, str] = field(repr=False)
@@ -35,36 +35,36 @@ class Answer:
 
     @property
     def words(self) -> Reply:
-        """The status as people read it, `404 Not Found`: the code's own name, not the receiver's text."""
+        """The status in words, such as `404 Not Found`: the code's standard name, not the receiver's text."""
         words = str(self.status_code)
         with suppress(ValueError):
             words += f" {HTTPStatus(self.status_code).phrase}"
         return Reply(words, self.status_code)
 
     def header(self, name: str) -> str | None:
-        """Return a header's value, whatever its name's case."""
+        """Return a header's value; the case of its name does not matter."""
         return next((v for k, v in self.headers.items() if k.lower() == name.lower()), None)
 
 
 def is_success(status_code: int) -> bool:
-    """Say whether the receiver took it."""
+    """Return whether the receiver accepted the request."""
     return 200 <= status_code < 300
 
 
 def is_permanent(status_code: int) -> bool:
-    """Say whether trying again is pointless after this status."""
+    """Return whether trying again is pointless after this status."""
     if 400 <= status_code < 500:
         return status_code not in _RETRIABLE_4XX
     return status_code in (301, 308)  # moved for good; the other redirects may be a maintenance page
 
 
 def to_failure(who: str, answer: Answer, redactor: Redactor) -> NotificationFailed:
-    """Make the error for an answer that is no success.
+    """Make the error for an unsuccessful answer.
 
     Args:
-        who: What the error may show of the receiver's address.
+        who: The part of the receiver's address that the error may show.
         answer: The answer.
-        redactor: Finds texts that the receiver's own words must not carry into the error.
+        redactor: Finds secrets. The error does not quote an answer that repeats one.
     """
     permanent = is_permanent(answer.status_code)
     said = "answered " + answer.words
@@ -88,10 +88,10 @@ def parse_retry_after(value: str | None, *, now: datetime) -> float | None:
 
     Args:
         value: The header's value, or None.
-        now: The receiver's idea of the time.
+        now: The receiver's clock.
 
     Returns:
-        Seconds from 0 to 3600, or None where there is nothing to read.
+        Seconds from 0 to 3600, or None if the header is missing or unreadable.
     """
     text = (value or "").strip()
     if _SECONDS.fullmatch(text):
@@ -104,7 +104,7 @@ def parse_retry_after(value: str | None, *, now: datetime) -> float | None:
 
 
 def _read_words(answer: Answer, redactor: Redactor) -> str | None:
-    """Return a short plain answer, such as Slack's `channel_is_archived`, unless it repeats a secret."""
+    """Return a short plain answer, such as Slack's `channel_is_archived`, or None if it repeats a secret."""
     kind = (answer.header("Content-Type") or "").partition(";")[0].strip().lower()
     if kind not in ("text/plain", "application/json"):
         return None

@@ -1,7 +1,7 @@
-"""SMTP: a mail over a connection of our own, in time.
+"""Send a mail over SMTP, on a connection of our own, within a time limit.
 
-yagmail's own `send` is not used: it attaches files that a text names, takes any certificate with STARTTLS,
-asks for passwords, and sleeps over lost connections to report nothing then.
+yagmail's own `send` does not do: it attaches files that a text names, accepts any certificate with STARTTLS,
+prompts for passwords, and after a lost connection it sleeps and reports nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from celery_batches_notify.notifiers.redaction import Redactor
 from celery_batches_notify.text import one_line
 
 _TEXT_SHOWN = 300
-_SERVICE_ENDS = 421  # which a server may say at any step: it is about all mails
+_SERVICE_ENDS = 421  # a server may say so at any step; it concerns all mails
 _REFUSED_STEP = {
     smtplib.SMTPSenderRefused: "the sender",
     smtplib.SMTPDataError: "the mail",
@@ -30,10 +30,10 @@ _REFUSED_STEP = {
 
 
 def send(letter: Letter, options: SmtpOptions) -> tuple[Refusal, ...]:
-    """Hand a letter to the server, and return the recipients it refused while it took the others.
+    """Send a letter, and return the recipients that the server refused although it accepted others.
 
     Raises:
-        MailFailed: No recipient was accepted, or it did not come to that within `total_timeout`.
+        MailFailed: The server accepted no recipient, or did not do so within `total_timeout`.
     """
     sockets = Sockets()
     try:
@@ -51,18 +51,18 @@ def _deliver(letter: Letter, options: SmtpOptions, sockets: Sockets) -> tuple[Re
         if login is not None:
             session.log_in(*login)
         return _refusals(session.sendmail(letter.sender, letter.recipients, letter.as_bytes()), redactor)
-    except OSError as exc:  # which smtplib's and ssl's errors are
+    except OSError as exc:  # the base of smtplib's and ssl's errors
         failure = _failure(exc, options.where, redactor)
     finally:
         if session is not None:
             session.leave()
         sockets.close()
-    # Raised outside of the handler, so that smtplib's error, with what the server said, is not its context.
+    # Raised outside the handler, so that smtplib's error, which quotes the server, is not its context.
     raise failure
 
 
 def _forms_of(login: tuple[str, str, str | None] | None) -> tuple[str, ...]:
-    """Return what a server that repeats what it was sent would give away."""
+    """Return every form in which a server could repeat the secret."""
     if login is None or not login[1]:
         return ()
     user, secret, _ = login
