@@ -1,4 +1,4 @@
-"""Successors: the messages with which a running member's canvas goes on, and what its report tells of them.
+"""Successors: the messages with which a running member's canvas goes on.
 
 Celery publishes them while the member runs: the next link of its chain, its callbacks, a chord's body, the
 parts of a canvas that replaces it. They are noted with the request, and the member's own report enrols them.
@@ -16,22 +16,24 @@ from celery_batches_notify.membership import Membership, Outcome
 from celery_batches_notify.messages.canvas import (
     CALLS_PARTS,
     first_of_body,
-    is_marked,
+    is_tagged,
     passes_on,
-    read_mark,
+    read_tag,
     unlocked_body,
 )
 from celery_batches_notify.messages.headers import read_header
-
-NOTED_AT_MOST = 32
+from celery_batches_notify.messages.run import Run, Unsent, run_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Successor:
-    """A message that is a late member, and how it came about.
+    """A message with which a member's canvas goes on.
 
-    `replaced` is the running member where the message replaces it; `by_celery` says that Celery publishes it
-    after the task's own code has run, so that nobody but us hears that it could not be sent.
+    Attributes:
+        member: Which member its task will be.
+        replaced: The running member, if the message replaces it.
+        by_celery: Celery publishes it after the task's own code has run, so nobody but this package learns
+            that the broker refused it.
     """
 
     member: Membership
@@ -39,101 +41,57 @@ class Successor:
     by_celery: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unsent:
-    """A successor that Celery could not publish: a member that will never run."""
-
-    member: Membership
-    task: str
-    error: Exception
-
-
 def find(running: Any, member: Membership, name: str, message: Any) -> Successor | None:
-    """Tell whether a message that the running member publishes goes on with its canvas."""
+    """Return the successor that the running member publishes with this message; None for any other call."""
     request, headers = running.request, message.headers
-    mark = read_mark(headers, request.id)
-    if mark is not None and mark.get("bid") == member.bid:
-        claim = read_header(mark, headers["id"])
-        return Successor(member=claim, by_celery=True) if isinstance(claim, Membership) else None
-    late = Membership(bid=member.bid, index=None, task_id=headers["id"], of=member.origin)
+    tag = read_tag(headers, request.id)
+    if tag is not None and tag.get("bid") == member.bid:
+        identity = read_header(tag, headers["id"])
+        return Successor(member=identity, by_celery=True) if isinstance(identity, Membership) else None
+    untagged = Membership(bid=member.bid, index=None, task_id=headers["id"], of=member.origin)
     body = unlocked_body(name, message)
     if _replaces(request, headers) or (body is not None and _replaces(request, body.get("options") or {})):
-        return Successor(member=late, replaced=member)
+        return Successor(member=untagged, replaced=member)
     if name == running.name and (headers.get("retries") or 0) == (request.retries or 0) + 1:
-        return Successor(member=late, replaced=member)  # a retry that was given an id of its own
-    if body is not None and is_marked(body, request.id):
-        return Successor(member=late, by_celery=True)
-    # Such as `add_to_chord`, whose call, or the last part of it, reports to the member's own chord.
+        return Successor(member=untagged, replaced=member)  # a retry under an id of its own
+    if body is not None and is_tagged(body, request.id):
+        return Successor(member=untagged, by_celery=True)
+    # `add_to_chord` publishes one: its call, or the last part of its call, belongs to the member's own chord.
     if running.name in CALLS_PARTS or passes_on(message, request.id):  # safety: own-chord-member
-        return Successor(member=late)
+        return Successor(member=untagged)
     return None
 
 
 @contextmanager
-def noting(request: Any, name: str, successor: Successor) -> Iterator[None]:
-    """Note with the running request that a successor has left, or that Celery could not send it."""
-    noted: dict[Membership, Unsent | None] = request.__dict__.setdefault("batches_successors", {})
+def publishing(run: Run, name: str, successor: Successor) -> Iterator[None]:
+    """Note that the running task has published a successor, or that Celery could not."""
     try:
         yield
     except Exception as exc:
-        if successor.by_celery:  # else the task's own code has it raised
-            noted[successor.member] = Unsent(member=successor.member, task=name, error=exc)
+        if successor.by_celery:  # else the task's own code gets the error
+            run.successors[successor.member] = Unsent(member=successor.member, task=name, error=exc)
         raise
-    noted[successor.member] = None
-    if successor.replaced is not None:
-        request.batches_replaced = True
+    run.successors[successor.member] = None
+    run.is_replaced = run.is_replaced or successor.replaced is not None
 
 
 def add_to(outcome: Outcome, request: Any) -> Outcome:
-    """Add to an outcome what its report tells of successors.
+    """Add to an outcome the successors that its report enrols.
 
-    A part of a chord's header that succeeds names the body, whoever publishes that: of two deliveries of the
-    last part that run at once, Celery lets only one publish it, and the other's report may come first.
+    A part of a chord's header that succeeds names the body, whichever part publishes that: of two deliveries
+    of the last part that run at once, Celery lets only one publish it, and the other's report may come first.
     """
-    if left := sent(request):
-        outcome = dataclasses.replace(outcome, successors=left)
-    chord = getattr(request, "chord", None)
-    if not chord or outcome.state != outcome.state.SUCCEEDED or is_replaced(request):
+    run = run_of(request)
+    if published := run.published:
+        outcome = dataclasses.replace(outcome, successors=published)
+    chord = request.chord
+    if not chord or outcome.state != outcome.state.SUCCEEDED or run.is_replaced:
         return outcome
-    if getattr(request, "batches_reported", False):
+    if run.returned:
         return dataclasses.replace(outcome, body=first_of_body(chord, request.id))
     return dataclasses.replace(outcome, breaks_chord=True)
 
 
-def sent(request: Any) -> tuple[Membership, ...]:
-    """The successors that have left."""
-    return tuple(member for member, lost in _noted(request).items() if lost is None)
-
-
-def worth_noting(request: Any) -> tuple[Membership, ...]:
-    """Return those that have left, or none once they are many: the batch then waits for the first ones."""
-    return sent(request) if len(_noted(request)) <= NOTED_AT_MOST else ()
-
-
-def unsent(request: Any) -> list[Unsent]:
-    """The successors that Celery could not publish."""
-    return [lost for lost in _noted(request).values() if lost is not None]
-
-
-def note_going_on(request: Any) -> None:
-    """Note that the running task has sent a message under its own id: its retry, or its replacement."""
-    request.batches_goes_on = True
-
-
-def goes_on(request: Any) -> bool:
-    """Whether it goes on under its own id, however this run of it ends."""
-    return bool(getattr(request, "batches_goes_on", False))
-
-
-def is_replaced(request: Any) -> bool:
-    """Whether others go on in its place: a canvas, or a retry under another id."""
-    return bool(getattr(request, "batches_replaced", False))
-
-
 def _replaces(request: Any, sent_with: Any) -> bool:
     nesting = sent_with.get("replaced_task_nesting") or 0
-    return bool(nesting == (getattr(request, "replaced_task_nesting", 0) or 0) + 1)
-
-
-def _noted(request: Any) -> dict[Membership, Unsent | None]:
-    return getattr(request, "batches_successors", None) or {}
+    return bool(nesting == (request.replaced_task_nesting or 0) + 1)

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import pytest
 from celery import Celery
+from celery.app.task import Context
 from redis import Redis
 
 from celery_batches_notify import Batch, ConfigurationError, InvalidCallback
@@ -168,7 +169,7 @@ def test_one_path_that_refuses_closes_no_other(make: Callable[..., Celery], stat
         assert run(app, fired(app, url=f"{server.url}/b")) == "200 OK"
 
 
-@pytest.mark.parametrize("code", ["450 busy", "452 full"])
+@pytest.mark.parametrize("code", ["450 busy", "452 full", "421 too many"])
 def test_a_mailbox_that_is_full_closes_no_other(make: Callable[..., Celery], code: str) -> None:
     with serving_smtp(answers={"full@x.test": [code] * 9}) as server:
         via = {"address": "127.0.0.1", "port": server.port}
@@ -243,7 +244,7 @@ def test_the_task_has_limits_of_its_own_above_any_notifiers(make_app: Callable[.
 def test_a_time_limit_that_strikes_is_a_failed_attempt(name: str) -> None:
     from billiard import exceptions
 
-    request = {"id": "cb_x_complete_0", "retries": 0}
+    request = Context(id="cb_x_complete_0")
     outcome = dead(request, DELIVER_TASK, "failed", getattr(exceptions, name)(3))
     ending = ending_of(DELIVER_TASK, outcome, lost=False)
     assert ending is not None

@@ -42,7 +42,7 @@ class Mutant:
     killer: str
 
 
-STILL = "tests/doctor/test_still_batches.py"
+STILL, PLAIN = "tests/doctor/test_still_batches.py", "tests/store/test_plain_success.py"
 BLOCKS, CUT_SHORT = "tests/test_blocks.py", "tests/test_cut_short.py"
 
 MUTANTS = (
@@ -77,6 +77,25 @@ MUTANTS = (
         'if isinstance(exc, ReadOnlyError) or any(word in str(exc) for word in ("READONLY",)):',
         "tests/store/test_refusals.py::test_a_connection_to_what_was_the_master_is_not_used_again",
     ),
+    # Plain successes
+    Mutant(
+        "a success that ends a batch is decided by the long way",
+        "plain-not-last",
+        "elseif states[n] == WAITING then",
+        f"{PLAIN}::test_a_success_changes_the_same_by_the_short_way",
+    ),
+    Mutant(
+        "a batch that lost its members' states counts nothing by the short way either",
+        "plain-lost-key",
+        GONE,
+        f"{PLAIN}::test_a_success_changes_the_same_by_the_short_way",
+    ),
+    Mutant(
+        "a batch whose life has to be renewed takes the long way",
+        "plain-renewed",
+        GONE,
+        f"{PLAIN}::test_a_success_changes_the_same_by_the_short_way",
+    ),
     # Kept calls and vanished members
     Mutant(
         "a member that never ran and is sent again still waits",
@@ -94,7 +113,7 @@ MUTANTS = (
     Mutant(
         "whatever a worker kept, a kept call can be sent again",
         "kept-call-resent",
-        "local is_kept = false",
+        GONE,
         "tests/test_keep_calls.py::test_retry_sends_a_dead_member_whose_call_no_worker_kept",
     ),
     Mutant(
@@ -249,13 +268,13 @@ MUTANTS = (
     Mutant(
         "success is final",
         "success-final",
-        "if reason == 'never published' and before ~= WAITING then return repeated() end",
+        "if reason == 'never published' and before ~= WAITING then return false end",
         f"{SCRIPTS}::test_two_reports_leave_the_same_in_either_order",
     ),
     Mutant(
         "an attempt is counted by its stamp",
         "stamp-counts-once",
-        "if false and state ~= SUCCEEDED and not fresh and not worse then return repeated() end",
+        "return true",
         f"{SCRIPTS}::test_a_report_counts_once_from_sixteen_threads",
     ),
     Mutant(
@@ -309,7 +328,7 @@ MUTANTS = (
     Mutant(
         "no round is without stamps that grow",
         "last-round",
-        "if (call or is_kept) and state_of(index) == DEAD then",
+        "if call and state_of(index) == DEAD then",
         f"{DEAD}::test_what_was_kept_of_a_member_without_rounds_is_not_claimed",
     ),
     Mutant(
@@ -321,7 +340,7 @@ MUTANTS = (
     Mutant(
         "a member in its last round is not kept for another",
         "last-round-unkept",
-        "if false then resend, unsendable = '', 'it was sent again 15 times' end",
+        "if false then call, unsendable = '', 'it was sent again 15 times' end",
         f"{DEAD}::test_stamps_grow_with_every_round_and_there_is_none_after_the_fifteenth",
     ),
     Mutant(
@@ -352,13 +371,13 @@ MUTANTS = (
     Mutant(
         "nothing fires before the seal",
         "complete",
-        "local complete = succeeded + tonumber(b[3]) + dead == total",
+        "local complete = succeeded + failing + dead == total",
         f"{SCRIPTS}::test_nothing_fires_before_the_seal",
     ),
     Mutant(
         "complete waits for the last member",
         "complete",
-        "local complete = sealed and succeeded + tonumber(b[3]) + dead >= total - 1",
+        "local complete = is_sealed and succeeded + failing + dead >= total - 1",
         f"{SCRIPTS}::test_complete_comes_with_the_first_run_of_all_and_success_after_the_retry",
     ),
     Mutant(
@@ -431,7 +450,7 @@ MUTANTS = (
     Mutant(
         "the script that fires fills the outbox",
         "outbox-filled",
-        "local _ = (version or 0, version and 0 or now + limit_of(entry))",
+        GONE,
         f"{SCRIPTS}::test_a_claim_is_given_to_one_of_sixteen_in_firing_order",
     ),
     Mutant(
@@ -516,7 +535,7 @@ MUTANTS = (
     Mutant(
         "a retry of a callback keeps its delivery",
         "retry-keeps-delivery",
-        "if claim := member:",
+        "if identity := member:",
         f"{PUBLISHER}::test_a_tracer_that_adds_headers_as_a_callback_leaves_does_not_cost_its_delivery",
     ),
     Mutant(
@@ -681,7 +700,7 @@ MUTANTS = (
     Mutant(
         "what the store does not take goes to the disk",
         "report-to-disk",
-        "pack_line(said)",
+        "pack_line(message)",
         f"{REPORTER}::test_what_the_store_did_not_take_is_told_once_it_is_back_and_its_callbacks_follow",
     ),
     Mutant(
@@ -759,7 +778,7 @@ MUTANTS = (
     Mutant(
         "a member that went on is not lost",
         "lost-or-running",
-        "if held is None or self._store.is_marked(living, field):",
+        "if held is None or self._store.is_tagged(living, field):",
         f"{LEASES}::test_a_mark_of_what_went_on_or_claims_nothing_changes_nothing",
     ),
     Mutant(
