@@ -57,7 +57,7 @@ class Scripts:
         self.retire_batch = self._load("retire_batch")
         self.revive_batch = self._load("revive_batch")
         self.cancel_batch = self._load("cancel_batch")
-        self.mark_death = self._load("mark_death")
+        self.record_death = self._load("record_death")
         self.renew_batch = self._load("renew_batch")
         self.check_watches = self._load("check_watches")
         self.claim_retries = self._load("members", "resend", "claim_retries")
