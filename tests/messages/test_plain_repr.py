@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+import pytest
 from celery.utils.saferepr import saferepr
 from hypothesis import given
 from hypothesis import strategies as st
@@ -49,3 +50,11 @@ def test_a_value_that_contains_itself_looks_as_celery_shows_it() -> None:
 def test_a_value_that_stands_in_two_places_is_shown_twice() -> None:
     shared = {"a": [1]}
     assert plain_repr((shared, shared), 1024, 3) == saferepr((shared, shared), 1024, maxlevels=3)
+
+
+@pytest.mark.parametrize("length", [14, 15, 16, 17, 100])
+def test_what_is_too_long_is_cut_as_celery_cuts_it(length: int) -> None:
+    args = (["x" * length], "word " * 30)
+    for maxlen in (20, 60):
+        assert plain_repr(args, maxlen, 3) == saferepr(args, maxlen, maxlevels=3)
+    assert len(plain_repr(args, 20, 3)) < 60

@@ -53,7 +53,7 @@ MUTANTS = (
         "a repr that is cut short is Celery's",
         "long-repr",
         "return text",
-        "tests/messages/test_plain_repr.py::test_any_arguments_look_as_celery_shows_them",
+        "tests/messages/test_plain_repr.py::test_what_is_too_long_is_cut_as_celery_cuts_it",
     ),
     Mutant(
         "a template is made anew after a fork",
