@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from celery_batches_notify.batch import Batch, current_batch
+    from celery_batches_notify.doctor.reconcile import Repairs
     from celery_batches_notify.errors import (
         BatchCancelled,
         BatchesError,
@@ -55,6 +56,7 @@ __all__ = [
     "NotAMember",
     "NotificationFailed",
     "Progress",
+    "Repairs",
     "SchemaTooNew",
     "StoreUnavailable",
     "UnserialisableCall",
@@ -69,6 +71,7 @@ _HOMES = {
     "outside_batch": "messages.block",
     **dict.fromkeys(("BatchStatus", "MemberResult", "Progress"), "model"),
     "Batches": "extension",
+    "Repairs": "doctor.reconcile",
 }
 
 

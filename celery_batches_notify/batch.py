@@ -11,12 +11,13 @@ from typing import Any, NoReturn
 from celery import Celery, Signature
 from celery.result import AsyncResult
 
+from celery_batches_notify.checks import check_bid, check_state
 from celery_batches_notify.delivery.callbacks import Target
 from celery_batches_notify.engine import Engine, find_engine
 from celery_batches_notify.errors import BatchSealed, ConfigurationError, InvalidCall
 from celery_batches_notify.messages.arguments import check_signatures, check_task, explain_parent
 from celery_batches_notify.messages.headers import current_member
-from celery_batches_notify.model import BatchStatus, check_bid, check_state
+from celery_batches_notify.model import BatchStatus
 from celery_batches_notify.producer.declaration import Declaration
 from celery_batches_notify.producer.enrolment import Enrolment
 from celery_batches_notify.producer.intake import Intake

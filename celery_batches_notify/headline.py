@@ -140,7 +140,7 @@ def _describe_successes(status: BatchStatus) -> str:
 
 def _describe_failures(status: BatchStatus, of: str | None = None) -> str:
     """Say how many failed for good and how many will be retried, of how many unless that was said already."""
-    dead, failing = status.dead, status.failures - status.dead
+    dead, failing = status.dead, status.failing
     if status.total == 1 and of is None:
         return "The only task failed for good" if dead else "The only task failed and will be retried"
     of = f" of {status.total:,}" if of is None else of

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
 from enum import StrEnum
 from typing import Any
 
-from celery_batches_notify.errors import BatchesError, InvalidBid, InvalidCallback, InvalidState
+from celery_batches_notify.errors import BatchesError
 from celery_batches_notify.headline import headline
-from celery_batches_notify.spelling import did_you_mean
 
 SCHEMA_VERSION = 1
 STATES = ("success", "cancelled", "dead", "stalled", "complete", "running", "open")
@@ -20,13 +18,6 @@ FAILURES_SENT = 10
 FAILURE_MESSAGE_SENT = 500
 
 _NOT_FLAT = ("callbacks", "failure_info", "unsendable", "abandoned_at", "moved_at", "cut_short", "reader")
-_BID = re.compile(r"[A-Za-z0-9_-]{10,64}")
-_FAILED = "; for failures take 'death' (the first member failed for good) or 'finish' (all have ended)"
-_ENDED = "; take 'finish' (all members have ended), or 'complete' (all have run at least once)"
-_OTHER_WORDS = {
-    **dict.fromkeys(("error", "fail", "failed", "failure", "failures"), _FAILED),
-    **dict.fromkeys(("done", "end", "ended"), _ENDED),
-}
 
 
 class Event(StrEnum):
@@ -216,7 +207,7 @@ class BatchStatus:
         return ended / self.total if self.total else float(self.sealed_at is not None)
 
     @property
-    def failed(self) -> int:
+    def failing(self) -> int:
         """Members whose last attempt failed and that wait for their retry."""
         return self.failures - self.dead
 
@@ -309,32 +300,6 @@ class Notification:
         body: Mapping[str, Any] = self.status.as_dict()
         body = {k: v for k, v in body.items() if k != "callbacks"}
         return body | {"event": self.event, "url": self.url, "schema_version": SCHEMA_VERSION}
-
-
-def check_bid(bid: object) -> str:
-    """Return `bid` if it is a well-formed batch id; raise `InvalidBid` otherwise."""
-    if isinstance(bid, str) and _BID.fullmatch(bid):
-        return bid
-    raise InvalidBid(f"{str(bid)[:80]!r} is not a batch id (10 to 64 characters of A-Z a-z 0-9 _ -)")
-
-
-def check_event(event: object) -> Event:
-    """Return the event of this name; raise `InvalidCallback` with a suggestion if there is none."""
-    if not isinstance(event, str):
-        raise InvalidCallback(f"the event must be a string such as 'complete', got {type(event).__name__}")
-    if event in list(Event):
-        return Event(event)
-    hint = _OTHER_WORDS.get(event.lower()) or did_you_mean(event, Event)
-    raise InvalidCallback(f"there is no event {event!r}{hint}; the events are {', '.join(Event)}")
-
-
-def check_state(state: object) -> str:
-    """Return `state` if a batch can be in it; raise `InvalidState` with a suggestion otherwise."""
-    if isinstance(state, str) and state in STATES:
-        return state
-    raise InvalidState(
-        f"there is no state {state!r}{did_you_mean(state, STATES)}; the states are {', '.join(STATES)}"
-    )
 
 
 def _iso(at: datetime | None) -> str | None:

@@ -7,12 +7,13 @@ from datetime import timedelta
 
 from celery import Celery
 
+from celery_batches_notify.checks import check_event
 from celery_batches_notify.doctor.reconcile import Repairs, reconcile_batch
 from celery_batches_notify.engine import Engine
 from celery_batches_notify.errors import BatchTimeout, NoSuchBatch, WouldDeadlock
 from celery_batches_notify.membership import Membership
 from celery_batches_notify.messages.headers import current_member
-from celery_batches_notify.model import BatchStatus, DeliveryAttempt, check_event
+from celery_batches_notify.model import BatchStatus, DeliveryAttempt
 from celery_batches_notify.operations import cancel_batch, delete_batch, redeliver_event, retry_batch
 from celery_batches_notify.producer.enrolment import Enrolment
 from celery_batches_notify.producer.intake import Intake
