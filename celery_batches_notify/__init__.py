@@ -1,6 +1,6 @@
-"""Batches for Celery: watch a set of tasks together, and be told when all of them have run or succeeded.
+"""Batches for Celery: watch a set of tasks together, and get notified when all have run or succeeded.
 
-The names come when they are first asked for: pytest and the `celery` command load parts of this package in
+Names are imported at their first use, because pytest and the `celery` command load parts of this package in
 projects that may never make a batch.
 """
 

@@ -25,7 +25,7 @@ def check_bid(bid: object) -> str:
 
 
 def check_event(event: object) -> Event:
-    """Return the event of this name; raise `InvalidCallback` with a suggestion if there is none."""
+    """Return the event of this name; raise `InvalidCallback`, with a suggestion, if it does not exist."""
     if not isinstance(event, str):
         raise InvalidCallback(f"the event must be a string such as 'complete', got {type(event).__name__}")
     if event in list(Event):
