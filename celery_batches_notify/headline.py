@@ -130,6 +130,8 @@ def _describe_so_far(status: BatchStatus, event: str, now: datetime | None, limi
     if event == "stall":
         still = now - status.moved_at if now and status.moved_at else limit
         return f"Nothing has moved for {describe_duration(still)}" if still else "Nothing moves"
+    if status.state == "open" and event == "progress":
+        return "Open: calls are still being added"
     after = f" after {describe_duration(now - status.created_at)}" if now else ""
     return f"{int(status.progress * 100)}% done{after}"
 

@@ -130,7 +130,7 @@ def _mismatch(scheme: str, urls: list[str], options: Mapping[str, Any]) -> str |
     """Return why an address of this scheme and these options do not fit, and what to do; None if they do."""
     cluster = options.get("cluster", False)
     if not isinstance(cluster, bool):
-        return f'"cluster" must be True or False, got {cluster!r}'
+        return '"cluster" must be True or False'
     if scheme == "sentinel":
         return _sentinel_mismatch(options)
     if stray := sorted(options.keys() & set(SENTINEL_OPTIONS)):

@@ -76,6 +76,12 @@ HALF = {"total": 12_480, "succeeded": 6_225}
             HALF | {"moved_at": NOW - timedelta(minutes=95)},
             "⚠ Nothing has moved for 1 h 35 min, 6,225 of 12,480 succeeded",
         ),
+        (None, HALF, "▸ 49% done after 2 h, 6,225 of 12,480 succeeded"),
+        (
+            None,
+            HALF | {"state": "open"},
+            "▸ Open: calls are still being added, 6,225 of 12,480 succeeded",
+        ),
         ("progress", HALF, "▸ 49% done after 2 h, 6,225 of 12,480 succeeded"),
         (
             "progress",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import email
 import email.policy
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,12 +24,12 @@ T = TypeVar("T")
 
 
 class NoMailServer(BatchesError):
-    """The package `aiosmtpd` is not there: install the extra `demo`."""
+    """The package `aiosmtpd` is not installed; the extra `demo` brings it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaughtHook:
-    """A webhook as it arrived. `content` is None where its signature did not fit, and `fault` says why."""
+    """A webhook as it arrived. If its signature is wrong, `content` is None and `fault` says why."""
 
     headers: Mapping[str, str]
     content: dict[str, Any] | None
@@ -39,30 +38,27 @@ class CaughtHook:
 
 @dataclass(slots=True)
 class Catch(Generic[T]):
-    """What a catcher has caught so far; any thread may wait for more."""
+    """Everything that a receiver has caught so far. Any thread may wait for more."""
 
     port: int
     _caught: list[T] = field(default_factory=list)
     _changed: threading.Condition = field(default_factory=threading.Condition)
 
     def put(self, value: T) -> None:
-        """Keep what just arrived."""
+        """Keep a value and wake the waiting threads."""
         with self._changed:
             self._caught.append(value)
             self._changed.notify_all()
 
     def wait_for(self, wanted: Callable[[T], bool], seconds: float) -> T | None:
-        """Return the first that is wanted, or None if it did not come within so many seconds."""
-        deadline = time.monotonic() + seconds
+        """Return the first wanted value, or None if none arrives within so many seconds."""
+
+        def find() -> T | None:
+            return next(filter(wanted, self._caught), None)
+
         with self._changed:
-            while True:
-                for value in self._caught:
-                    if wanted(value):
-                        return value
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    return None
-                self._changed.wait(left)
+            self._changed.wait_for(lambda: find() is not None, seconds)
+            return find()
 
 
 @contextmanager
@@ -111,7 +107,7 @@ def catch_hooks(secret: str) -> Iterator[Catch[CaughtHook]]:
             self.end_headers()
 
         def log_message(self, *_: Any) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer((LOCALHOST, 0), Handler) as server:
         catch = Catch(server.server_address[1])

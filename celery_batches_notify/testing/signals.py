@@ -34,18 +34,18 @@ def interruptible() -> Iterator[Callable[[], None]]:
     """
     before = {s: handler for s in SIGNALS if (handler := signal.getsignal(s)) is not signal.SIG_IGN}
 
-    def go_deaf() -> None:
+    def ignore_signals() -> None:
         for signum in before:
             signal.signal(signum, signal.SIG_IGN)
 
     def on_signal(signum: int, _frame: FrameType | None) -> None:
-        go_deaf()
+        ignore_signals()
         raise Interrupted(signum)
 
     for signum in before:
         signal.signal(signum, on_signal)
     try:
-        yield go_deaf
+        yield ignore_signals
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)

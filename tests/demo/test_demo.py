@@ -13,7 +13,6 @@ import pytest
 from redis import Redis
 
 from celery_batches_notify.demo import main
-from celery_batches_notify.demo.measuring import write_broken_modules
 from tests.demo.processes import find_descendants, running, starting_with_sigint
 from tests.support.servers import wait_until
 
@@ -27,6 +26,11 @@ SOMEBODY_ELSES = {
     "http_proxy": "http://127.0.0.1:1",
 }
 GOOD = 40
+BROKEN = {
+    "bad_coding.py": b"# coding: uft-8\n",
+    "latin_1.py": b"name = 'Andr\xe9'\n",
+    "python_2.py": b"print 'Hello'\n",
+}
 
 
 @contextmanager
@@ -75,7 +79,8 @@ def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("modules")
     for number in range(GOOD):
         (directory / f"good_{number}.py").write_text("def f():\n    pass\n")
-    write_broken_modules(directory)
+    for name, content in BROKEN.items():
+        (directory / name).write_bytes(content)
     return directory
 
 
@@ -123,7 +128,7 @@ def test_the_status_is_that_of_a_batch_with_dead_members(output: str) -> None:
 def test_every_failure_is_named_with_its_error(output: str) -> None:
     for failure in (
         "bad_coding.py  SyntaxError: unknown encoding",
-        "latin_1.py  SyntaxError: invalid or missing encoding declaration",
+        "latin_1.py  SyntaxError: (unicode error) 'utf-8' codec can't decode byte",
         "python_2.py  SyntaxError: Missing parentheses",
     ):
         assert f"  - {failure}" in output
@@ -211,7 +216,7 @@ def test_ctrl_c_while_it_starts_leaves_nothing_either(tmp_path: Path) -> None:
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
-def test_a_demo_that_was_told_to_ignore_ctrl_c_ignores_it(tmp_path: Path) -> None:
+def test_a_demo_that_starts_with_ctrl_c_ignored_ignores_it(tmp_path: Path) -> None:
     with demo(tmp_path, sigint=signal.SIG_IGN) as process:
         read_until(process, " + ")
         process.send_signal(signal.SIGINT)
@@ -231,7 +236,7 @@ def test_a_worker_that_is_lost_fails_the_demo_and_shows_its_log(tmp_path: Path) 
     assert re.search(r"The demo failed after \d+\.\d s: the worker ended before the batch did", output)
 
 
-def test_who_stops_reading_its_output_gets_no_traceback(tmp_path: Path) -> None:
+def test_a_reader_that_closes_the_pipe_gets_no_traceback(tmp_path: Path) -> None:
     with demo(tmp_path, "--files", "20") as process:
         assert process.stdout
         process.stdout.close()
@@ -242,12 +247,12 @@ def test_who_stops_reading_its_output_gets_no_traceback(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--files", "0"], "give a whole number from 1 on, not '0'"),
-        (["--files", "many"], "give a whole number from 1 on, not 'many'"),
-        (["--concurrency", "65"], "give a number up to 64"),
+        (["--files", "0"], "must be a whole number from 1 on, got '0'"),
+        (["--files", "many"], "must be a whole number from 1 on, got 'many'"),
+        (["--concurrency", "65"], "must be at most 64, got '65'"),
         (["--pool", "processes"], "invalid choice: 'processes'"),
         (["--path", "/no/such/directory"], "there is no directory '/no/such/directory'"),
-        (["--redis", "localhost:6379"], "give a URL such as redis://localhost:6379/0"),
+        (["--redis", "localhost:6379"], "must be a URL such as redis://localhost:6379/0"),
         (["--unknown"], "unrecognized arguments: --unknown"),
     ],
     ids=lambda value: value[0].lstrip("-") if isinstance(value, list) else "",

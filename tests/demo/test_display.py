@@ -5,8 +5,7 @@ from io import StringIO
 import pytest
 
 from celery_batches_notify import Progress
-from celery_batches_notify.demo.console import Console
-from celery_batches_notify.demo.display import Bar
+from celery_batches_notify.demo.display import Display
 
 
 class Terminal(StringIO):
@@ -27,15 +26,12 @@ def progress(succeeded: int, dead: int = 0, total: int = 100) -> Progress:
     )
 
 
-def draw(
-    stream: StringIO, *readings: Progress | None, each_seconds: float = 1.0, **environ: str
-) -> list[str]:
+def draw(stream: StringIO, *readings: Progress, each_seconds: float = 1.0, **environ: str) -> list[str]:
     now = [0.0]
-    bar = Bar(Console(stream, environ), clock=lambda: now[0])
+    display = Display(stream, environ, clock=lambda: now[0])
     for reading in readings:
         now[0] += each_seconds
-        bar.show(reading)
-    bar.end()
+        display.show(reading)
     return stream.getvalue().removesuffix("\n").split("\n")
 
 
@@ -55,7 +51,7 @@ def test_the_very_first_failure_shows() -> None:
 
 
 def test_a_terminal_has_one_line_redrawn_in_place() -> None:
-    lines = draw(Terminal(), progress(0), progress(50), None, progress(100), NO_COLOR="1")
+    lines = draw(Terminal(), progress(0), progress(50), progress(50), progress(100), NO_COLOR="1")
     assert len(lines) == 1
     assert lines[0].count("\r\x1b[K") == 4
 
@@ -73,12 +69,8 @@ def test_colours_tell_successes_from_failures() -> None:
 
 
 @pytest.mark.parametrize("environ", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
-def test_who_wants_no_colours_gets_none(environ: dict[str, str]) -> None:
+def test_a_terminal_without_colours_gets_none(environ: dict[str, str]) -> None:
     assert "\x1b[3" not in "".join(draw(Terminal(), progress(98, 2), **environ))
-
-
-def test_before_the_first_reading_nothing_is_shown() -> None:
-    assert draw(Terminal(), None) == [""]
 
 
 def test_an_empty_batch_is_done() -> None:
