@@ -13,6 +13,7 @@ from celery_batches_notify.cli.bar import bar_line
 from celery_batches_notify.cli.output import Output, tell
 from celery_batches_notify.cli.terminal import Terminal
 from celery_batches_notify.model import Progress
+from celery_batches_notify.pace import Pace
 
 STEPS = 10
 MINUTE_SECONDS = 60.0
@@ -27,6 +28,7 @@ class View:
     bid: str
     name: str = ""
     progress: Progress | None = None
+    pace: Pace | None = None
     ended: str = ""
     verdict: str = ""
 
@@ -69,7 +71,8 @@ class Bars:
         assert view.progress is not None  # noqa: S101 - `show` has seen to that
         terminal = self._terminal
         name, ascii_only = view.name or view.bid, terminal.ascii_only
-        notes = [view.ended] if view.ended else []
+        pace = [view.pace.rate, view.pace.time_left] if view.pace else []
+        notes = [view.ended] if view.ended else pace
         return bar_line(
             name, view.progress, terminal.columns, *notes, ascii_only=ascii_only, paint=terminal.paint
         )
@@ -145,7 +148,7 @@ def fields_of(view: View, now: datetime) -> dict[str, Any]:
             "waiting": progress.total - progress.succeeded - progress.failures,
             "progress": round(progress.progress, 4),
         }
-    return {**fields, "ended": view.ended or None}
+    return {**fields, **(view.pace.as_dict() if view.pace else {}), "ended": view.ended or None}
 
 
 def _milestone(view: View) -> object:

@@ -30,6 +30,11 @@ class Output:
         self.as_json = as_json
         self._has_ended = False
 
+    @property
+    def ascii_only(self) -> bool:
+        """Whether it is a terminal that takes nothing but ASCII."""
+        return self._stream.isatty() and not is_utf8(self._stream)
+
     def say(self, text: str, /, **fields: Any) -> None:
         """Print a line for people; for programs its fields, or the text if it has none."""
         self._write(as_json_line(fields or {"text": text}) if self.as_json else tell(text))

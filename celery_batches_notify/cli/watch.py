@@ -14,6 +14,7 @@ from celery import Celery
 from celery_batches_notify.cli.display import Bars, Display, Lines, Nothing, View, describe, fields_of
 from celery_batches_notify.cli.engine_of import engine_of
 from celery_batches_notify.cli.exit_codes import ExitCode, code_of
+from celery_batches_notify.cli.observed_pace import ObservedPace
 from celery_batches_notify.cli.output import Output, tell_error
 from celery_batches_notify.cli.terminal import Terminal, can_draw
 from celery_batches_notify.engine import Engine
@@ -21,8 +22,9 @@ from celery_batches_notify.errors import BatchesError, InvalidCall, NoSuchBatch,
 from celery_batches_notify.headline import describe as describe_status
 from celery_batches_notify.headline import headline, name_of
 from celery_batches_notify.model import BatchStatus, Event, Failure, Progress
+from celery_batches_notify.store.errors import corrupt_errors
 from celery_batches_notify.store.follow_many import FollowMany
-from celery_batches_notify.store.parsing import Reading
+from celery_batches_notify.store.parsing import Reading, parse_status
 from celery_batches_notify.store.watches import Answer
 
 TICK_SECONDS = 1.0
@@ -131,6 +133,7 @@ class Watch:
         self._views = {bid: View(bid=bid) for bid in bids}
         self._codes: dict[str, ExitCode] = {}
         self._failures = {bid: FailureNews(clock) for bid in bids}
+        self._paces = {bid: ObservedPace(clock) for bid in bids}
         self._is_away = False
 
     def run(self, seconds: float | None) -> ExitCode:
@@ -171,6 +174,7 @@ class Watch:
                 self._is_away = False
                 self._displays[0].say("the store is back")
             view.progress = answer.progress
+            self._paces[view.bid].see(answer.progress)
             if (code := judge(answer, self._until)) is not None:
                 self._end(view, code)
             elif not view.name:
@@ -206,15 +210,20 @@ class Watch:
         for view in self._views.values() if self._bars else ():
             if view.progress is not None and self._failures[view.bid].is_due(view.progress):
                 self._look(view)
+        for view in self._views.values():
+            view.pace = self._paces[view.bid].measure()
         for display in self._displays:
             display.show(self._views)
 
     def _look(self, view: View) -> BatchStatus | None:
         """Read a batch's name, verdict and failures; None if the store is away or the batch gone just now."""
         try:
-            status = self._engine.store.read_status(view.bid)
+            snapshot = self._engine.store.read_snapshot(view.bid)
         except (NoSuchBatch, StoreUnavailable):
             return None
+        with corrupt_errors(view.bid):
+            status = parse_status(snapshot, self._engine.settings.stall_after)
+        self._paces[view.bid].begin(status, snapshot.now)
         view.name, view.verdict = name_of(status), headline(status)
         if self._bars is not None:
             for line in self._failures[view.bid].take(status):
