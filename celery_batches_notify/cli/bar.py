@@ -23,10 +23,10 @@ def bar_line(
     """Return name, bar and figures, as much of them as so many columns hold.
 
     Args:
-        name: What people know the batch by.
+        name: The batch's name.
         progress: Its counters.
         columns: The width of the terminal.
-        notes: What else there is to say, the most important first.
+        notes: More to say, the most important first.
         ascii_only: Draw with ASCII.
         paint: Gives a text a colour: green, yellow, red or dim.
     """

@@ -1,4 +1,4 @@
-"""The pace of a batch that is watched: from what its watcher sees, without reading its status each time."""
+"""The pace of a watched batch, measured from its counters without reading its status each time."""
 
 from __future__ import annotations
 

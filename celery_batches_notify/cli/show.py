@@ -1,4 +1,4 @@
-"""One batch in a terminal: what its page shows, in the same order and the same words."""
+"""One batch in a terminal, in the words of its page."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TIMES = ("created", "sealed", "death", "complete", "success", "finish", "cancell
 def show_batch(
     app: Celery, out: Output, *, bid: str, failures: bool, deliveries: bool, members: str | None
 ) -> int:
-    """Print how a batch goes, and what is asked for besides; return the exit code.
+    """Print how a batch goes, and the lists that were asked for; return the exit code.
 
     Raises:
         NoSuchBatch: It is gone.

@@ -1,4 +1,4 @@
-"""Watching batches until an event: what comes of each, what is shown meanwhile, and the exit code."""
+"""Watching batches until an event: how each ends, and the exit code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from celery_batches_notify.cli.display import Bars, Display, Lines, Nothing, Vie
 from celery_batches_notify.cli.engine_of import engine_of
 from celery_batches_notify.cli.exit_codes import ExitCode, code_of
 from celery_batches_notify.cli.observed_pace import ObservedPace
-from celery_batches_notify.cli.output import Output, tell_error
+from celery_batches_notify.cli.output import Output, error_line
 from celery_batches_notify.cli.terminal import Terminal, can_draw
 from celery_batches_notify.engine import Engine
 from celery_batches_notify.errors import BatchesError, InvalidCall, NoSuchBatch, StoreUnavailable
@@ -49,7 +49,7 @@ def watch_batches(
 
     Raises:
         InvalidCall: Neither a batch nor a tag is given, or both.
-        NoSuchBatch: There is none.
+        NoSuchBatch: The batch does not exist.
         StoreUnavailable: The store is away at the start; later it is waited for.
     """
     engine = engine_of(app)
@@ -65,7 +65,7 @@ def watch_batches(
         if bars:
             bars.leave()
         named = " ".join(bids) if tag is None else f"--tag {tag}"
-        Nothing().say(f"it goes on; watch again with: celery -A … batch watch {named}")
+        Nothing().say(f"the batch goes on; watch it again with: celery -A … batch watch {named}")
         raise
     if bars:
         bars.leave()
@@ -76,7 +76,7 @@ def find_unfinished(engine: Engine, tag: str | None) -> list[str]:
     """Return the batches with this tag that have not ended, newest first.
 
     Raises:
-        NoSuchBatch: There is none.
+        NoSuchBatch: All have ended, or no batch has the tag.
     """
     statuses = (status for _, status in engine.store.list_batches() if tag in status.tags)
     bids = [
@@ -88,7 +88,7 @@ def find_unfinished(engine: Engine, tag: str | None) -> list[str]:
 
 
 def make_displays(out: Output, progress: str) -> tuple[Bars | None, list[Display]]:
-    """Choose what is shown: the bars, if there are any, and all of it.
+    """Choose the displays; return the bars, if they are among them, and all displays.
 
     Bars go to standard output, or to standard error if that is the terminal of the two, so that a pipe
     takes lines and somebody still sees the bars.
@@ -109,7 +109,7 @@ class Watch:
     Args:
         engine: The app's.
         bids: The batches.
-        displays: Where they are shown; the first one also says what happens beside.
+        displays: Show the batches; the first one also prints notices.
         until: The event that each is watched for.
         bars: The display that shows failures too, or None.
         clock: Seconds that only grow.
@@ -168,7 +168,7 @@ class Watch:
         return out.end(f"{now:%H:%M:%S} {len(views):,} batches: {words}", code, at=at, states=states)
 
     def _take(self, view: View, answer: Answer) -> None:
-        """Note what was read of a batch, and whether that ends the watch over it."""
+        """Note a reading of a batch, and whether it ends the watch over the batch."""
         if isinstance(answer, Reading):
             if self._is_away:
                 self._is_away = False
@@ -185,7 +185,7 @@ class Watch:
                 self._displays[0].say(f"waiting for the store: {answer}")
         elif isinstance(answer, BatchesError) and (view.progress is not None or len(self._views) > 1):
             gone = isinstance(answer, NoSuchBatch) and view.progress is not None
-            view.ended = "it was deleted, or has expired" if gone else tell_error(answer)
+            view.ended = "it was deleted, or has expired" if gone else error_line(answer)
             view.verdict = ""
             self._codes[view.bid] = code_of(answer)
         else:

@@ -352,5 +352,5 @@ def test_ctrl_c_leaves_the_batch_alone_and_says_how_to_go_on(
     assert process.returncode == 130
     assert json.loads(first)["bid"] == made.bid
     assert json.loads(rest.splitlines()[-1]) == {"exit_code": 130, "final": True}
-    assert errors == f"it goes on; watch again with: celery -A … batch watch {made.bid}\n"
+    assert errors == f"the batch goes on; watch it again with: celery -A … batch watch {made.bid}\n"
     assert made.batch.status().state == "running"
