@@ -22,7 +22,7 @@ from celery_batches_notify.model import Event
 from celery_batches_notify.store.deliveries import Claim
 from celery_batches_notify.store.errors import corrupt_errors
 from celery_batches_notify.store.outbox import parse_address
-from celery_batches_notify.store.parsing import Snapshot, parse_deliverable, parse_status
+from celery_batches_notify.store.parsing import Snapshot, parse_child_report, parse_deliverable, parse_status
 from celery_batches_notify.store.store import Recorded
 
 logger = logging.getLogger(__name__)
@@ -76,15 +76,14 @@ def _remove_batch(engine: Engine, bid: str, reason: str, words: str, *, family: 
         snapshot = engine.store.read_snapshot(bid)
         with corrupt_errors(bid):
             status = parse_status(snapshot, engine.settings.stall_after)
-            telling = int(snapshot.batch.get(b"tellings", b"0")) + 1
-            index = int(snapshot.batch.get(b"parent_index", b"0"))
+            report = parse_child_report(snapshot.batch)
     except (NoSuchBatch, CorruptBatch):
         return engine.store.delete_batch(bid, family=family)
-    if status.parent_bid and not status.success_at:
-        member = Membership(bid=status.parent_bid, index=index, task_id=bid)
-        outcome = outcome_of(status, State.DEAD, telling, reason, words)
+    if report and not status.success_at:
+        member = Membership(bid=report.parent_bid, index=report.index, task_id=bid)
+        outcome = outcome_of(status, State.DEAD, report.version + 1, reason, words)
         with suppress(CorruptBatch):
-            publish_recorded(engine, status.parent_bid, engine.store.record_outcome(member, outcome))
+            publish_recorded(engine, report.parent_bid, engine.store.record_outcome(member, outcome))
     return engine.store.delete_batch(bid, family=family)
 
 

@@ -185,10 +185,10 @@ def _parse(raw: Any) -> Any:
 def _read_message(message: Any, queue: str, *, taken_at: float | None = None) -> Message:
     headers = message.get("headers") if isinstance(message, dict) else None
     headers = headers if isinstance(headers, dict) else {}
-    mark = headers.get(HEADER)
+    header = headers.get(HEADER)
     return Message(
         task_id=str(headers.get("id", "")),
-        bid=str(mark.get("bid", "")) if isinstance(mark, dict) else "",
+        bid=str(header.get("bid", "")) if isinstance(header, dict) else "",
         queue=queue,
         taken_at=taken_at,
     )

@@ -119,12 +119,12 @@ def add_leases(workers: WorkersReading, store: Store, wanted: Callable[[str], bo
     """
     lease_seconds = store.settings.worker_lease.total_seconds()
     living, lost, silent = dict(workers.holders), {}, set(workers.silent)
-    for wid, seconds_ago, marks in store.read_workers():
+    for wid, seconds_ago, records in store.read_workers():
         name = wid.rpartition("/")[0]
         is_lost = seconds_ago > lease_seconds
         if not is_lost and name not in workers.workers:
             silent.add(name)
-        for task_id in filter(wanted, marks):
+        for task_id in filter(wanted, records):
             if is_lost:
                 lost[task_id] = Holder(worker=name, held="lost")
             else:

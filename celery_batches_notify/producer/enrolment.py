@@ -12,7 +12,7 @@ from celery_batches_notify.engine import Engine
 from celery_batches_notify.errors import BatchesError, BatchSealed, InvalidCall
 from celery_batches_notify.membership import Membership
 from celery_batches_notify.messages.block import Call, find_frame
-from celery_batches_notify.messages.canvas import carries_more, mark_message
+from celery_batches_notify.messages.canvas import carries_more, tag_message
 from celery_batches_notify.messages.headers import write_header
 from celery_batches_notify.messages.kept_messages import keep_message
 from celery_batches_notify.operations import cancel_batch, publish_recorded
@@ -292,7 +292,7 @@ class Enrolment:
                 for call in calls:
                     member = Membership(bid=self.bid, index=call.index or 0, task_id=call.task_id)
                     write_header(call.message.headers, member)
-                    message = mark_message(call.name, call.message, member)
+                    message = tag_message(call.name, call.message, member)
                     call.sent = None  # safety: unknown-not-unsent
                     self._engine.sender.send(producer, call.name, message, **call.options)
                     call.sent = True

@@ -69,34 +69,34 @@ class LostWorkers:
 
     def _reap(self, lost: Beat, living: Sequence[str]) -> None:
         kept = 0
-        for chunk in self._store.walk_marks(lost.wid):
-            done = [field for field, mark in chunk.items() if self._settle(lost.wid, field, mark, living)]
-            self._store.remove_marks(lost.wid, done)
+        for chunk in self._store.walk_records(lost.wid):
+            done = [field for field, record in chunk.items() if self._settle(lost.wid, field, record, living)]
+            self._store.remove_records(lost.wid, done)
             kept += len(chunk) - len(done)
         if not kept:
             self._store.drop_worker(lost)
 
-    def _settle(self, wid: str, field: str, mark: bytes, living: Sequence[str]) -> bool:
+    def _settle(self, wid: str, field: str, record: bytes, living: Sequence[str]) -> bool:
         """Do what is to be done for one task; return whether that is all."""
         task_id = task_of(field)
         try:
-            held = read_in_flight(field, mark)
+            held = read_in_flight(field, record)
         except (ValueError, TypeError) as exc:
             logger.warning(
-                "batches: the mark of task %s cannot be read: %r",
+                "batches: the record of task %s cannot be read: %r",
                 task_id,
                 exc,
                 extra=log_fields(task_id=task_id, worker=wid),
             )
             return True
-        if held is None or held.went_on or self._store.is_marked(living, field):  # safety: lost-or-running
+        if held is None or held.went_on or self._store.is_recorded(living, field):  # safety: lost-or-running
             return True  # another worker has the same message, and will tell
-        log = BatchLog(logger, bid=held.claim.bid, task_id=task_id, worker=wid)
+        log = BatchLog(logger, bid=held.identity.bid, task_id=task_id, worker=wid)
         try:
-            if isinstance(held.claim, DeliveryRef):
-                self._requeue_callback(held.claim, held.task)
+            if isinstance(held.identity, DeliveryRef):
+                self._requeue_callback(held.identity, held.task)
             else:
-                self._end(held.claim, held)
+                self._end(held.identity, held)
         except BatchesError as exc:
             if is_away(exc):
                 raise

@@ -14,7 +14,7 @@ from celery_batches_notify.fork_safety import forks
 from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.membership import Membership
 from celery_batches_notify.messages.block import Call, collecting
-from celery_batches_notify.messages.canvas import mark_message
+from celery_batches_notify.messages.canvas import tag_message
 from celery_batches_notify.messages.headers import write_header
 from celery_batches_notify.messages.kept_messages import call_of, read_message
 from celery_batches_notify.messages.sender import Sender
@@ -53,7 +53,7 @@ class Resender:
                     bid=bid, index=member.index, task_id=call.task_id, round=member.round, turn=turn
                 )
                 write_header(call.message.headers, place)
-                message = mark_message(call.name, call.message, place) if "message" in kept else call.message
+                message = tag_message(call.name, call.message, place) if "message" in kept else call.message
                 self._sender.send(producer, call.name, message, **call.options)
 
     def _message_of(self, kept: dict[str, Any]) -> Call:

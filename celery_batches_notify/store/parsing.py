@@ -43,6 +43,25 @@ class Member:
     stamp: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildReport:
+    """What a batch reports to its parent, as the script that changed it decided.
+
+    Attributes:
+        parent_bid: The parent.
+        index: The batch's place there.
+        state: What it is as a member of its parent.
+        version: The number of this report: a later one wins.
+        had_death: Whether the batch, or one below it, has had a dead member.
+    """
+
+    parent_bid: str
+    index: int
+    state: State
+    version: int
+    had_death: bool
+
+
 # What a `Reading` is made of; the rest of a batch's hash may be long.
 READING_FIELDS = (
     *("schema", "total", "succeeded", "failing", "dead", "sealed_at", "cancelled_at", "reported_at"),
@@ -157,6 +176,20 @@ def parse_callbacks(batch: Hash) -> list[dict[str, Any]]:
 def parse_deliverable(batch: Hash) -> dict[str, dict[str, Any]]:
     """Read what was declared with `on()`, by its place in the outbox."""
     return {f"{d['event']}:{d['n']}": d for d in parse_callbacks(batch)}
+
+
+def parse_child_report(batch: Hash) -> ChildReport | None:
+    """Read what a batch reports to its parent, or None if it has none."""
+    if not (parent := batch.get(b"parent_bid")):
+        return None
+    state, _, death = batch.get(b"parent_state", b"0").partition(b":")
+    return ChildReport(
+        parent_bid=parent.decode(),
+        index=int(batch.get(b"parent_index", b"0")),
+        state=State(int(state)),
+        version=int(batch.get(b"parent_version", b"0")),
+        had_death=bool(death),
+    )
 
 
 def parse_time(clock: Sequence[int]) -> datetime:

@@ -149,9 +149,9 @@ class Store(
         with store_errors(self.settings), type_errors(bid):
             return bool(self.client.hexists(self.keys.batch(bid), "cancelled_at"))
 
-    def mark_death(self, bid: str) -> Recorded:
+    def record_death(self, bid: str) -> Recorded:
         """Note a death in a batch below this one; return the deliveries that this made due."""
-        answer = self._change(self.scripts.mark_death, bid)
+        answer = self._change(self.scripts.record_death, bid)
         return Recorded(word=answer[0], due=answer[1:])
 
     def renew_batch(self, bid: str, child_abandon_at: int = 0) -> None:

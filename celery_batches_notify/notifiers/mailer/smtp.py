@@ -20,7 +20,7 @@ from celery_batches_notify.notifiers.redaction import hide
 from celery_batches_notify.text import one_line
 
 _TEXT_SHOWN = 300
-_SERVICE_ENDS = 421  # which a server may say at any step: it is about all mails
+_SERVICE_ENDS = 421  # a server may say this at any step; said of a recipient, it is about that mail
 _REFUSED_STEP = {
     smtplib.SMTPSenderRefused: "the sender",
     smtplib.SMTPDataError: "the mail",
@@ -107,7 +107,7 @@ def _all_refused(refused: tuple[Refusal, ...], where: str) -> MailFailed:
         permanent=not passing,
         status_code=shown.code,
         refused=refused,
-        alone=shown.code != _SERVICE_ENDS,  # safety: mailbox-full
+        alone=True,  # safety: mailbox-full
     )
 
 
