@@ -21,6 +21,7 @@ from celery_batches_notify.producer.declaration import Declaration
 from celery_batches_notify.producer.enrolment import Enrolment
 from celery_batches_notify.producer.intake import Intake
 from celery_batches_notify.store.enrolments import Adder
+from celery_batches_notify.store.parsing import Outline
 from celery_batches_notify.stored_batch import StoredBatch
 
 
@@ -105,9 +106,9 @@ class Batch(StoredBatch):
         engine = find_engine(app)
         wanted = check_state(state) if state is not None else None
         return (
-            FoundBatch(engine, status)
-            for _, status in engine.store.list_batches()
-            if (tag is None or tag in status.tags) and (wanted is None or status.state == wanted)
+            FoundBatch(engine, outline)
+            for outline in engine.store.list_outlines(states=wanted is not None)
+            if (tag is None or tag in outline.tags) and (wanted is None or outline.state == wanted)
         )
 
     # -- declaring ------------------------------------------------------------------------------
@@ -218,10 +219,10 @@ class Batch(StoredBatch):
 class FoundBatch(Batch):
     """A batch that was found in the store: it takes more calls, and the end of its block does not seal it."""
 
-    def __init__(self, engine: Engine, status: BatchStatus, adder: Adder = "other") -> None:
-        enrolment = Enrolment(engine, status.bid, adder)
+    def __init__(self, engine: Engine, found: BatchStatus | Outline, adder: Adder = "other") -> None:
+        enrolment = Enrolment(engine, found.bid, adder)
         intake = Intake(engine, enrolment, seals=False)
-        StoredBatch.__init__(self, engine, enrolment, intake, status.description, status.tags)
+        StoredBatch.__init__(self, engine, enrolment, intake, found.description, found.tags)
 
 
 def current_batch(app: Celery | None = None) -> Batch | None:
