@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from celery import Celery
 
+from celery_batches_notify.checks import check_state
 from celery_batches_notify.cli.engine_of import engine_of
 from celery_batches_notify.cli.exit_codes import ExitCode
 from celery_batches_notify.cli.output import Output
 from celery_batches_notify.headline import judge, name_of
-from celery_batches_notify.model import BatchStatus, check_state
+from celery_batches_notify.model import BatchStatus
 
 
 def list_batches(
