@@ -15,9 +15,9 @@ from redis import Redis
 
 from celery_batches_notify import Batch
 from tests.projects.canvas_tasks import send_twice
+from tests.support.canvas_runs import WAYS, Runs, Setting, canvas_setting, check, run_all, start, stored
 from tests.support.canvas_shapes import SHAPES, Shape
 from tests.support.servers import ROOT, need, wait_until
-from tests.test_canvas import WAYS, Runs, Setting, canvas_setting, check, run_all, start, stored
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -14,7 +14,7 @@ from celery_batches_notify.membership import Membership, Outcome, State
 from celery_batches_notify.store import store as store_module
 from celery_batches_notify.store.scripts import Script
 from celery_batches_notify.store.store import Store
-from tests.store.test_scripts import (
+from tests.support.scripts import (
     BID,
     SUCCEEDED,
     counts,

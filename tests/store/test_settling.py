@@ -8,7 +8,7 @@ import pytest
 
 from celery_batches_notify.model import DeliveryNote
 from celery_batches_notify.store.store import Store
-from tests.store.test_scripts import BID, open_batch, outbox
+from tests.support.scripts import BID, open_batch, outbox
 
 ENTRY = "complete:0"
 WEEK_MS = 7 * 24 * 3600 * 1000
