@@ -155,7 +155,7 @@ def resolve_to(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> list[str]:
     return left
 
 
-def test_a_name_that_changes_its_address_in_between_is_connected_to_where_it_was_checked(
+def test_a_name_that_changes_its_address_is_connected_to_where_it_was_checked(
     connections: Connections, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def resolve(host: str, port: int | None, *_: object, **__: object) -> list[Any]:

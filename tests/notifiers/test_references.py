@@ -176,7 +176,7 @@ def test_neither_store_nor_log_holds_a_value_of_the_environment(
     assert CANARY not in said + line.detail + everything()
 
 
-def test_a_mail_servers_words_do_not_bring_an_address_of_the_environment_into_the_log(
+def test_a_mail_servers_words_bring_no_address_of_the_environment_into_the_log(
     smtp_server: Callable[..., SmtpServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("T_TO", "hidden@x.test, other@x.test")
