@@ -97,7 +97,7 @@ def count_tasks(status: BatchStatus) -> list[tuple[str, str]]:
     of = f"{status.succeeded:,} of {status.total:,}" if status.total else "no tasks"
     counts = {
         "Failed for good": status.dead,
-        "Will be retried": status.failures - status.dead,
+        "Will be retried": status.failing,
         "Not run yet": status.pending - status.failures,
     }
     return [("Succeeded", of), *((name, f"{count:,}") for name, count in counts.items() if count > 0)]

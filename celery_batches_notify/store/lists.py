@@ -10,9 +10,9 @@ from typing import Any
 from redis import Redis
 from redis.client import Pipeline
 
+from celery_batches_notify.checks import check_bid
 from celery_batches_notify.errors import CorruptBatch, InvalidBid
 from celery_batches_notify.log_lines import BatchLog
-from celery_batches_notify.model import check_bid
 from celery_batches_notify.settings import LONGEST, Settings
 from celery_batches_notify.store.at_once import read_together
 from celery_batches_notify.store.errors import corrupt_errors

@@ -98,7 +98,7 @@ def write_digest(notification: Notification, failures: str = FULL) -> Digest:
         counts=(
             ("Tasks", f"{status.total:,}"),
             ("Succeeded", f"{status.succeeded:,}"),
-            ("Will be retried", f"{status.failures - status.dead:,}"),
+            ("Will be retried", f"{status.failing:,}"),
             ("Failed for good", f"{status.dead:,}"),
         ),
         facts=(

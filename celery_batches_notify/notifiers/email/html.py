@@ -129,7 +129,7 @@ def write_html(digest: Digest) -> Html:
 def _bar(status: BatchStatus) -> Html:
     counts = {
         ("ended", Verdict.SUCCEEDED.colour): status.succeeded,
-        ("ended", Verdict.FAILING.colour): status.failed,
+        ("ended", Verdict.FAILING.colour): status.failing,
         ("ended", Verdict.DEAD.colour): status.dead,
         ("waiting", _WAITING): status.pending - status.failures,
     }
