@@ -325,7 +325,7 @@ def test_the_worker_says_which_system_it_is_and_when_it_looked(
     assert text.startswith("⚠ Not finished within 3 h, 0 of 1 succeeded: rows\n")
     assert "\n  System           billing (staging)\n" in text
     assert "\n  Started          1970-01-01 01:00:01 CET\n" in text
-    assert re.search(r"\n  Running for      \d+ d \d+ h\n  Limit            3 h\n", text)
+    assert re.search(r"\n  Running for      \d+ d( \d+ h)?\n  Limit            3 h\n", text)
     assert f"\nSee more: celery -A tests batch doctor {batch.bid}\n" in text
 
 
