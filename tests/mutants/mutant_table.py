@@ -432,7 +432,7 @@ MUTANTS = (
         "a dead part of a chord is not sent again",
         "chord-part-dead",
         "if False:",
-        "tests/worker/test_kept_calls.py::test_a_dead_part_of_a_chord_is_not_sent_again_because_celery_has_given_the_chord_up",
+        "tests/worker/test_kept_calls.py::test_a_dead_part_of_a_chord_is_not_resent_because_celery_gave_the_chord_up",
     ),
     Mutant(
         "a batch whose chord was given up does not succeed",
@@ -530,7 +530,7 @@ MUTANTS = (
         "a callback that met a worker without its task is sent again",
         "not-registered",
         "if False:",
-        f"{PUBLISHER}::test_a_callback_that_a_worker_without_its_task_took_is_sent_again_and_given_up_at_last",
+        f"{PUBLISHER}::test_a_callback_taken_by_a_worker_without_its_task_is_resent_and_given_up",
     ),
     Mutant(
         "a retry of a callback keeps its delivery",
@@ -676,7 +676,7 @@ MUTANTS = (
         "a notification whose message is lost ends too",
         "notification-ends",
         GONE,
-        f"{SETTLING}::test_a_notification_of_which_nothing_is_heard_is_published_once_more_and_given_up",
+        f"{SETTLING}::test_a_notification_that_stays_silent_is_published_once_more_and_given_up",
     ),
     Mutant(
         "a time limit is a failed attempt",
@@ -701,7 +701,7 @@ MUTANTS = (
         "what the store does not take goes to the disk",
         "report-to-disk",
         "pack_line(message)",
-        f"{REPORTER}::test_what_the_store_did_not_take_is_told_once_it_is_back_and_its_callbacks_follow",
+        f"{REPORTER}::test_what_the_store_did_not_take_is_reported_once_it_is_back_with_its_callbacks",
     ),
     Mutant(
         "a report that names very many others is short enough for the disk",
@@ -713,7 +713,7 @@ MUTANTS = (
         "the spool's callbacks follow",
         "spool-follow-up",
         GONE,
-        f"{REPORTER}::test_what_the_store_did_not_take_is_told_once_it_is_back_and_its_callbacks_follow",
+        f"{REPORTER}::test_what_the_store_did_not_take_is_reported_once_it_is_back_with_its_callbacks",
     ),
     Mutant(
         "a call that may have left is not taken back",
@@ -785,7 +785,7 @@ MUTANTS = (
         "what is lost over and over is given up",
         "lost-attempts",
         "outcome, delay = 'due', delay * 2 ^ (tried - 1)",
-        f"{SETTLING}::test_what_is_lost_is_due_again_after_twice_as_long_each_time_and_given_up_the_eighth",
+        f"{SETTLING}::test_a_lost_delivery_waits_twice_as_long_each_time_and_is_given_up_the_eighth",
     ),
     Mutant(
         "a callback that was lost with its process counts an attempt",

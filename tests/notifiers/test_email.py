@@ -18,8 +18,8 @@ from celery_batches_notify.model import Event, Notification
 from celery_batches_notify.notifiers.base import Notifier, build_notifier, merge_options, refuse_secrets
 from celery_batches_notify.notifiers.email import Email
 from celery_batches_notify.notifiers.mailer import Letter
-from tests.notifiers.test_mailer import ADDRESS_TRICKS, INJECTIONS, shape
 from tests.support.http_server import Authority, silent
+from tests.support.mail_shapes import ADDRESS_TRICKS, INJECTIONS, shape
 from tests.support.samples import BID, failing, failure, hostile, notification
 from tests.support.smtp_server import PASSWORD, USER, SmtpServer
 

@@ -24,7 +24,7 @@ from celery_batches_notify.notifiers.email import Email
 from celery_batches_notify.notifiers.mailer import Letter
 from celery_batches_notify.notifiers.mailer.header import is_one_line
 from celery_batches_notify.notifiers.templates import FIELDS, fields_of, fill_header, fill_html, fill_text
-from tests.notifiers.test_mailer import shape
+from tests.support.mail_shapes import shape
 from tests.support.samples import BID, CREATED_AT, HOSTILE, failing, failure, hostile, notification
 
 TO = {"to": "a@x.test", "from": "c@x.test", "via": "test"}

@@ -15,8 +15,8 @@ import pytest
 import yagmail.oauth2
 import yagmail.password
 
-from tests.notifiers.test_mailer_smtp import CANARY, send, send_in_vain
 from tests.support.http_server import Authority, Server, answer, hang, serving
+from tests.support.mail_sending import CANARY, send, send_in_vain
 from tests.support.smtp_server import PASSWORD, TOKEN, USER, SmtpServer
 
 Serve = Callable[..., SmtpServer]
