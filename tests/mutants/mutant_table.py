@@ -1032,7 +1032,7 @@ MUTANTS = (
         "a text that somebody wrote names no variable of the environment",
         "stored-text",
         "own = mark_references(_as_fields(own))",
-        f"{REFERENCES}::test_who_can_write_to_the_store_gets_no_variable_into_a_text",
+        f"{REFERENCES}::test_a_writer_to_the_store_gets_no_variable_into_a_text",
     ),
     Mutant(
         "a value of the environment is not repeated by an error",
@@ -1106,7 +1106,7 @@ MUTANTS = (
         "on() does not choose what only the configuration decides",
         "configured-only",
         "for path in sorted(()):",
-        f"{EMAIL_OPTIONS}::test_on_does_not_take_what_only_the_configuration_decides",
+        f"{EMAIL_OPTIONS}::test_on_refuses_options_that_only_the_configuration_may_set",
     ),
     Mutant(
         "what a field of a batch holds is text in HTML",
