@@ -16,6 +16,8 @@ from celery_batches_notify.messages.celerys_own import is_from
 from celery_batches_notify.messages.members import member_message
 from celery_batches_notify.messages.sender import Sender
 from celery_batches_notify.messages.templates import TemplateCall, new_ids
+from celery_batches_notify.producer.confirms import publish_confirmed, waits_for_confirms
+from celery_batches_notify.producer.preparing import NotPrepared, Prepared
 from celery_batches_notify.producer.stamping import NotStampable, Stamp
 
 AT_ONCE = 100  # messages in one command: so many are unknown if its reply is lost
@@ -27,10 +29,12 @@ logger = logging.getLogger(__name__)
 def publish_calls(app: Celery, sender: Sender, bid: str, calls: Sequence[Call]) -> None:
     """Publish calls that are members of a batch, in their order; each one's `sent` says how far that came."""
     with app.producer_or_acquire() as producer:
-        stamps = _Stamps(sender, producer, bid)
-        for is_stamped, run in groupby(calls, stamps.has):
-            if is_stamped:
-                _push_all(producer, bid, stamps, cast("list[TemplateCall]", list(run)))
+        ways = _Ways(sender, producer, bid)
+        for kind, run in groupby(calls, lambda call: type(ways.of(call))):
+            if kind is Stamp:
+                _push_all(producer, bid, ways, cast("list[TemplateCall]", list(run)))
+            elif kind is Prepared:
+                _publish_all(producer, bid, ways, cast("list[TemplateCall]", list(run)))
             else:
                 for call in run:
                     message = member_message(call, bid)
@@ -39,8 +43,8 @@ def publish_calls(app: Celery, sender: Sender, bid: str, calls: Sequence[Call]) 
                     call.sent = True
 
 
-class _Stamps:
-    """The stamps that serve here and now."""
+class _Ways:
+    """The ways that are faster than Celery's and serve here and now."""
 
     def __init__(self, sender: Sender, producer: Any, bid: str) -> None:
         self._sender = sender
@@ -49,58 +53,86 @@ class _Stamps:
 
     @cached_property
     def _where(self) -> tuple[Any, ...] | None:
-        """What a stamp is good for, or None if none is good for anything here."""
+        """What a way is good for, or None if Celery's is the only one here."""
         producer, connection = self._producer, self._producer.connection
-        if (
-            connection.transport.driver_type != "redis"
-            or any(signal.receivers for signal in _LISTENED)
-            or not is_from("celery.app.amqp", self._sender.send)
-            or not is_from("kombu.messaging", type(producer).publish)
-        ):
+        is_own = is_from("celery.app.amqp", self._sender.send) and is_from(
+            "kombu.messaging", type(producer).publish
+        )
+        if not is_own or any(signal.receivers for signal in _LISTENED):
             return None
         try:
             kind = type(producer.channel)
         except connection.connection_errors:  # Celery's way tries again
             return None
-        is_known = is_from("kombu.transport.virtual.base", kind.basic_publish)
-        return (connection.hostname, connection.virtual_host, kind) if is_known else None
+        return connection.transport.driver_type, connection.hostname, connection.virtual_host, kind
 
-    def has(self, call: Call) -> bool:
-        """Whether a stamp can write this call's message."""
-        return isinstance(call, TemplateCall) and self._where is not None and self.of(call) is not None
-
-    def of(self, call: TemplateCall) -> Stamp | None:
-        """Return the stamp for a call; at a template's first call, find out whether there can be one."""
+    def of(self, call: Call) -> Stamp | Prepared | None:
+        """Return the way of a call; at a template's first call, find out which one it is."""
+        if not isinstance(call, TemplateCall) or self._where is None:
+            return None
         template = call.template
-        if template.stamp is None or template.stamp[0] != self._where:
-            stamp: Stamp | None = None
-            try:
-                stamp = Stamp(self._sender.send, self._producer, self._bid, call)
-            except self._producer.connection.connection_errors:
-                return None  # Celery's way tries again
-            except Exception as exc:  # noqa: BLE001 - whatever it is, Celery's own way is right
-                why = str(exc) if isinstance(exc, NotStampable) else repr(exc)
-                logger.info("messages of %s are written by Celery one by one: %s", call.name, why)
-            template.stamp = (self._where, stamp)
-        found: Stamp | None = template.stamp[1]
+        if template.way is None or template.way[0] != self._where:
+            template.way = (self._where, self._find(call))
+        found: Stamp | Prepared | None = template.way[1]
         return found
 
+    def _find(self, call: TemplateCall) -> Stamp | Prepared | None:
+        producer = self._producer
+        is_known = is_from("kombu.transport.virtual.base", type(producer.channel).basic_publish)
+        is_redis = producer.connection.transport.driver_type == "redis" and is_known
+        for way in (Stamp, Prepared) if is_redis else (Prepared,):
+            try:
+                return way(self._sender.send, producer, self._bid, call)
+            except Exception as exc:  # noqa: BLE001 - whatever it is, the next slower way is right
+                why = str(exc) if isinstance(exc, (NotStampable, NotPrepared)) else repr(exc)
+                logger.info("messages of %s take a slower way than %s: %s", call.name, way.__name__, why)
+        return None
 
-def _push_all(producer: Any, bid: str, stamps: _Stamps, calls: list[TemplateCall]) -> None:
+
+def _publish_all(producer: Any, bid: str, ways: _Ways, calls: list[TemplateCall]) -> None:
+    """Publish these calls through kombu, and wait for confirms once for a hundred."""
+    for at in range(0, len(calls), AT_ONCE):
+        some = calls[at : at + AT_ONCE]
+        if waits_for_confirms(producer.channel) and _is_confirmed(producer, bid, ways, some):
+            continue
+        for call in some:
+            if not call.sent:
+                call.sent = None  # safety: unknown-not-unsent-prepared
+                cast("Prepared", ways.of(call)).publish(producer, bid, call)
+                call.sent = True
+
+
+def _is_confirmed(producer: Any, bid: str, ways: _Ways, calls: list[TemplateCall]) -> bool:
+    """Publish these calls; return False if the connection was lost and kombu is to try again, one by one."""
+
+    def publish(call: Call) -> None:
+        way = cast("Prepared", ways.of(call))
+        way.publish_once(producer, bid, cast("TemplateCall", call))
+
+    try:
+        publish_confirmed(producer.channel, calls, publish)
+    except producer.connection.connection_errors:
+        if not cast("Prepared", ways.of(calls[0])).retries:
+            raise
+        return False
+    return True
+
+
+def _push_all(producer: Any, bid: str, ways: _Ways, calls: list[TemplateCall]) -> None:
     """Push the messages of these calls to their lists, a hundred at once."""
     by_key: dict[str, list[TemplateCall]] = {}
     for call in calls:
-        by_key.setdefault(cast("Stamp", stamps.of(call)).key, []).append(call)
+        by_key.setdefault(cast("Stamp", ways.of(call)).key, []).append(call)
     for same in by_key.values():
         for at in range(0, len(same), AT_ONCE):
-            _push(producer, bid, stamps, same[at : at + AT_ONCE])
+            _push(producer, bid, ways, same[at : at + AT_ONCE])
 
 
-def _push(producer: Any, bid: str, stamps: _Stamps, calls: list[TemplateCall]) -> None:
+def _push(producer: Any, bid: str, ways: _Ways, calls: list[TemplateCall]) -> None:
     tags, payloads = new_ids(len(calls)), list[str]()
     for _, run in groupby(calls, attrgetter("template")):
         of_template = list(run)
-        stamp = cast("Stamp", stamps.of(of_template[0]))
+        stamp = cast("Stamp", ways.of(of_template[0]))
         at = len(payloads)
         payloads += stamp.write(bid, of_template, tags[at : at + len(of_template)])
     stamp.push(producer, payloads, calls)

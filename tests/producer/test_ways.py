@@ -57,15 +57,16 @@ def _arguments(broker: Redis) -> list[Any]:
     return [json.loads(base64.b64decode(text))[0] for text in texts]
 
 
-def _is_stamped(broker: Redis, task: Any) -> bool:
-    return any(template and template.stamp for template in task.app.send_task._templates.by_key.values())
+def _ways(task: Any) -> list[str]:
+    templates = task.app.send_task._templates.by_key.values()
+    return [type(template.way[1]).__name__ for template in templates if template and template.way]
 
 
 def test_calls_after_the_second_are_stamped_in_order(make_task: Callable[..., Any], broker: Redis) -> None:
     task = make_task()
     assert Batch(app=task.app).map(task, range(2500)) == 2500
     assert _arguments(broker) == [[number] for number in range(2500)]
-    assert _is_stamped(broker, task)
+    assert _ways(task) == ["Stamp"]
 
 
 def test_calls_of_several_tasks_keep_their_order(make_task: Callable[..., Any], broker: Redis) -> None:
