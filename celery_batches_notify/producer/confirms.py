@@ -8,8 +8,8 @@ from typing import Any
 
 from amqp.exceptions import MessageNacked
 
-from celery_batches_notify.messages.block import Call
 from celery_batches_notify.messages.celerys_own import is_from
+from celery_batches_notify.messages.templates import TemplateCall
 
 
 def waits_for_confirms(channel: Any) -> bool:
@@ -19,7 +19,10 @@ def waits_for_confirms(channel: Any) -> bool:
 
 
 def publish_confirmed(
-    channel: Any, calls: Sequence[Call], publish: Callable[[Call], None], timeout: float | None = None
+    channel: Any,
+    calls: Sequence[TemplateCall],
+    publish: Callable[[TemplateCall], None],
+    timeout: float | None = None,
 ) -> None:
     """Publish these calls, then wait until the broker has taken or refused each.
 
@@ -32,7 +35,7 @@ def publish_confirmed(
     Raises:
         MessageNacked: The broker refused some.
     """
-    waiting: dict[int, Call] = {}
+    waiting: dict[int, TemplateCall] = {}
     tags: list[int] = []
 
     def settle(tag: int, multiple: bool, *, sent: bool) -> None:

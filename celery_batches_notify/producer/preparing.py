@@ -28,7 +28,7 @@ class Published:
 
 
 class Prepared:
-    """Publishes the messages of a template.
+    """Makes the messages of a template for any broker.
 
     Args:
         send: Celery's own sender.
@@ -36,37 +36,40 @@ class Prepared:
         bid: The batch of the example.
         example: A call of the template that is a member.
 
+    Attributes:
+        retry_policy: How kombu repeats a publish if the connection is lost; None if it does not.
+
     Raises:
-        NotPrepared: What Celery gives to kombu is something else.
+        NotPrepared: What Celery and kombu give to the broker's channel is something else.
     """
 
     def __init__(self, send: Callable[..., Any], producer: Any, bid: str, example: TemplateCall) -> None:
         published, model = Published(), make_model(example.template)
         send(published, model.name, member_message(model, bid), **model.options)
-        self._headers = published.options["headers"]
+        self._declared = published.options.get("declare") or ()
+        self.retry_policy = published.options["retry_policy"] if published.options["retry"] else None
+        self.declare(producer)
+        made, self._arguments = _record(producer, published)
+        _, self._priority, self._type, self._encoding, self._headers, self._properties = made
         self._is_own_root = self._headers["root_id"] == model.task_id
-        self.retries = bool(published.options["retry"])
-        self._options = {**published.options, "serializer": None}
-        self._options |= {
-            "content_type": example.template.content_type,
-            "content_encoding": example.template.content_encoding,
-        }
-        for entity in published.options.get("declare") or ():
-            producer.maybe_declare(entity)
         send(published, example.name, member_message(example, bid), **example.options)
-        theirs = _record(producer, published.body, published.options)
-        if _record(producer, example.body, self._arguments(bid, example)) != theirs:
-            raise NotPrepared("its message is not what Celery publishes")
+        (body, *theirs), arguments = _record(producer, published)
+        mine, *ours = self._made_of(bid, example)
+        # Texts show the order of the keys, and the types of the values.
+        if repr(ours) != repr(theirs) or repr(arguments) != repr(self._arguments) or mine != _bytes(body):
+            raise NotPrepared("its message is not what Celery and kombu publish")
 
-    def publish(self, producer: Any, bid: str, call: TemplateCall, **options: Any) -> None:
-        """Publish a call that is a member of a batch, as kombu does."""
-        producer.publish(call.body, **self._arguments(bid, call), **options)
+    def declare(self, producer: Any) -> None:
+        """Declare the queue, as each publish of kombu's does."""
+        for entity in self._declared:
+            producer.maybe_declare(entity)
 
-    def publish_once(self, producer: Any, bid: str, call: TemplateCall) -> None:
-        """Publish a call, and do not try again if the connection is lost."""
-        producer.publish(call.body, **{**self._arguments(bid, call), "retry": False})
+    def publish(self, channel: Any, bid: str, call: TemplateCall) -> None:
+        """Publish a call that is a member of a batch."""
+        channel.basic_publish(channel.prepare_message(*self._made_of(bid, call)), **self._arguments)
 
-    def _arguments(self, bid: str, call: TemplateCall) -> dict[str, Any]:
+    def _made_of(self, bid: str, call: TemplateCall) -> tuple[Any, ...]:
+        """Return what kombu makes a message of."""
         headers = {
             **self._headers,
             "id": call.task_id,
@@ -76,7 +79,8 @@ class Prepared:
         }
         if self._is_own_root:
             headers["root_id"] = call.task_id
-        return {**self._options, "headers": headers, "correlation_id": call.task_id}
+        properties = {**self._properties, "correlation_id": call.task_id}
+        return call.body, self._priority, self._type, self._encoding, headers, properties
 
 
 def make_model(template: Template) -> TemplateCall:
@@ -87,25 +91,30 @@ def make_model(template: Template) -> TemplateCall:
     return model
 
 
-def _record(producer: Any, body: Any, options: dict[str, Any]) -> Any:
-    """Return what kombu gives to the channel to publish this."""
-    channel, found = producer.channel, []
-    own = vars(channel).get("basic_publish")
+def _record(producer: Any, published: Published) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return what kombu makes a message of, and with which arguments it publishes that."""
+    channel, own = producer.channel, dict(vars(producer.channel))
+    made: list[tuple[Any, ...]] = []
+    found: list[dict[str, Any]] = []
 
-    def basic_publish(message: Any, **arguments: Any) -> None:
-        found.append((message, arguments))
+    def prepare_message(*parts: Any) -> None:
+        made.append((*parts[:-1], dict(parts[-1])))
 
-    channel.basic_publish = basic_publish
+    def basic_publish(_: Any, **arguments: Any) -> None:
+        found.append(arguments)
+
+    channel.prepare_message, channel.basic_publish = prepare_message, basic_publish
     try:
         # Without a retry, because another channel would not be recorded.
-        producer.publish(body, **{**options, "retry": False, "headers": dict(options["headers"])})
+        producer.publish(published.body, **{**published.options, "retry": False})
     finally:
-        if own is None:
-            del channel.basic_publish
-        else:
-            channel.basic_publish = own
-    [(message, arguments)] = found
-    is_virtual = isinstance(message, dict)
-    content = message.pop("body") if is_virtual else message.body
-    rest = message if is_virtual else message.properties
-    return content.encode() if isinstance(content, str) else content, repr(rest), repr(arguments)
+        for name in ("prepare_message", "basic_publish"):
+            delattr(channel, name)
+            if name in own:
+                setattr(channel, name, own[name])
+    [parts], [arguments] = made, found
+    return parts, arguments
+
+
+def _bytes(body: Any) -> bytes:
+    return body.encode() if isinstance(body, str) else body

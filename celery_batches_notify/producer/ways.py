@@ -90,32 +90,27 @@ class _Ways:
 
 
 def _publish_all(producer: Any, bid: str, ways: _Ways, calls: list[TemplateCall]) -> None:
-    """Publish these calls through kombu, and wait for confirms once for a hundred."""
+    """Publish these calls one by one, and wait for confirms once for a hundred."""
     for at in range(0, len(calls), AT_ONCE):
-        some = calls[at : at + AT_ONCE]
-        if waits_for_confirms(producer.channel) and _is_confirmed(producer, bid, ways, some):
-            continue
-        for call in some:
-            if not call.sent:
-                call.sent = None  # safety: unknown-not-unsent-prepared
-                cast("Prepared", ways.of(call)).publish(producer, bid, call)
-                call.sent = True
+        way_of = {call: cast("Prepared", ways.of(call)) for call in calls[at : at + AT_ONCE]}
+        policy = way_of[calls[at]].retry_policy
+        ensure = producer.connection.ensure if policy is not None else lambda _, publish: publish
+        ensure(producer, _publish, **policy or {})(producer, bid, way_of)
 
 
-def _is_confirmed(producer: Any, bid: str, ways: _Ways, calls: list[TemplateCall]) -> bool:
-    """Publish these calls; return False if the connection was lost and kombu is to try again, one by one."""
-
-    def publish(call: Call) -> None:
-        way = cast("Prepared", ways.of(call))
-        way.publish_once(producer, bid, cast("TemplateCall", call))
-
-    try:
-        publish_confirmed(producer.channel, calls, publish)
-    except producer.connection.connection_errors:
-        if not cast("Prepared", ways.of(calls[0])).retries:
-            raise
-        return False
-    return True
+def _publish(producer: Any, bid: str, way_of: dict[TemplateCall, Prepared]) -> None:
+    """Publish those of these calls that are not known to be sent."""
+    calls = [call for call in way_of if not call.sent]
+    for way in set(way_of.values()):
+        way.declare(producer)
+    channel = producer.channel
+    if calls and waits_for_confirms(channel):
+        publish_confirmed(channel, calls, lambda call: way_of[call].publish(channel, bid, call))
+        return
+    for call in calls:
+        call.sent = None  # safety: unknown-not-unsent-prepared
+        way_of[call].publish(channel, bid, call)
+        call.sent = True
 
 
 def _push_all(producer: Any, bid: str, ways: _Ways, calls: list[TemplateCall]) -> None:
