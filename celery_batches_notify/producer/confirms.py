@@ -47,7 +47,11 @@ def publish_confirmed(
     with _listening(channel, settle):
         first, *rest = calls
         first.sent = None
-        publish(first)  # waits for its confirm, and so shows where the broker counts
+        try:
+            publish(first)  # waits for its confirm, and so shows where the broker counts
+        except MessageNacked:
+            first.sent = False
+            raise
         first.sent = True
         place = tags[-1]
         with _not_waiting(channel):

@@ -58,7 +58,7 @@ def _take(task: Any, url: str) -> list[Any]:
 
 
 def _ids(messages: list[Any]) -> list[str]:
-    return [message.headers["application_headers"]["id"] for message in messages]
+    return [message.headers["id"] for message in messages]
 
 
 def _is_prepared(task: Any) -> bool:
@@ -74,9 +74,7 @@ def test_prepared_messages_arrive_in_order_and_are_celerys_own(
     assert Batch(app=task.app).map(task, range(250)) == 250
     assert _is_prepared(task)
     messages = _take(task, url)
-    assert [message.headers["application_headers"]["argsrepr"] for message in messages] == [
-        f"({number},)" for number in range(250)
-    ]
+    assert [message.headers["argsrepr"] for message in messages] == [f"({number},)" for number in range(250)]
     by_celery, *others = map(_shown, messages)
     assert set(others) == {by_celery}
 

@@ -67,10 +67,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "stamps": {"stamped_headers": ["mine"], "mine": 5},
 }
 STAMPED = ["plain", "priority", "queue", "time limits", "whole limits", "ignored", "transient", "pickle"]
-WAYS = {name: ["Stamp"] for name in [*STAMPED, "expiring queue"]} | {
-    "exchange": ["Prepared"],
-    "gzip": ["Prepared"],
-}
+WAYS = {name: ["Stamp"] for name in [*STAMPED, "expiring queue"]} | {"exchange": ["Prepared"]}
 
 
 @pytest.fixture
