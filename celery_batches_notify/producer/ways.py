@@ -36,11 +36,40 @@ def publish_calls(app: Celery, sender: Sender, bid: str, calls: Sequence[Call]) 
             elif kind is Prepared:
                 _publish_all(producer, bid, ways, cast("list[TemplateCall]", list(run)))
             else:
-                for call in run:
-                    message = member_message(call, bid)
-                    call.sent = None  # safety: unknown-not-unsent
-                    sender.send(producer, call.name, message, **call.options)
-                    call.sent = True
+                _send_all(producer, bid, sender, list(run))
+
+
+def _send_all(producer: Any, bid: str, sender: Sender, calls: list[Call]) -> None:
+    """Let Celery send these calls; kombu keeps a hundred and gives them to the broker at once if it can."""
+    can_wait = getattr(producer, "supports_batch_publish", False) and is_from("celery.app.amqp", sender.send)
+    for at in range(0, len(calls), AT_ONCE):
+        some = calls[at : at + AT_ONCE]
+        if can_wait and len(some) > 1 and _is_sent_at_once(producer, bid, sender, some):
+            continue
+        for call in some:
+            message = member_message(call, bid)
+            call.sent = None  # safety: unknown-not-unsent
+            sender.send(producer, call.name, message, **call.options)
+            call.sent = True
+
+
+def _is_sent_at_once(producer: Any, bid: str, sender: Sender, calls: list[Call]) -> bool:
+    """Send these calls at once; return False if each of them is to be sent again for itself.
+
+    Then the broker has none of them, because one could not be sent, or nobody knows. In both cases kombu and
+    Celery find out call by call, and try again as they ever do.
+    """
+    try:
+        with producer.batch():
+            for call in calls:
+                sender.send(producer, call.name, member_message(call, bid), **call.options)
+            for call in calls:
+                call.sent = None  # safety: unknown-not-unsent-at-once
+    except Exception:  # noqa: BLE001 - it comes again
+        return False
+    for call in calls:
+        call.sent = True
+    return True
 
 
 class _Ways:
