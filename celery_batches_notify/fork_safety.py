@@ -1,4 +1,4 @@
-"""What a fork must not cut in two, it waits for."""
+"""Forks wait while another thread makes a TLS connection."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ WAIT_SECONDS = 5
 
 
 class ForkSafety:
-    """Lets the forks of this process wait while one of its threads makes a TLS connection.
+    """Makes the forks of this process wait while one of its threads makes a TLS connection.
 
-    OpenSSL's own locks are not made for forks: one that another thread holds just then stays locked in the
-    child, which hangs as soon as it makes a connection itself. Celery's prefork pool forks at any time, for a
-    child that ended.
+    OpenSSL's own locks do not survive a fork: a lock that another thread holds stays locked in the child, and
+    the child hangs as soon as it makes a connection itself. Celery's prefork pool may fork at any time, to
+    replace a child that ended.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class ForkSafety:
         self._inside = 0
 
     def _wait(self) -> None:
-        self._gate.acquire()  # nobody else enters
+        self._gate.acquire()  # no other thread enters
         with self._left:
             self._left.wait_for(lambda: not self._inside, WAIT_SECONDS)
 
@@ -37,7 +37,7 @@ class ForkSafety:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Let forks wait until this ends, but at most `WAIT_SECONDS`."""
+        """Make forks wait until the block ends, but at most `WAIT_SECONDS`."""
         with self._gate, self._left:
             self._inside += 1
         try:

@@ -104,7 +104,7 @@ def test_a_line_that_is_too_long_is_refused_and_when_read_cut(
 ) -> None:
     monkeypatch.setattr(spool_module, "LINE_AT_MOST", LINE_AT_MOST)
     spool.append(b"one")
-    with pytest.raises(OSError, match="a line of"):
+    with pytest.raises(OSError, match="line has at most"):
         spool.append(b"x" * (LINE_AT_MOST + 1))
     with (spool.path / "appended").open("ab") as file:
         file.write(b"\n" + b"y" * (3 * LINE_AT_MOST) + b"\n")
@@ -142,7 +142,7 @@ def test_a_link_in_its_place_is_refused(tmp_path: Path) -> None:
     (tmp_path / "spool").symlink_to("elsewhere")
     spool = Spool(tmp_path / "spool", MEGABYTE)
     for use in (spool.check, lambda: spool.append(b"one"), lambda: take_all(spool)):
-        with pytest.raises(NotADirectoryError, match="is a link or no directory"):
+        with pytest.raises(NotADirectoryError, match="must be a directory, not a link"):
             use()
     assert not list((tmp_path / "elsewhere").iterdir())
 
