@@ -25,10 +25,10 @@ LEVELS = ("debug", "info", "warning", "error", "exception", "critical", "log")
 ABOUT_NO_BATCH = {
     "batches: %s",
     "batches live in %s (from %s)",
-    "no batches_backend_url is set: batches live beside the broker's queues in %s; set it, to the "
-    "same URL if that is what you want, to silence this warning",
-    "batches: there is no setting %s",
-    "batches: batches_notifications: there is no notifier %s",
+    "batches_backend_url is not set: batches live beside the broker's queues in %s; set it, to the "
+    "same URL if you like, to silence this warning",
+    "batches: unknown setting %s",
+    "batches: batches_notifications: unknown notifier %s",
     "batches: an entry of their list is left out: %s",
     "batches: this worker's lease has not begun yet: %s",
     "batches: this worker's lease was not ended, so it will run out: %s",

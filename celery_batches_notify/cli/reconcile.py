@@ -6,10 +6,10 @@ from typing import Any
 
 from celery import Celery
 
+from celery_batches_notify.checks import check_bid
 from celery_batches_notify.cli.engine_of import engine_of
 from celery_batches_notify.cli.output import Output
 from celery_batches_notify.doctor.reconcile import Repairs, reconcile_all, reconcile_batch
-from celery_batches_notify.model import check_bid
 
 WORDS = {
     "succeeded": "succeeded by their results",

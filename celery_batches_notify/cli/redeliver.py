@@ -6,11 +6,11 @@ from datetime import timedelta
 
 from celery import Celery
 
+from celery_batches_notify.checks import check_bid, check_event
 from celery_batches_notify.cli.engine_of import engine_of
 from celery_batches_notify.cli.output import Output
 from celery_batches_notify.engine import Engine
 from celery_batches_notify.errors import InvalidCallback
-from celery_batches_notify.model import check_bid, check_event
 from celery_batches_notify.operations import redeliver_event
 from celery_batches_notify.redelivery import Wanted, redeliver_many, redeliver_one
 
