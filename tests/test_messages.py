@@ -64,7 +64,7 @@ def test_a_task_as_a_callback_is_shown_as_a_signature(app: Celery) -> None:
 
 def test_the_result_of_a_call_as_a_callback_says_that_it_was_called(app: Celery) -> None:
     words = refused(InvalidCallback, Batch(app=app).on, "success", app.tasks["proj.work"].delay())
-    assert "a call that was made already: write task.s(), not task.delay()" in words
+    assert "got the result of a call: write task.s(), not task.delay()" in words
 
 
 @pytest.mark.parametrize(
