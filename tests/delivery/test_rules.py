@@ -80,7 +80,10 @@ def test_an_empty_batch_has_no_share_of_failures() -> None:
         ({"failures": True}, "must be a number"),
         ({"slower_than": float("inf")}, "must be seconds >= 0 or a timedelta, got"),
         ({"slower_than": float("nan")}, "must be seconds"),
-        ({"slower_than": timedelta(seconds=-1)}, "must be seconds >= 0 or a timedelta, got datetime.timedelta"),
+        (
+            {"slower_than": timedelta(seconds=-1)},
+            "must be seconds >= 0 or a timedelta, got datetime.timedelta",
+        ),
         ({"faster_than": "1 h"}, "must be seconds >= 0 or a timedelta, got"),
         ({"total": timedelta(1)}, "must be a number >= 0, got"),
         ({"failure_share": 5}, "from 0 to 1"),

@@ -46,7 +46,7 @@ def marked(name: str = "t", args: tuple[object, ...] = (), member: Membership = 
 
 
 def marks(signature: Any) -> dict[str, Any]:
-    """Where marks stand: the path to each signature that bears one, with its mark."""
+    """Return the path to each tagged signature, with its tag."""
     found: dict[str, Any] = {}
 
     def walk(value: Any, path: str) -> None:
@@ -66,7 +66,7 @@ def marks(signature: Any) -> dict[str, Any]:
     return found
 
 
-def test_what_hangs_in_a_message_is_marked_and_errbacks_are_not(t: Any) -> None:
+def test_signatures_in_a_message_are_tagged_and_errbacks_are_not(t: Any) -> None:
     sig = t.s()
     _, _, embed = marked(callbacks=[sig], errbacks=[sig], chain=[sig, sig], chord=sig)
     assert marks(embed["callbacks"]) == {"[0]": MARK}
@@ -76,7 +76,7 @@ def test_what_hangs_in_a_message_is_marked_and_errbacks_are_not(t: Any) -> None:
     assert sig.options == {}
 
 
-def test_every_leaf_of_a_nested_canvas_is_marked_and_no_container(t: Any) -> None:
+def test_every_leaf_of_a_nested_canvas_is_tagged_and_no_container(t: Any) -> None:
     inner = chord([t.s(), chain(t.s(), t.s())], t.s().set(link=t.s(), link_error=t.s()))
     _, _, embed = marked(chain=[chain(t.s(), group(t.s(), inner), app=t.app)])
     found = marks(embed["chain"])
@@ -86,13 +86,13 @@ def test_every_leaf_of_a_nested_canvas_is_marked_and_no_container(t: Any) -> Non
     assert len(found) == leaves - 1, "all but the errback"
 
 
-def test_options_that_freezing_left_on_nested_signatures_are_marked_too(t: Any) -> None:
+def test_options_that_freezing_left_on_nested_signatures_are_tagged_too(t: Any) -> None:
     step = t.s().set(chord=t.s(), chain=[t.s()], link=t.s())
     _, _, embed = marked(chain=[step])
     assert marks(embed["chain"]).keys() == {"[0]", "[0].chord", "[0].chain[0]", "[0].link"}
 
 
-def test_a_container_is_marked_only_where_its_own_headers_would_cover_its_parts(t: Any) -> None:
+def test_a_container_is_tagged_only_if_its_own_headers_would_hide_its_parts(t: Any) -> None:
     parts = group(t.s().set(headers={"mine": 1}), t.s()).set(headers={"x": 1})
     _, _, embed = marked(chain=[parts])
     assert marks(embed["chain"]).keys() == {"[0]", "[0].tasks[0]", "[0].tasks[1]"}
@@ -100,7 +100,7 @@ def test_a_container_is_marked_only_where_its_own_headers_would_cover_its_parts(
     assert embed["chain"][0]["kwargs"]["tasks"][0]["options"]["headers"]["mine"] == 1
 
 
-def test_inner_headers_that_somebody_put_there_are_marked_as_well(t: Any) -> None:
+def test_inner_headers_of_another_library_are_tagged_as_well(t: Any) -> None:
     _, _, embed = marked(callbacks=[t.s().set(headers={"headers": {"trace": 1}})])
     assert embed["callbacks"][0]["options"]["headers"] == {
         "batches": MARK,
@@ -114,7 +114,7 @@ def test_a_signature_that_hangs_in_two_places_is_copied_once(t: Any) -> None:
     assert embed["chain"][0]["options"]["chord"] is embed["chain"][1]["options"]["chord"]
 
 
-def test_marks_name_who_publishes_and_whose_canvas_it_is(t: Any) -> None:
+def test_tags_name_the_publishing_task_and_the_member_whose_canvas_it_is(t: Any) -> None:
     _, _, embed = marked(member=LATE, chain=[t.s().set(headers={"batches": MARK})])
     assert marks(embed["chain"]) == {"[0]": {**MARK, "by": "second"}}
 
@@ -133,7 +133,7 @@ def test_the_part_that_takes_over_the_id_of_the_replaced_task_is_a_member_of_its
     assert marks(embed["chain"])["[0]"]["turn"] == 2
 
 
-def test_the_body_that_chord_unlock_waits_for_is_marked(t: Any) -> None:
+def test_the_body_that_chord_unlock_waits_for_is_tagged(t: Any) -> None:
     args, _, _ = marked("celery.chord_unlock", args=("group", t.s()))
     assert marks(args[1]) == {"": MARK}
     message = SimpleNamespace(body=(args, {}, {}))
@@ -147,7 +147,7 @@ def test_arguments_that_are_signatures_are_left_alone(t: Any) -> None:
     assert args[1] is sig
 
 
-def test_a_mark_counts_only_for_what_its_own_task_publishes(t: Any) -> None:
+def test_a_tag_counts_only_for_what_its_own_task_publishes(t: Any) -> None:
     assert read_tag({"batches": MARK}, "first") == MARK
     assert read_tag({"batches": MARK}, "second") is None
     forwarded = {k: v for k, v in MARK.items() if k != "by"}  # what a late member's own message says
