@@ -32,7 +32,7 @@ from celery_batches_notify.text import one_line
 # Above the 300 s that a notifier may take, whatever the app's own limits are.
 SOFT_LIMIT_SECONDS, HARD_LIMIT_SECONDS = 330, 360
 
-Outcome = Literal["delivered", "failed", "given_up", "postponed"]
+AttemptResult = Literal["delivered", "failed", "given_up", "postponed"]
 
 logger = logging.getLogger(__name__)
 
@@ -193,7 +193,7 @@ class Attempts:
     def _settle(
         self,
         delivery: _Delivery,
-        outcome: Outcome,
+        result: AttemptResult,
         status_code: int | None = None,
         detail: str = "",
         delay: float = 0,
@@ -206,14 +206,14 @@ class Attempts:
             status_code=status_code,
         )
         bid, attempt = delivery.notification.status.bid, delivery.notification.attempt
-        if outcome in ("delivered", "failed"):  # the store logs what is given up, whoever does that
-            level = logging.INFO if outcome == "delivered" else logging.WARNING
+        if result in ("delivered", "failed"):  # the store logs what is given up, whoever does that
+            level = logging.INFO if result == "delivered" else logging.WARNING
             log = log_of_delivery(logger, bid, delivery.entry, note.channel, attempt)
-            log.log(level, "%s (attempt %d of %d): %s", outcome, attempt, ATTEMPTS_AT_MOST, note.detail)
+            log.log(level, "%s (attempt %d of %d): %s", result, attempt, ATTEMPTS_AT_MOST, note.detail)
         self._store.settle_delivery(
             bid,
             delivery.entry,
-            "due" if outcome == "failed" else outcome,
+            "due" if result == "failed" else result,
             attempt,
             delay_seconds=delay,
             note=note,

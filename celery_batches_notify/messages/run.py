@@ -38,7 +38,7 @@ class Run:
         returned: Celery has reported that it returned.
         goes_on: A retry or replacement has left under its own id, and ends it, however this run ends.
         is_replaced: A canvas, or a retry under another id, has taken its place.
-        successors: The late members that it has published; the value is set if the broker refused one.
+        successors: The members that it has published; the value is set if the broker refused one.
     """
 
     began_at: float | None = None
