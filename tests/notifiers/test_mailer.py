@@ -401,7 +401,7 @@ def test_charsets_and_part_headers_are_written_where_ponys_users_want_them(outbo
         ({"subjekt": "x"}, "subjekt"),
     ],
 )
-def test_what_cannot_be_sent_is_refused_with_the_mend(
+def test_what_cannot_be_sent_is_refused_with_the_fix(
     outbox: Outbox, options: dict[str, Any], said: str
 ) -> None:
     with pytest.raises((TypeError, ValueError), match=re.escape(said)):

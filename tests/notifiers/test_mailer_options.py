@@ -113,7 +113,7 @@ def test_this_machine_is_known_by_its_addresses(address: str) -> None:
         ({"total_timeout": float("nan")}, "total_timeout"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_with_the_mend(given: dict[str, Any], said: str) -> None:
+def test_what_cannot_be_meant_is_refused_with_the_fix(given: dict[str, Any], said: str) -> None:
     with pytest.raises((TypeError, ValueError), match=re.escape(said)) as caught:
         read_smtp_options(given)
 
