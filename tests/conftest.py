@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -17,14 +18,6 @@ from tests.support.servers import PATIENT, close_store
 
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
-
-LONGEST = [
-    "test_machine.py",
-    "test_workers.py",
-    "test_outcome_table.py",
-    "test_canvas_worlds.py",
-    "test_canvas.py",
-]
 
 
 @pytest.fixture(scope="session")
@@ -77,18 +70,22 @@ def app(make_app: Callable[..., Celery]) -> Celery:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out canvas shapes where Celery itself does not have them: other pools, other result backends.
+    """Leave out canvas shapes that Celery itself lacks with some pools and result backends.
 
-    The files that take longest come first, so that no process is left alone with one of them at the end.
+    The files with the longest time limits come first, so that no process is left alone with one at the end.
     """
     left_out = [item for item in items if not _has_shape(item)]
-    kept = [item for item in items if item not in set(left_out)]
-    items[:] = sorted(kept, key=_place_of)
     config.hook.pytest_deselected(items=left_out)
+    kept = [item for item in items if item not in set(left_out)]
+    limits: dict[Path, float] = {}
+    for item in kept:
+        limits[item.path] = max(limits.get(item.path, 0), _limit_of(item))
+    items[:] = sorted(kept, key=lambda item: -limits[item.path])
 
 
-def _place_of(item: pytest.Item) -> int:
-    return LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST)
+def _limit_of(item: pytest.Item) -> float:
+    mark = item.get_closest_marker("timeout")
+    return float(mark.args[0]) if mark else 0.0
 
 
 def _has_shape(item: pytest.Item) -> bool:

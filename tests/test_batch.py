@@ -582,7 +582,7 @@ def test_follow_ends_when_the_batch_is_deleted(app: Celery) -> None:
     assert list(readings) == []
 
 
-def test_a_cancelled_follower_gives_its_thread_and_connection_back_though_nothing_moves(
+def test_a_cancelled_follower_frees_its_thread_and_connection_though_nothing_moves(
     app: Celery, redis: Redis
 ) -> None:
     batch = Batch(app=app)

@@ -159,7 +159,7 @@ def test_celerys_words_for_certificates_are_understood(word: str) -> None:
         assert client.connection_pool.connection_kwargs["ssl_cert_reqs"] == word
 
 
-def test_a_strange_word_for_certificates_is_a_wrong_setting_and_no_store_that_is_away() -> None:
+def test_a_strange_word_for_certificates_is_a_wrong_setting_not_a_store_that_is_away() -> None:
     with pytest.raises(ConfigurationError, match="batches_backend_options: Invalid SSL"):
         connect(settings("rediss://h?ssl_cert_reqs=perhaps", {}))
 

@@ -196,7 +196,7 @@ def test_dead_members_run_again_and_succeed(prefork: None, app: Celery) -> None:
     assert (status.succeeded, status.failures, status.failure_info) == (5, 0, ())
 
 
-def test_the_last_part_of_a_canvas_runs_again_under_the_id_of_the_task_that_it_replaced(
+def test_the_last_part_of_a_canvas_runs_again_under_the_id_of_the_task_it_replaced(
     prefork: None, app: Celery
 ) -> None:
     batch = Batch(app=app)

@@ -182,7 +182,7 @@ def test_an_open_breaker_lets_one_report_try_once_in_a_while() -> None:
     assert circuit_breaker.ask() == "insist"
 
 
-def test_a_soft_limit_that_hits_while_reporting_sends_the_outcome_to_the_disk_at_once(
+def test_a_soft_limit_while_reporting_sends_the_outcome_to_the_disk_at_once(
     app: Celery, engine: Engine, proxy: tuple[CutProxy, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It strikes between two tries, because inside redis-py's connecting it would leave an open socket."""
@@ -366,7 +366,7 @@ def test_a_spool_that_cannot_be_used_is_logged_when_the_worker_starts(
 
 
 @pytest.mark.parametrize(("exc", "state"), [(StoreUnavailable("away"), "due"), (KeyError("bug"), "given_up")])
-def test_a_notification_that_could_not_note_its_attempt_is_made_again_and_a_broken_one_is_not(
+def test_a_notification_that_could_not_note_its_attempt_is_repeated_a_broken_one_not(
     app: Celery, engine: Engine, exc: Exception, state: str
 ) -> None:
     batch, (member,) = members_of(app, 1)
