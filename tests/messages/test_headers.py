@@ -43,14 +43,14 @@ def test_a_notifications_header_names_the_claim_that_published_it() -> None:
 
 
 def test_a_callbacks_header_counts_only_under_its_own_id() -> None:
-    mark = {"bid": BID, "delivery": "complete:0"}
-    assert read_header(mark, f"cb_{BID}_complete_0") == DeliveryRef(bid=BID, entry="complete:0")
-    assert read_header(mark, f"cb_{BID}_complete_1") is None
-    assert read_header(mark, "t") is None
+    header = {"bid": BID, "delivery": "complete:0"}
+    assert read_header(header, f"cb_{BID}_complete_0") == DeliveryRef(bid=BID, entry="complete:0")
+    assert read_header(header, f"cb_{BID}_complete_1") is None
+    assert read_header(header, "t") is None
 
 
 @pytest.mark.parametrize(
-    "mark",
+    "header",
     [
         None,
         [],
@@ -80,11 +80,11 @@ def test_a_callbacks_header_counts_only_under_its_own_id() -> None:
     ],
     ids=repr,
 )
-def test_a_malformed_header_counts_for_nothing(mark: object) -> None:
-    assert read_header(mark, "t") is None
+def test_a_malformed_header_counts_for_nothing(header: object) -> None:
+    assert read_header(header, "t") is None
 
 
-def test_a_message_without_an_id_claims_nothing() -> None:
+def test_a_message_without_an_id_is_nothing_of_ours() -> None:
     assert read_header({"bid": BID, "index": 0}, None) is None
 
 

@@ -163,7 +163,7 @@ MUTANTS = (
     ),
     # A Cluster
     Mutant(
-        "a worker's marks follow its key to another node",
+        "a worker's records follow its key to another node",
         "node-moved",
         "if False:",
         "tests/test_topologies.py::test_a_worker_marks_what_it_begins_where_its_key_has_moved_to",
@@ -329,13 +329,13 @@ MUTANTS = (
         f"{SCRIPTS}::test_sixteen_adders_at_once_get_places_of_their_own",
     ),
     Mutant(
-        "a callback's mark counts only under its own id",
+        "a callback's header counts only under its own id",
         "callback-own-id",
         "if isinstance(entry, str) and ENTRY.fullmatch(entry):",
         "tests/messages/test_headers.py::test_a_callbacks_header_counts_only_under_its_own_id",
     ),
     Mutant(
-        "a mark that was passed on by hand is taken off",
+        "a header that was passed on by hand is removed",
         "strip-header",
         GONE,
         f"{BATCH}::test_a_mark_passed_on_by_hand_is_taken_off",
@@ -749,13 +749,13 @@ MUTANTS = (
         f"{BATCH}::test_a_broker_that_refuses_leaves_the_batch_open_and_resume_finishes_it",
     ),
     Mutant(
-        "a member is marked before its acknowledgement leaves",
+        "a member is recorded before its acknowledgement leaves",
         "in-flight-first",
         GONE,
         f"{LEASES}::test_a_running_member_is_recorded_before_its_acknowledgement_leaves",
     ),
     Mutant(
-        "a callback is marked as it arrives",
+        "a callback is recorded as it arrives",
         "callback-in-flight",
         GONE,
         f"{LEASES}::test_a_callback_is_recorded_as_it_arrives",
