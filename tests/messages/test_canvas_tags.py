@@ -128,7 +128,7 @@ def test_the_part_that_takes_over_the_id_of_the_replaced_task_is_a_member_of_its
     assert [tag.get("turn") for tag in tags_of(embed["chain"]).values()] == [1, None], "and stays so"
     identity = read_header(tags_of(embed["chain"])["[0]"], "first")
     assert isinstance(identity, Membership)
-    assert (identity.turn, claim.identity) == (1, "first#1")
+    assert (identity.turn, identity.identity) == (1, "first#1")
     _, _, embed = tagged(member=LATE, replaced=identity, chain=[last])
     assert tags_of(embed["chain"])["[0]"]["turn"] == 2
 
