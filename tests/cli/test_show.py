@@ -56,7 +56,7 @@ def test_a_batch_is_shown_with_its_verdict_failures_and_callbacks(app: Celery, c
     assert "1 ok 2 dead /4" in lines[1]
     assert lines[2] == f"{batch.bid} running #prod"
     text = "\n".join(lines)
-    assert "failures: 1 kinds in the 2 that are kept of 2" in text
+    assert "failures: 1 kind in the 2 that are kept of 2" in text
     assert "- 2 × KeyError in import_row: no row …" in text
     assert "callback death:0 proj.callback: due, 0 attempts" in text
     lines = command("show", batch.bid, "--members", "dead", "--failures").stdout.splitlines()
