@@ -1120,12 +1120,6 @@ MUTANTS = (
         f"{SHOW}::test_no_field_of_a_batch_reaches_the_terminal_as_it_is",
     ),
     Mutant(
-        "nor what it holds as JSON",
-        "json-delete",
-        "return json.dumps(fields, default=str)",
-        f"{SHOW}::test_no_field_of_a_batch_reaches_the_terminal_as_it_is",
-    ),
-    Mutant(
         "a batch whose dead members run again is waited for",
         "retried-is-not-over",
         "is_over = progress.finished",
