@@ -45,7 +45,34 @@ class Mutant:
 STILL, PLAIN = "tests/doctor/test_still_batches.py", "tests/store/test_plain_success.py"
 BLOCKS, CUT_SHORT = "tests/test_blocks.py", "tests/test_cut_short.py"
 
+WAYS = "tests/producer/test_ways.py"
+
 MUTANTS = (
+    # Faster ways to the broker
+    Mutant(
+        "a repr that is cut short is Celery's",
+        "long-repr",
+        "return text",
+        "tests/messages/test_plain_repr.py::test_what_is_too_long_is_cut_as_celery_cuts_it",
+    ),
+    Mutant(
+        "a template is made anew after a fork",
+        "template-origin",
+        GONE,
+        f"{WAYS}::test_a_forked_process_is_the_origin_of_its_messages",
+    ),
+    Mutant(
+        "messages whose reply was lost may have arrived",
+        "unknown-not-unsent-pushed",
+        GONE,
+        f"{WAYS}::test_what_a_lost_connection_leaves_open_is_unknown_and_resume_sends_it_again",
+    ),
+    Mutant(
+        "a refusal says nothing about an earlier attempt",
+        "refused-or-unknown",
+        "if True:",
+        f"{WAYS}::test_what_was_unknown_stays_so_if_the_next_attempt_is_refused",
+    ),
     # The store's own timeouts
     Mutant(
         "a report waits no longer than it may, whatever socket_timeout says",
@@ -1005,7 +1032,7 @@ MUTANTS = (
         "a text that somebody wrote names no variable of the environment",
         "stored-text",
         "own = mark_references(_as_fields(own))",
-        f"{REFERENCES}::test_who_can_write_to_the_store_gets_no_variable_into_a_text",
+        f"{REFERENCES}::test_a_writer_to_the_store_gets_no_variable_into_a_text",
     ),
     Mutant(
         "a value of the environment is not repeated by an error",
@@ -1079,7 +1106,7 @@ MUTANTS = (
         "on() does not choose what only the configuration decides",
         "configured-only",
         "for path in sorted(()):",
-        f"{EMAIL_OPTIONS}::test_on_does_not_take_what_only_the_configuration_decides",
+        f"{EMAIL_OPTIONS}::test_on_refuses_options_that_only_the_configuration_may_set",
     ),
     Mutant(
         "what a field of a batch holds is text in HTML",

@@ -1,4 +1,4 @@
-"""`mail`: what it writes, whom it writes to, and that nobody can make it write something else."""
+"""`mail`: its text and its recipients, which hostile text cannot change."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def read(letter: Letter) -> EmailMessage:
 
 
 def head_of(letter: Letter) -> dict[str, str]:
-    """The headers as they stand in the octets, unfolded, in their order."""
+    """The raw headers, unfolded, in their order."""
     head = letter.as_bytes().partition(b"\r\n\r\n")[0].decode("ascii")
     unfolded = re.sub(r"\r\n(?=[ \t])", "", head)
     return dict(line.split(": ", 1) for line in unfolded.split("\r\n"))
@@ -346,9 +346,7 @@ def test_charsets_and_part_headers_are_written_where_ponys_users_want_them(outbo
         ({"subjekt": "x"}, "subjekt"),
     ],
 )
-def test_what_cannot_be_sent_is_refused_with_the_mend(
-    outbox: Outbox, options: dict[str, Any], said: str
-) -> None:
+def test_wrong_arguments_are_refused_with_the_fix(outbox: Outbox, options: dict[str, Any], said: str) -> None:
     with pytest.raises((TypeError, ValueError), match=re.escape(said)):
         send(**options)
 

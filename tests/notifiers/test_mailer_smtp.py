@@ -1,4 +1,4 @@
-"""`via="smtp"`: every way in, and every trap of SMTP that was met, against real servers."""
+"""`via="smtp"`: every kind of login and TLS, and every known trap of SMTP, with real servers."""
 
 from __future__ import annotations
 
@@ -300,7 +300,7 @@ def test_a_refusal_is_permanent_where_it_is_final_and_about_this_mail(
     assert reply[4:] in str(failed) and server.received == []
 
 
-def test_a_server_that_takes_nobody_in_can_be_tried_again() -> None:
+def test_a_server_that_refuses_the_connection_is_retried() -> None:
     with misbehaving(lambda peer: peer.say("554 no service here")) as port:
         failed = send_in_vain(port)
 
