@@ -1,4 +1,4 @@
-"""Forks wait while another thread makes a TLS connection."""
+"""Makes forks wait until no thread is in the middle of a TLS handshake."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ WAIT_SECONDS = 5
 
 
 class ForkSafety:
-    """Makes the forks of this process wait while one of its threads makes a TLS connection.
+    """Makes the forks of this process wait while a thread makes a TLS connection.
 
-    OpenSSL's own locks do not survive a fork: a lock that another thread holds stays locked in the child, and
-    the child hangs as soon as it makes a connection itself. Celery's prefork pool may fork at any time, to
-    replace a child that ended.
+    OpenSSL's locks do not survive forks: a lock that another thread holds stays locked in the child, which
+    hangs when it makes a connection itself. Celery's prefork pool forks at any time, to replace a child.
     """
 
     def __init__(self) -> None:
@@ -28,7 +27,7 @@ class ForkSafety:
         self._inside = 0
 
     def _wait(self) -> None:
-        self._gate.acquire()  # no other thread enters
+        self._gate.acquire()  # other threads stay outside
         with self._left:
             self._left.wait_for(lambda: not self._inside, WAIT_SECONDS)
 
@@ -37,7 +36,7 @@ class ForkSafety:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Make forks wait until the block ends, but at most `WAIT_SECONDS`."""
+        """Make forks wait until this block ends, but at most `WAIT_SECONDS`."""
         with self._gate, self._left:
             self._inside += 1
         try:
