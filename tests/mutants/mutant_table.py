@@ -45,7 +45,34 @@ class Mutant:
 STILL, PLAIN = "tests/doctor/test_still_batches.py", "tests/store/test_plain_success.py"
 BLOCKS, CUT_SHORT = "tests/test_blocks.py", "tests/test_cut_short.py"
 
+WAYS = "tests/producer/test_ways.py"
+
 MUTANTS = (
+    # Faster ways to the broker
+    Mutant(
+        "a repr that is cut short is Celery's",
+        "long-repr",
+        "return text",
+        "tests/messages/test_plain_repr.py::test_what_is_too_long_is_cut_as_celery_cuts_it",
+    ),
+    Mutant(
+        "a template is made anew after a fork",
+        "template-origin",
+        GONE,
+        f"{WAYS}::test_a_forked_process_is_the_origin_of_its_messages",
+    ),
+    Mutant(
+        "messages whose reply was lost may have arrived",
+        "unknown-not-unsent-pushed",
+        GONE,
+        f"{WAYS}::test_what_a_lost_connection_leaves_open_is_unknown_and_resume_sends_it_again",
+    ),
+    Mutant(
+        "a refusal says nothing about an earlier attempt",
+        "refused-or-unknown",
+        "if True:",
+        f"{WAYS}::test_what_was_unknown_stays_so_if_the_next_attempt_is_refused",
+    ),
     # The store's own timeouts
     Mutant(
         "a report waits no longer than it may, whatever socket_timeout says",
