@@ -180,5 +180,5 @@ class StoredBatch:
         if not self._enrolment.is_stored and self._engine.store.read_progress(self.bid) is None:
             raise NoSuchBatch(
                 f"batch {self.bid} is not stored yet: the end of its block stores it, as do add(), map() and "
-                "seal() outside of one"
+                "seal() outside of one; with on_commit= its transaction's commit does"
             )
