@@ -120,7 +120,7 @@ def run_all(setting: Setting, shapes: list[Shape], ways: list[str] = WAYS) -> Ru
 
 
 def check(batch: Batch, *, total: int, dead: int) -> None:
-    """Assert that a batch ended with these counts, with its events in order, and without anything left over."""
+    """Assert that a batch ended with these counts, its events in order, and nothing left over."""
     held = stored(batch)
     counted = {name: int(held[name]) for name in ("total", "succeeded", "failing", "dead")}
     assert counted == {"total": total, "succeeded": total - dead, "failing": 0, "dead": dead}

@@ -20,7 +20,7 @@ Call = Callable[[Store], object]
 
 
 def prepare(store: Store) -> None:
-    """Store a sealed batch of four: one succeeded, one failing, one dead and kept for a retry, one waiting."""
+    """Store a sealed batch of four: succeeded, failing, dead and kept for a retry, and waiting."""
     open_batch(store, parent_bid="parent-of-them-all", parent_index=0, **{"callbacks:cancel": 1})
     store.enrol_members(BID, 0, IDS[:4], "owner")
     store.seal_batch(BID)
@@ -40,7 +40,7 @@ def kept() -> Outcome:
 
 
 def lost() -> list[Lost]:
-    """Return a failing and a waiting member, in the state in which they were looked for."""
+    """Return a failing and a waiting member, as they were when they were looked for."""
     failure = dead().failure
     assert failure
     return [
