@@ -55,6 +55,7 @@ class Scripts:
         self.note_canvas = self._load("note_canvas")
         self.write_off_members = self._load("failures", "resend", "late", "write_off_members")
         self.beat_worker = self._load("beat_worker")
+        self.note_action = self._load("note_action")
         self.find_silent = self._load("find_silent")
         self.resend_lost = self._load("failures", "resend", "late", "resend_lost")
         self.put_on_list = self._load("put_on_list")
