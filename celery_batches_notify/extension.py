@@ -17,7 +17,7 @@ from celery_batches_notify.engine import EXTENSION, Engine, find_extension
 from celery_batches_notify.errors import ConfigurationError
 from celery_batches_notify.log_lines import log_fields
 from celery_batches_notify.masking import keep_secrets_out_of_reports
-from celery_batches_notify.messages.results import watch_results
+from celery_batches_notify.messages.block import watch_results
 from celery_batches_notify.messages.sender import Sender
 from celery_batches_notify.notifiers.registry import Registry
 from celery_batches_notify.recovery.lost_workers import LostWorkers
@@ -80,7 +80,7 @@ class Batches:
             app, lambda: self.engine.reporter, lambda: self.engine.cancellation, lambda: self.engine.heartbeat
         )
         self.receivers.connect()
-        self._sender.held = self.receivers.held
+        self._sender.received = self.receivers.received
         self._sender.heartbeat = lambda: self.engine.heartbeat
         app.steps["worker"].add(BatchesStep)
 
@@ -151,7 +151,7 @@ class BatchesStep(bootsteps.StartStopStep):
         super().__init__(parent, **kwargs)
         extension = find_extension(parent.app)
         extension.receivers.worker_limits = (parent.time_limit, parent.soft_time_limit)
-        self.engine, self.held = extension.engine, extension.receivers.held
+        self.engine, self.received = extension.engine, extension.receivers.received
         self.still_batches = StillBatches(self.engine)
         self.engine.heartbeat.name(parent.hostname)  # before the pool forks
         signals.worker_shutdown.connect(
@@ -166,7 +166,7 @@ class BatchesStep(bootsteps.StartStopStep):
     def start(self, parent: Any) -> None:
         """Begin to sweep, and to watch for cancelled batches."""
         warn_about_surroundings(parent.app, self.engine.store)
-        self.engine.cancellation.start(self.held, parent.pool)
+        self.engine.cancellation.start(self.received, parent.pool)
         self.engine.heartbeat.start()
         self.engine.sweeper.start()
         self.engine.replay.start()

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import pytest
 from celery import Celery
+from celery.app.task import Context
 from click.testing import CliRunner
 from redis import Redis
 
@@ -204,7 +205,7 @@ def test_ten_thousand_failures_of_a_megabyte_each_take_less_than_300_kb(app: Cel
     batch.seal()
     store = app._batches_extension.engine.store
     for index, result in enumerate(results):
-        outcome = outcomes.dead({"id": result.id}, "told", "failed", ValueError(message))
+        outcome = outcomes.dead(Context(id=result.id), "told", "failed", ValueError(message))
         store.record_outcome(Membership(bid=batch.bid, index=index, task_id=result.id), outcome)
     status = batch.status()
     assert (status.dead, status.state, len(status.failure_info)) == (count, "dead", 100)
@@ -221,7 +222,7 @@ def test_text_of_any_script_takes_no_more_than_its_characters(app: Celery, redis
         batch = Batch(app=app, keep_open=True)
         (result,) = batch.add(app.tasks["told"].s())
         error = ValueError(char * 1_000_000)
-        outcome = outcomes.dead({"id": result.id}, "told", "failed", error, char * 1_000_000)
+        outcome = outcomes.dead(Context(id=result.id), "told", "failed", error, char * 1_000_000)
         store = app._batches_extension.engine.store
         store.record_outcome(Membership(bid=batch.bid, index=0, task_id=result.id), outcome)
         assert redis.memory_usage(f"batches:{{{batch.bid}}}:failures", samples=0) < octets * 6000 + 3000

@@ -11,6 +11,7 @@ from typing import Any
 from celery import Celery
 
 from celery_batches_notify.cli.engine_of import engine_of
+from celery_batches_notify.cli.output import Output
 from celery_batches_notify.errors import InvalidCallback
 from celery_batches_notify.model import BatchStatus, Event, Failure, Notification
 from celery_batches_notify.notifiers.base import send_once
@@ -18,8 +19,8 @@ from celery_batches_notify.notifiers.base import send_once
 BID = "sample-notification-00"
 
 
-def send_sample(app: Celery, channel: str, options: Sequence[str]) -> str:
-    """Send a sample through a notifier or profile; return what the receiver said, and how long it took.
+def send_sample(app: Celery, out: Output, *, channel: str, options: Sequence[str]) -> int:
+    """Send a sample through a notifier or profile, and print what the receiver said, and how long it took.
 
     Raises:
         BatchesError: The channel or an option is wrong, or the sample did not arrive.
@@ -37,7 +38,10 @@ def send_sample(app: Celery, channel: str, options: Sequence[str]) -> str:
     )
     began = time.monotonic()
     answer = send_once(notifier, notification)
-    return f"{channel}: {answer} ({time.monotonic() - began:.2f} s)"
+    seconds = round(time.monotonic() - began, 2)
+    return out.end(
+        f"{channel}: {answer} ({seconds:.2f} s)", 0, channel=channel, answer=answer, seconds=seconds
+    )
 
 
 def read_options(words: Sequence[str]) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 from celery import Celery
 
 from celery_batches_notify.cli.engine_of import engine_of
+from celery_batches_notify.cli.output import Output
 from celery_batches_notify.doctor.reconcile import Repairs, reconcile_all, reconcile_batch
 from celery_batches_notify.model import check_bid
 
@@ -23,7 +24,7 @@ WORDS = {
 }
 
 
-def repair(app: Celery, bid: str | None, vanished: str, echo: Callable[[str], None]) -> int:
+def repair(app: Celery, out: Output, *, bid: str | None, vanished: str) -> int:
     """Reconcile one batch, or all live ones, and print what was done; return the exit code.
 
     Raises:
@@ -31,20 +32,28 @@ def repair(app: Celery, bid: str | None, vanished: str, echo: Callable[[str], No
     """
     engine = engine_of(app)
     if bid is not None:
-        _tell(bid, reconcile_batch(engine, check_bid(bid), vanished=vanished), echo)
-        return 0
+        repairs = reconcile_batch(engine, check_bid(bid), vanished=vanished)
+        _say_notes(repairs, out)
+        return out.end(_describe(bid, repairs), 0, bid=bid, **_fields(repairs))
     number, whole = 0, Repairs()
     for each, repairs in reconcile_all(engine, vanished=vanished):
         number += 1
         whole += repairs
         if repairs.total or repairs.unsure:
-            _tell(each, repairs, lambda line: echo(line) if not line.startswith("note: ") else None)
-    _tell(f"{number} live batches", whole, echo)
-    return 0
+            out.say(_describe(each, repairs), bid=each, **_fields(repairs))
+    _say_notes(whole, out)
+    return out.end(_describe(f"{number} live batches", whole), 0, batches=number, **_fields(whole))
 
 
-def _tell(what: str, repairs: Repairs, echo: Callable[[str], None]) -> None:
+def _describe(what: str, repairs: Repairs) -> str:
     done = [f"{count:,} {WORDS[name]}" for name, count in repairs.counts.items() if count]
-    echo(f"{what}: {', '.join(done) or 'nothing to repair'}")
-    for note in repairs.notes:
-        echo(f"note: {note}")
+    return f"{what}: {', '.join(done) or 'nothing to repair'}"
+
+
+def _fields(repairs: Repairs) -> dict[str, Any]:
+    return {**repairs.counts, "notes": list(repairs.notes)}
+
+
+def _say_notes(repairs: Repairs, out: Output) -> None:
+    for note in () if out.as_json else repairs.notes:
+        out.say(f"note: {note}")

@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
 from datetime import timedelta
 
 from celery import Celery
 
 from celery_batches_notify.cli.engine_of import engine_of
+from celery_batches_notify.cli.output import Output
 from celery_batches_notify.engine import Engine
-from celery_batches_notify.errors import ConfigurationError, InvalidCallback
+from celery_batches_notify.errors import InvalidCallback
 from celery_batches_notify.model import check_bid, check_event
 from celery_batches_notify.operations import redeliver_event
 from celery_batches_notify.redelivery import Wanted, redeliver_many, redeliver_one
-from celery_batches_notify.settings import read_duration
 
 PROGRESS_EVERY = 100
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_SPAN = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)([smhd]?)")
-
-Echo = Callable[[str], None]
 
 
 def send_again(
     app: Celery,
-    bid: str | None,
+    out: Output,
     *,
+    bid: str | None,
     event: str | None,
     number: int | None,
     channel: str | None,
-    since: str | None,
+    since: timedelta | None,
     ended: bool,
     limit: int,
-    echo: Echo,
 ) -> int:
     """Send again what was given up or is stuck, and print how much that is; return the exit code.
 
@@ -44,7 +38,7 @@ def send_again(
     wanted = Wanted(
         channel=_check_channel(engine, channel),
         event=check_event(event) if event is not None else None,
-        since=read_span(since) if since is not None else None,
+        since=since,
     )
     if number is not None and (bid is None or wanted.event is None or channel or since):
         raise InvalidCallback("--number names one callback: give it with a BID and --event, and nothing else")
@@ -57,24 +51,8 @@ def send_again(
     elif wanted == Wanted():
         raise InvalidCallback("say what to send again: a BID, --channel, --event or --since")
     else:
-        return _send_many(engine, wanted, limit, echo)
-    echo(f"{bid}: {sent:,} callbacks sent again")
-    return 0
-
-
-def read_span(text: str) -> timedelta:
-    """Read a span of time such as `90s`, `30m`, `2h` or `1d`; a bare number is seconds.
-
-    Raises:
-        InvalidCallback: It is none.
-    """
-    found = _SPAN.fullmatch(text.strip())
-    try:
-        if found is not None:
-            return read_duration("--since", float(found[1]) * _UNITS[found[2] or "s"])
-    except ConfigurationError as exc:
-        raise InvalidCallback(str(exc)) from None
-    raise InvalidCallback(f"--since must be a span of time such as 90s, 30m, 2h or 1d, got {text!r}")
+        return _send_many(engine, wanted, limit, out)
+    return out.end(f"{bid}: {sent:,} callbacks sent again", 0, bid=bid, sent=sent)
 
 
 def _check_channel(engine: Engine, channel: str | None) -> str | None:
@@ -84,18 +62,20 @@ def _check_channel(engine: Engine, channel: str | None) -> str | None:
     return engine.registry.name_of(channel)
 
 
-def _send_many(engine: Engine, wanted: Wanted, limit: int, echo: Echo) -> int:
+def _send_many(engine: Engine, wanted: Wanted, limit: int, out: Output) -> int:
     sent, batches, failed, said = 0, 0, 0, 0
     for done in redeliver_many(engine, wanted):
         if done.why:
             failed += 1
-            echo(f"{done.bid}: left out: {done.why}")
+            out.say(f"{done.bid}: left out: {done.why}", bid=done.bid, error=done.why)
         sent, batches = sent + done.sent, batches + bool(done.sent)
         if sent - said >= PROGRESS_EVERY:
             said = sent
-            echo(f"{sent:,} callbacks of {batches:,} batches sent again so far")
+            out.say(
+                f"{sent:,} callbacks of {batches:,} batches sent again so far", sent=sent, batches=batches
+            )
         if sent >= limit:
-            echo(f"stopped at the limit of {limit:,}: run it again for the rest")
+            out.say(f"stopped at the limit of {limit:,}: run it again for the rest", limit=limit)
             break
-    echo(f"{sent:,} callbacks of {batches:,} batches sent again")
-    return 1 if failed else 0
+    words = f"{sent:,} callbacks of {batches:,} batches sent again"
+    return out.end(words, 1 if failed else 0, sent=sent, batches=batches, failed=failed)

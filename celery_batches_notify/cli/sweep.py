@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 
 from celery import Celery
 
 from celery_batches_notify.cli.engine_of import engine_of
+from celery_batches_notify.cli.output import Output
 
 
-def sweep_once(app: Celery, echo: Callable[[str], None]) -> int:
+def sweep_once(app: Celery, out: Output) -> int:
     """Sweep, unless a worker does just now, and say what came of it; return the exit code.
 
     Raises:
@@ -20,14 +20,14 @@ def sweep_once(app: Celery, echo: Callable[[str], None]) -> int:
     sweeper = engine_of(app).sweeper
     try:
         if not sweeper.turn():
-            echo("another process is sweeping: nothing to do here")
-            return 0
+            return out.end("another process is sweeping: nothing to do here", 0, swept=False)
     finally:
         sweeper.stop()
     done = sweeper.done
-    echo(
+    words = (
         f"looked at {done['looked at']} live batches: {done['published']} callbacks published, "
         f"{done['sent again']} members sent again, {done['abandoned']} without a producer, "
         f"{done['retired']} batches retired, {done['failed']} failed"
     )
-    return 1 if done["failed"] else 0
+    fields = {name.replace(" ", "_"): count for name, count in done.items()}
+    return out.end(words, 1 if done["failed"] else 0, swept=True, **fields)

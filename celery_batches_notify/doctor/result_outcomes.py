@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from celery import Celery, states
+from celery.app.task import Context
 from celery.exceptions import Retry, TaskRevokedError, TimeLimitExceeded
 
 from celery_batches_notify.membership import Outcome, State
@@ -15,7 +16,7 @@ from celery_batches_notify.store.packing import ATTEMPTS_PER_ROUND
 from celery_batches_notify.store.parsing import Member
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.worker import outcomes
-from celery_batches_notify.worker.endings import runs_again
+from celery_batches_notify.worker.outcomes import runs_again
 
 CHILDREN_AT_MOST = 1000
 
@@ -36,7 +37,7 @@ def outcome_from_result(app: Celery, member: Member, meta: Meta) -> Outcome | No
         return outcomes.succeeded()
     if member.state == State.DEAD or member.stamp >= ATTEMPTS_PER_ROUND:
         return None
-    request = {"id": member.id, "retries": _retries(meta, member.stamp)}
+    request = Context(id=member.id, retries=_retries(meta, member.stamp))
     task, backtrace = str(meta.get("name") or "unknown"), meta.get("traceback")
     if state == states.FAILURE and not _may_run_again(app, told):
         return outcomes.dead(request, task, "failed", told, backtrace)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from celery import Celery
@@ -48,9 +47,8 @@ def read_header(value: object, task_id: str | None) -> Membership | DeliveryRef 
 
 
 def read_request(request: Any) -> Membership | DeliveryRef | None:
-    """Read what the message of a task claims; eager calls have it among their `headers` only."""
-    get = request.get if isinstance(request, dict) else partial(getattr, request)
-    return read_header(get(HEADER, None) or (get("headers", None) or {}).get(HEADER), get("id", None))
+    """Read which member or delivery a task's request is; an eager call has that among its `headers` only."""
+    return read_header(getattr(request, HEADER, None) or (request.headers or {}).get(HEADER), request.id)
 
 
 def callback_id(bid: str, entry: str) -> str:

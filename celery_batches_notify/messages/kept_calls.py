@@ -11,6 +11,7 @@ from kombu.utils import json
 
 from celery_batches_notify.membership import Membership
 from celery_batches_notify.messages.headers import Headers, read_request, strip_header
+from celery_batches_notify.messages.run import run_of
 
 BYTES_AT_MOST = 16 * 1024
 NOT_JSON = "its arguments are not JSON"
@@ -43,27 +44,23 @@ _OF_DEAD_LETTERS = (
 def note_arguments(request: Any) -> None:
     """Note a task's arguments as they came, because its code may change them in place."""
     with suppress(RecursionError):
-        request.batches_arguments = (_copy(list(request.args)), _copy(request.kwargs))
+        run_of(request).arguments = (_copy(list(request.args)), _copy(request.kwargs))
 
 
 def keep_call(request: Any, task: str) -> tuple[str, str]:
     """Return a call as JSON, or "" and why it cannot be sent again."""
-    args, kwargs = getattr(request, "batches_arguments", None) or (
-        getattr(request, "args", None),
-        getattr(request, "kwargs", None),
-    )
-    if args is None or kwargs is None or not getattr(request, "id", None):
+    args, kwargs = run_of(request).arguments or (request.args, request.kwargs)
+    if args is None or kwargs is None or not request.id:
         return "", "its arguments are not known here"
-    as_options = getattr(request, "as_execution_options", None)
-    options = as_options() if as_options else {}
+    options = request.as_execution_options()
     headers = _foreign_headers(options.get("headers"))
     whole = {"id": request.id, "task": task, "args": list(args), "kwargs": kwargs}
     whole["options"] = _options(options) | _routing(request)
-    if getattr(request, "__dict__", {}).get("ignore_result") is not None:
+    if vars(request).get("ignore_result") is not None:
         whole["options"]["ignore_result"] = request.ignore_result
-    claim = read_request(request)
-    if isinstance(claim, Membership) and claim.turn:  # it bears the id of what it replaced
-        whole["turn"] = claim.turn
+    identity = read_request(request)
+    if isinstance(identity, Membership) and identity.turn:  # it bears the id of the task that it replaced
+        whole["turn"] = identity.turn
     if not is_json(whole):
         return "", NOT_JSON
     if headers and not is_json(headers):
@@ -105,7 +102,7 @@ def _options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _routing(request: Any) -> dict[str, Any]:
-    routing = dict(getattr(request, "delivery_info", None) or {})
+    routing = dict(request.delivery_info or {})
     if routing.get("exchange") == "" and routing.get("routing_key"):  # as Celery sends to a queue by its name
         routing = {"queue": routing["routing_key"], "priority": routing.get("priority")}
     return {name: routing[name] for name in _ROUTING if routing.get(name) is not None}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import cached_property
+from collections.abc import Callable, Container
+from functools import cached_property, partial
 from typing import Any, Protocol
 
 from celery import Celery
@@ -25,70 +25,89 @@ from celery_batches_notify.messages.headers import (
     strip_header,
     write_header,
 )
+from celery_batches_notify.messages.run import run_of
+from celery_batches_notify.messages.successors import Successor
+
+NOTED_AT_MOST = 32  # of more successors a lost worker's batch waits for these
 
 Send = Callable[..., Any]
 
 
 class InFlightNotes(Protocol):
-    """What a worker's lease is told of the messages that a running member sends."""
+    """The worker's heartbeat: notes what a running member has sent, in case its worker is lost."""
 
     def note_departure(self, request: Any, member: Membership) -> None:
-        """Its own retry or replacement has left."""
+        """Note that the task's own retry or replacement has left."""
         ...
 
     def note_successors(self, request: Any, member: Membership, sent: tuple[Membership, ...]) -> None:
-        """It has published these."""
+        """Note which successors it has published."""
         ...
 
 
 class Sender:
-    """Stands where Celery's `app.amqp.send_task_message` stood."""
+    """Replaces Celery's `app.amqp.send_task_message`: a message goes into the open block or to the broker.
+
+    Attributes:
+        heartbeat: Returns the worker's heartbeat; None before `Batches(app)` has set it.
+        received: The requests that this process holds as a worker, by task id.
+    """
 
     def __init__(self, app: Celery) -> None:
         self._app = app
-        self.heartbeat: Callable[[], InFlightNotes] | None = None  # a worker's
-        self.held: Mapping[str, Any] = {}  # the members whose messages this process received, by id
+        self.heartbeat: Callable[[], InFlightNotes] | None = None
+        self.received: Container[str] = ()
 
     def __call__(self, producer: Any, name: str, message: Any, **options: Any) -> Any:
         """Send a message, or give it to the block that collects."""
         message.headers.update(options.pop("headers", None) or {})  # as Celery itself does later
         task_id = message.headers["id"]
-        running = self._app.current_worker_task
-        member = current_member(self._app)
+        send = partial(self.send, producer, name, **options)
+        running, member = self._app.current_worker_task, current_member(self._app)
         if running is not None and running.request.id == task_id:
-            # A retry or replacement of the running task is that task still: it keeps its mark and leaves.
-            if claim := read_request(running.request):  # safety: retry-keeps-delivery
-                write_header(message.headers, claim)
-            if member:
-                message = mark_message(name, message, member)
-            result = self.send(producer, name, message, **options)
-            successors.note_going_on(running.request)  # safety: going-on-noted
-            if member and self.heartbeat:
-                self.heartbeat().note_departure(running.request, member)
-            return result
+            return self._send_own(send, name, message, running.request, member)
         if running is not None and member and (found := successors.find(running, member, name, message)):
-            write_header(message.headers, found.member)
-            message = mark_message(name, message, found.member, replaced=found.replaced)
-            with successors.noting(running.request, name, found):
-                result = self.send(producer, name, message, **options)
-            if self.heartbeat and (noted := successors.worth_noting(running.request)):
-                self.heartbeat().note_successors(running.request, member, noted)
-            return result
+            return self._send_successor(send, name, message, running.request, member, found)
         # safety: callback-no-member
-        if isinstance(claim := read_header(message.headers.get(HEADER), task_id), DeliveryRef):
-            write_header(message.headers, claim)
-            return self.send(producer, name, message, **options)  # a callback is nobody's member
-        if running is None and find_frame(self._app) is None and task_id in self.held:
-            return self.send(producer, name, message, **options)  # the main process sends a lost member again
+        if isinstance(identity := read_header(message.headers.get(HEADER), task_id), DeliveryRef):
+            write_header(message.headers, identity)
+            return send(message)  # a callback is nobody's member
+        if running is None and find_frame(self._app) is None and task_id in self.received:
+            return send(message)  # the worker's main process sends a lost member again
         strip_header(message.headers)  # safety: strip-header
         refuse_foreign_call(self._app, name)  # safety: foreign-call
-        if find_frame(self._app) is not None and self._is_collected(task_id, name, message, options):
-            return None
-        return self.send(producer, name, message, **options)
+        return None if self._is_collected(name, message, options) else send(message)
 
-    def _is_collected(self, task_id: str, name: str, message: Any, options: dict[str, Any]) -> bool:
-        """Give a call to the innermost block that is still open when the call is ready."""
-        call = self._snapshot(task_id, name, message, options)
+    def _send_own(self, send: Send, name: str, message: Any, request: Any, member: Membership | None) -> Any:
+        """Send a retry or replacement of the running task under its id: still the same member or delivery."""
+        if identity := read_request(request):  # safety: retry-keeps-delivery
+            write_header(message.headers, identity)
+        if member:
+            message = mark_message(name, message, member)
+        result = send(message)
+        run_of(request).goes_on = True  # safety: going-on-noted
+        if member and self.heartbeat:
+            self.heartbeat().note_departure(request, member)
+        return result
+
+    def _send_successor(
+        self, send: Send, name: str, message: Any, request: Any, member: Membership, found: Successor
+    ) -> Any:
+        """Send a message with which the running member's canvas goes on."""
+        run = run_of(request)
+        write_header(message.headers, found.member)
+        message = mark_message(name, message, found.member, replaced=found.replaced)
+        with successors.publishing(run, name, found):
+            result = send(message)
+        if self.heartbeat and len(run.successors) <= NOTED_AT_MOST:
+            self.heartbeat().note_successors(request, member, run.published)
+        return result
+
+    def _is_collected(self, name: str, message: Any, options: dict[str, Any]) -> bool:
+        """Give a call to the innermost block that is still open when the call is ready, if there is one."""
+        if find_frame(self._app) is None:
+            return False
+        call = self._snapshot(name, message, options)
         while (frame := find_frame(self._app)) is not None:
             if frame.owner is not None:
                 frame.owner.prepare(call)
@@ -101,8 +120,8 @@ class Sender:
         """Celery's own sender."""
         return self._app.amqp._create_task_sender()  # type: ignore[attr-defined,no-any-return]
 
-    def _snapshot(self, task_id: str, name: str, message: Any, options: dict[str, Any]) -> Call:
-        """Fix the arguments as they are now, and refuse at once what could not be sent later."""
+    def _snapshot(self, name: str, message: Any, options: dict[str, Any]) -> Call:
+        """Copy the arguments as they are now. Raises `UnserialisableCall` if they could not be sent later."""
         serializer = options.get("serializer") or self._app.conf.task_serializer
         try:
             content_type, encoding, body = serialization.dumps(message.body, serializer=serializer)
@@ -113,4 +132,5 @@ class Sender:
                 "was enrolled: pass plain values, or an id by which the task finds the rest"
             ) from exc
         fixed = tuple(serialization.loads(body, content_type, encoding, accept={content_type}))
-        return Call(task_id=task_id, name=name, message=message._replace(body=fixed), options=options)
+        message = message._replace(body=fixed)
+        return Call(task_id=message.headers["id"], name=name, message=message, options=options)

@@ -1,4 +1,4 @@
-"""Successors: the messages with which a running member's canvas goes on, and what its report tells of them.
+"""Successors: the messages with which a running member's canvas goes on.
 
 Celery publishes them while the member runs: the next link of its chain, its callbacks, a chord's body, the
 parts of a canvas that replaces it. They are noted with the request, and the member's own report enrols them.
@@ -22,8 +22,7 @@ from celery_batches_notify.messages.canvas import (
     unlocked_body,
 )
 from celery_batches_notify.messages.headers import read_header
-
-NOTED_AT_MOST = 32
+from celery_batches_notify.messages.run import Run, Unsent, run_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,15 +36,6 @@ class Successor:
     member: Membership
     replaced: Membership | None = None
     by_celery: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unsent:
-    """A successor that Celery could not publish: a member that will never run."""
-
-    member: Membership
-    task: str
-    error: Exception
 
 
 def find(running: Any, member: Membership, name: str, message: Any) -> Successor | None:
@@ -70,70 +60,35 @@ def find(running: Any, member: Membership, name: str, message: Any) -> Successor
 
 
 @contextmanager
-def noting(request: Any, name: str, successor: Successor) -> Iterator[None]:
-    """Note with the running request that a successor has left, or that Celery could not send it."""
-    noted: dict[Membership, Unsent | None] = request.__dict__.setdefault("batches_successors", {})
+def publishing(run: Run, name: str, successor: Successor) -> Iterator[None]:
+    """Note that the running task has published a successor, or that Celery could not."""
     try:
         yield
     except Exception as exc:
-        if successor.by_celery:  # else the task's own code has it raised
-            noted[successor.member] = Unsent(member=successor.member, task=name, error=exc)
+        if successor.by_celery:  # else the task's own code gets the error
+            run.successors[successor.member] = Unsent(member=successor.member, task=name, error=exc)
         raise
-    noted[successor.member] = None
-    if successor.replaced is not None:
-        request.batches_replaced = True
+    run.successors[successor.member] = None
+    run.is_replaced = run.is_replaced or successor.replaced is not None
 
 
 def add_to(outcome: Outcome, request: Any) -> Outcome:
-    """Add to an outcome what its report tells of successors.
+    """Add to an outcome the successors that its report enrols.
 
-    A part of a chord's header that succeeds names the body, whoever publishes that: of two deliveries of the
-    last part that run at once, Celery lets only one publish it, and the other's report may come first.
+    A part of a chord's header that succeeds names the body, whichever part publishes that: of two deliveries
+    of the last part that run at once, Celery lets only one publish it, and the other's report may come first.
     """
-    if left := sent(request):
-        outcome = dataclasses.replace(outcome, successors=left)
-    chord = getattr(request, "chord", None)
-    if not chord or outcome.state != outcome.state.SUCCEEDED or is_replaced(request):
+    run = run_of(request)
+    if published := run.published:
+        outcome = dataclasses.replace(outcome, successors=published)
+    chord = request.chord
+    if not chord or outcome.state != outcome.state.SUCCEEDED or run.is_replaced:
         return outcome
-    if getattr(request, "batches_reported", False):
+    if run.returned:
         return dataclasses.replace(outcome, body=first_of_body(chord, request.id))
     return dataclasses.replace(outcome, breaks_chord=True)
 
 
-def sent(request: Any) -> tuple[Membership, ...]:
-    """The successors that have left."""
-    return tuple(member for member, lost in _noted(request).items() if lost is None)
-
-
-def worth_noting(request: Any) -> tuple[Membership, ...]:
-    """Return those that have left, or none once they are many: the batch then waits for the first ones."""
-    return sent(request) if len(_noted(request)) <= NOTED_AT_MOST else ()
-
-
-def unsent(request: Any) -> list[Unsent]:
-    """The successors that Celery could not publish."""
-    return [lost for lost in _noted(request).values() if lost is not None]
-
-
-def note_going_on(request: Any) -> None:
-    """Note that the running task has sent a message under its own id: its retry, or its replacement."""
-    request.batches_goes_on = True
-
-
-def goes_on(request: Any) -> bool:
-    """Whether it goes on under its own id, however this run of it ends."""
-    return bool(getattr(request, "batches_goes_on", False))
-
-
-def is_replaced(request: Any) -> bool:
-    """Whether others go on in its place: a canvas, or a retry under another id."""
-    return bool(getattr(request, "batches_replaced", False))
-
-
 def _replaces(request: Any, sent_with: Any) -> bool:
     nesting = sent_with.get("replaced_task_nesting") or 0
-    return bool(nesting == (getattr(request, "replaced_task_nesting", 0) or 0) + 1)
-
-
-def _noted(request: Any) -> dict[Membership, Unsent | None]:
-    return getattr(request, "batches_successors", None) or {}
+    return bool(nesting == (request.replaced_task_nesting or 0) + 1)

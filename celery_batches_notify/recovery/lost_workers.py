@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 
 from billiard.exceptions import WorkerLostError
+from celery.app.task import Context
 
 from celery_batches_notify.delivery.publisher import Publisher
 from celery_batches_notify.delivery.settling import worker_lost
@@ -113,8 +114,8 @@ class LostWorkers:
 
     def _end(self, member: Membership, held: InFlight) -> None:
         error = WorkerLostError("the worker that ran it was killed or cut off from the store")
-        message = {"id": held.task_id, "retries": held.retries}
-        outcome = outcomes.dead(message, held.task, "lost", error)
+        request = Context(id=held.task_id, retries=held.retries)
+        outcome = outcomes.dead(request, held.task, "lost", error)
         call, unsendable = held.call
         outcome = dataclasses.replace(outcome, resend=call, unsendable=unsendable, successors=held.successors)
         if self._resend and call and not held.successors and not member.turn:

@@ -17,6 +17,7 @@ from celery_batches_notify.settings import LONGEST, Settings
 from celery_batches_notify.store.at_once import read_together
 from celery_batches_notify.store.errors import corrupt_errors
 from celery_batches_notify.store.keys import Keys
+from celery_batches_notify.store.packing import SENDING_MS
 from celery_batches_notify.store.paging import Place, walk_pages
 from celery_batches_notify.store.scripts import Scripts
 
@@ -24,7 +25,6 @@ PAGE = 100
 INDEX_PAGE = 500
 UNSTORED_SECONDS = 60  # how long an entry may wait for its batch: it is listed before it is stored
 TERMINATE = b":terminate"
-SENDING_MS = 60_000  # the longest that `resend_at` lies ahead; if it is more, the clock was set back
 GONE = -2  # what PTTL answers for a key that is not there
 LIVES = ("expires", "linger", "dead_expires")
 _SWEPT = (
@@ -201,6 +201,7 @@ def _parse_live(bid: str, score: float, answers: Sequence[Any], now: int) -> Liv
         score=score,
         ended=n["sealed_at"] > 0 and n["succeeded"] + n["dead"] == n["total"] and not n["open"],
         watch_due=0 < n["watch_at"] <= now,
+        # If it lies farther ahead than it can, the clock was set back.
         # safety: retry-clock-set-back
         resend_due=0 < n["resend_at"] <= now or n["resend_at"] > now + SENDING_MS,
         quiet_seconds=abs(now - n["reported_at"]) / 1000,

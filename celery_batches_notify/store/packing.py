@@ -16,6 +16,7 @@ from celery_batches_notify.store.fast_eval import Argument
 ATTEMPTS_PER_ROUND = 4096
 ROUNDS = 16
 ID_BYTES = 16
+SENDING_MS = 60_000  # how long whoever begins a member's round has to send it, before the sweeper does
 JUST_SUCCEEDED = Outcome(state=State.SUCCEEDED)
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 

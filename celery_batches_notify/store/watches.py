@@ -38,11 +38,17 @@ class Watch:
 
 
 class ThreadWatch(Watch):
-    """The place of a follower that is a thread or a greenlet."""
+    """The place of a follower that is a thread or a greenlet.
 
-    def __init__(self, bid: str) -> None:
+    Args:
+        bid: The batch.
+        moved: What wakes the follower; its own if not given. A thread that follows several batches gives each
+            place the same.
+    """
+
+    def __init__(self, bid: str, moved: threading.Event | None = None) -> None:
         super().__init__(bid)
-        self._moved: threading.Event = threading.Event()
+        self._moved: threading.Event = moved or threading.Event()
 
     def wait(self, seconds: float | None = None) -> Answer | None:
         """Wait for something new, at most so many seconds; then return None."""

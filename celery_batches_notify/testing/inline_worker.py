@@ -51,7 +51,7 @@ class InlineWorker:
         self._consumer = _Consumer(self._execute, app, self._pool, self._later)
         self._consumer.update_strategies()
         self._receive: Callable[[Any], None] = self._consumer.create_task_handler()
-        self._extension.engine.cancellation.start(self._extension.receivers.held, self._pool)
+        self._extension.engine.cancellation.start(self._extension.receivers.received, self._pool)
         self._join_will_block = state.task_join_will_block()
         state._set_task_join_will_block(True)  # a task that waits for another is told so, as in a worker
         return self

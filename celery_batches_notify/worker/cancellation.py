@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from typing import Any
-from weakref import WeakValueDictionary, ref
+from weakref import ref
 
 from celery.concurrency.base import BasePool
 from celery.worker import state as worker_state
@@ -16,6 +16,7 @@ from celery_batches_notify.messages.headers import HEADER
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.worker.away_log import AwayLog
 from celery_batches_notify.worker.periodic import PeriodicThread
+from celery_batches_notify.worker.received import ReceivedRequests
 
 READ_SECONDS = 2.0
 
@@ -29,12 +30,12 @@ class Cancellation:
         self._store = store
         self._bids: dict[str, bool] = {}
         self._every = PeriodicThread("cancellation", READ_SECONDS, self.read, away)
-        self._held: WeakValueDictionary[str, Any] = WeakValueDictionary()
+        self._received = ReceivedRequests()
         self._pool: Any = None
 
-    def start(self, held: WeakValueDictionary[str, Any], pool: Any) -> None:
-        """Begin to read; `held` are the members that this worker has received and not finished."""
-        self._held, self._pool = held, pool
+    def start(self, received: ReceivedRequests, pool: Any) -> None:
+        """Begin to read, for the requests that this worker holds and the pool that runs them."""
+        self._received, self._pool = received, pool
         with contextlib.suppress(BatchesError):  # else the thread says so
             self.read()
         self._every.start()
@@ -59,15 +60,11 @@ class Cancellation:
         self._bids = bids
         if not fresh:
             return
-        for held in self._held.valuerefs():  # at one moment: others arrive meanwhile
-            request = held()
-            while request is not None:  # what was delivered twice is held twice
-                if (bid := self._bid_of(request)) in fresh:
-                    _revoke(request, bid)
-                    if bids[bid] and request in worker_state.reserved_requests:
-                        self._terminate(request)
-                earlier = getattr(request, "batches_earlier", None)
-                request = earlier() if earlier is not None else None
+        for request in self._received:
+            if (bid := self._bid_of(request)) in fresh:
+                _revoke(request, bid)
+                if bids[bid] and request in worker_state.reserved_requests:
+                    self._terminate(request)
 
     def _terminate(self, request: Any) -> None:
         """End a task that has not ended: at once or, where the pool has not begun it, as soon as it does."""

@@ -1,17 +1,31 @@
-"""How an execution ended, read from what Celery tells. Pure: no I/O."""
+"""How a run of a task ended, from what Celery's signals report, and from what they leave out."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from functools import cache
 from typing import Any
+from weakref import ref
+
+import celery
+from billiard import common as billiard_common
+from celery import Task
+from celery.exceptions import Retry, TimeLimitExceeded
+from celery.states import IGNORED, PROPAGATE_STATES, REJECTED, SUCCESS
+from celery.utils.serialization import UnpickleableExceptionWrapper
 
 from celery_batches_notify.membership import Outcome, State
+from celery_batches_notify.messages.run import run_of
 from celery_batches_notify.model import Failure
 
 CLASS_AT_MOST = 200
 MESSAGE_AT_MOST = 2000
 BACKTRACE_AT_MOST = 4000
 BACKTRACE_MESSAGE_AT_MOST = 500
+# Before 5.7 the worker's main process may miss an exit that billiard 4.3 passes on as a plain `SystemExit`.
+_terminated: Callable[[], bool] | None = getattr(billiard_common, "terminate_handler_fired", None)
+_MAIN_REPORTS_EXITS = celery.VERSION >= (5, 7) or _terminated is None
 
 
 @cache
@@ -30,26 +44,122 @@ def dead(request: Any, task: str, reason: str, exc: object, backtrace: object = 
     return _failed(State.DEAD, reason, request, task, exc, backtrace)
 
 
-def attempt_of(request: Any) -> int:
-    """Which attempt this was, from 1: of a request, or of a message's headers."""
-    retries = request.get("retries") if isinstance(request, dict) else getattr(request, "retries", 0)
-    return (retries or 0) + 1
+def unsignalled(task: Any, state: str | None, retval: Any, *, alone: bool) -> Outcome | None:
+    """Return how a run ended that only `task_postrun` reports; None if it runs again or another signal did.
+
+    Args:
+        task: The task, whose request is the one that ended.
+        state: Its state; None if it raised something other than an `Exception`.
+        retval: What it returned or raised.
+        alone: Whether no other process learns that this one exits, as in every pool but prefork.
+    """
+    run = run_of(task.request)
+    if state == SUCCESS:  # the result backend was down before Celery could send `task_success`
+        return None if run.returned else succeeded()
+    if state == IGNORED:
+        return None if run.goes_on else _ignored(task, retval)
+    if state == REJECTED:
+        requeued = getattr(retval, "requeue", False) and _acks_late(task)
+        return None if requeued else dead(task.request, task.name, "rejected", retval)
+    exc = sys.exc_info()[1]
+    if state is None and exc is not None and not isinstance(exc, Exception):
+        return _exited(task, exc, alone=alone)
+    return None
+
+
+def internal_error(request: Any, task: str, exc: BaseException, backtrace: object) -> Outcome:
+    """Return the outcome of a run around which Celery failed; a retry was published before it did."""
+    cause: BaseException | None = exc
+    while (cause := cause.__context__ if cause else None) is not None:
+        if isinstance(cause, Retry):
+            return failing(request, task, cause.exc or cause, backtrace)
+    return dead(request, task, "internal error", exc, backtrace)
+
+
+def runs_again(task: Any, exc: object) -> bool:
+    """Whether the message of a task that hit its hard limit goes back to the broker."""
+    acks = getattr(task, "acks_on_timeout", task.acks_on_failure_or_timeout)  # the first came with 5.7
+    return isinstance(exc, TimeLimitExceeded) and task.acks_late and acks is False
+
+
+def raised(exc: object) -> object:
+    """Return the task's own exception if Celery reports a stand-in for it that can be pickled."""
+    own = sys.exc_info()[1]  # Celery reports a failure while it handles it
+    stands_in = isinstance(exc, UnpickleableExceptionWrapper) or isinstance(own, type(exc))
+    return own if own is not None and stands_in else exc
+
+
+def watch_stored_states(task: Task[..., Any]) -> None:
+    """Note which state a running task stores of itself, because `Ignore` leaves the task in that state."""
+    backend: Any = task.backend
+    if "store_result" not in vars(backend):  # Celery makes a backend per thread and greenlet
+        backend.store_result = _NotingStore(backend, task.app)
+
+
+class _NotingStore:
+    """Replaces one backend's `store_result`, without a reference that would keep the backend alive."""
+
+    def __init__(self, backend: Any, app: Any) -> None:
+        self._backend = ref(backend)
+        self._store_result = type(backend).store_result
+        self._app = app
+
+    def __call__(self, task_id: str, result: Any, state: str, *args: Any, **kwargs: Any) -> Any:
+        task = self._app.current_worker_task
+        if task is not None and task.request.id == task_id:
+            run_of(task.request).stored = (state, result)
+        return self._store_result(self._backend(), task_id, result, state, *args, **kwargs)
+
+
+def _ignored(task: Any, ignore: Any) -> Outcome:
+    """Return the outcome that the task stored of itself before it raised `Ignore`."""
+    state, result = run_of(task.request).stored
+    if state not in PROPAGATE_STATES:
+        return succeeded()
+    return dead(task.request, task.name, "failed", _stored_error(result) or ignore)
+
+
+def _stored_error(result: Any) -> BaseException | None:
+    """Return the error that a task stored as its failure: an exception, or Celery's JSON form of one."""
+    if isinstance(result, dict) and isinstance(result.get("exc_type"), str):
+        module, message = result.get("exc_module") or "builtins", result.get("exc_message")
+        return UnpickleableExceptionWrapper(str(module), result["exc_type"], (), str(message))
+    return result if isinstance(result, BaseException) else None
+
+
+def _exited(task: Any, exc: BaseException, *, alone: bool) -> Outcome | None:
+    """It raised `SystemExit` or the like, was terminated, or hit the hard limit of the gevent pool."""
+    gevent = sys.modules.get("gevent")
+    if gevent and isinstance(exc, gevent.Timeout):
+        exc = TimeLimitExceeded(exc.seconds)
+        gone = not runs_again(task, exc)
+    elif gevent and isinstance(exc, gevent.GreenletExit):
+        gone = True  # Celery acknowledges a task that it ends this way, early or late
+    elif alone:
+        gone = not _acks_late(task)
+    else:  # the main process reports a task that it terminated
+        gone = not _MAIN_REPORTS_EXITS and _terminated is not None and not _terminated()
+    return dead(task.request, task.name, "exited", exc) if gone else None
+
+
+def _acks_late(task: Any) -> bool:
+    """Whether there is a message that the broker still holds."""
+    return bool(task.acks_late) and not task.request.is_eager
 
 
 def _failed(
     state: State, reason: str | None, request: Any, task: str, exc: object, backtrace: object
 ) -> Outcome:
-    attempt, message = attempt_of(request), _message_of(exc)
-    task_id = request.get("id") if isinstance(request, dict) else request.id
+    retries, message = request.retries or 0, _message_of(exc)
     failure = Failure(
-        task_id=str(task_id),
+        task_id=str(request.id),
         task=str(task)[:CLASS_AT_MOST],
         error_class=_class_of(exc)[:CLASS_AT_MOST],
         error_message=_cap(message, MESSAGE_AT_MOST),
         backtrace=_cap(_shorten_backtrace(str(backtrace), message), BACKTRACE_AT_MOST) if backtrace else None,
-        retries=attempt - 1,
+        retries=retries,
     )
-    return Outcome(state=state, attempt=attempt, reason=reason, failure=failure)
+    return Outcome(state=state, attempt=retries + 1, reason=reason, failure=failure)
 
 
 def _class_of(exc: object) -> str:
@@ -69,19 +179,19 @@ def _message_of(exc: object) -> str:
 
 
 def _shorten_backtrace(backtrace: str, message: str) -> str:
-    """Keep the last frames and the beginning of the message, which stands behind them and may be long."""
+    """Keep the last frames and the beginning of the message, which follows them and may be long."""
     if len(backtrace) <= BACKTRACE_AT_MOST:
         return backtrace
     text = backtrace.rstrip()
     end = len(text) - len(message) if message and text.endswith(message) else _end_of_frames(text)
-    said = text[end:]
-    if len(said) > BACKTRACE_MESSAGE_AT_MOST:
-        said = said[: BACKTRACE_MESSAGE_AT_MOST - 1] + "…"
-    return text[:end][len(said) - BACKTRACE_AT_MOST :] + said
+    message = text[end:]
+    if len(message) > BACKTRACE_MESSAGE_AT_MOST:
+        message = message[: BACKTRACE_MESSAGE_AT_MOST - 1] + "…"
+    return text[:end][len(message) - BACKTRACE_AT_MOST :] + message
 
 
 def _end_of_frames(text: str) -> int:
-    """Find where the last frame ends; its lines of code are indented."""
+    """Return the index at which the last frame ends; its lines of code are indented."""
     end = text.rfind('\n  File "') + 1
     while end and text.startswith("  ", end):
         end = text.find("\n", end) + 1
@@ -89,5 +199,5 @@ def _end_of_frames(text: str) -> int:
 
 
 def _cap(text: str, length: int) -> str:
-    """Keep the first characters; surrogates do not survive JSON."""
+    """Keep the first characters, without the surrogates that JSON cannot hold."""
     return text[:length].encode("utf-8", "replace").decode("utf-8")

@@ -12,7 +12,7 @@ from typing import Any
 
 from billiard.exceptions import WorkerLostError
 
-from celery_batches_notify.worker.endings import runs_again
+from celery_batches_notify.worker.outcomes import runs_again
 
 
 def watch_process(request: Any, note_loss: Callable[[Any], None]) -> None:

@@ -8,27 +8,26 @@ import time
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
-from weakref import WeakValueDictionary, ref
 
 from celery import Celery, signals
+from celery.app.task import Context
 from celery.exceptions import NotRegistered, Reject, SoftTimeLimitExceeded, TaskRevokedError, WorkerLostError
 
-from celery_batches_notify.delivery.settling import ending_of
-from celery_batches_notify.membership import Membership, Outcome
+from celery_batches_notify.membership import Membership, Outcome, State
 from celery_batches_notify.messages import successors
 from celery_batches_notify.messages.block import find_frame, leave_blocks, return_to
 from celery_batches_notify.messages.canvas import chord_of
 from celery_batches_notify.messages.headers import HEADER, DeliveryRef, mark_of, read_header, read_request
 from celery_batches_notify.messages.kept_calls import CHORD_IS_OVER, keep_call, note_arguments
-from celery_batches_notify.worker import endings, outcomes
+from celery_batches_notify.messages.run import NO_LIMITS, Limits, run_of
+from celery_batches_notify.worker import outcomes
 from celery_batches_notify.worker.cancellation import Cancellation
 from celery_batches_notify.worker.heartbeat import Heartbeat
+from celery_batches_notify.worker.outcomes import watch_stored_states
 from celery_batches_notify.worker.process_losses import watch_process
-from celery_batches_notify.worker.report_budget import Limits, limits_of, patience_within
-from celery_batches_notify.worker.reporter import Reporter
-from celery_batches_notify.worker.stored_states import watch_stored_states
+from celery_batches_notify.worker.received import ReceivedRequests
+from celery_batches_notify.worker.reporter import BRIEFLY_SECONDS, Reporter, limits_of
 
-BRIEFLY_SECONDS = 1.0
 _SIGNALS = (
     "task_received",
     "task_prerun",
@@ -57,10 +56,9 @@ class Receivers:
         self._heartbeat = heartbeat
         self._reporter = reporter
         self._cancellation = cancellation
-        # The main process gets signals without a request: what this worker holds answers for them.
-        self.held: WeakValueDictionary[str, Any] = WeakValueDictionary()
+        self.received = ReceivedRequests()
         self._receives: int | None = None
-        self.worker_limits: Limits = (None, None)
+        self.worker_limits: Limits = NO_LIMITS
 
     def connect(self) -> None:
         """Listen to Celery's signals."""
@@ -75,11 +73,7 @@ class Receivers:
             return
         self._receives = os.getpid()
         if HEADER in request.request_dict:
-            if (earlier := self.held.get(request.id)) is not None:
-                earlier.batches_later = request  # or a second delivery's end takes the entry away
-                # safety: earlier-request
-                request.batches_earlier = ref(earlier)  # which lives on beside it, and may run first
-            self.held[request.id] = request
+            self.received.add(request)
             self._cancellation().discard(request)
             self._heartbeat().watch(request)
             if isinstance(read_header(request.request_dict[HEADER], request.id), DeliveryRef):
@@ -92,31 +86,30 @@ class Receivers:
         request = task.request
         if request.is_eager and self._app.conf.task_always_eager:
             self._enrol_eager(request)
-        if (outer := leave_blocks()) is not None:
-            request.batches_outer = outer
+        run = run_of(request)
+        run.outer = leave_blocks()
         if getattr(request, HEADER, None):
-            request.batches_began = time.monotonic()
-            request.batches_limits = limits_of(task, request, self.worker_limits)
+            run.began_at = time.monotonic()
+            run.limits = limits_of(task, request, self.worker_limits)
             note_arguments(request)  # safety: arguments-noted
             watch_stored_states(task)
 
     def on_task_success(self, sender: Any, **_: Any) -> None:
         """It returned."""
         if sender.app is self._app:
-            request = sender.request
-            request.batches_reported = True
-            self._end(request, outcomes.succeeded())
+            run_of(sender.request).returned = True
+            self._end(sender.request, outcomes.succeeded())
 
     def on_task_failure(self, sender: Any, task_id: str, exception: Any, einfo: Any, **_: Any) -> None:
         """It raised for good, or its process was lost."""
         if sender.app is not self._app:
             return
         request = sender.request if sender.request.id == task_id else self._request_of(task_id)
-        if endings.runs_again(sender, exception) or isinstance(exception, Reject):
+        if outcomes.runs_again(sender, exception) or isinstance(exception, Reject):
             return  # what was rejected, its own process has reported: only there it is known how it goes on
         lost = isinstance(exception, WorkerLostError)
         backtrace = getattr(einfo, "traceback", None)
-        reason, own = "lost" if lost else "failed", endings.raised(exception)
+        reason, own = "lost" if lost else "failed", outcomes.raised(exception)
         self._end(request, outcomes.dead(request, sender.name, reason, own, backtrace), lost=lost)
 
     def on_task_retry(
@@ -152,23 +145,24 @@ class Receivers:
     def on_task_internal_error(self, sender: Any, request: Any, exception: Any, einfo: Any, **_: Any) -> None:
         """Celery itself failed around the task; where the task had returned, that was counted before."""
         if sender.app is self._app:
+            context = Context({**request, "args": None})  # its code may have changed them
             backtrace = getattr(einfo, "traceback", None)
-            self._end(request, endings.internal_error(request, sender.name, exception, backtrace))
+            self._end(context, outcomes.internal_error(context, sender.name, exception, backtrace))
 
     def on_task_postrun(self, task: Any, state: Any, retval: Any, **_: Any) -> None:
         """It ended in a way that has no signal of its own."""
         if task.app is not self._app:
             return
         request = task.request
-        return_to(getattr(request, "batches_outer", None))
-        goes_on, alone = successors.goes_on(request), request.is_eager or self._receives == os.getpid()
-        if outcome := endings.unsignalled(task, state, retval, goes_on=goes_on, alone=alone):
+        return_to(run_of(request).outer)
+        alone = request.is_eager or self._receives == os.getpid()
+        if outcome := outcomes.unsignalled(task, state, retval, alone=alone):
             if outcome.reason == "exited" and self._is_cancelled(read_request(request)):
                 outcome = dataclasses.replace(outcome, reason="cancelled")  # gevent ends it before it says so
             self._end(request, outcome)
 
-    def _is_cancelled(self, claim: Membership | DeliveryRef | None) -> bool:
-        return claim is not None and self._cancellation().knows(claim.bid)
+    def _is_cancelled(self, identity: Membership | DeliveryRef | None) -> bool:
+        return identity is not None and self._cancellation().knows(identity.bid)
 
     def _enrol_eager(self, request: Any) -> None:
         """An eager call never becomes a message: it is enrolled as it starts, and what it calls is not."""
@@ -177,59 +171,55 @@ class Receivers:
             setattr(request, HEADER, mark_of(member))
 
     def _end(self, request: Any, outcome: Outcome, *, lost: bool = False) -> None:
-        if successors.goes_on(request):  # then its next run tells how it ends, unless this one failed
-            if outcome.state == outcome.state.SUCCEEDED:
+        """Report how a run ended, unless its task goes on in another message."""
+        run = run_of(request)
+        if run.goes_on:  # under its own id: its next run reports how it ends, unless this one failed
+            if outcome.state == State.SUCCEEDED:
                 return
-            outcome = dataclasses.replace(outcome, state=outcome.state.FAILING, reason=None)
-        elif outcome.state == outcome.state.FAILING and successors.is_replaced(request):
-            outcome = outcomes.succeeded()  # its retry bears another id
-        claim = read_request(request)
-        if isinstance(claim, Membership):
-            seconds = self._seconds_for(request)
-            for unsent in successors.unsent(request):  # first, or the batch could finish without them
-                never = {"id": unsent.member.task_id, "retries": 0}
-                never_ran = outcomes.dead(never, unsent.task, "not sent", unsent.error)
-                self._reporter().report(unsent.member, never_ran, seconds=seconds)
-            if outcome.state == outcome.state.DEAD:
-                outcome = _add_call(outcome, request)
-            self._reporter().report(claim, successors.add_to(outcome, request), seconds=seconds)
-        elif isinstance(claim, DeliveryRef):
-            task = request.get("task") if isinstance(request, dict) else getattr(request, "task", None)
-            self._settle(claim, task, outcome, lost=lost)
+            outcome = dataclasses.replace(outcome, state=State.FAILING, reason=None)
+        elif outcome.state == State.FAILING and run.is_replaced:
+            outcome = outcomes.succeeded()  # its retry has another id
+        identity = read_request(request)
+        if isinstance(identity, Membership):
+            self._report(identity, outcome, request)
+        elif isinstance(identity, DeliveryRef):
+            self._reporter().settle(identity, getattr(request, "task", None), outcome, lost=lost)
 
-    def _settle(self, ref: DeliveryRef, task: str | None, outcome: Outcome, *, lost: bool) -> None:
-        if ending := ending_of(task, outcome, lost=lost):
-            self._reporter().settle(ref, ending)
+    def _report(self, member: Membership, outcome: Outcome, request: Any) -> None:
+        run, reporter = run_of(request), self._reporter()
+        seconds = reporter.budget_of(run)
+        for unsent in run.unsent:  # first, or the batch could finish without them
+            never = Context(id=unsent.member.task_id)
+            never_ran = outcomes.dead(never, unsent.task, "not sent", unsent.error)
+            reporter.report(unsent.member, never_ran, seconds=seconds)
+        if outcome.state == State.DEAD:
+            outcome = _add_call(outcome, request)
+        reporter.report(member, successors.add_to(outcome, request), seconds=seconds)
 
     def _lose_process(self, request: Any) -> None:
-        """A callback's process was lost, and its message is not to go back to the broker."""
-        claim = read_header(request.request_dict[HEADER], request.id)
-        if isinstance(claim, DeliveryRef):
-            lost = outcomes.dead(request.request_dict, request.name, "lost", WorkerLostError())
-            self._settle(claim, request.name, lost, lost=True)
+        """Settle a callback whose process was lost, because its message does not go back to the broker."""
+        identity = read_header(request.request_dict[HEADER], request.id)
+        if isinstance(identity, DeliveryRef):
+            context = Context(id=request.id, retries=request.request_dict.get("retries"))
+            lost = outcomes.dead(context, request.name, "lost", WorkerLostError())
+            self._reporter().settle(identity, request.name, lost, lost=True)
 
     def _refused(self, consumer: Any, message: Any, name: str, reason: str, exc: Any) -> None:
         headers = message.headers or {}
-        claim = read_header(headers.get(HEADER), headers.get("id"))
-        if consumer.app is not self._app or claim is None:
+        identity = read_header(headers.get(HEADER), headers.get("id"))
+        if consumer.app is not self._app or identity is None:
             return
-        outcome = outcomes.dead(headers, name, reason, exc)
-        if isinstance(claim, Membership):
-            self._reporter().report(claim, outcome, seconds=BRIEFLY_SECONDS)
+        request = Context(id=headers["id"], retries=headers.get("retries"))
+        outcome = outcomes.dead(request, name, reason, exc)
+        if isinstance(identity, Membership):
+            self._reporter().report(identity, outcome, seconds=BRIEFLY_SECONDS)
         else:
-            self._settle(claim, name, outcome, lost=False)
+            self._reporter().settle(identity, name, outcome, lost=False)
 
     def _request_of(self, task_id: str) -> Any:
-        """The request of a task that this worker holds: a message's, without what running adds to it."""
-        held = self.held.get(task_id)
-        return held._context if held is not None else _Unknown(task_id)
-
-    def _seconds_for(self, request: Any) -> float:
-        began = getattr(request, "batches_began", None)
-        if began is None:
-            return BRIEFLY_SECONDS
-        at_most = self._reporter().patience_seconds
-        return patience_within(request.batches_limits, time.monotonic() - began, at_most=at_most)
+        """Return the request of a task that another process runs, as far as its message tells."""
+        received = self.received.get(task_id)
+        return received._context if received is not None else Context(id=task_id)
 
 
 def _finishing(receiver: Callable[..., None]) -> Callable[..., None]:
@@ -251,12 +241,3 @@ def _add_call(outcome: Outcome, request: Any) -> Outcome:
         return dataclasses.replace(outcome, unsendable=CHORD_IS_OVER)
     call, unsendable = keep_call(request, outcome.failure.task if outcome.failure else "")
     return dataclasses.replace(outcome, resend=call, unsendable=unsendable)
-
-
-class _Unknown:
-    """A request of which only the id is known: nobody's member."""
-
-    retries = 0
-
-    def __init__(self, task_id: str) -> None:
-        self.id = task_id

@@ -1,24 +1,28 @@
-"""Reporting: an outcome is told to the store until it is counted, within a time limit, or else spooled."""
+"""Reporting: send an outcome to the store until it is counted, or spool it when its time is over."""
 
 from __future__ import annotations
 
 import logging
 import random
 import time
+from collections.abc import Callable
+from typing import Any
 
 from celery.exceptions import SoftTimeLimitExceeded
 
 from celery_batches_notify.delivery.outgoing import Outgoing
-from celery_batches_notify.delivery.settling import Ending
+from celery_batches_notify.delivery.settling import ending_of
 from celery_batches_notify.errors import BatchesError, SchemaTooNew, StoreUnavailable
 from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.membership import Membership, Outcome
 from celery_batches_notify.messages.headers import DeliveryRef
+from celery_batches_notify.messages.run import NO_LIMITS, Limits, Run
 from celery_batches_notify.store.store import Recorded, Store
 from celery_batches_notify.worker.circuit_breaker import CircuitBreaker
 from celery_batches_notify.worker.spool import Spool
 from celery_batches_notify.worker.spool_records import Message, Report, Settlement, pack_line
 
+BRIEFLY_SECONDS = 1.0
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 2.0
 REPLAY_SECONDS = 5.0
@@ -28,108 +32,154 @@ logger = logging.getLogger(__name__)
 
 
 class Reporter:
-    """Tells the store what became of members and callbacks; never raises, for a user's task must not fail."""
+    """Reports to the store how members and callbacks ended. Never raises: a user's task must not fail by it.
 
-    def __init__(self, store: Store, outgoing: Outgoing, spool: Spool, patience_seconds: float) -> None:
-        self.patience_seconds = patience_seconds
+    Args:
+        store: Where they are counted.
+        outgoing: Publishes the callbacks that become due.
+        spool: Keeps the reports that the store does not take in time.
+        timeout_seconds: How long one report may take, if the time limits of its task leave as much.
+        clock: The monotonic clock.
+        sleep: Waits for so many seconds.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        outgoing: Outgoing,
+        spool: Spool,
+        timeout_seconds: float,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.timeout_seconds = timeout_seconds
         self._store = store
-        self._prompt = store.answering_within(patience_seconds)  # safety: report-budget
+        self._prompt = store.answering_within(timeout_seconds)  # safety: report-budget
         self._outgoing = outgoing
         self._spool = spool
-        self._circuit_breaker = CircuitBreaker()
+        self._clock = clock
+        self._sleep = sleep
+        self._circuit_breaker = CircuitBreaker(clock)
+
+    def budget_of(self, run: Run) -> float:
+        """Return how many seconds the report of a run may take: little in a process that does not run it."""
+        if run.began_at is None:
+            return BRIEFLY_SECONDS
+        return budget_within(run.limits, self._clock() - run.began_at, at_most=self.timeout_seconds)
 
     def report(self, member: Membership, outcome: Outcome, *, seconds: float) -> None:
         """Count an outcome, trying for so many seconds while the store is away."""
-        self._tell(Report(member=member, outcome=outcome), seconds)
+        self._send(Report(member=member, outcome=outcome), seconds)
 
-    def settle(self, ref: DeliveryRef, ending: Ending) -> None:
-        """Note what became of a callback, trying once."""
-        settlement = Settlement(
-            bid=ref.bid,
-            entry=ref.entry,
-            happened=ending.happened,
-            delay_seconds=ending.delay_seconds,
-            note=ending.note,
-            number=ref.number,
-        )
-        self._tell(settlement, 0)
+    def settle(self, ref: DeliveryRef, task: str | None, outcome: Outcome, *, lost: bool) -> None:
+        """Settle a callback whose task ended so, trying once; `lost`: its process was lost with it."""
+        if (ending := ending_of(task, outcome, lost=lost)) is not None:
+            settlement = Settlement(
+                bid=ref.bid,
+                entry=ref.entry,
+                happened=ending.happened,
+                delay_seconds=ending.delay_seconds,
+                note=ending.note,
+                number=ref.number,
+            )
+            self._send(settlement, 0)
 
-    def replay(self, said: Message) -> None:
-        """Tell the store what the spool kept; there is time. Raises what the store raises."""
-        recorded = self._insist(said, REPLAY_SECONDS, patient=True)
+    def replay(self, message: Message) -> None:
+        """Send what the spool kept, without hurry. Raises what the store raises."""
+        recorded = self._insist(message, REPLAY_SECONDS, patient=True)
         self._circuit_breaker.end()
-        self._follow_up(said, recorded)  # safety: spool-follow-up
+        self._follow_up(message, recorded)  # safety: spool-follow-up
 
-    def _tell(self, said: Message, seconds: float) -> None:
+    def _send(self, message: Message, seconds: float) -> None:
         how = self._circuit_breaker.ask()
         if how == "do not try":
-            self._keep(said, "the batches' store was away a moment ago")
+            self._keep(message, "the batches' store was away a moment ago")
             return
         try:
-            recorded = self._insist(said, seconds if how == "insist" else 0)
+            recorded = self._insist(message, seconds if how == "insist" else 0)
         except SchemaTooNew as exc:
-            _log_of(said).warning("%s waits for an upgrade: %s", said.name, exc)
-            self._keep(said, exc)
+            _log_of(message).warning("%s waits for an upgrade: %s", message.name, exc)
+            self._keep(message, exc)
         except (StoreUnavailable, SoftTimeLimitExceeded) as exc:
             if not self._circuit_breaker.noted:
                 logger.warning("batches: outcomes are kept in %s for now: %r", self._spool.path, exc)
             self._circuit_breaker.begin()
-            self._keep(said, exc)
+            self._keep(message, exc)
         except BatchesError as exc:
-            _log_of(said).critical("%s is not counted: %s", said.name, exc)
+            _log_of(message).critical("%s is not counted: %s", message.name, exc)
         except Exception as exc:
-            log = _log_of(said)
-            log.exception("%s is not counted yet", said.name)
-            self._keep(said, exc)
+            log = _log_of(message)
+            log.exception("%s is not counted yet", message.name)
+            self._keep(message, exc)
         else:
             self._circuit_breaker.end()
-            self._follow_up(said, recorded)
+            self._follow_up(message, recorded)
 
-    def _follow_up(self, said: Message, recorded: Recorded) -> None:
+    def _follow_up(self, message: Message, recorded: Recorded) -> None:
         if recorded.word not in _EXPECTED:
-            _log_of(said).warning("%s changes nothing: %s", said.name, recorded.word)
-        if recorded.due and isinstance(said, Report):
-            self._outgoing.submit(said.member.bid, recorded.claims)
+            _log_of(message).warning("%s changes nothing: %s", message.name, recorded.word)
+        if recorded.due and isinstance(message, Report):
+            self._outgoing.submit(message.bid, recorded.claims)
 
-    def _insist(self, said: Message, seconds: float, *, patient: bool = False) -> Recorded:
-        """Ask the store until it answers, or, unless `patient`, another outcome found that it does not."""
-        deadline = time.monotonic() + seconds
+    def _insist(self, message: Message, seconds: float, *, patient: bool = False) -> Recorded:
+        """Send until the store answers or, unless `patient`, another report finds that it does not."""
+        deadline = self._clock() + seconds
         pause = FIRST_PAUSE_SECONDS
         while True:
             try:
-                return _ask(self._store if patient else self._store_until(deadline), said)
+                return _record(self._store if patient else self._store_until(deadline), message)
             except StoreUnavailable:
                 # safety: report-again
-                if time.monotonic() + pause > deadline or (self._circuit_breaker.noted and not patient):
+                if self._clock() + pause > deadline or (self._circuit_breaker.noted and not patient):
                     raise
-            time.sleep(pause * (0.5 + random.random() / 2))  # noqa: S311 - jitter
+            self._sleep(pause * (0.5 + random.random() / 2))  # noqa: S311 - jitter
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
     def _store_until(self, deadline: float) -> Store:
-        """The store over connections that give up by then: most willing to wait, or hurried."""
-        unhurried = deadline - time.monotonic() > self._prompt.longest_call_seconds
-        return self._prompt if unhurried else self._store.no_retry
+        """Return the store over connections that give up by then: with retries if there is time for them."""
+        has_time = deadline - self._clock() > self._prompt.longest_call_seconds
+        return self._prompt if has_time else self._store.no_retry
 
-    def _keep(self, said: Message, why: object) -> None:
+    def _keep(self, message: Message, why: object) -> None:
         try:
-            self._spool.append(pack_line(said))  # safety: report-to-disk
+            self._spool.append(pack_line(message))  # safety: report-to-disk
         except OSError as failed:
-            _log_of(said).critical("%s is not counted: %s; nor kept: %s", said.name, why, failed)
+            _log_of(message).critical("%s is not counted: %s; nor kept: %s", message.name, why, failed)
         else:
-            _log_of(said).info("%s is kept for later", said.name)
+            _log_of(message).info("%s is kept for later", message.name)
 
 
-def _log_of(said: Message) -> BatchLog:
-    return BatchLog(logger, bid=said.bid, **said.fields)
+def limits_of(task: Any, request: Any, worker: Limits) -> Limits:
+    """Return a running task's hard and soft limit: its message's, else its own, else the worker's."""
+    of_message = request.timelimit or NO_LIMITS
+    hard = of_message[0] or task.time_limit or worker[0]
+    soft = of_message[1] or task.soft_time_limit or worker[1]
+    return hard, soft
 
 
-def _ask(store: Store, said: Message) -> Recorded:
-    if isinstance(said, Report):
-        return store.record_outcome(said.member, said.outcome)
+def budget_within(limits: Limits, elapsed_seconds: float, *, at_most: float) -> float:
+    """Return how many seconds a report may take: at most half of what the task's next limit leaves."""
+    if limits == NO_LIMITS:
+        return at_most
+    hard = limits[0]
+    if hard and hard <= elapsed_seconds:
+        return 0.0
+    ahead = [limit - elapsed_seconds for limit in limits if limit and limit > elapsed_seconds]
+    return min([at_most, *(left / 2 for left in ahead)])
+
+
+def _log_of(message: Message) -> BatchLog:
+    return BatchLog(logger, bid=message.bid, **message.fields)
+
+
+def _record(store: Store, message: Message) -> Recorded:
+    if isinstance(message, Report):
+        return store.record_outcome(message.member, message.outcome)
     word = store.settle_delivery(
-        *(said.bid, said.entry, said.happened, 0),
-        delay_seconds=said.delay_seconds,
-        note=said.note,
-        number=said.number,
+        *(message.bid, message.entry, message.happened, 0),
+        delay_seconds=message.delay_seconds,
+        note=message.note,
+        number=message.number,
     )
     return Recorded(word=word)

@@ -13,6 +13,7 @@ from redis import Redis
 
 from tests.support.apps import open_app
 from tests.support.command_line import celery, install
+from tests.support.terminal import Commands
 
 UNSAFE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 
@@ -37,3 +38,9 @@ def batch_command(installed: Path, server_url: str) -> Callable[..., subprocess.
 def app(redis: Redis, server_url: str, tmp_path: Path) -> Iterator[Celery]:
     with open_app(server_url, result_backend=f"file://{tmp_path}") as app:
         yield app
+
+
+@pytest.fixture
+def command(app: Celery, monkeypatch: pytest.MonkeyPatch) -> Commands:
+    """Run `celery batch …` in this process."""
+    return Commands(app=app, monkeypatch=monkeypatch)

@@ -205,20 +205,20 @@ def test_a_broker_that_is_away_hides_nothing_else(app: Celery, batch_command: Co
 
 
 @pytest.mark.parametrize("command", ["doctor", "reconcile"])
-def test_bad_input_is_one_line_and_exit_code_1(batch_command: Command, redis: Redis, command: str) -> None:
-    for bid, words in (
-        ("never-was-a-batch", "there is no batch never-was-a-batch"),
-        ("-Abegins-with-a-dash", "there is no batch -Abegins-with-a-dash"),
-        ("../../etc/passwd", "is not a batch id"),
-        ("x\x1b]0;title\x07y", "is not a batch id"),
+def test_bad_input_has_its_line_and_its_exit_code(batch_command: Command, redis: Redis, command: str) -> None:
+    for bid, code, words in (
+        ("never-was-a-batch", 4, "there is no batch never-was-a-batch"),
+        ("-Abegins-with-a-dash", 4, "there is no batch -Abegins-with-a-dash"),
+        ("../../etc/passwd", 2, "is not a batch id"),
+        ("x\x1b]0;title\x07y", 2, "is not a batch id"),
     ):
         done = batch_command(command, bid)
-        assert (done.returncode, done.stdout) == (1, "")
-        (line,) = done.stderr.splitlines()
+        assert (done.returncode, done.stdout) == (code, "")
+        *_, line = done.stderr.splitlines()
         assert line.startswith("Error: ")
         assert words in line
     away = batch_command(command, "never-was-a-batch", BATCHES_TEST_URL="redis://127.0.0.1:1/0")
-    assert (away.returncode, away.stdout) == (1, "")
+    assert (away.returncode, away.stdout) == (69, "")
     assert "does not answer" in away.stderr
     assert batch_command(command, "--limit" if command == "doctor" else "--vanished", "x").returncode == 2
 

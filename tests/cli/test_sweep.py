@@ -65,10 +65,10 @@ def test_a_batch_that_cannot_be_swept_is_told_by_the_exit_code(
     assert "1 failed" in done.stdout
 
 
-def test_a_store_that_is_away_is_one_line_and_exit_code_1(installed: Path) -> None:
+def test_a_store_that_is_away_is_one_line_and_exit_code_69(installed: Path) -> None:
     url = "redis://user:s3cret-word@127.0.0.1:1/0"
     done = celery(installed, "-A", "tests.projects.proj", "batch", "sweep", BATCHES_TEST_URL=url)
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (69, "")
     (line,) = done.stderr.splitlines()
     assert line.startswith("Error: the batches' store at redis://user:**@127.0.0.1:1/0 does not answer")
     assert "s3cret" not in done.stderr
@@ -76,5 +76,5 @@ def test_a_store_that_is_away_is_one_line_and_exit_code_1(installed: Path) -> No
 
 def test_an_app_without_batches_is_told_so(installed: Path) -> None:
     done = celery(installed, "batch", "sweep")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "has no batches: call Batches(app) once, beside the app, and name that app" in done.stderr

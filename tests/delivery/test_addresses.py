@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import pytest
 from celery import Celery
+from celery.app.task import Context
 from redis import Redis
 
 from celery_batches_notify import Batch, ConfigurationError, InvalidCallback
@@ -243,7 +244,7 @@ def test_the_task_has_limits_of_its_own_above_any_notifiers(make_app: Callable[.
 def test_a_time_limit_that_strikes_is_a_failed_attempt(name: str) -> None:
     from billiard import exceptions
 
-    request = {"id": "cb_x_complete_0", "retries": 0}
+    request = Context(id="cb_x_complete_0")
     outcome = dead(request, DELIVER_TASK, "failed", getattr(exceptions, name)(3))
     ending = ending_of(DELIVER_TASK, outcome, lost=False)
     assert ending is not None

@@ -153,7 +153,7 @@ def test_the_states_of_a_batch_are_those_of_the_schema() -> None:
 
 @pytest.mark.parametrize("page", ["how-to/follow-progress.md", "reference/wire.md"])
 def test_the_tokens_are_those_of_the_pages(page: str) -> None:
-    scripts = (ROOT / "celery_batches_notify" / "store" / "scripts").glob("*.lua")
+    scripts = (ROOT / "celery_batches_notify" / "store" / "scripts").rglob("*.lua")
     published = re.findall(
         r"tokens\[.+\] = '(.)'|fire\('\w+', '(.)'\)", "".join(script.read_text("utf-8") for script in scripts)
     )
@@ -226,7 +226,7 @@ def test_the_keys_are_those_of_the_page() -> None:
 def test_the_fields_of_a_batch_are_those_of_the_page(app: Celery, redis: Redis) -> None:
     """The scripts and the declaration are read for every field that they may write."""
     package = ROOT / "celery_batches_notify"
-    scripts = "\n".join(path.read_text("utf-8") for path in Path(package, "store", "scripts").glob("*.lua"))
+    scripts = "\n".join(path.read_text("utf-8") for path in Path(package, "store", "scripts").rglob("*.lua"))
     scripts = re.sub(r"--.*", "", scripts)
     written = set()
     for call in re.findall(r"'(?:HSET|HSETNX|HINCRBY)', BATCH, (.*)", scripts):

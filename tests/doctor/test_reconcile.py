@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from redis import Redis
 
 from celery_batches_notify import Batch, ConfigurationError, NoSuchBatch
 from celery_batches_notify.cli.doctor import examine
+from celery_batches_notify.cli.output import Output
 from celery_batches_notify.doctor import reconcile
 from celery_batches_notify.doctor.diagnosis import find_complaints
 from celery_batches_notify.doctor.reconcile import Repairs, reconcile_all
@@ -212,18 +214,16 @@ def test_a_time_that_a_database_stored_without_its_zone_is_not_taken_for_a_later
         assert counts(batch.reconcile()) == {"succeeded": 1}
 
 
-def test_the_doctor_finds_a_member_whose_id_has_an_older_result_where_it_is(
-    app: Celery, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_doctor_finds_a_member_whose_id_has_an_older_result_where_it_is(app: Celery) -> None:
     app.backend.mark_as_done("nightly-1", None)
     batch = calling(app, "nightly-1")
-    lines: list[str] = []
-    examine(app, batch.bid, 10, lines.append)
-    assert any("nightly-1: queued" in line for line in lines), lines
+    said = StringIO()
+    examine(app, Output(said), bid=batch.bid, limit=10)
+    assert "nightly-1: queued" in said.getvalue()
     with app.connection_for_write() as connection:
         connection.default_channel.queue_purge("celery")
-    examine(app, batch.bid, 10, lines.append)
-    assert any("nightly-1: vanished" in line for line in lines), lines
+    examine(app, Output(said), bid=batch.bid, limit=10)
+    assert "nightly-1: vanished" in said.getvalue()
 
 
 # -- canvas ---------------------------------------------------------------------------------------

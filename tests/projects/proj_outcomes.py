@@ -15,6 +15,7 @@ from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from redis import Redis
 
 from celery_batches_notify import Batches
+from celery_batches_notify.messages.run import run_of
 from celery_batches_notify.store.store import Store
 from tests.support.failpoints import arm
 
@@ -247,7 +248,7 @@ def wait_until_accepted(self: Noted) -> None:
 
 
 def tells_limits(self: Noted) -> None:
-    ask("SET", f"limits:{self.request.id}", str(list(self.request.batches_limits)))
+    ask("SET", f"limits:{self.request.id}", str(list(run_of(self.request).limits)))
 
 
 EARLY: dict[str, object] = {"acks_late": False}

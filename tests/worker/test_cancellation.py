@@ -60,7 +60,8 @@ def test_a_cancelled_member_does_not_run_and_celerys_revoked_set_stays_the_users
     requests = requests_of(app, pool)
     before = set(worker_state.revoked)
     if held:
-        cancellation._held.update({request.id: request for request in requests})
+        for request in requests:
+            cancellation._received.add(request)
         cancellation.read()
     else:
         cancellation.read()
@@ -103,7 +104,7 @@ def test_a_member_that_was_delivered_twice_runs_neither_time(app: Celery) -> Non
     first, second = (make_request(app, pool, message) for _ in range(2))
     for request in (first, second):
         app._batches_extension.receivers.on_task_received(sender=SimpleNamespace(app=app), request=request)
-    engine.cancellation._held = app._batches_extension.receivers.held
+    engine.cancellation._received = app._batches_extension.receivers.received
     batch.cancel()
     engine.cancellation.read()
     assert second.revoked()

@@ -14,10 +14,10 @@ from uuid import uuid4
 import pytest
 from billiard.exceptions import SoftTimeLimitExceeded
 from celery import Celery
+from celery.app.task import Context
 from redis import Redis
 
 from celery_batches_notify import Batch, StoreUnavailable
-from celery_batches_notify.delivery.settling import Ending
 from celery_batches_notify.engine import Engine
 from celery_batches_notify.membership import Membership, Outcome, State
 from celery_batches_notify.messages.headers import DELIVER_TASK, DeliveryRef
@@ -25,6 +25,7 @@ from celery_batches_notify.store.store import Recorded
 from celery_batches_notify.worker import outcomes, reporter
 from celery_batches_notify.worker.circuit_breaker import AWAY_SECONDS, CircuitBreaker
 from celery_batches_notify.worker.receivers import _finishing
+from celery_batches_notify.worker.reporter import budget_within, limits_of
 from celery_batches_notify.worker.spool_records import Settlement
 from tests.support.away import spooled
 from tests.support.cut_proxy import CutProxy, cut_proxy
@@ -126,8 +127,8 @@ def test_a_blackhole_holds_a_report_no_longer_than_it_may_wait(
 
 
 def test_a_report_gives_up_in_time_though_the_stores_own_timeouts_are_long(engine: Engine) -> None:
-    assert PATIENT["socket_timeout"] > engine.reporter.patience_seconds
-    assert engine.reporter._prompt.longest_call_seconds < engine.reporter.patience_seconds
+    assert PATIENT["socket_timeout"] > engine.reporter.timeout_seconds
+    assert engine.reporter._prompt.longest_call_seconds < engine.reporter.timeout_seconds
 
 
 @pytest.mark.parametrize("way", ["options", "query"])
@@ -154,10 +155,12 @@ def test_what_the_spool_holds_is_reported_with_all_the_patience_that_is_set(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[float] = []
-    monkeypatch.setattr(reporter, "_ask", lambda store, _: asked.append(store.longest_call_seconds) or NOTED)
+    monkeypatch.setattr(
+        reporter, "_record", lambda store, _: asked.append(store.longest_call_seconds) or NOTED
+    )
     settlement = Settlement(bid="b", entry="e", happened="delivered")
     engine.reporter.replay(settlement)
-    engine.reporter._tell(settlement, 30)
+    engine.reporter._send(settlement, 30)
     assert asked[0] == 80
     assert asked[1] < 1
 
@@ -196,7 +199,7 @@ def test_a_soft_limit_that_hits_while_reporting_sends_the_outcome_to_the_disk_at
         pauses.append(seconds)
         signal.raise_signal(signal.SIGUSR1)
 
-    monkeypatch.setattr(reporter, "time", SimpleNamespace(monotonic=time.monotonic, sleep=pause))
+    monkeypatch.setattr(engine.reporter, "_sleep", pause)
     receiver = _finishing(
         lambda: [engine.reporter.report(member, SUCCEEDED, seconds=30) for member in members]
     )
@@ -219,7 +222,7 @@ def test_what_became_of_a_callback_is_kept_too(
     engine.reporter.report(member, SUCCEEDED, seconds=30)
     wait_until(lambda: batch.status().callbacks[0].state == "published")
     proxy[0].misbehave("refuse")
-    engine.reporter.settle(DeliveryRef(bid=batch.bid, entry="success:0"), Ending(happened="delivered"))
+    engine.reporter.settle(DeliveryRef(bid=batch.bid, entry="success:0"), "told", SUCCEEDED, lost=False)
     assert spooled(tmp_path) == 1
     proxy[0].behave()
     engine.replay.replay()
@@ -372,6 +375,41 @@ def test_a_notification_that_could_not_note_its_attempt_is_made_again_and_a_brok
     engine.reporter.report(member, SUCCEEDED, seconds=30)
     wait_until(lambda: batch.status().callbacks[0].state == "published")
     ref = DeliveryRef(bid=batch.bid, entry="success:0")
-    outcome = outcomes.dead({"id": "x"}, DELIVER_TASK, "failed", exc)
-    app._batches_extension.receivers._settle(ref, DELIVER_TASK, outcome, lost=False)
+    outcome = outcomes.dead(Context(id="x"), DELIVER_TASK, "failed", exc)
+    engine.reporter.settle(ref, DELIVER_TASK, outcome, lost=False)
     wait_until(lambda: (engine.replay.replay(), batch.status().callbacks[0].state == state)[1])
+
+
+@pytest.mark.parametrize(
+    ("limits", "elapsed", "seconds"),
+    [
+        ((None, None), 100, 15),
+        ((60, None), 10, 15),
+        ((30, None), 10, 10),
+        ((60, 20), 10, 5),
+        ((20, 10), 12, 4),  # the soft limit was spent on the task; the hard one lies ahead
+        ((20, 10), 20, 0),
+        ((0, 0), 5, 15),
+    ],
+)
+def test_reporting_takes_at_most_half_of_what_the_next_limit_leaves(
+    limits: tuple[float | None, float | None], elapsed: float, seconds: float
+) -> None:
+    assert budget_within(limits, elapsed, at_most=15) == seconds
+
+
+@pytest.mark.parametrize(
+    ("message", "task", "worker", "limits"),
+    [
+        ((5, 4), (3, 2), (1, 1), (5, 4)),
+        ((None, 4), (3, 2), (1, 1), (3, 4)),
+        (None, (None, None), (7, 6), (7, 6)),
+        (None, (None, None), (None, None), (None, None)),
+    ],
+)
+def test_the_messages_limits_win_then_the_tasks_then_the_workers(
+    message: object, task: tuple, worker: tuple, limits: tuple
+) -> None:
+    request = SimpleNamespace(timelimit=message)
+    running = SimpleNamespace(time_limit=task[0], soft_time_limit=task[1])
+    assert limits_of(running, request, worker) == limits

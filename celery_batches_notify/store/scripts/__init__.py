@@ -10,8 +10,21 @@ from typing import Any, Protocol
 from redis import Redis
 from redis.exceptions import NoScriptError
 
+from celery_batches_notify.membership import State
+from celery_batches_notify.model import SCHEMA_VERSION
 from celery_batches_notify.store.fast_eval import Argument as Argument
 from celery_batches_notify.store.fast_eval import FastEval
+from celery_batches_notify.store.packing import ATTEMPTS_PER_ROUND, ID_BYTES, ROUNDS, SENDING_MS
+
+_CONSTANTS = {
+    "SCHEMA": SCHEMA_VERSION,
+    **State.__members__,
+    "ID_BYTES": ID_BYTES,
+    "ROUND": ATTEMPTS_PER_ROUND,
+    "LAST_ROUND": ROUNDS - 1,
+    "SENDING_MS": SENDING_MS,
+}
+_CONSTANTS_LINE = f"local {', '.join(_CONSTANTS)} = {', '.join(str(int(n)) for n in _CONSTANTS.values())}"
 
 
 class Script(Protocol):
@@ -28,14 +41,16 @@ class Scripts:
     def __init__(self, client: Redis) -> None:
         self._client = client
         self._short_way = FastEval(client)
-        self._prelude = _read("prelude")
+        self._prelude = "\n".join([_CONSTANTS_LINE, *map(_read_shared, ("batch", "outbox", "events"))])
         self.open_batch = self._load("producers", "open_batch")
-        self.enrol_members = self._load("late", "producers", "enrol_members")
+        self.enrol_members = self._load("members", "successors", "producers", "enrol_members")
         self.confirm_members = self._load("producers", "confirm_members")
         self.seal_batch = self._load("producers", "seal_batch")
         self.abandon_batch = self._load("abandon_batch")
-        self.record_outcome = self._load("failures", "resend", "late", "chords", "record_outcome")
-        self.enrol_successors = self._load("late", "enrol_successors")
+        self.record_outcome = self._load(
+            *("members", "failures", "resend", "successors", "chords", "report", "record_outcome")
+        )
+        self.enrol_successors = self._load("members", "successors", "report", "enrol_successors")
         self.claim_deliveries = self._load("claim_deliveries")
         self.settle_delivery = self._load("settle_delivery")
         self.retire_batch = self._load("retire_batch")
@@ -44,7 +59,7 @@ class Scripts:
         self.mark_death = self._load("mark_death")
         self.renew_batch = self._load("renew_batch")
         self.check_watches = self._load("check_watches")
-        self.claim_retries = self._load("failures", "resend", "claim_retries")
+        self.claim_retries = self._load("members", "resend", "claim_retries")
         self.keep_calls = self._load("keep_calls")
         self.claim_look = self._load("claim_look")
         self.confirm_retries = self._load("confirm_retries")
@@ -53,19 +68,22 @@ class Scripts:
         self.note_address = self._load("note_address")
         self.drop_entries = self._load("drop_entries")
         self.note_canvas = self._load("note_canvas")
-        self.write_off_members = self._load("failures", "resend", "late", "write_off_members")
+        self.write_off_members = self._load("members", "failures", "resend", "write_off_members")
         self.beat_worker = self._load("beat_worker")
         self.note_action = self._load("note_action")
         self.find_silent = self._load("find_silent")
-        self.resend_lost = self._load("failures", "resend", "late", "resend_lost")
+        self.resend_lost = self._load(
+            *("members", "failures", "resend", "successors", "report", "resend_lost")
+        )
         self.put_on_list = self._load("put_on_list")
         self.prolong_list = self._load("prolong_list")
         self.hold_lock = self._load("hold_lock")
         self.release_lock = self._load("release_lock")
 
-    def _load(self, *names: str) -> Script:
-        """Load a script, which comes last, with the parts that it shares with others before it."""
-        text = "\n".join([self._prelude, *map(_read, names)])
+    def _load(self, *shared_and_own: str) -> Script:
+        """Load a script, which comes last, after the parts that it shares with others."""
+        *shared, own = shared_and_own
+        text = "\n".join([self._prelude, *map(_read_shared, shared), _read(own)])
         digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
         def run(keys: Sequence[str], args: Sequence[Argument]) -> list[Any]:
@@ -78,5 +96,9 @@ class Scripts:
         return run
 
 
-def _read(name: str) -> str:
-    return files(__package__).joinpath(f"{name}.lua").read_text("utf-8")
+def _read(*path: str) -> str:
+    return files(__package__).joinpath(*path[:-1], f"{path[-1]}.lua").read_text("utf-8")
+
+
+def _read_shared(name: str) -> str:
+    return _read("shared", name)

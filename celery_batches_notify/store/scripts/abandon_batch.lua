@@ -4,14 +4,14 @@
 -- Safe to repeat because a batch is sealed once, and what is unconfirmed stays so until it is written off.
 local why = refusal()
 if why then return {why} end
-local b = redis.call('HMGET', BATCH, 'abandon_at', 'sealed_at', 'whole', 'cancelled_at')
+local b = redis.call('HMGET', BATCH, 'abandon_at', 'sealed_at', 'whole')
 local at = tonumber(b[1] or 0)
 if at == 0 or at > now then return {'awaited'} end -- safety: awaited-producer
 if not b[2] then
   redis.call('HSET', BATCH, 'sealed_at', now, 'abandoned_at', now)
   -- Nobody knows which members were still to come: some work is missing for good, whatever becomes of the rest.
   if b[3] ~= '1' then redis.call('HSET', BATCH, 'cut_short', 1) end -- safety: cut-short
-  if b[3] ~= '1' and not b[4] then redis.call('HSET', BATCH, 'died', 1) end
+  if b[3] ~= '1' then note_death('abandoned') end
 end
 if redis.call('HLEN', UNCONFIRMED) == 0 then redis.call('HSET', BATCH, 'abandon_at', 0) end
 return conclude('abandoned')

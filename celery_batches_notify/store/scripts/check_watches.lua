@@ -3,9 +3,7 @@
 -- Safe to repeat because each callback fires once.
 local why = refusal()
 if why then return {why} end
-local b = redis.call('HMGET', BATCH, 'created_at', 'reported_at', 'sealed_at', 'total', 'succeeded', 'dead', 'finish_at')
-local created, reported = tonumber(b[1]), tonumber(b[2])
-local ended = b[3] and b[5] + b[6] == tonumber(b[4])
+local c, created_at, reported_at, finish_at = counts('created_at', 'reported_at', 'finish_at')
 local next_at = 0
 
 local function watch(event, from)
@@ -16,7 +14,7 @@ local function watch(event, from)
   end)
 end
 
-if not b[7] then watch('deadline', created) end
-if not ended then watch('stall', reported) end
+if not finish_at then watch('deadline', tonumber(created_at)) end
+if not c.ended then watch('stall', tonumber(reported_at)) end
 redis.call('HSET', BATCH, 'watch_at', next_at)
 return conclude('checked')

@@ -13,7 +13,7 @@ local function claim(entry)
   if state ~= 'due' and (one or state ~= 'published') then return end
   if not one and look_at(entry, state, at, last_at) > now then return end
   local word = 'due'
-  if state == 'published' and (last_at == 0 or at + patience() <= now) then word = 'silent' end -- safety: silent-given-up
+  if state == 'published' and (last_at == 0 or at + longest_silence() <= now) then word = 'silent' end -- safety: silent-given-up
   if word == 'due' then
     if entry ~= 'parent:0' and last_at <= now then word, last_at = 'last', 0 end
     -- Published under its last claim it counts an attempt that was not heard of.

@@ -8,6 +8,6 @@ local why = refusal()
 if why then return {why} end
 -- What the sweeper has begun goes on with the next sweep: only a producer that is still awaited puts it off.
 local given_up = is_given_up(who)
-confirm_chunks(3, who ~= 'sweeper' and not given_up)
+confirm_chunks(arguments_from(3), who ~= 'sweeper' and not given_up)
 local cancelled = redis.call('HEXISTS', BATCH, 'cancelled_at') == 1
 return conclude(given_up and 'abandoned' or cancelled and 'cancelled' or 'confirmed')

@@ -7,5 +7,5 @@ if why then return {why} end
 local given_up = is_given_up('owner')
 local sealed = not given_up and redis.call('HSETNX', BATCH, 'sealed_at', now) == 1
 if not sealed and #ARGV == 1 then return {given_up and 'abandoned' or 'already'} end
-confirm_chunks(2, not given_up)
+confirm_chunks(arguments_from(2), not given_up)
 return conclude(given_up and 'abandoned' or sealed and 'sealed' or 'already')

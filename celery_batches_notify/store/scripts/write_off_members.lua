@@ -4,15 +4,13 @@
 -- newer. Safe to repeat because only a waiting or failing member that nobody has reported since is written off.
 local why = refusal()
 if why then return {why} end
-local written = 0
+local GONE, written = 'its message is gone', 0
 
 local function write_off(index, id, stamp, failure)
   local before = state_of(index)
   if before >= DEAD or not stands_at(index, id) or last_stamp(index) ~= stamp then return end -- safety: reported-meanwhile
-  redis.call('BITFIELD', STATES, 'SET', 'u2', '#' .. index, DEAD)
-  if before == FAILING then redis.call('HINCRBY', BATCH, 'failing', -1) end
-  redis.call('HINCRBY', BATCH, 'dead', 1)
-  keep_for_retry(index, before, '', 'its message is gone', 0)
+  move_member(index, before, DEAD)
+  keep_for_retry(index, before, '', GONE, 0)
   keep_failure(index, DEAD, failure, tonumber(ARGV[2]))
   tokens[#tokens + 1] = '-'
   written = written + 1
@@ -21,8 +19,7 @@ end
 for i = 3, #ARGV, 4 do write_off(tonumber(ARGV[i]), ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3]) end
 if written > 0 then
   redis.call('HSET', BATCH, 'reported_at', now)
-  -- Discarded with its batch is no death.
-  if redis.call('HEXISTS', BATCH, 'cancelled_at') == 0 then redis.call('HSETNX', BATCH, 'died', 1) end
+  note_death(GONE)
 end
 local answer = conclude('written off')
 table.insert(answer, 2, written)

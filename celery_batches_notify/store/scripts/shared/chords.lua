@@ -1,4 +1,4 @@
--- Put after `late.lua`: chord bodies that follow once all of their header has succeeded.
+-- Put after `successors.lua`: chord bodies that follow once all of their header has succeeded.
 -- Whoever publishes a body announces it. But of two deliveries of the header's last part that run at once Celery lets
 -- only one publish it, and the other's success may be counted first: so each part of a header names the body.
 -- The batch holds in `awaited` the bodies that are not enrolled (hexadecimal), or `broken`: one will not follow.
@@ -27,11 +27,11 @@ end
 
 -- All members have succeeded, so all of every header: each body is on its way. After a death it may never come, for
 -- Celery gives a chord up with the first part that fails, though that may succeed later: then work is missing.
-local function enrol_awaited()
+local function enrol_awaited(names)
   local b = redis.call('HMGET', BATCH, 'awaited', 'died')
   if not b[1] or b[1] == BROKEN or may_grow() then return end
   local bodies = awaited_bodies()
   if #bodies > 0 and b[2] then redis.call('HSET', BATCH, 'cut_short', 1) end -- safety: chord-cut-short
-  if #bodies > 0 and not b[2] then enrol_late(bodies) end
+  if #bodies > 0 and not b[2] then append_successors(bodies, names) end
   redis.call('HDEL', BATCH, 'awaited')
 end

@@ -1,4 +1,4 @@
--- Put after `failures.lua`: what becomes of dead members, of which RESEND says whether they can be sent again:
+-- Put after `members.lua`: what becomes of members that failed for good. RESEND says whether they can be sent again:
 -- `0 call`, or `round call` while that is done; or `- why` they cannot. It holds so many calls as are kept, and so many
 -- reasons as stand here: of a dead task that has neither, too many were dead. The batch counts in `unsendable:why` the
 -- dead that cannot be sent again.
@@ -51,4 +51,23 @@ local function keep_for_retry(index, before, call, why, kept)
   elseif before ~= DEAD and string.sub(held or '', 1, 2) ~= '0 ' and (why ~= '' or call ~= '') then
     keep_reason(index, call ~= '' and TOO_MANY or why)
   end
+end
+
+-- Move a member from one state to another, with the counters.
+local function move_member(index, before, after)
+  if before == after then return end
+  local counter = {[FAILING] = 'failing', [DEAD] = 'dead', [SUCCEEDED] = 'succeeded'}
+  redis.call('BITFIELD', STATES, 'SET', 'u2', '#' .. index, after)
+  if before ~= WAITING then redis.call('HINCRBY', BATCH, counter[before], -1) end -- safety: leaves-old-state
+  redis.call('HINCRBY', BATCH, counter[after], 1)
+  if before == DEAD then forget_reason(index) end -- safety: reason-forgotten
+end
+
+-- Begin another round of a member, whose call is sent by the caller, or by the sweeper if the caller does not say
+-- within the lease that it was sent.
+local function begin_round(index, round, call)
+  note_stamp(index, round * ROUND)
+  redis.call('HSET', RESEND, index, round .. ' ' .. call)
+  redis.call('HSET', BATCH, 'resend_at', now + SENDING_MS, 'reported_at', now)
+  share_life(RESEND)
 end

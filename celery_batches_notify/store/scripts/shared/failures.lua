@@ -1,17 +1,5 @@
--- Put between the prelude and the scripts that keep what failed.
-local ROUND, LAST_ROUND = 4096, 15 -- a stamp is round * 4096 + attempt, in two bytes
+-- Put between `members.lua` and the scripts that keep what failed.
 local LOOKED_AT = 100
-
--- The stamp of a member's last counted failure, or 0.
-local function last_stamp(index)
-  local high, low = string.byte(redis.call('GETRANGE', ATTEMPTS, index * 2, index * 2 + 1), 1, 2)
-  return (high or 0) * 256 + (low or 0)
-end
-
-local function note_stamp(index, stamp)
-  redis.call('SETRANGE', ATTEMPTS, index * 2, string.char(math.floor(stamp / 256), stamp % 256))
-  share_life(ATTEMPTS)
-end
 
 -- Drop the failure of a member that is only failing; of many, some are looked at. Return whether there is room now.
 local function drop_failing()

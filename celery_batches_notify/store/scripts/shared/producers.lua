@@ -1,4 +1,4 @@
--- Put between the prelude and the scripts that know whether the producers of a batch are still there.
+-- Put before the scripts that know whether the producers of a batch are still there.
 
 -- Note when they are given up: `abandon_after` from now, while the batch waits for its seal or a chunk for its
 -- confirmation. One that is kept open is not given up: it waits for whoever seals it.
@@ -9,9 +9,9 @@ local function await_producers()
   redis.call('HSET', BATCH, 'abandon_at', b[1] and waits and now + b[1] or 0)
 end
 
--- Note that the messages of chunks have left: ARGV[at] … are their first indices.
-local function confirm_chunks(at, awaited)
-  for i = at, #ARGV do redis.call('HDEL', UNCONFIRMED, ARGV[i]) end
+-- Note that the messages of the chunks that begin at these indices have left.
+local function confirm_chunks(firsts, awaited)
+  for _, first in ipairs(firsts) do redis.call('HDEL', UNCONFIRMED, first) end
   if awaited or redis.call('HLEN', UNCONFIRMED) == 0 then await_producers() end
 end
 

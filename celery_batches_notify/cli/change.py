@@ -1,0 +1,143 @@
+"""Cancelling, retrying, sealing and deleting, once somebody has agreed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+from celery import Celery
+
+from celery_batches_notify.batch import Batch
+from celery_batches_notify.cli.engine_of import engine_of
+from celery_batches_notify.cli.exit_codes import ExitCode, code_of
+from celery_batches_notify.cli.output import Output, tell, tell_error
+from celery_batches_notify.engine import Engine
+from celery_batches_notify.errors import (
+    BatchesError,
+    CorruptBatch,
+    NoSuchBatch,
+    SchemaTooNew,
+    StoreUnavailable,
+)
+from celery_batches_notify.headline import headline
+from celery_batches_notify.model import BatchStatus
+from celery_batches_notify.operations import delete_batch
+from celery_batches_notify.store.base import gone
+
+Changed = tuple[str, dict[str, Any]]  # what was done, for people and for programs
+
+
+def cancel_batches(app: Celery, out: Output, *, bids: Sequence[str], terminate: bool, yes: bool) -> int:
+    """Cancel batches; return the exit code."""
+
+    def explain(status: BatchStatus) -> str:
+        left = status.total - status.succeeded - status.dead
+        return f"{left:,} members will not run" + (", and those that run are ended" if terminate else "")
+
+    def cancel(bid: str) -> Changed:
+        Batch.get(bid, app=app).cancel(terminate=terminate)
+        return "cancelled", {"cancelled": True}
+
+    _confirm(engine_of(app), bids, "Cancel", explain, yes=yes)
+    return _for_each(out, bids, cancel)
+
+
+def retry_batches(app: Celery, out: Output, *, bids: Sequence[str]) -> int:
+    """Retry batches; return the exit code."""
+
+    def retry(bid: str) -> Changed:
+        batch = Batch.get(bid, app=app)
+        sent = batch.retry()
+        left = dict(batch.status().unsendable)
+        words = [f"{count:,} cannot be ({reason})" for reason, count in left.items()]
+        return ", ".join([f"{sent:,} members sent again", *words]), {"sent": sent, "unsendable": left}
+
+    engine_of(app)
+    return _for_each(out, bids, retry)
+
+
+def seal_batches(app: Celery, out: Output, *, bids: Sequence[str], yes: bool) -> int:
+    """Seal batches; return the exit code."""
+
+    def explain(status: BatchStatus) -> str:
+        if status.sealed_at is not None:
+            return "it is sealed already"
+        return f"no member can be added to its {status.total:,}"
+
+    def seal(bid: str) -> Changed:
+        Batch.get(bid, app=app).seal()
+        return "sealed", {"sealed": True}
+
+    _confirm(engine_of(app), bids, "Seal", explain, yes=yes)
+    return _for_each(out, bids, seal)
+
+
+def delete_batches(app: Celery, out: Output, *, bids: Sequence[str], yes: bool) -> int:
+    """Delete batches, those that cannot be read too; return the exit code."""
+    engine = engine_of(app)
+
+    def explain(status: BatchStatus) -> str:
+        left = status.total - status.succeeded - status.dead
+        children = f", {status.children:,} batches below it go with it" if status.children else ""
+        return f"{left:,} members run on and count nowhere{children}"
+
+    def delete(bid: str) -> Changed:
+        if not delete_batch(engine, bid):
+            raise gone(bid)
+        return "deleted", {"deleted": True}
+
+    _confirm(engine, bids, "Delete", explain, yes=yes)
+    return _for_each(out, bids, delete)
+
+
+def _confirm(
+    engine: Engine, bids: Sequence[str], verb: str, explain: Callable[[BatchStatus], str], *, yes: bool
+) -> None:
+    """Ask on a terminal, and go on only after a yes.
+
+    Raises:
+        UsageError: There is no terminal, and no `--yes`.
+        ClickException: The answer was no.
+        NoSuchBatch: The only batch is gone.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"there is no terminal to ask on: {verb.lower()} without a question by --yes")
+    for bid in bids:
+        click.echo(tell(_explain(engine, bid, explain, alone=len(bids) == 1)), err=True)
+    what = "it" if len(bids) == 1 else f"these {len(bids):,} batches"
+    click.echo(f"{verb} {what}? [y/N] ", nl=False, err=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise click.ClickException("nothing was changed")
+
+
+def _explain(engine: Engine, bid: str, explain: Callable[[BatchStatus], str], *, alone: bool) -> str:
+    try:
+        status = engine.store.read_status(bid)
+    except (NoSuchBatch, CorruptBatch, SchemaTooNew) as exc:
+        if alone and isinstance(exc, NoSuchBatch):
+            raise
+        return str(exc)
+    return f"{bid} {headline(status)}: {explain(status)}"
+
+
+def _for_each(out: Output, bids: Sequence[str], change: Callable[[str], Changed]) -> int:
+    """Change batches one by one, and print what came of each; a store that is away ends it.
+
+    One batch that cannot be changed keeps nobody from changing the next; the exit code is that of the last
+    of them.
+    """
+    code: int = ExitCode.DONE
+    for bid in dict.fromkeys(bids):
+        try:
+            words, fields = change(bid)
+            out.say(f"{bid}: {words}", bid=bid, **fields)
+        except BatchesError as exc:
+            if len(bids) == 1 or isinstance(exc, StoreUnavailable):
+                raise
+            code = code_of(exc)
+            out.say(f"{bid}: not changed: {exc}", bid=bid, error=tell_error(exc), exit_code=int(code))
+    return code

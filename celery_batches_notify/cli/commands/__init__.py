@@ -1,0 +1,1 @@
+"""The commands' names and options, by what they do; what they do it with is imported when one is run."""

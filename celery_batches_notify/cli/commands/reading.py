@@ -1,0 +1,73 @@
+"""Commands that show batches: list, show, watch, wait, stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from celery_batches_notify.cli.command import command, run
+from celery_batches_notify.cli.parameters import Bid, Span
+
+_bids = click.argument("bids", nargs=-1, type=Bid(), metavar="[BID]...")
+
+
+def _watching(function: Callable[..., None]) -> Callable[..., None]:
+    """Declare the arguments and options that `watch` and `wait` share."""
+    for option in (
+        click.option("--timeout", type=Span(), help="Give up after 90s, 30m, 2h or 1d."),
+        click.option(
+            "--until",
+            type=click.Choice(["complete", "finish", "success"]),
+            default="finish",
+            show_default=True,
+            help="The event to wait for.",
+        ),
+        click.option("--tag", help="All batches with this tag that have not finished."),
+        _bids,
+    ):
+        function = option(function)
+    return function
+
+
+@command("watch")
+@_watching
+@click.option(
+    "--progress",
+    type=click.Choice(["auto", "tty", "plain", "json", "quiet"]),
+    default="auto",
+    show_default=True,
+    help="A bar, plain lines, JSON lines, or only the last line.",
+)
+def watch(ctx: click.Context, **options: Any) -> None:
+    """Show how batches move until an event, and end with its exit code.
+
+    0: the event came, and for `finish` the batch succeeded. 1: it ended otherwise. 3: the time was up.
+    4: there is no such batch (any more). 69: the store was away. 130: Ctrl-C; the batch goes on.
+    """
+    from celery_batches_notify.cli.watch import watch_batches
+
+    run(ctx, lambda app, out: watch_batches(app, out, **options))
+
+
+@command("wait")
+@_watching
+def wait(ctx: click.Context, **options: Any) -> None:
+    """Wait for an event of batches and print one line at the end; the exit codes are those of `watch`."""
+    from celery_batches_notify.cli.watch import watch_batches
+
+    run(ctx, lambda app, out: watch_batches(app, out, progress="quiet", **options))
+
+
+@command("stream")
+@_bids
+def stream(ctx: click.Context, **options: Any) -> None:
+    """Print the tokens of a batch as they are sent: + succeeded, - failed, ! complete, $ success.
+
+    It ends with the batch. Of several batches, or of all if none is named, each token has a line, with its
+    bid; of all it ends with Ctrl-C.
+    """
+    from celery_batches_notify.cli.stream import stream_tokens
+
+    run(ctx, lambda app, out: stream_tokens(app, out, **options))

@@ -1,0 +1,32 @@
+"""Bids for a shell to offer: those of the newest batches."""
+
+from __future__ import annotations
+
+import logging
+from itertools import islice
+
+from celery import Celery
+from celery.app.utils import find_app
+
+from celery_batches_notify.engine import find_engine
+from celery_batches_notify.headline import headline
+
+NEWEST = 50
+
+
+def complete_bid(app: Celery | str | None, begun: str) -> list[tuple[str, str]]:
+    """Return the bids that begin so, each with what the batch is; an error offers nothing.
+
+    Args:
+        app: What `celery -A` was given, or None.
+        begun: What was typed so far.
+    """
+    logging.disable()  # the shell shows what a completion prints
+    try:
+        engine = find_engine(find_app(app) if isinstance(app, str) else app)
+        newest = (status for _, status in islice(engine.store.list_batches(), NEWEST))
+        return [(status.bid, headline(status)) for status in newest if status.bid.startswith(begun)]
+    except Exception:  # noqa: BLE001 - the user's own module may raise anything, and a Tab must not
+        return []
+    finally:
+        logging.disable(logging.NOTSET)

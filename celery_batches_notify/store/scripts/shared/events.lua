@@ -1,0 +1,88 @@
+-- Put before every script: the one place that decides which events are true.
+local CALLBACKS_AT_MOST = 32
+local EVENT_ORDER = {'cancel', 'deadline', 'stall', 'progress', 'death', 'complete', 'finish', 'success'}
+
+local function announce(entry, version)
+  local _, _, _, number = read_entry(entry)
+  -- safety: outbox-filled
+  write_entry(entry, 'due', version or 0, now + LEASE_MS, (number or 0) + 1, version and 0 or now + limit_of(entry))
+  fired[#fired + 1] = entry
+end
+
+-- How many callbacks an event has. No more than `on()` takes, whatever stands there: it is looped over.
+local function callbacks_of(event)
+  return math.min(tonumber(redis.call('HGET', BATCH, 'callbacks:' .. event) or 0), CALLBACKS_AT_MOST)
+end
+
+local function fire(event, token)
+  if redis.call('HSETNX', BATCH, event .. '_at', now) == 0 then return end -- safety: event-once
+  for n = 0, callbacks_of(event) - 1 do announce(event .. ':' .. n) end
+  if token then tokens[#tokens + 1] = token end
+end
+
+-- Fire those callbacks of an event that have a threshold of their own, once each: holds(threshold) says which.
+local function fire_each(event, holds)
+  for n = 0, callbacks_of(event) - 1 do
+    local entry = event .. ':' .. n
+    if redis.call('HEXISTS', OUTBOX, entry) == 0 and holds(tonumber(redis.call('HGET', BATCH, 'at:' .. entry))) then
+      redis.call('HSETNX', BATCH, event .. '_at', now)
+      announce(entry)
+    end
+  end
+end
+
+-- A child is a member of its parent: whenever what it is there has changed, the parent must be told (`parent:0`).
+-- It does not wait again, though members that its own running ones add do.
+local function tell_parent(state, died)
+  local word = state .. (died and ':died' or '')
+  if word == (redis.call('HGET', BATCH, 'told') or '0') then return end
+  redis.call('HSET', BATCH, 'told', word)
+  announce('parent:0', redis.call('HINCRBY', BATCH, 'tellings', 1))
+end
+
+-- Every key lives as long as the batch: `expires` after it last moved, while it runs or a delivery is open;
+-- `dead_expires` after its end with dead members; `linger` after its success.
+local function renew(ended, succeeded)
+  local life = redis.call('HMGET', BATCH, 'open', 'life', 'expires', 'dead_expires', 'linger')
+  local kind, length = 'running', tonumber(life[3])
+  if ended and tonumber(life[1] or 0) == 0 then -- safety: open-delivery
+    if succeeded then kind, length = 'success', tonumber(life[5]) else kind, length = 'dead', tonumber(life[4]) end
+  end
+  if kind == life[2] and (kind ~= 'running' or redis.call('PTTL', BATCH) * 2 > length) then return end
+  redis.call('HSET', BATCH, 'life', kind)
+  for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, length) end
+end
+
+-- Members that are discarded with their batch do not count as a death.
+local function note_death(reason)
+  local discards = {revoked = true, terminated = true, abandoned = true,
+    ['never published'] = true, ['its message is gone'] = true}
+  local is_discarded = discards[reason] and redis.call('HEXISTS', BATCH, 'cancelled_at') == 1
+  if reason ~= 'cancelled' and not is_discarded then redis.call('HSETNX', BATCH, 'died', 1) end
+end
+
+-- The last line of every script that changes a batch: decide, renew, and publish. A channel that an ACL denies
+-- changes nothing, because tokens come last and through pcall.
+local function conclude(answer)
+  local c, died, parent_bid, shares, complete_at = counts('died', 'parent_bid', 'callbacks:progress', 'complete_at')
+  if c.is_sealed and (shares or '0') ~= '0' then
+    -- A quotient, because 0.55 * 100 is more than 55, while 55 / 100 is 0.55.
+    local ended_share = c.total == 0 and 1 or (c.succeeded + c.dead) / c.total
+    fire_each('progress', function(share) return ended_share >= share end)
+  end
+  if c.is_sealed and died then fire('death') end
+  if c.complete then fire('complete', '!') end
+  if c.ended then fire('finish') end
+  if c.success then fire('success', '$') end
+  if parent_bid then
+    local has_run = c.complete or complete_at
+    tell_parent(c.success and SUCCEEDED or c.ended and DEAD or has_run and FAILING or WAITING, died)
+  end
+  if #fired > 0 then -- also what `redeliver_event` made due
+    survey_outbox()
+    share_life(OUTBOX)
+  end
+  renew(c.ended, c.success)
+  for _, token in ipairs(tokens) do redis.pcall('PUBLISH', CHANNEL, token) end -- safety: channel-denied
+  return {answer, unpack(fired)}
+end
