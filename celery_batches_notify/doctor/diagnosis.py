@@ -116,7 +116,13 @@ def _look_at(
         return
     waits = status.total - status.succeeded - status.failures
     quiet = _quiet(snapshot) > QUIET
-    if not standing and status.sealed_at and waits and quiet and not _is_known(engine, status, broker, workers):
+    if (
+        not standing
+        and status.sealed_at
+        and waits
+        and quiet
+        and not _is_known(engine, status, broker, workers)
+    ):
         yield Complaint(
             subject=bid,
             words=f"{waits:,} of {status.total:,} members wait, and neither broker nor workers have any",

@@ -38,7 +38,11 @@ class MemberStore(StoreBase):
     def read_states(self, bid: str, total: int) -> bytes:
         """Read the packed states of the first `total` members, four to a byte; missing ones are waiting."""
         size, key = -(-total // 4), self.keys.part(bid, "states")
-        with store_errors(self.settings), corrupt_errors(bid), self.client.pipeline(transaction=False) as pipe:
+        with (
+            store_errors(self.settings),
+            corrupt_errors(bid),
+            self.client.pipeline(transaction=False) as pipe,
+        ):
             for start in range(0, size, STATES_CHUNK):
                 pipe.getrange(key, start, min(start + STATES_CHUNK, size) - 1)
             return b"".join(pipe.execute())

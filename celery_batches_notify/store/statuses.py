@@ -24,7 +24,16 @@ from celery_batches_notify.store.paging import Place, walk_pages
 STATUSES_AT_ONCE = 20  # each may bring a hundred failures with it
 ROWS_AT_ONCE = 250
 ROW_FIELDS = (
-    *("description", "tags", "created_at", "parent_bid", "cut_short", "abandoned_at", "given_up", "keep_open"),
+    *(
+        "description",
+        "tags",
+        "created_at",
+        "parent_bid",
+        "cut_short",
+        "abandoned_at",
+        "given_up",
+        "keep_open",
+    ),
     *(name for name in parsing.READING_FIELDS if name != "schema"),
 )
 
@@ -83,7 +92,6 @@ class StatusStore(StoreBase):
                 continue
             yield places[bid], status
 
-
     def count_batches(self) -> int:
         """Return how many entries the list of batches has; some may be of batches that have expired."""
         with store_errors(self.settings):
@@ -96,9 +104,7 @@ class StatusStore(StoreBase):
             after: The place to go on behind, from an earlier reading; None begins with the newest batch.
         """
         with store_errors(self.settings):
-            pages = walk_pages(
-                self.client, self.keys.index, ROWS_AT_ONCE, after=after, newest_first=True
-            )
+            pages = walk_pages(self.client, self.keys.index, ROWS_AT_ONCE, after=after, newest_first=True)
             for page in pages:
                 places = dict(well_formed(page))
                 rows = self.read_rows(list(places))

@@ -162,7 +162,9 @@ def read_view(engine: Engine, bid: str) -> BatchView:
         reasons=tuple(reasons),
         groups=tuple(_group(snapshot, states)),
         clusters=tuple(
-            filter(None, (describe_clusters(states, status.total, n, name) for n, name in CLUSTERED if states))
+            filter(
+                None, (describe_clusters(states, status.total, n, name) for n, name in CLUSTERED if states)
+            )
         ),
         deliveries=tuple(reversed(deliveries[-DELIVERIES_SHOWN:])),
         ancestors=_read_ancestors(engine, status),
