@@ -21,6 +21,7 @@ from celery_batches_notify.text import one_line
 PREFIX = "batches_"
 DAY = 24 * 60 * 60
 LINGER_AT_LEAST = 30
+SECRET_AT_LEAST = 16
 LONGEST = timedelta(days=36_500)  # a time that lies further ahead than year 9999 cannot be read again
 EXPIRES_SWEEPS = 3  # the sweeper renews what runs once per interval, and may be another worker's next time
 NOT_SETTINGS = ("backend_source", "main", "timezone")
@@ -42,6 +43,7 @@ class Settings:
         backend_options: Arguments for redis-py's client.
         prefix: What all keys start with.
         web_url: Where the status page lives, or None.
+        web_secret: What the page's forms and the links of `Batch.share` are signed with, or None.
         name: The system's name in messages; the app's own if it is not set.
         environment: Which environment of the system this is, such as `staging`, or None.
         notifications: Options per notifier (`"webhook"`) or profile (`"webhook:billing"`).
@@ -74,6 +76,7 @@ class Settings:
     backend_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     prefix: str = "batches"
     web_url: str | None = None
+    web_secret: str | None = field(default=None, repr=False)
     name: str | None = None
     environment: str | None = None
     notifications: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
@@ -207,6 +210,12 @@ def _text(name: str, value: object) -> str:
     raise ConfigurationError(f"{name}: give a text, not {value!r}")
 
 
+def _secret(name: str, value: object) -> str:
+    if isinstance(value, str) and len(value) >= SECRET_AT_LEAST:
+        return value
+    raise ConfigurationError(f"{name} must be a string of at least {SECRET_AT_LEAST} characters")
+
+
 def _line(name: str, value: object) -> str:
     if isinstance(value, str) and len(value) <= 100 and value == one_line(value, 100):
         return value
@@ -284,6 +293,7 @@ _READERS = {
     "backend_options": _mapping,
     "prefix": _key_prefix,
     "web_url": _web_url,
+    "web_secret": _secret,
     "name": _line,
     "environment": _line,
     "notifications": _profiles,

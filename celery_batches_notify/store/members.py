@@ -63,8 +63,8 @@ class MemberStore(StoreBase):
             found = []
             for index, ids, states in zip(indexes, answers[::2], answers[1::2], strict=True):
                 first = index // 4 * 4  # a byte holds the states of four
-                ids = bytes(ID_BYTES * (index - first)) + ids
-                found += parsing.parse_members(first, ids, states, b"", names, children)[index - first :]
+                four = bytes(ID_BYTES * (index - first)) + ids
+                found += parsing.parse_members(first, four, states, b"", names, children)[index - first :]
         return found
 
     def _read_members(self, bid: str, first: int, count: int) -> list[Member]:

@@ -111,7 +111,7 @@ class StatusStore(StoreBase):
                 yield [(place, rows[bid]) for bid, place in places.items() if bid in rows]
 
     def read_rows(self, bids: Sequence[str]) -> dict[str, Row]:
-        """Read what a list shows of these batches, in one round trip to each server; gone ones are left out."""
+        """Read what a list shows of these batches, in one round trip to each server, but for gone ones."""
 
         def queue(pipe: Pipeline) -> None:
             for bid in bids:

@@ -22,7 +22,7 @@ class Access:
     """What somebody may do.
 
     Attributes:
-        grants: Of `read`, `retry`, `cancel`, `redeliver`, `seal` and `delete`. Without `read` nothing is shown.
+        grants: Of `read`, `retry`, `cancel`, `redeliver`, `seal` and `delete`. No `read`, no page.
         user: Who it is, for the log.
         challenge: What to ask the browser for if nothing may be seen, such as `Basic realm="batches"`.
     """

@@ -29,7 +29,7 @@ AGAIN_SECONDS = 5
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+")
 
 
-class Problem(Exception):  # noqa: N818 - it is an answer
+class Problem(Exception):
     """What a request cannot get: the status code, one word for programs, and a sentence for people."""
 
     def __init__(self, status: int, code: str, words: str, *, challenge: str = "") -> None:

@@ -65,7 +65,7 @@ def status_page(
         access: Who may do what. A function of the request, asynchronous or not, that returns grants out of
             `read`, `retry`, `cancel`, `redeliver`, `seal` and `delete`, or an `Access`; or one set of grants
             for all. Everybody may read if it is not given, and nobody change anything.
-        streams: How many clients are served live at once; further ones ask every few seconds. 0 makes all ask.
+        streams: How many clients are served live at once; others ask every few seconds. 0 makes all ask.
         frame_ancestors: Origins that may show the page in a frame.
         widget_origins: Origins whose pages may use `<batch-progress>` on shared batches.
         behind_proxy: Whether a proxy of yours sets `X-Forwarded-Host`.
@@ -73,7 +73,7 @@ def status_page(
     Raises:
         ValueError: A grant or an origin is none.
     """
-    page = Page(app, access=_as_function(access), streams=streams, behind_proxy=behind_proxy)
+    page = Page(app, access=as_function(access), streams=streams, behind_proxy=behind_proxy)
     return SecureHeaders(page.build(), frame_ancestors=frame_ancestors, widget_origins=widget_origins)
 
 
@@ -308,7 +308,8 @@ def _refuse(access: Access) -> Problem:
     return Problem(403, "forbidden", "You may not see this page.")
 
 
-def _as_function(access: Decide | Collection[str]) -> Decide:
+def as_function(access: Decide | Collection[str]) -> Decide:
+    """Return what decides who may do what: the function that was given, or one for a set of grants."""
     if callable(access):
         return access
     granted = Access(grants=check_grants(access))

@@ -1,4 +1,4 @@
-"""The costly look: where the members are, asked of broker and workers on a click, at most once in 10 s a batch."""
+"""The costly look: where the members are, asked of broker and workers on a click, once in 10 s at most."""
 
 from __future__ import annotations
 

@@ -1,10 +1,9 @@
-"""From what was read to HTML: the templates' environment, and the few things that they cannot say themselves."""
+"""From what was read to HTML: the templates' environment, and what they cannot say themselves."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
 from datetime import datetime
 from functools import cache
 from importlib.resources import files
@@ -16,7 +15,7 @@ from markupsafe import Markup
 from celery_batches_notify.bar import draw_bar
 from celery_batches_notify.headline import describe_duration, judge, name_of
 from celery_batches_notify.text import one_line, straighten
-from celery_batches_notify.web.view import sentence_of
+from celery_batches_notify.web.view import BatchView, sentence_of, span_of
 
 LINE_CHARACTERS = 1000
 BLOCK_CHARACTERS = 20_000
@@ -64,6 +63,9 @@ def environment() -> Environment:
         "judge": judge,
         "name_of": name_of,
         "sentence": sentence_of,
+        "span": span_of,
+        "curve": draw_curve,
+        "moments": list_moments,
     }
     return env
 
@@ -86,14 +88,29 @@ def draw_time(at: datetime | None) -> Markup:
     return Markup('<time datetime="{}" title="{} UTC">{}</time>').format(at.isoformat(), shown, shown)
 
 
-def draw_curve(curve: Sequence[tuple[datetime, int]], total: int, until: datetime) -> str:
+def list_moments(view: BatchView) -> list[tuple[str, datetime]]:
+    """Return what happened to a batch when, in order."""
+    status = view.status
+    names = [("created", status.created_at), ("sealed", status.sealed_at), ("cancelled", status.cancelled_at)]
+    names += [(event, getattr(status, f"{event}_at")) for event in ("death", "complete", "finish", "success")]
+    if view.curve:
+        names.append(("first report", view.curve[0][0]))
+    return sorted([(name, at) for name, at in names if at is not None], key=lambda moment: moment[1])
+
+
+def draw_curve(view: BatchView) -> str:
     """Return the points of the line that shows how many members had ended when, or an empty text."""
-    if len(curve) < 2 or total <= 0 or until <= curve[0][0]:
+    curve, status = view.curve, view.status
+    until = status.finish_at or view.now
+    if len(curve) < 2 or status.total <= 0 or until <= curve[0][0]:
         return ""
     began, length = curve[0][0], (until - curve[0][0]).total_seconds()
+    ended = [*((at, n) for at, n in curve if at <= until), (until, status.succeeded + status.dead)]
     points = [
-        ((at - began).total_seconds() / length * CURVE_WIDTH, CURVE_HEIGHT - min(n / total, 1) * CURVE_HEIGHT)
-        for at, n in curve
-        if at <= until
+        (
+            (at - began).total_seconds() / length * CURVE_WIDTH,
+            CURVE_HEIGHT * (1 - min(n / status.total, 1)),
+        )
+        for at, n in ended
     ]
     return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
