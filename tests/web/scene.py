@@ -97,7 +97,7 @@ def write_states(redis: Redis, batch: Batch, total: int, states: Mapping[State, 
 
 @contextmanager
 def serving(application: Any, port: int = 0) -> Iterator[str]:
-    """Serve an ASGI application, on a free port if none is given; yields its URL without a slash at the end."""
+    """Serve an ASGI application, on a free port if none is given; yields its URL."""
     config = uvicorn.Config(application, host="127.0.0.1", port=port, log_level="error", lifespan="off")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
