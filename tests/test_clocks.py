@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,8 +15,8 @@ from celery import Celery
 
 from celery_batches_notify import Batch, Batches
 from celery_batches_notify.membership import Membership
-from celery_batches_notify.messages.headers import mark_of
-from celery_batches_notify.store.workers import pack_mark
+from celery_batches_notify.messages.headers import header_of
+from celery_batches_notify.store.workers import pack_record
 from tests.support.servers import wait_until
 from tests.support.topologies import MASTER_NAME, PASSWORD, Guarded, Node, cluster, has_all, nodes, sentinel
 
@@ -38,8 +37,7 @@ class Scene:
         self._lost = app._batches_extension.engine.sweeper._lost
         self._clocks = [node.clock for node in servers if node.clock]
         self._passed = 0.0
-        clock = SimpleNamespace(monotonic=lambda: time.monotonic() + self._passed)
-        monkeypatch.setattr("celery_batches_notify.worker.heartbeat.time", clock)
+        monkeypatch.setattr(self.heartbeat, "_clock", lambda: time.monotonic() + self._passed)
         self.living: set[str] = set()
         self.batches: dict[str, Batch] = {}
         self.heartbeat.name("sweeper")
@@ -49,10 +47,10 @@ class Scene:
         batch = self.batches[wid] = Batch(app=self.app)
         (result,) = batch.add(self.app.tasks["told"].s())
         member = Membership(bid=batch.bid, index=0, task_id=result.id)
-        head = {"batches": mark_of(member), "task": "told", "retries": 0}
+        head = {"batches": header_of(member), "task": "told", "retries": 0}
         self.living.add(wid)
         self._beat()
-        self.store.write_marks(wid, {f"{result.id} 0.0.0.0": pack_mark(head, b"")})
+        self.store.write_records(wid, {f"{result.id} 0.0.0.0": pack_record(head, b"")})
 
     def set_clocks(self, by: float) -> None:
         for clock in self._clocks:

@@ -57,7 +57,7 @@ class Made:
     @property
     def counts(self) -> tuple[int, int, int]:
         status = self.batch.status()
-        return status.succeeded, status.failed, status.dead
+        return status.succeeded, status.failing, status.dead
 
     @property
     def fired(self) -> list[str]:
@@ -180,7 +180,7 @@ def test_a_complete_child_that_grows_is_told_to_nobody(app: Celery, store: Store
     store.enrol_members(child.batch.bid, 1, ["new"], Membership(bid="", index=0, task_id=child.ids[0]))
     child.ids.append("new")
     child.report(1, SUCCEEDED)
-    assert redis.hget(f"batches:{{{child.batch.bid}}}", "tellings") == b"1"
+    assert redis.hget(f"batches:{{{child.batch.bid}}}", "parent_version") == b"1"
     child.report(0, SUCCEEDED)
     assert ear.listen()[top.batch.bid] == "+"
     ear.close()

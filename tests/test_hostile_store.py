@@ -146,7 +146,7 @@ FIELDS = [
     "resend_at",
     "parent_bid",
     "parent_index",
-    "tellings",
+    "parent_version",
     "life",
     "description",
     "callback_queue",

@@ -1,23 +1,23 @@
-"""Saying what is wrong, and what to do: with the surroundings, with all live batches, or with one."""
+"""Finding faults and their fixes: in the surroundings, in all live batches, or in one batch."""
 
 from __future__ import annotations
 
 from celery import Celery
 
+from celery_batches_notify.checks import check_bid
 from celery_batches_notify.cli.engine_of import engine_of
 from celery_batches_notify.cli.output import Output
 from celery_batches_notify.doctor.broker_checks import check_broker
 from celery_batches_notify.doctor.diagnosis import find_complaints
 from celery_batches_notify.doctor.examination import examine_batch, say_complaint
-from celery_batches_notify.model import check_bid
 from celery_batches_notify.store.server_checks import check_store
 
 
 def examine(app: Celery, out: Output, *, bid: str | None, limit: int) -> int:
-    """Examine one batch, or the surroundings and all live batches; return 1 where hands are needed, else 0.
+    """Examine one batch, or the surroundings and all live batches; return 1 if hands are needed, else 0.
 
     Raises:
-        BatchesError: There is no such batch, the store is away, or a setting is wrong.
+        BatchesError: The batch does not exist, the store is away, or a setting is wrong.
     """
     engine = engine_of(app)
     if bid is not None:

@@ -1,50 +1,29 @@
-"""Telling a parent batch what one of its children has become."""
+"""Reporting to a parent batch what one of its children has become."""
 
 from __future__ import annotations
 
 from celery_batches_notify.membership import Membership, Outcome, State
 from celery_batches_notify.model import BatchStatus, Failure
+from celery_batches_notify.store.parsing import ChildReport
 from celery_batches_notify.store.store import Recorded, Store
 
 ENTRY = "parent:0"
 
 
-def tell_parent(store: Store, status: BatchStatus, index: int, telling: int, *, died: bool) -> list[Recorded]:
-    """Report a child to its parent; return what that made due there.
-
-    Args:
-        store: Where both are.
-        status: The child's.
-        index: Its place in the parent.
-        telling: The number of this report: a later one wins.
-        died: Whether the child, or a batch below it, has had a dead member.
-    """
-    if status.parent_bid is None:
-        return []
-    recorded = [store.mark_death(status.parent_bid)] if died else []
-    state = state_of(status)
-    if state is not State.WAITING:
-        # Where nobody died in it, its dead members were discarded with it, and so is it: that is no death.
+def report_to_parent(store: Store, status: BatchStatus, report: ChildReport) -> list[Recorded]:
+    """Report a child to its parent; return what that made due there."""
+    recorded = [store.record_death(report.parent_bid)] if report.had_death else []
+    if report.state is not State.WAITING:
+        # If nobody died in it, its dead members were discarded with it, and so is it: that is no death.
+        reason = "child" if report.had_death else "cancelled"
         words = f"{status.failures} of {status.total} members failed, {status.dead} of them for good"
-        outcome = outcome_of(status, state, telling, "child" if died else "cancelled", words)
-        member = Membership(bid=status.parent_bid, index=index, task_id=status.bid)
+        outcome = outcome_of(status, report.state, report.version, reason, words)
+        member = Membership(bid=report.parent_bid, index=report.index, task_id=status.bid)
         recorded.append(store.record_outcome(member, outcome))
     return recorded
 
 
-def state_of(status: BatchStatus) -> State:
-    """What a batch is as a member of its parent.
-
-    Failing once it is complete but neither finished nor successful, dead when it finished without success.
-    """
-    if status.success_at:
-        return State.SUCCEEDED
-    if status.sealed_at and status.succeeded + status.dead == status.total:
-        return State.DEAD
-    return State.FAILING if status.complete_at else State.WAITING
-
-
-def outcome_of(status: BatchStatus, state: State, telling: int, reason: str, words: str) -> Outcome:
+def outcome_of(status: BatchStatus, state: State, version: int, reason: str, words: str) -> Outcome:
     """How a batch is reported to its parent; `words` say what failed."""
     if state is State.SUCCEEDED:
         return Outcome(state=state)
@@ -54,6 +33,6 @@ def outcome_of(status: BatchStatus, state: State, telling: int, reason: str, wor
         error_class="BatchFailed",
         error_message=words,
         backtrace=None,
-        retries=telling - 1,
+        retries=version - 1,
     )
-    return Outcome(state=state, attempt=telling, reason=reason, failure=failure, unsendable="")
+    return Outcome(state=state, attempt=version, reason=reason, failure=failure, unsendable="")

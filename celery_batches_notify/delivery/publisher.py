@@ -23,7 +23,7 @@ from celery_batches_notify.delivery.callbacks import (
     route_of,
 )
 from celery_batches_notify.delivery.parents import ENTRY as PARENT
-from celery_batches_notify.delivery.parents import tell_parent
+from celery_batches_notify.delivery.parents import report_to_parent
 from celery_batches_notify.delivery.rules import rules_hold
 from celery_batches_notify.delivery.unwatched import unwatched
 from celery_batches_notify.delivery.waiting import is_put_off
@@ -38,7 +38,7 @@ from celery_batches_notify.messages.headers import (
     DeliveryRef,
     Headers,
     callback_id,
-    mark_of,
+    header_of,
 )
 from celery_batches_notify.model import BatchStatus, DeliveryNote
 from celery_batches_notify.settings import Settings
@@ -46,6 +46,7 @@ from celery_batches_notify.store.deliveries import Claim, log_of_delivery
 from celery_batches_notify.store.errors import corrupt_errors
 from celery_batches_notify.store.parsing import (
     Snapshot,
+    parse_child_report,
     parse_deliverable,
     parse_status,
 )
@@ -85,7 +86,7 @@ class Publisher:
     def publish_due(self, bid: str, claims: Sequence[Claim]) -> None:
         """Publish these deliveries of a batch, in their order, and give up those that are silent.
 
-        While the broker is away they stay due. What a child's telling makes due in its parent follows, and so
+        While the broker is away they stay due. What a child's report makes due in its parent follows, and so
         on upwards.
         """
         under_way = [self._publish_of(bid, claims)]
@@ -107,7 +108,7 @@ class Publisher:
         queue = self.queue_of(snapshot)
         for claim in claims:
             if claim.entry == PARENT:
-                yield from self._tell_parent(snapshot, status)
+                yield from self._report_to_parent(snapshot, status)
                 continue
             try:
                 self._see_to(claim, declared.get(claim.entry, {}), status, snapshot, queue)
@@ -133,16 +134,15 @@ class Publisher:
         with unwatched(self._app):
             canvas.apply_async((status.as_dict(),), task_id=task_id)
 
-    def _tell_parent(self, snapshot: Snapshot, status: BatchStatus) -> list[tuple[str, Sequence[Claim]]]:
+    def _report_to_parent(self, snapshot: Snapshot, status: BatchStatus) -> list[tuple[str, Sequence[Claim]]]:
         """Report a child to its parent; return what that made due there."""
-        if status.parent_bid is None:
-            return []
         with corrupt_errors(status.bid):
-            telling = int(snapshot.batch.get(b"tellings", b"0"))
-            index = int(snapshot.batch.get(b"parent_index", b"0"))
-        told = tell_parent(self._store, status, index, telling, died=b"died" in snapshot.batch)
-        self._store.settle_delivery(status.bid, PARENT, "delivered", telling)
-        return [(status.parent_bid, recorded.claims) for recorded in told if recorded.due]
+            report = parse_child_report(snapshot.batch)
+        if report is None:
+            return []
+        made_due = report_to_parent(self._store, status, report)
+        self._store.settle_delivery(status.bid, PARENT, "delivered", report.version)
+        return [(report.parent_bid, recorded.claims) for recorded in made_due if recorded.due]
 
     def _see_to(
         self, claim: Claim, callback: Declared, status: BatchStatus, snapshot: Snapshot, queue: str | None
@@ -268,7 +268,7 @@ def _errors_of(connection: Connection) -> tuple[type[BaseException], ...]:
 
 def _header(bid: str, claim: Claim) -> Headers:
     ref = DeliveryRef(bid=bid, entry=claim.entry, number=claim.number)  # safety: claim-in-message
-    return {HEADER: mark_of(ref)}
+    return {HEADER: header_of(ref)}
 
 
 def _note(callback: Declared, detail: str = "") -> DeliveryNote:

@@ -1,1 +1,1 @@
-"""Repair: where the members are that a batch waits for, and what is done about those that are nowhere."""
+"""Diagnosis and repair: find the members that a batch waits for, and end or resend those that vanished."""

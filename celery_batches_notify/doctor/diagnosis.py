@@ -1,4 +1,4 @@
-"""Which live batches do not move, why, and what to do about each."""
+"""Find the live batches that do not move, the reason, and the fix."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CORRUPT = "corrupt: the store has lost some of its keys, so it will never end"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Complaint:
-    """What is wrong with a batch, a worker or a receiver, and what to do; empty if that goes by itself."""
+    """A problem of a batch, a worker or a receiver. The fix is empty if the problem solves itself."""
 
     subject: str
     words: str
@@ -32,7 +32,7 @@ class Complaint:
 
 
 def find_complaints(engine: Engine) -> Iterator[Complaint]:
-    """Look at the workers, at every live batch, and at those that are not and should be seen to.
+    """Check the workers, every live batch, and the ended batches that still need attention.
 
     Raises `StoreUnavailable`.
     """
@@ -55,19 +55,19 @@ def find_complaints(engine: Engine) -> Iterator[Complaint]:
 
 
 class Waiting:
-    """How many callbacks wait for each address, and until when at the latest."""
+    """Counts the callbacks that wait for each address, and until when at the latest."""
 
     def __init__(self) -> None:
         self._until: dict[str, list[datetime]] = {}
 
     def add(self, callbacks: Iterable[CallbackStatus]) -> None:
-        """Count those that wait."""
+        """Count the callbacks that wait for an address."""
         for each in callbacks:
             if each.waits_for is not None and each.waits_until is not None:
                 self._until.setdefault(each.waits_for, []).append(each.waits_until)
 
     def complain(self) -> Iterator[Complaint]:
-        """Name each address, with nothing to do: they go once it answers."""
+        """Yield one complaint per address, without a fix: its callbacks go once it answers."""
         for shown, until in sorted(self._until.items()):
             words = (
                 f"failed or is busy: {len(until):,} callbacks wait for it, "
@@ -77,7 +77,7 @@ class Waiting:
 
 
 def complain_of_workers(workers: WorkersReading) -> Iterator[Complaint]:
-    """Name the workers that run what is the batches' and do not report it."""
+    """Yield the workers that run members or callbacks without reporting them."""
     for worker in workers.bare:
         yield Complaint(
             subject=f"worker {worker}",
@@ -158,7 +158,7 @@ def _quiet(snapshot: Snapshot) -> timedelta:
 
 
 def _is_known(engine: Engine, status: BatchStatus, broker: BrokerReading, workers: WorkersReading) -> bool:
-    """Whether anything of the batch is with the broker or a worker; also where nobody can tell."""
+    """Return whether broker or workers have anything of the batch; also True if that cannot be known."""
     if not broker.readable or workers.why or workers.silent or status.bid in broker.bids or status.children:
         return True
     members = islice(walk_open(engine, status.bid, status.total), ASKED_ABOUT)

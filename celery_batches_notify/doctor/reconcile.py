@@ -1,4 +1,4 @@
-"""Reconciling: what the store lost or never heard is made good from the result backend and the workers."""
+"""Reconcile a batch: recover lost reports from the result backend, the broker and the workers."""
 
 from __future__ import annotations
 
@@ -42,20 +42,19 @@ VANISHED = ("leave", "dead", "resend")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repairs:
-    """What `reconcile` did to a batch and those below it, in numbers.
+    """What `reconcile` did to a batch and its descendants, in numbers.
 
     Attributes:
         succeeded: Members counted as succeeded, as their results say.
         failing: Members counted as failing, as their results say.
         dead: Members counted as dead, as their results say: failed or revoked.
-        vanished: Members counted as dead because nobody knows them any more.
-        resent: Members that nobody knew any more, sent again as they were kept.
-        unsure: Members whose result says that they ended, and that may belong to a canvas that goes on: they
-            were left alone.
-        fired: Callbacks of events that were true and had not fired.
-        redriven: Deliveries published again, for theirs was lost or late.
-        listed: Lists that had lost a batch.
-        notes: What could not be asked, and why.
+        vanished: Members counted as dead because no queue, worker or result backend has them.
+        resent: Vanished members that were sent again from their kept calls.
+        unsure: Members left alone: their results say that they ended, but their canvas may still be running.
+        fired: Callbacks whose event was true but had not fired.
+        redriven: Deliveries published again because their message was lost or late.
+        listed: Lists to which a batch was restored.
+        notes: Checks that were not possible, and the reason.
     """
 
     succeeded: int = 0
@@ -71,26 +70,26 @@ class Repairs:
 
     @property
     def total(self) -> int:
-        """How much was repaired."""
+        """The number of repairs."""
         return sum(value for name, value in self.counts.items() if name != "unsure")
 
     @property
     def counts(self) -> dict[str, int]:
-        """The numbers by name."""
+        """The numbers, by name."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "notes"}
 
     def __add__(self, other: Repairs) -> Repairs:
-        """These repairs and others."""
+        """Add the numbers, and join the notes."""
         counts = {name: value + other.counts[name] for name, value in self.counts.items()}
         return Repairs(**counts, notes=tuple(dict.fromkeys(self.notes + other.notes)))
 
 
 def reconcile_batch(engine: Engine, bid: str, *, vanished: str = "leave") -> Repairs:
-    """Repair one batch and those below it. Safe to repeat, and to run from many places at once.
+    """Repair one batch and its descendants. Safe to repeat and to run concurrently.
 
     Raises:
-        ConfigurationError: `vanished` is none of `leave`, `dead` and `resend`.
-        NoSuchBatch: It is gone.
+        ConfigurationError: `vanished` is not `leave`, `dead` or `resend`.
+        NoSuchBatch: The batch does not exist.
     """
     if vanished not in VANISHED:
         raise ConfigurationError(f"vanished: give one of {', '.join(VANISHED)}, not {vanished!r}")
@@ -120,7 +119,7 @@ def _reconcile_one(engine: Engine, bid: str, vanished: str) -> Repairs:
 
 
 def reconcile_all(engine: Engine, *, vanished: str = "leave") -> Iterator[tuple[str, Repairs]]:
-    """Repair all live batches, and those that the lists have lost; those that are gone leave the lists."""
+    """Repair all live batches, and batches missing from the lists; take deleted batches off the lists."""
     seen = set()
     for bid in (*engine.store.walk_unlisted(), *(batch.bid for batch in engine.store.walk_live())):
         if bid not in seen:
@@ -131,7 +130,7 @@ def reconcile_all(engine: Engine, *, vanished: str = "leave") -> Iterator[tuple[
                 continue
             except (ConfigurationError, StoreUnavailable):
                 raise
-            except Exception as exc:  # noqa: BLE001 - one that cannot be read must not stop the rest
+            except Exception as exc:  # noqa: BLE001 - one unreadable batch must not stop the rest
                 yield bid, Repairs(notes=(f"{bid} was not repaired ({type(exc).__name__})",))
 
 
@@ -182,13 +181,13 @@ def _count_chunk(
 
 
 def _end_vanished(engine: Engine, status: BatchStatus, *, resend: bool) -> Repairs:
-    """Count the members as dead that nobody knows any more, or send them again if their calls are kept."""
+    """Mark vanished members dead, or send them again if their calls are kept."""
     bid = status.bid
     if why := _may_be_on_its_way(engine, bid):  # safety: on-its-way
         return Repairs(notes=(why,))
     repairs, members = Repairs(), walk_open(engine, bid, status.total)
     while window := list(islice(members, LOOKED_AT)):
-        # What moves from a worker back to a queue could pass by one look, but not by two.
+        # A message that returns from a worker to a queue can escape one look, but not two.
         suspects, why = _find_vanished(engine, window, status.created_at)
         if suspects:
             time.sleep(BETWEEN_LOOKS_SECONDS)
@@ -207,7 +206,7 @@ def _write_off(engine: Engine, bid: str, members: Sequence[Member]) -> Repairs:
 
 
 def _send_again(engine: Engine, bid: str, members: Sequence[Member]) -> Repairs:
-    """Send members again that are kept; those that vanish over and over are dead, and the others are left."""
+    """Send vanished members again; those that keep vanishing die, those without a kept call stay."""
     kept = engine.store.read_kept_calls(bid, [member.index for member in members])
     taken, over, left = [], [], 0
     for member, call in zip(members, kept, strict=True):
@@ -224,7 +223,7 @@ def _send_again(engine: Engine, bid: str, members: Sequence[Member]) -> Repairs:
 
 
 def _take_again(engine: Engine, bid: str, member: Member) -> tuple[str, Resend | None]:
-    """Take a member for another round; return the store's word, and what is to be sent."""
+    """Claim a member for another round; return the store's word and what to send."""
     round_, attempt = divmod(member.stamp, ATTEMPTS_PER_ROUND)
     place = Membership(bid=bid, index=member.index, task_id=member.id, round=round_)
     failure = _give_up(member).failure
@@ -250,7 +249,7 @@ def _may_be_on_its_way(engine: Engine, bid: str) -> str:
 
 
 def _find_vanished(engine: Engine, members: Sequence[Member], since: datetime) -> tuple[list[Member], str]:
-    """Those of whom nothing is left; and why nobody can say so, where that is so."""
+    """Return the vanished members, or the reason why that cannot be known."""
     look = locate(engine, members, since=since)
     if why := look.doubt:
         return [], f"no member was given up as vanished: {why}"

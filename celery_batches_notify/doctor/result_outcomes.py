@@ -1,4 +1,4 @@
-"""What a result says of a member that the store waits for, and whether it may be counted so."""
+"""Turn a stored result into the outcome of a member that the store still waits for."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ CHILDREN_AT_MOST = 1000
 
 
 def outcome_from_result(app: Celery, member: Member, meta: Meta) -> Outcome | None:
-    """How the member ended according to its result; None where that says nothing that is certain.
+    """Return how the member ended according to its result, or None if the result proves nothing.
 
-    A failure may be that of a round before the last retry, and a member that hit its hard limit may be
-    with the broker again: such a result says nothing. Success is final, whenever it was.
+    A failure may belong to the round before the last retry, and a member that hit its hard limit may be
+    back in its queue: such results prove nothing. A success is always final.
 
     Args:
-        app: Whose tasks these are.
+        app: The app of the tasks.
         member: The member.
-        meta: What the result backend holds.
+        meta: The stored result.
     """
     state, told = meta.get("status"), meta.get("result")
     if state == states.SUCCESS:
@@ -43,7 +43,7 @@ def outcome_from_result(app: Celery, member: Member, meta: Meta) -> Outcome | No
         return outcomes.dead(request, task, "failed", told, backtrace)
     if state == states.REVOKED:
         return outcomes.dead(request, task, "revoked", TaskRevokedError("revoked"))
-    # A stored `Retry` is no failure: Celery gave the task back to the broker, with the worker's end.
+    # A stored `Retry` is not a failure: Celery returned the task to the broker as the worker shut down.
     raised = told if isinstance(told, BaseException) and not isinstance(told, Retry) else None
     if state == states.RETRY and member.state == State.WAITING and raised is not None:
         return outcomes.failing(request, task, raised, backtrace)
@@ -51,10 +51,11 @@ def outcome_from_result(app: Celery, member: Member, meta: Meta) -> Outcome | No
 
 
 def is_end_of_canvas(store: Store, backend: Any, bid: str, meta: Meta, since: datetime) -> bool:
-    """Whether all that a succeeded member of a canvas has published has succeeded too, or is a member itself.
+    """Return whether everything that a succeeded canvas member published has succeeded or is a member.
 
-    What its report would have said of its successors is not in the result: so they must have run before it
-    is counted. A part of a group may be a chord's, whose body its result does not know: nobody can tell.
+    The result does not name the member's successors as its report would have, so they must have run before
+    the member is counted. A task in a group may belong to a chord, and its result does not name the chord's
+    body: that remains unknown.
     """
     left, seen = [meta], set()
     while left:
@@ -73,7 +74,7 @@ def is_end_of_canvas(store: Store, backend: Any, bid: str, meta: Meta, since: da
 
 
 def walk_ids(children: Any) -> Iterator[str]:
-    """The ids of the tasks among a result's children, in Celery's nested pairs."""
+    """Yield the task ids in a result's children, which Celery stores as nested pairs."""
     for name, parts in children or ():
         if parts:
             yield from walk_ids(parts)
@@ -82,7 +83,7 @@ def walk_ids(children: Any) -> Iterator[str]:
 
 
 def _retries(meta: Meta, stamp: int) -> int:
-    """How many attempts there were before this one: as the result says, else one more than were counted."""
+    """Return the number of earlier attempts: from the result, or from the last counted attempt."""
     retries = meta.get("retries")
     return max(retries, stamp) if isinstance(retries, int) else stamp
 

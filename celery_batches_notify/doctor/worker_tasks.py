@@ -1,4 +1,4 @@
-"""Which worker has which task: as the workers say when they are asked, and as they noted in the store."""
+"""Find out which worker has which task, from the workers' answers and from their records in the store."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from celery_batches_notify.store.store import Store
 
 Holding = Literal["running", "reserved", "scheduled", "lost"]
 Answers = Sequence[tuple[str, Any]]
-_HELD: tuple[Holding, ...] = ("scheduled", "reserved", "running")  # as they are asked
+_HELD: tuple[Holding, ...] = ("scheduled", "reserved", "running")  # the order of the questions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holder:
-    """A task with a worker: since when it runs, or when its time comes; `lost` where the worker is gone."""
+    """The worker that has a task, and since when it runs or when it is due; `lost` if the worker is gone."""
 
     worker: str
     held: Holding
@@ -31,15 +31,15 @@ class Holder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkersReading:
-    """What the workers answered.
+    """The workers' answers.
 
     Attributes:
-        workers: Those that answered.
-        holders: What they have, by task id.
-        queues: How many of them read each queue.
-        silent: Workers that are known to live and did not answer: what they have nobody can tell.
-        bare: Workers without batches that take what is this app's: what they ran they did not report.
-        why: Why nobody could be asked, or an empty text.
+        workers: The workers that answered.
+        holders: The worker that has each task, by task id.
+        queues: The number of workers that consume each queue.
+        silent: Live workers that did not answer, so their tasks are unknown.
+        bare: Workers without this extension that consume this app's tasks, and do not report them.
+        why: Why the workers could not be asked, or an empty text.
     """
 
     workers: tuple[str, ...] = ()
@@ -51,9 +51,9 @@ class WorkersReading:
 
 
 def ask_workers(app: Celery, timeout_seconds: float) -> WorkersReading:
-    """Ask all workers what they have; never raises for a broker that is away.
+    """Ask all workers for their tasks. An unreachable broker raises nothing.
 
-    They are asked in the order in which a task moves, so that one that moves meanwhile is met all the same.
+    The questions follow the order in which a task moves, so a task that moves meanwhile is still found.
     """
     try:
         with connect_for_callbacks(app) as connection:
@@ -62,7 +62,7 @@ def ask_workers(app: Celery, timeout_seconds: float) -> WorkersReading:
             queues = ask("active_queues")
             if not queues:
                 return WorkersReading()
-            # With a limit nobody waits longer than for the last answer.
+            # The limit ends the wait with the last answer.
             answers = [ask(command, len(queues)) for command in ("scheduled", "reserved", "active")]
             registered = ask("registered", len(queues))
     except Exception as exc:  # noqa: BLE001 - every transport has errors of its own
@@ -71,7 +71,7 @@ def ask_workers(app: Celery, timeout_seconds: float) -> WorkersReading:
     for answer, held in zip(answers, _HELD, strict=True):
         _note(holders, answer, held)
     expected = Counter(worker for worker, _ in queues)
-    silent = {worker for answer in (*answers, registered) for worker in expected - _who_told(answer)}
+    silent = {worker for answer in (*answers, registered) for worker in expected - _answering(answer)}
     read = [(worker, _names_of(answer)) for worker, answer in queues]
     return WorkersReading(
         workers=tuple(sorted(expected)),
@@ -87,7 +87,7 @@ def _names_of(queues: Any) -> set[str]:
 
 
 def _find_bare(app: Celery, read: Sequence[tuple[str, set[str]]], registered: Answers) -> set[str]:
-    """The workers without batches that share a queue with the app or its workers, or have a task of it."""
+    """Return the workers without this extension that consume the app's queues or know its tasks."""
     tasks: dict[str, set[str]] = {}
     for worker, told in registered:
         if isinstance(told, list):
@@ -98,13 +98,13 @@ def _find_bare(app: Celery, read: Sequence[tuple[str, set[str]]], registered: An
     return {worker for worker, names in read if worker in bare and (names & ours or tasks[worker] & own)}
 
 
-def _who_told(answers: Answers) -> Counter[str]:
-    """Those whose answer is no error."""
+def _answering(answers: Answers) -> Counter[str]:
+    """Count the workers whose answer is not an error."""
     return Counter(worker for worker, told in answers if isinstance(told, list))
 
 
 def _ask(app: Celery, connection: Any, seconds: float, command: str, limit: int | None = None) -> Answers:
-    """Ask all workers one thing. Unlike `celery inspect` this keeps apart those that share a name."""
+    """Ask all workers one question. Unlike `celery inspect`, this separates workers that share a name."""
     arguments = {"safe": True} if command == "active" else {}
     replies: Any = app.control.broadcast(
         command, arguments=arguments, reply=True, timeout=seconds, limit=limit, connection=connection
@@ -113,18 +113,18 @@ def _ask(app: Celery, connection: Any, seconds: float, command: str, limit: int 
 
 
 def add_leases(workers: WorkersReading, store: Store, wanted: Callable[[str], bool]) -> WorkersReading:
-    """Add what workers noted of their tasks, which those are that did not answer, and what lost ones had.
+    """Add the workers' records from the store: the tasks of silent and of lost workers.
 
-    A worker whose lease has run out is gone. Raises `StoreUnavailable`.
+    A worker is lost once its lease has expired. Raises `StoreUnavailable`.
     """
     lease_seconds = store.settings.worker_lease.total_seconds()
     living, lost, silent = dict(workers.holders), {}, set(workers.silent)
-    for wid, seconds_ago, marks in store.read_workers():
+    for wid, seconds_ago, records in store.read_workers():
         name = wid.rpartition("/")[0]
         is_lost = seconds_ago > lease_seconds
         if not is_lost and name not in workers.workers:
             silent.add(name)
-        for task_id in filter(wanted, marks):
+        for task_id in filter(wanted, records):
             if is_lost:
                 lost[task_id] = Holder(worker=name, held="lost")
             else:

@@ -1,4 +1,4 @@
-"""What a message says about its batch: reading and writing the `batches` header."""
+"""The `batches` header: which member or delivery a message is."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 from celery import Celery
 
+from celery_batches_notify.checks import check_bid
 from celery_batches_notify.errors import InvalidBid
 from celery_batches_notify.membership import Membership
-from celery_batches_notify.model import check_bid
 
 Headers = dict[str, Any]
 
@@ -21,7 +21,7 @@ ENTRY = re.compile(r"[a-z]+:[0-9]{1,4}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryRef:
-    """Which delivery a callback's message is, and the claim that it was published under (0: unknown)."""
+    """The delivery that a callback's message is, and the claim under which it was published (0: unknown)."""
 
     bid: str
     entry: str
@@ -29,7 +29,7 @@ class DeliveryRef:
 
 
 def read_header(value: object, task_id: str | None) -> Membership | DeliveryRef | None:
-    """Read the header of the task with this id; None where it claims nothing, or nothing it may claim."""
+    """Return which member or delivery the task with this id is; None if its header is not valid for it."""
     if not isinstance(value, dict) or not isinstance(task_id, str):
         return None
     try:
@@ -47,30 +47,26 @@ def read_header(value: object, task_id: str | None) -> Membership | DeliveryRef 
 
 
 def read_request(request: Any) -> Membership | DeliveryRef | None:
-    """Read which member or delivery a task's request is; an eager call has that among its `headers` only."""
+    """Return which member or delivery a request is; an eager call has our header among its `headers` only."""
     return read_header(getattr(request, HEADER, None) or (request.headers or {}).get(HEADER), request.id)
 
 
 def callback_id(bid: str, entry: str) -> str:
-    """The id of a callback, the same however often it is sent."""
+    """Return the id of a callback, which is the same however often it is sent."""
     return f"cb_{bid}_{entry.replace(':', '_')}"  # safety: callback-same-id
 
 
-def mark_of(claim: Membership | DeliveryRef) -> Headers:
-    """What the header of a member's message says, or of a callback's."""
-    if isinstance(claim, DeliveryRef):
-        number = {"claim": claim.number} if claim.number else {}
-        return {"bid": claim.bid, "delivery": claim.entry} | number
-    return _mark_of_member(claim)
-
-
-def _mark_of_member(member: Membership) -> Headers:
-    mark: Headers = {"bid": member.bid}
-    if member.index is not None:
-        mark |= {"index": member.index} | ({"round": member.round} if member.round else {})
+def header_of(identity: Membership | DeliveryRef) -> Headers:
+    """Return the header of a member's message, or of a callback's."""
+    if isinstance(identity, DeliveryRef):
+        number = {"claim": identity.number} if identity.number else {}
+        return {"bid": identity.bid, "delivery": identity.entry} | number
+    header: Headers = {"bid": identity.bid}
+    if identity.index is not None:
+        header |= {"index": identity.index} | ({"round": identity.round} if identity.round else {})
     else:
-        mark |= {"late": True} | ({"of": list(member.of)} if member.of is not None else {})
-    return mark | ({"turn": member.turn} if member.turn else {})
+        header |= {"late": True} | ({"of": list(identity.of)} if identity.of is not None else {})
+    return header | ({"turn": identity.turn} if identity.turn else {})
 
 
 def _read_member(bid: str, value: Headers, task_id: str) -> Membership | None:
@@ -93,20 +89,20 @@ def _is_count(value: object) -> bool:
     return type(value) is int and value >= 0
 
 
-def write_header(headers: Headers, claim: Membership | DeliveryRef) -> None:
-    """Mark a message as a member's, or as a callback's.
+def write_header(headers: Headers, identity: Membership | DeliveryRef) -> None:
+    """Write our header into a message, and into an inner `headers` if a library such as Sentry put one there.
 
-    Where somebody (Sentry) put an inner `headers` into it, Celery's retry keeps only that one.
+    Celery's retry keeps only the inner one.
     """
-    headers[HEADER] = mark_of(claim)
+    headers[HEADER] = header_of(identity)
     if isinstance(headers.get("headers"), dict):
         headers["headers"] = {**headers["headers"], HEADER: headers[HEADER]}
 
 
 def strip_header(headers: Headers) -> None:
-    """Take our header off a message that is nobody's member: somebody passed on another message's headers.
+    """Remove our header from a message that is not a member's: it was passed on with other headers.
 
-    A header of the user's own that bears the same name stays.
+    A header of the user's own under the same name stays.
     """
     if _is_ours(headers.get(HEADER)):
         del headers[HEADER]
@@ -120,7 +116,7 @@ def _is_ours(value: object) -> bool:
 
 
 def current_member(app: Celery) -> Membership | None:
-    """The member that this thread is running, or None."""
+    """Return the member that this thread is running, or None."""
     task = app.current_worker_task
-    claim = read_request(task.request) if task else None
-    return claim if isinstance(claim, Membership) else None
+    identity = read_request(task.request) if task else None
+    return identity if isinstance(identity, Membership) else None

@@ -15,7 +15,7 @@ from celery_batches_notify.errors import UnserialisableCall
 from celery_batches_notify.membership import Membership
 from celery_batches_notify.messages import successors
 from celery_batches_notify.messages.block import Call, find_frame, refuse_foreign_call
-from celery_batches_notify.messages.canvas import mark_message
+from celery_batches_notify.messages.canvas import tag_message
 from celery_batches_notify.messages.headers import (
     HEADER,
     DeliveryRef,
@@ -83,7 +83,7 @@ class Sender:
         if identity := read_request(request):  # safety: retry-keeps-delivery
             write_header(message.headers, identity)
         if member:
-            message = mark_message(name, message, member)
+            message = tag_message(name, message, member)
         result = send(message)
         run_of(request).goes_on = True  # safety: going-on-noted
         if member and self.heartbeat:
@@ -96,7 +96,7 @@ class Sender:
         """Send a message with which the running member's canvas goes on."""
         run = run_of(request)
         write_header(message.headers, found.member)
-        message = mark_message(name, message, found.member, replaced=found.replaced)
+        message = tag_message(name, message, found.member, replaced=found.replaced)
         with successors.publishing(run, name, found):
             result = send(message)
         if self.heartbeat and len(run.successors) <= NOTED_AT_MOST:

@@ -16,9 +16,9 @@ from celery_batches_notify.membership import Membership, Outcome
 from celery_batches_notify.messages.canvas import (
     CALLS_PARTS,
     first_of_body,
-    is_marked,
+    is_tagged,
     passes_on,
-    read_mark,
+    read_tag,
     unlocked_body,
 )
 from celery_batches_notify.messages.headers import read_header
@@ -27,10 +27,13 @@ from celery_batches_notify.messages.run import Run, Unsent, run_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Successor:
-    """A message that is a late member, and how it came about.
+    """A message with which a member's canvas goes on.
 
-    `replaced` is the running member where the message replaces it; `by_celery` says that Celery publishes it
-    after the task's own code has run, so that nobody but us hears that it could not be sent.
+    Attributes:
+        member: Which member its task will be.
+        replaced: The running member, if the message replaces it.
+        by_celery: Celery publishes it after the task's own code has run, so nobody but this package learns
+            that the broker refused it.
     """
 
     member: Membership
@@ -39,23 +42,23 @@ class Successor:
 
 
 def find(running: Any, member: Membership, name: str, message: Any) -> Successor | None:
-    """Tell whether a message that the running member publishes goes on with its canvas."""
+    """Return the successor that the running member publishes with this message; None for any other call."""
     request, headers = running.request, message.headers
-    mark = read_mark(headers, request.id)
-    if mark is not None and mark.get("bid") == member.bid:
-        claim = read_header(mark, headers["id"])
-        return Successor(member=claim, by_celery=True) if isinstance(claim, Membership) else None
-    late = Membership(bid=member.bid, index=None, task_id=headers["id"], of=member.origin)
+    tag = read_tag(headers, request.id)
+    if tag is not None and tag.get("bid") == member.bid:
+        identity = read_header(tag, headers["id"])
+        return Successor(member=identity, by_celery=True) if isinstance(identity, Membership) else None
+    untagged = Membership(bid=member.bid, index=None, task_id=headers["id"], of=member.origin)
     body = unlocked_body(name, message)
     if _replaces(request, headers) or (body is not None and _replaces(request, body.get("options") or {})):
-        return Successor(member=late, replaced=member)
+        return Successor(member=untagged, replaced=member)
     if name == running.name and (headers.get("retries") or 0) == (request.retries or 0) + 1:
-        return Successor(member=late, replaced=member)  # a retry that was given an id of its own
-    if body is not None and is_marked(body, request.id):
-        return Successor(member=late, by_celery=True)
-    # Such as `add_to_chord`, whose call, or the last part of it, reports to the member's own chord.
+        return Successor(member=untagged, replaced=member)  # a retry under an id of its own
+    if body is not None and is_tagged(body, request.id):
+        return Successor(member=untagged, by_celery=True)
+    # `add_to_chord` publishes one: its call, or the last part of its call, belongs to the member's own chord.
     if running.name in CALLS_PARTS or passes_on(message, request.id):  # safety: own-chord-member
-        return Successor(member=late)
+        return Successor(member=untagged)
     return None
 
 

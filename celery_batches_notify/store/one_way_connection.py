@@ -1,7 +1,7 @@
-"""A connection for marks: written without waiting for the reply, given up at the first error.
+"""A connection for records of tasks in flight: it waits for no reply, and closes at the first error.
 
-The kernel delivers what was written before a process was killed. The server is told to send no replies: where
-replies lie unread when the process ends, the kernel resets the connection and may drop what was written.
+The kernel delivers what was written before a process was killed. The server must send no replies: if some lie
+unread when the process ends, the kernel resets the connection and may drop what was written.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SECONDS = 0.25
 
 
 class OneWayConnection:
-    """Writes one worker's marks. An error while writing is not raised: it closes, until it is opened anew."""
+    """Writes one worker's records. It raises no error while writing, but closes until it is opened anew."""
 
     def __init__(self, client: Callable[[], Redis], settings: Settings, key: str, kept_ms: int) -> None:
         self._client = client
@@ -42,7 +42,7 @@ class OneWayConnection:
 
     @property
     def is_open(self) -> bool:
-        """Whether marks can be written."""
+        """Whether records can be written."""
         return self._connection is not None
 
     def open(self) -> None:
@@ -82,18 +82,18 @@ class OneWayConnection:
                 raise
         self._write(_pack(b"PING"))
 
-    def send(self, field: bytes, mark: bytes) -> bool:
-        """Write a mark, unless there is one; return whether it left."""
-        return self._write(_pack(b"HSETNX", self._key, field, mark) + self._renewal)
+    def send(self, field: bytes, record: bytes) -> bool:
+        """Write a record unless the field has one; return whether it was sent."""
+        return self._write(_pack(b"HSETNX", self._key, field, record) + self._renewal)
 
-    def replace(self, field: bytes, mark: bytes) -> bool:
-        """Write a mark in place of the one that is there; return whether it left.
+    def replace(self, field: bytes, record: bytes) -> bool:
+        """Write a record over the field's; return whether it was sent.
 
         In a Cluster it waits for the reply, because no beat writes it again if the key has moved.
         """
         if self._node is not None:  # safety: sure-note
-            return self._replace_surely(field, mark)
-        return self._write(_pack(b"HSET", self._key, field, mark) + self._renewal)
+            return self._replace_surely(field, record)
+        return self._write(_pack(b"HSET", self._key, field, record) + self._renewal)
 
     def close(self) -> None:
         """Close the connection, if there is one."""
@@ -115,10 +115,10 @@ class OneWayConnection:
                 return False
         return True
 
-    def _replace_surely(self, field: bytes, mark: bytes) -> bool:
+    def _replace_surely(self, field: bytes, record: bytes) -> bool:
         client: Any = self._client()
         try:
-            client.hset(self._key, field, mark)
+            client.hset(self._key, field, record)
             client.pexpire(self._key, self._kept_ms)
         except (RedisError, RedisClusterException, OSError):
             return False

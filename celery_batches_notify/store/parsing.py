@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from kombu.utils import json
@@ -45,11 +46,44 @@ class Member:
     stamp: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildReport:
+    """What a batch reports to its parent, as the script that changed it decided.
+
+    Attributes:
+        parent_bid: The parent.
+        index: The batch's place there.
+        state: What it is as a member of its parent.
+        version: The number of this report: a later one wins.
+        had_death: Whether the batch, or one below it, has had a dead member.
+    """
+
+    parent_bid: str
+    index: int
+    state: State
+    version: int
+    had_death: bool
+
+
 # What a `Reading` is made of; the rest of a batch's hash may be long.
 READING_FIELDS = (
     *("schema", "total", "succeeded", "failing", "dead", "sealed_at", "cancelled_at", "reported_at"),
     *(f"{event}_at" for event in Event),
 )
+
+
+# What an `Outline` is made of; of its state, what a `Reading` is.
+OUTLINE_FIELDS = ("schema", "description", "tags")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outline:
+    """What finds a batch in a list; its state is None if it was not read."""
+
+    bid: str
+    description: str
+    tags: tuple[str, ...]
+    state: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +154,7 @@ def parse_status(snapshot: Snapshot, stall_after: timedelta) -> BatchStatus:
     return BatchStatus(
         bid=snapshot.bid,
         description=text_of(batch, b"description"),
-        tags=tuple(json.loads(batch.get(b"tags", b"[]"))),
+        tags=_read_tags(batch.get(b"tags", b"[]")),
         state=counts.state,
         abandoned_at=_at(batch, "abandoned_at"),
         moved_at=_at(batch, "reported_at"),
@@ -150,6 +184,18 @@ def parse_status(snapshot: Snapshot, stall_after: timedelta) -> BatchStatus:
     )
 
 
+def parse_outline(bid: str, values: Sequence[bytes | None], now: datetime, stall_after: timedelta) -> Outline:
+    """Read the values of `OUTLINE_FIELDS`, and of `READING_FIELDS` if they follow."""
+    _, description, tags, *reading = values
+    state = parse_reading(bid, reading, now, stall_after).progress.state if reading else None
+    return Outline(
+        bid=bid,
+        description=(description or b"").decode("utf-8", "replace"),
+        tags=_read_tags(tags or b"[]"),
+        state=state,
+    )
+
+
 def parse_callbacks(batch: Hash) -> list[dict[str, Any]]:
     """Read what was declared with `on()`, in the order of declaration."""
     declared: list[dict[str, Any]] = json.loads(batch.get(b"callbacks", b"[]"))
@@ -161,9 +207,28 @@ def parse_deliverable(batch: Hash) -> dict[str, dict[str, Any]]:
     return {f"{d['event']}:{d['n']}": d for d in parse_callbacks(batch)}
 
 
+def parse_child_report(batch: Hash) -> ChildReport | None:
+    """Read what a batch reports to its parent, or None if it has none."""
+    if not (parent := batch.get(b"parent_bid")):
+        return None
+    state, _, death = batch.get(b"parent_state", b"0").partition(b":")
+    return ChildReport(
+        parent_bid=parent.decode(),
+        index=int(batch.get(b"parent_index", b"0")),
+        state=State(int(state)),
+        version=int(batch.get(b"parent_version", b"0")),
+        had_death=bool(death),
+    )
+
+
 def parse_time(clock: Sequence[int]) -> datetime:
     """Read the answer of Redis' TIME."""
     return datetime.fromtimestamp(clock[0], UTC) + timedelta(microseconds=clock[1])
+
+
+@lru_cache(maxsize=1024)  # many batches have the same
+def _read_tags(stored: bytes) -> tuple[str, ...]:
+    return tuple(json.loads(stored))
 
 
 def _state(batch: Hash, now: datetime, stall_after: timedelta) -> str:

@@ -12,9 +12,10 @@ from typing import Any
 
 from redis.client import Pipeline
 
+from celery_batches_notify.checks import check_bid
 from celery_batches_notify.errors import BatchesError, CorruptBatch, NoSuchBatch
 from celery_batches_notify.membership import Membership, Outcome, State
-from celery_batches_notify.model import Progress, check_bid
+from celery_batches_notify.model import Progress
 from celery_batches_notify.store import packing, parsing
 from celery_batches_notify.store.addresses import AddressStore
 from celery_batches_notify.store.at_once import read_together
@@ -149,9 +150,9 @@ class Store(
         with store_errors(self.settings), type_errors(bid):
             return bool(self.client.hexists(self.keys.batch(bid), "cancelled_at"))
 
-    def mark_death(self, bid: str) -> Recorded:
+    def record_death(self, bid: str) -> Recorded:
         """Note a death in a batch below this one; return the deliveries that this made due."""
-        answer = self._change(self.scripts.mark_death, bid)
+        answer = self._change(self.scripts.record_death, bid)
         return Recorded(word=answer[0], due=answer[1:])
 
     def renew_batch(self, bid: str, child_abandon_at: int = 0) -> None:

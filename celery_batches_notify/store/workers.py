@@ -16,11 +16,11 @@ from celery_batches_notify.store.client import store_errors
 from celery_batches_notify.store.one_way_connection import OneWayConnection
 from celery_batches_notify.store.retries import Resend
 
-MARKS_CHUNK = 500
+RECORDS_CHUNK = 500
 
 _write_json = json.JSONEncoder(separators=(",", ":")).encode
 
-Marks = dict[str, bytes]
+Records = dict[str, bytes]
 Item = TypeVar("Item")
 
 
@@ -43,21 +43,21 @@ class WorkerStore(StoreBase):
         return int(answer[1])
 
     def one_way_connection(self, wid: str) -> OneWayConnection:
-        """Make the connection over which a worker marks what it begins, without waiting for replies."""
+        """Make the connection over which a worker records what it begins, without waiting for replies."""
         return OneWayConnection(lambda: self.client, self.settings, self.keys.worker(wid), self._kept_ms)
 
-    def write_marks(self, wid: str, marks: Mapping[str, bytes]) -> None:
-        """Mark these, unless they are; wait for the replies."""
+    def write_records(self, wid: str, records: Mapping[str, bytes]) -> None:
+        """Write these records unless they exist; wait for the replies."""
         key = self.keys.worker(wid)
-        for chunk in _chunks(marks.items()):
+        for chunk in _chunks(records.items()):
             with store_errors(self.settings), self.client.pipeline(transaction=False) as pipe:
-                for field, mark in chunk:
-                    pipe.hsetnx(key, field, mark)
+                for field, record in chunk:
+                    pipe.hsetnx(key, field, record)
                 pipe.pexpire(key, self._kept_ms)
                 pipe.execute()
 
-    def remove_marks(self, wid: str, fields: Iterable[str]) -> None:
-        """Remove what has ended."""
+    def remove_records(self, wid: str, fields: Iterable[str]) -> None:
+        """Remove the records of tasks that have ended."""
         for chunk in _chunks(fields):
             with store_errors(self.settings):
                 self.client.hdel(self.keys.worker(wid), *chunk)
@@ -98,20 +98,20 @@ class WorkerStore(StoreBase):
         now = clock[0] * 1000 + clock[1] / 1000
         return [Beat(wid=wid.decode(), at_ms=at, seconds_ago=(now - at) / 1000) for wid, at in beats]
 
-    def walk_marks(self, wid: str) -> Iterator[Marks]:
-        """Read what a worker holds, in chunks."""
-        chunk: Marks = {}
+    def walk_records(self, wid: str) -> Iterator[Records]:
+        """Read a worker's records, in chunks."""
+        chunk: Records = {}
         with store_errors(self.settings):
-            for field, mark in self.client.hscan_iter(self.keys.worker(wid), count=MARKS_CHUNK):
-                chunk[field.decode("utf-8", "replace")] = mark
-                if len(chunk) >= MARKS_CHUNK:
+            for field, record in self.client.hscan_iter(self.keys.worker(wid), count=RECORDS_CHUNK):
+                chunk[field.decode("utf-8", "replace")] = record
+                if len(chunk) >= RECORDS_CHUNK:
                     yield chunk
                     chunk = {}
         if chunk:
             yield chunk
 
-    def is_marked(self, wids: Sequence[str], field: str) -> bool:
-        """Whether one of these workers holds the same."""
+    def is_recorded(self, wids: Sequence[str], field: str) -> bool:
+        """Whether one of these workers has a record of the same run."""
         with store_errors(self.settings), self.client.pipeline(transaction=False) as pipe:
             for wid in wids:
                 pipe.hexists(self.keys.worker(wid), field)
@@ -120,11 +120,11 @@ class WorkerStore(StoreBase):
     def read_workers(self) -> Iterator[tuple[str, float, dict[str, dict[str, Any]]]]:
         """Read each worker: its id, how many seconds ago it was heard of, and what it holds by task id."""
         for beat in self.read_beats():
-            marks = [item for chunk in self.walk_marks(beat.wid) for item in chunk.items()]
+            records = [item for chunk in self.walk_records(beat.wid) for item in chunk.items()]
             yield (
                 beat.wid,
                 beat.seconds_ago,
-                {task_of(field): parse_mark(mark)[0] for field, mark in marks},
+                {task_of(field): parse_record(record)[0] for field, record in records},
             )
 
     def resend_lost(self, member: Membership, outcome: Outcome) -> tuple[str, Resend | None, list[str]]:
@@ -142,24 +142,24 @@ class WorkerStore(StoreBase):
 
 def _chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
     left = iter(items)
-    while chunk := list(islice(left, MARKS_CHUNK)):
+    while chunk := list(islice(left, RECORDS_CHUNK)):
         yield chunk
 
 
 def task_of(field: str) -> str:
-    """The task that a mark stands under; what follows it tells the task's runs apart."""
+    """Return the task id of a record's field; the rest of the field tells the task's runs apart."""
     return field.rpartition(" ")[0]
 
 
-def pack_mark(head: Mapping[str, Any], body: bytes) -> bytes:
-    """What a worker holds: a line of JSON, then its message's body as it came."""
+def pack_record(head: Mapping[str, Any], body: bytes) -> bytes:
+    """Pack the record of a task in flight: a line of JSON, then its message's body as it came."""
     return _write_json(head).encode() + b"\n" + body
 
 
-def parse_mark(mark: bytes) -> tuple[dict[str, Any], bytes]:
-    """Read what a worker holds. Raises `ValueError` or `TypeError` where it is no such mark."""
-    line, _, body = mark.partition(b"\n")
+def parse_record(record: bytes) -> tuple[dict[str, Any], bytes]:
+    """Parse the record of a task in flight. Raises `ValueError` or `TypeError` if it is none."""
+    line, _, body = record.partition(b"\n")
     head = json.loads(line)
     if not isinstance(head, dict):
-        raise TypeError("a mark's first line is a JSON object")
+        raise TypeError("a record's first line must be a JSON object")
     return head, body

@@ -11,10 +11,11 @@ from urllib.parse import parse_qsl
 from kombu.utils import json
 from starlette.requests import Request
 
+from celery_batches_notify.checks import check_event
 from celery_batches_notify.engine import Engine
 from celery_batches_notify.errors import BatchesError
 from celery_batches_notify.log_lines import BatchLog
-from celery_batches_notify.model import BatchStatus, check_event
+from celery_batches_notify.model import BatchStatus
 from celery_batches_notify.operations import (
     cancel_batch,
     delete_batch,

@@ -17,9 +17,9 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from celery_batches_notify.checks import check_bid
 from celery_batches_notify.engine import Engine, find_engine
 from celery_batches_notify.errors import NoSuchBatch
-from celery_batches_notify.model import check_bid
 from celery_batches_notify.web.access import Access, Decide, FormTokens, check_grants, read_only
 from celery_batches_notify.web.actions import Actions
 from celery_batches_notify.web.answers import (

@@ -8,8 +8,8 @@ from dataclasses import asdict
 from celery import Celery
 from kombu.utils import json
 
+from celery_batches_notify.checks import check_bid
 from celery_batches_notify.engine import find_engine
-from celery_batches_notify.model import check_bid
 from celery_batches_notify.store.follow import Follow
 
 

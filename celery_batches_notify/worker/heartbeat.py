@@ -1,10 +1,10 @@
-"""Leases: a worker says that it lives, and what it is about to acknowledge, so that others know what it lost.
+"""A worker's heartbeat: the store learns that the worker lives, and which tasks it would lose if it died.
 
-A message that was acknowledged early is gone when its worker is killed. So the worker's main process marks
-each member right before its acknowledgement leaves, without waiting for a reply: the mark is on its way
-first, and the kernel delivers it though the process is gone. A member that has ended by then, as one that is
-acknowledged late has, needs no mark. A callback is marked as it arrives, since a broker may hand it out
-again only after an hour.
+A message that was acknowledged early is gone when its worker is killed. So the worker's main process records
+each member right before its acknowledgement leaves, without waiting for a reply: the record is sent first,
+and the kernel delivers it even if the process is killed. A member that ends before it is acknowledged, as
+`acks_late` makes it, needs no record. A callback is recorded as it arrives, because a broker may take an hour
+to hand it out again.
 """
 
 from __future__ import annotations
@@ -38,33 +38,48 @@ logger = logging.getLogger(__name__)
 
 
 class Heartbeat:
-    """One worker's lease: named before the pool forks, so that its children can add notes."""
+    """One worker's lease in the store, and its records of tasks in flight.
 
-    def __init__(self, store: Store, settings: Settings, away: AwayLog | None = None) -> None:
+    Args:
+        store: Where both are kept.
+        settings: How long a lease is, and whether a record must suffice to send its task again.
+        away: Logs that the store is away.
+        clock: The monotonic clock.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        away: AwayLog | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._store = store
         self._lease = settings.worker_lease.total_seconds()
         self._keep = settings.retry_kept > 0 or settings.lost_members == "resend"
+        self._clock = clock
         self._ending = False
         self._beating = threading.Lock()  # the last beat comes from another thread
         self._wid: str | None = None
-        self._wire: OneWayConnection | None = None
+        self._connection: OneWayConnection | None = None
         self._lock = threading.Lock()
-        self._marked: dict[str, tuple[weakref.ref[Any], bool]] = {}  # what was marked, and whether it left
-        self._lost: list[Any] = []
-        self._ended: set[str] = set()  # marks that are still to be removed
-        self._beaten: tuple[float, int] | None = None
+        self._records: dict[str, tuple[weakref.ref[Any], bool]] = {}  # by field; whether the record was sent
+        self._cancelled: list[Any] = []
+        self._ended: set[str] = set()  # fields whose records are still to be removed
+        self._last_beat: tuple[float, int] | None = None
         self._steady_since = 0.0
-        self._retry_at = 0.0
+        self._reopen_at = 0.0
         self._every = PeriodicThread("lease", self._lease / BEATS_PER_LEASE, self.beat, away)
 
     def name(self, hostname: str) -> None:
-        """Give this worker the id under which it is known from now on."""
+        """Give this worker its id, before the pool forks: its children write notes under it."""
         self._ending = False
         self._wid = f"{hostname}/{secrets.token_hex(4)}"
-        self._wire = self._store.one_way_connection(self._wid)
+        self._connection = self._store.one_way_connection(self._wid)
 
     def start(self) -> None:
-        """Begin to beat: once at once, so that the first mark finds all in place."""
+        """Begin to beat: once before this returns, so that the first record finds a connection."""
         try:
             self.beat()
         except BatchesError as exc:
@@ -72,173 +87,176 @@ class Heartbeat:
         self._every.start()
 
     def stop(self) -> None:
-        """End the lease as soon as nothing is held any more; a process that ends before lets it run out."""
+        """End the lease once no task is in flight; if the process exits before that, the lease runs out."""
         self._ending = True
         try:
             self.beat()
         except BatchesError as exc:
             self._every.stop()
-            logger.warning("batches: this worker's lease runs out, for it was not ended: %s", exc)
+            logger.warning("batches: this worker's lease was not ended, so it will run out: %s", exc)
 
     def watch(self, request: Any) -> None:
-        """Let the message that arrived leave a mark before it is acknowledged; a callback's at once."""
-        mark = request.request_dict.get(HEADER)
-        if self._wire is None or not isinstance(mark, dict):
+        """Record a message that arrived before it is acknowledged, and a callback's at once."""
+        header = request.request_dict.get(HEADER)
+        if self._connection is None or not isinstance(header, dict):
             return
-        if "delivery" in mark:
-            self._mark(request)  # safety: callback-in-flight
+        if "delivery" in header:
+            self._record(request)  # safety: callback-in-flight
         else:
             message = request.message
             message.ack = partial(self._acknowledge, weakref.ref(request), message, message.ack)
 
     def keep_record(self, request: Any) -> None:
-        """Keep the mark of what Celery cancels as it shuts down: nothing else will tell that it has gone."""
-        ref, _ = self._marked.get(_field_of(request), (None, False))
+        """Keep the record of a task that Celery cancels as it shuts down: no signal will report its loss."""
+        ref, _ = self._records.get(_field_of(request), (None, False))
         if ref is not None:
-            self._lost.append(ref())
+            self._cancelled.append(ref())
 
     def note_departure(self, request: Any, member: Membership) -> None:
-        """Say that the running task's own retry or replacement has left: what it was marked with is void."""
+        """Note that the running task's own retry or replacement has left, so its record no longer holds."""
         self._note(request, member, went_on=True)
 
     def note_successors(self, request: Any, member: Membership, sent: tuple[Membership, ...]) -> None:
-        """Say which late members the running task has published: if it is lost, they are not."""
+        """Note which successors the running task has published: they survive it if it is lost."""
         self._note(request, member, sent=sent)
 
     def trusts(self, clock_ms: int) -> bool:
-        """Whether this worker may judge others by a time that it has just read from the store.
+        """Return whether this worker may judge others by a time that it has just read from the store.
 
-        It has beaten for a whole lease without a break, else others may be late as well; and the store's
-        clock went all that time as its own did, else a living worker's beat may look old.
+        It must have beaten for a whole lease without a break, else other workers may be late as well; and
+        the store's clock must have kept pace with its own, else a living worker's beat may look old.
         """
-        now, beaten = time.monotonic(), self._beaten
+        now, last = self._clock(), self._last_beat
         return (
-            beaten is not None
-            and now - beaten[0] < self._lease / 2
+            last is not None
+            and now - last[0] < self._lease / 2
             and now - self._steady_since >= self._lease
-            and not self._jumped(beaten, now, clock_ms)  # safety: clock-jumped
+            and not self._jumped(last, now, clock_ms)  # safety: clock-jumped
         )
 
     def beat(self) -> None:
-        """Say that this worker lives, and bring its marks up to date. Raises `StoreUnavailable`."""
+        """Renew the lease, and bring the records up to date. Raises `StoreUnavailable`."""
         with self._beating:
-            over = self._beat()
-        if over:
+            is_over = self._beat()
+        if is_over:
             self._every.stop()
 
     def _beat(self) -> bool:
         """Beat once; return whether it was the last time."""
-        if self._wid is None or self._wire is None:
+        if self._wid is None or self._connection is None:
             return True
         try:
-            self._see(self._store.beat_worker(self._wid))
+            self._note_beat(self._store.beat_worker(self._wid))
         except BatchesError:
-            self._beaten = None
+            self._last_beat = None
             raise
-        ending = self._ending  # before looking: what is marked from now on is looked at by another beat
-        held = self._sort_out()
-        if ending and not held:
+        ending = self._ending  # before the records are read: a later one is left to the next beat
+        in_flight = self._sort_records()
+        if ending and not in_flight:
             self._store.remove_worker(self._wid)
-            self._wire.close()
-            self._wid = self._wire = None
+            self._connection.close()
+            self._wid = self._connection = None
             return True
-        if held:
-            self._store.write_marks(self._wid, held)
+        if in_flight:
+            self._store.write_records(self._wid, in_flight)
             with self._lock:
-                self._marked.update({f: (self._marked[f][0], True) for f in held if f in self._marked})
+                sent = {
+                    field: (self._records[field][0], True) for field in in_flight if field in self._records
+                }
+                self._records.update(sent)
         try:
-            self._wire.check()
-            self._wire.open()
+            self._connection.check()
+            self._connection.open()
         except BatchesError as exc:
-            logger.warning("batches: what this worker begins is marked late: %s", exc)
+            logger.warning("batches: tasks that begin now are recorded by the next beat only: %s", exc)
         return False
 
-    def _see(self, clock_ms: int) -> None:
-        """Note a beat, and where it did not follow the last one as it should."""
-        now, last = time.monotonic(), self._beaten
-        self._beaten = (now, clock_ms)
-        if last is None:
-            self._steady_since = now
-            return
-        if now - last[0] > self._lease / 2 or self._jumped(last, now, clock_ms):
+    def _note_beat(self, clock_ms: int) -> None:
+        """Note a beat, and whether it came in time after the last one."""
+        now, last = self._clock(), self._last_beat
+        self._last_beat = (now, clock_ms)
+        if last is None or now - last[0] > self._lease / 2 or self._jumped(last, now, clock_ms):
             self._steady_since = now
 
     def _jumped(self, last: tuple[float, int], now: float, clock_ms: int) -> bool:
-        """Whether the store's clock did not go as our own since a beat."""
+        """Return whether the store's clock did not keep pace with our own since a beat."""
         return abs((clock_ms - last[1]) / 1000 - (now - last[0])) > self._lease / BEATS_PER_LEASE
 
-    def _acknowledge(self, held: weakref.ref[Any], message: Any, ack: Callable[..., Any], **how: Any) -> Any:
-        message.__dict__.pop("ack", None)  # it holds the message in a circle
-        request = held()
+    def _acknowledge(
+        self, received: weakref.ref[Any], message: Any, ack: Callable[..., Any], **how: Any
+    ) -> Any:
+        message.__dict__.pop("ack", None)  # it refers to the message: a cycle
+        request = received()
         if request is not None and request in worker_state.reserved_requests:
             try:
-                self._mark(request)  # safety: in-flight-first
+                self._record(request)  # safety: in-flight-first
             except Exception:  # the acknowledgement must leave
                 log = BatchLog(logger, bid=_bid_of(request), task_id=request.id)
-                log.exception("task %s is not named in this worker's lease", request.id)
+                log.exception("task %s is not recorded as in flight", request.id)
         return ack(**how)
 
-    def _mark(self, request: Any) -> None:
+    def _record(self, request: Any) -> None:
         headers = request.request_dict
         nesting, retries = headers.get("replaced_task_nesting"), headers.get("retries")
         field = field_of(request.id, headers[HEADER], nesting, retries)
-        left = self._wire is not None and self._wire.is_open
-        if left and self._wire is not None:
-            left = self._wire.send(field.encode(), write_in_flight(request, keep=self._keep))
+        sent = self._connection is not None and self._connection.is_open
+        if sent and self._connection is not None:
+            sent = self._connection.send(field.encode(), write_in_flight(request, keep=self._keep))
         with self._lock:
-            self._marked[field] = (weakref.ref(request), left)
+            self._records[field] = (weakref.ref(request), sent)
 
-    def _sort_out(self) -> dict[str, bytes]:
-        """Remove the marks of what has ended; return those of what this worker holds."""
+    def _sort_records(self) -> dict[str, bytes]:
+        """Remove the records of tasks that have ended; return the others."""
         with self._lock:
-            marked = list(self._marked.items())
-        held = {}
-        for field, (ref, left) in marked:
+            records = list(self._records.items())
+        in_flight = {}
+        for field, (ref, sent) in records:
             request = ref()
-            if request is not None and (request in self._lost or _is_held(request)):
-                held[field] = write_in_flight(request, keep=self._keep)
+            if request is not None and (request in self._cancelled or _is_in_flight(request)):
+                in_flight[field] = write_in_flight(request, keep=self._keep)
                 continue
             with self._lock:
-                if self._marked.get(field) == (ref, left):
-                    del self._marked[field]
-            if left:
+                if self._records.get(field) == (ref, sent):
+                    del self._records[field]
+            if sent:
                 self._ended.add(field)
         if self._ended and self._wid is not None:
-            self._store.remove_marks(self._wid, self._ended)
+            self._store.remove_records(self._wid, self._ended)
             self._ended.clear()
-        return held
+        return in_flight
 
     def _note(
         self, request: Any, member: Membership, *, went_on: bool = False, sent: tuple[Membership, ...] = ()
     ) -> None:
-        wire = self._wire
-        if wire is None or request.is_eager or not (wire.is_open or self._reopen(wire)):
+        connection = self._connection
+        if connection is None or request.is_eager or not (connection.is_open or self._reopen(connection)):
             return
-        wire.replace(_field_of(request).encode(), write_note(member, request, went_on=went_on, sent=sent))
+        note = write_note(member, request, went_on=went_on, sent=sent)
+        connection.replace(_field_of(request).encode(), note)
 
-    def _reopen(self, wire: OneWayConnection) -> bool:
-        """Connect in a child, where nobody beats; not again for a while if that failed."""
-        now = time.monotonic()
-        if now < self._retry_at:
+    def _reopen(self, connection: OneWayConnection) -> bool:
+        """Connect in a pool's child, which does not beat; not again for a while if that failed."""
+        now = self._clock()
+        if now < self._reopen_at:
             return False
-        self._retry_at = now + REOPEN_SECONDS
+        self._reopen_at = now + REOPEN_SECONDS
         try:
-            wire.open()
+            connection.open()
         except BatchesError:
             return False
         return True
 
 
 def _field_of(request: Any) -> str:
-    mark = getattr(request, HEADER, None) or {}
-    return field_of(request.id, mark, request.replaced_task_nesting, request.retries)
+    header = getattr(request, HEADER, None) or {}
+    return field_of(request.id, header, request.replaced_task_nesting, request.retries)
 
 
 def _bid_of(request: Any) -> str:
-    mark = request.request_dict.get(HEADER)
-    return str(mark.get("bid")) if isinstance(mark, dict) else "?"
+    header = request.request_dict.get(HEADER)
+    return str(header.get("bid")) if isinstance(header, dict) else "?"
 
 
-def _is_held(request: Any) -> bool:
-    """Whether a request waits here, or runs; Celery forgets it first of all when it ends."""
+def _is_in_flight(request: Any) -> bool:
+    """Return whether a request waits or runs here; Celery forgets it first of all when it ends."""
     return request.time_start is None or request in worker_state.reserved_requests

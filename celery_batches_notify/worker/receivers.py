@@ -1,4 +1,4 @@
-"""The Celery signals that say how a task ended: each receiver reads, and hands on to the reporter."""
+"""Receivers of the Celery signals that report how a task ended: each passes an outcome to the reporter."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from celery_batches_notify.membership import Membership, Outcome, State
 from celery_batches_notify.messages import successors
 from celery_batches_notify.messages.block import find_frame, leave_blocks, return_to
 from celery_batches_notify.messages.canvas import chord_of
-from celery_batches_notify.messages.headers import HEADER, DeliveryRef, mark_of, read_header, read_request
+from celery_batches_notify.messages.headers import HEADER, DeliveryRef, header_of, read_header, read_request
 from celery_batches_notify.messages.kept_calls import CHORD_IS_OVER, keep_call, note_arguments
 from celery_batches_notify.messages.run import NO_LIMITS, Limits, run_of
 from celery_batches_notify.worker import outcomes
@@ -43,7 +43,7 @@ _SIGNALS = (
 
 
 class Receivers:
-    """What one app's tasks tell: in the worker's main process and its children, eager ones anywhere."""
+    """One app's receivers: in the worker's main process and its children, and wherever eager calls run."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class Receivers:
             signal.connect(_finishing(getattr(self, f"on_{name}")), weak=False, dispatch_uid=uid)
 
     def on_task_received(self, sender: Any, request: Any, **_: Any) -> None:
-        """Remember a member's request for signals that come without one."""
+        """Remember a request for the signals that come without one, and put it on record."""
         if sender.app is not self._app:
             return
         self._receives = os.getpid()
@@ -106,7 +106,7 @@ class Receivers:
             return
         request = sender.request if sender.request.id == task_id else self._request_of(task_id)
         if outcomes.runs_again(sender, exception) or isinstance(exception, Reject):
-            return  # what was rejected, its own process has reported: only there it is known how it goes on
+            return  # a rejection is reported by the process that ran the task: only there is its fate known
         lost = isinstance(exception, WorkerLostError)
         backtrace = getattr(einfo, "traceback", None)
         reason, own = "lost" if lost else "failed", outcomes.raised(exception)
@@ -143,7 +143,7 @@ class Receivers:
         self._refused(sender, message, name, "rejected", exc or ValueError("unreadable message"))
 
     def on_task_internal_error(self, sender: Any, request: Any, exception: Any, einfo: Any, **_: Any) -> None:
-        """Celery itself failed around the task; where the task had returned, that was counted before."""
+        """Celery itself failed around the task; if the task had returned, that was counted before."""
         if sender.app is self._app:
             context = Context({**request, "args": None})  # its code may have changed them
             backtrace = getattr(einfo, "traceback", None)
@@ -165,10 +165,10 @@ class Receivers:
         return identity is not None and self._cancellation().knows(identity.bid)
 
     def _enrol_eager(self, request: Any) -> None:
-        """An eager call never becomes a message: it is enrolled as it starts, and what it calls is not."""
+        """Enrol an eager call of an open block as it starts, because it never becomes a message."""
         frame = find_frame(self._app)
         if frame is not None and frame.owner is not None and (member := frame.owner.enrol_eager(request.id)):
-            setattr(request, HEADER, mark_of(member))
+            setattr(request, HEADER, header_of(member))
 
     def _end(self, request: Any, outcome: Outcome, *, lost: bool = False) -> None:
         """Report how a run ended, unless its task goes on in another message."""
@@ -223,7 +223,7 @@ class Receivers:
 
 
 def _finishing(receiver: Callable[..., None]) -> Callable[..., None]:
-    """Let a receiver finish in which the soft time limit hit: it hits once, and reports may be repeated."""
+    """Run a receiver again if the soft time limit interrupts it: that strikes once; reports may repeat."""
 
     @wraps(receiver)
     def finish(*args: Any, **kwargs: Any) -> None:
@@ -236,7 +236,8 @@ def _finishing(receiver: Callable[..., None]) -> Callable[..., None]:
 
 
 def _add_call(outcome: Outcome, request: Any) -> Outcome:
-    """Add to a death what sending the member again needs. What exited, Celery does not know of yet."""
+    """Add to a death the call with which `retry()` sends the member again, or why it cannot."""
+    # Celery has not yet given up the chord of a task that exited.
     if outcome.reason != "exited" and chord_of(request):  # safety: chord-part-dead
         return dataclasses.replace(outcome, unsendable=CHORD_IS_OVER)
     call, unsendable = keep_call(request, outcome.failure.task if outcome.failure else "")

@@ -94,7 +94,7 @@ def test_what_a_worker_noted_before_it_was_lost_is_lost_and_has_not_vanished(
     store = app._batches_extension.engine.store
     for wid, task_id in (("gone@tests/1", ids[0]), ("busy@tests/2", ids[1])):
         store.beat_worker(wid)
-        store.write_marks(wid, {f"{task_id} 0": b"{}\n"})
+        store.write_records(wid, {f"{task_id} 0": b"{}\n"})
     redis.zadd("batches:workers", {"gone@tests/1": 1})
     done = batch_command("doctor", batch.bid)
     assert kinds_of(done.stdout) == {"running": 1, "lost": 1, "unknown": 1}
@@ -335,4 +335,4 @@ def test_reconcile_retry_and_redeliver_at_once_do_each_thing_once(
         assert sum(retried) == 10
         assert sum(redelivered) == 0
     status = batch.status()
-    assert (status.succeeded, status.failed, status.dead, status.pending) == (20, 10, 0, 10)
+    assert (status.succeeded, status.failing, status.dead, status.pending) == (20, 10, 0, 10)

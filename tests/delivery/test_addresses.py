@@ -169,7 +169,7 @@ def test_one_path_that_refuses_closes_no_other(make: Callable[..., Celery], stat
         assert run(app, fired(app, url=f"{server.url}/b")) == "200 OK"
 
 
-@pytest.mark.parametrize("code", ["450 busy", "452 full"])
+@pytest.mark.parametrize("code", ["450 busy", "452 full", "421 too many"])
 def test_a_mailbox_that_is_full_closes_no_other(make: Callable[..., Celery], code: str) -> None:
     with serving_smtp(answers={"full@x.test": [code] * 9}) as server:
         via = {"address": "127.0.0.1", "port": server.port}

@@ -239,7 +239,9 @@ def test_the_fields_of_a_batch_are_those_of_the_page(app: Celery, redis: Redis) 
     written = {name for name in written if not name.startswith(("unsendable:", "at:"))}
     assert written <= said, "the page does not name them all"
     fixed = {name for name in named if "<" not in name}
-    assert fixed - written <= {"sealed_at", "died", "retired", "life"}, "the page names what nobody writes"
+    assert fixed - written <= {"sealed_at", "had_death", "retired", "life"}, (
+        "the page names what nobody writes"
+    )
 
 
 def open_one(app: Celery) -> Batch:
@@ -283,7 +285,7 @@ def test_the_example_of_the_counts_happens_as_the_page_says(app: Celery, redis: 
         now = batch.status()
         fresh = {event for event in Event if getattr(now, f"{event}_at", None)} - fired
         fired |= fresh
-        counts = {"·": now.total - now.succeeded - now.failures, "↻": now.failed, "✗": now.dead}
+        counts = {"·": now.total - now.succeeded - now.failures, "↻": now.failing, "✗": now.dead}
         counts["✓"] = now.succeeded
         assert {sign: row[2].count(sign) for sign in counts} == counts, row[1]
         assert [int(cell) for cell in row[3:5]] == [now.pending, now.failures], row[1]
@@ -305,7 +307,7 @@ def test_a_report_leaves_the_state_that_the_page_says(app: Celery) -> None:
 
     def state_of(batch: Batch) -> str:
         now = batch.status()
-        counts = {"succeeded": now.succeeded, "dead": now.dead, "failing": now.failed, "waiting": 1}
+        counts = {"succeeded": now.succeeded, "dead": now.dead, "failing": now.failing, "waiting": 1}
         return next(word for word, count in counts.items() if count)
 
     for before, *after in table[1:]:

@@ -42,7 +42,7 @@ class Mutant:
     killer: str
 
 
-STILL = "tests/doctor/test_still_batches.py"
+STILL, PLAIN = "tests/doctor/test_still_batches.py", "tests/store/test_plain_success.py"
 BLOCKS, CUT_SHORT = "tests/test_blocks.py", "tests/test_cut_short.py"
 
 MUTANTS = (
@@ -76,6 +76,25 @@ MUTANTS = (
         "demoted-master",
         'if isinstance(exc, ReadOnlyError) or any(word in str(exc) for word in ("READONLY",)):',
         "tests/store/test_refusals.py::test_a_connection_to_what_was_the_master_is_not_used_again",
+    ),
+    # Plain successes
+    Mutant(
+        "a success that ends a batch is decided by the long way",
+        "plain-not-last",
+        "elseif states[n] == WAITING then",
+        f"{PLAIN}::test_a_success_changes_the_same_by_the_short_way",
+    ),
+    Mutant(
+        "a batch that lost its members' states counts nothing by the short way either",
+        "plain-lost-key",
+        GONE,
+        f"{PLAIN}::test_a_success_changes_the_same_by_the_short_way",
+    ),
+    Mutant(
+        "a batch whose life has to be renewed takes the long way",
+        "plain-renewed",
+        GONE,
+        f"{PLAIN}::test_a_success_changes_the_same_by_the_short_way",
     ),
     # Kept calls and vanished members
     Mutant(
@@ -431,7 +450,7 @@ MUTANTS = (
     Mutant(
         "the script that fires fills the outbox",
         "outbox-filled",
-        "local _ = (version or 0, version and 0 or now + limit_of(entry))",
+        GONE,
         f"{SCRIPTS}::test_a_claim_is_given_to_one_of_sixteen_in_firing_order",
     ),
     Mutant(
@@ -759,7 +778,7 @@ MUTANTS = (
     Mutant(
         "a member that went on is not lost",
         "lost-or-running",
-        "if held is None or self._store.is_marked(living, field):",
+        "if held is None or self._store.is_tagged(living, field):",
         f"{LEASES}::test_a_mark_of_what_went_on_or_claims_nothing_changes_nothing",
     ),
     Mutant(

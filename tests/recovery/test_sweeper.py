@@ -88,7 +88,7 @@ def test_what_is_still_to_be_told_of_a_retired_batch_brings_it_back(
     sweeper.sweep()
     assert redis.zcard("batches:live") == 0
     for _ in range(2):
-        store.cancel_batch(batch.bid, terminate=False) if what == "cancel" else store.mark_death(batch.bid)
+        store.cancel_batch(batch.bid, terminate=False) if what == "cancel" else store.record_death(batch.bid)
     redis.hset(f"batches:{{{batch.bid}}}:outbox", f"{what}:0", "due 0 1")  # and the process died here
     redis.hset(f"batches:{{{batch.bid}}}", "next_due", 1)
     sweeper.sweep()
@@ -222,7 +222,7 @@ def test_a_batch_whose_count_would_overflow_does_not_stop_the_sweeper(
     broken = Batch(app=app, parent=parent)
     broken.add(app.tasks["told"].s())
     well = fired_but_not_published(app, redis)
-    spoilt = {"tellings": 2**63 - 1, "died": 1, "open": 1, "next_due": 1}
+    spoilt = {"parent_version": 2**63 - 1, "had_death": 1, "open": 1, "next_due": 1}
     redis.hset(f"batches:{{{broken.bid}}}", mapping=spoilt)
     with caplog.at_level("WARNING"):
         sweeper.sweep()

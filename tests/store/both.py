@@ -8,27 +8,27 @@ from typing import Any, Literal
 
 import pytest
 
-from celery_batches_notify.delivery.parents import tell_parent
+from celery_batches_notify.delivery.parents import report_to_parent
 from celery_batches_notify.errors import BatchCancelled, BatchSealed, NoSuchBatch
 from celery_batches_notify.membership import Membership, Outcome, State
 from celery_batches_notify.model import BatchStatus
 from celery_batches_notify.store.deliveries import Claim
+from celery_batches_notify.store.parsing import ChildReport, parse_child_report
 from celery_batches_notify.store.retries import Resend
 from tests.store.compared import KINDS, Compared, new_bid, outcome_of
 from tests.store.model_of_batches import PARENT, Adder, ModelBatch
 from tests.store.model_of_deliveries import Delivery
-from tests.store.model_of_families import Telling
+from tests.store.model_of_families import ChildState
 from tests.store.model_of_members import Report
 
 
 @dataclass(frozen=True, kw_only=True)
-class LateTelling:
-    """What a process read of a child, and has not told the parent yet."""
+class LateReport:
+    """What a process read of a child, and has not reported to the parent yet."""
 
     status: BatchStatus
-    parent: str
-    place: int
-    telling: Telling
+    report: ChildReport
+    expected: ChildState
 
 
 class Both(Compared):
@@ -104,9 +104,9 @@ class Both(Compared):
         self._same(self.store.record_outcome(member, outcome_of(report)), word, due)
         return word
 
-    def mark_death(self, bid: str) -> None:
-        due = self.world.mark_death(self.touch(bid))
-        self._same(self.store.mark_death(bid), "marked" if bid in self.world.batches else "gone", due)
+    def record_death(self, bid: str) -> None:
+        due = self.world.record_death(self.touch(bid))
+        self._same(self.store.record_death(bid), "recorded" if bid in self.world.batches else "gone", due)
 
     def remove(self, bid: str, *, deleted: bool) -> None:
         """Delete it alone, or let it expire: then the lists still name it."""
@@ -208,25 +208,23 @@ class Both(Compared):
         self.world.publish(self.touch(bid), [(e, 0, False, False, number) for e, number in numbers.items()])
         self.around.publisher.publish_due(bid, claims)
 
-    def read_telling(self, bid: str) -> LateTelling:
-        """Read a child, as one who is about to tell its parent, and then is slow."""
-        batch = self.world.batches[bid]
-        assert batch.parent
-        return LateTelling(
-            status=self.store.read_status(bid),
-            parent=batch.parent,
-            place=batch.place,
-            telling=self.world.telling_of(bid),
+    def read_report(self, bid: str) -> LateReport:
+        """Read a child, as a process that is about to report it to its parent, and then is slow."""
+        snapshot = self.store.read_snapshot(bid)
+        report = parse_child_report(snapshot.batch)
+        assert report
+        return LateReport(
+            status=self.store.read_status(bid), report=report, expected=self.world.report_of(bid)
         )
 
-    def tell_late(self, late: LateTelling) -> None:
-        """Tell a parent what a child was some time ago."""
-        _, attempt, died = late.telling
-        due = self.world.tell(late.status.bid, self.touch(late.parent), late.place, late.telling)
-        told = tell_parent(self.store, late.status, late.place, attempt, died=died)
-        assert [list(recorded.due) for recorded in told] == due
-        if late.status.bid in self.world.batches:
-            self.settle(late.status.bid, PARENT, "delivered", attempt)
+    def report_late(self, late: LateReport) -> None:
+        """Report to a parent what a child was some time ago."""
+        bid, report = late.status.bid, late.report
+        due = self.world.report_child(bid, self.touch(report.parent_bid), report.index, late.expected)
+        recorded = report_to_parent(self.store, late.status, report)
+        assert [list(each.due) for each in recorded] == due
+        if bid in self.world.batches:
+            self.settle(bid, PARENT, "delivered", report.version)
 
     def sweep(self) -> None:
         """Let a worker's sweeper look after everything once."""
@@ -254,7 +252,7 @@ class Both(Compared):
         """Do everything to a batch that is gone."""
         store, member = self.store, Membership(bid=bid, index=0, task_id=new_bid())
         assert store.record_outcome(member, Outcome(state=State.SUCCEEDED)).word == "gone"
-        assert store.mark_death(bid).word == "gone"
+        assert store.record_death(bid).word == "gone"
         assert store.settle_delivery(bid, "complete:0", "delivered", 1) == "gone"
         store.renew_batch(bid)
         self.around.publisher.publish_due(bid, [Claim(entry=PARENT, attempts=0)])

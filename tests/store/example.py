@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis.stateful import RuleBasedStateMachine
 
 from celery_batches_notify.membership import State
-from tests.store.both import Both, LateTelling
+from tests.store.both import Both, LateReport
 from tests.store.compared import Surroundings
 from tests.store.model_of_batches import ModelBatch
 from tests.store.model_of_members import Member, Report
@@ -22,7 +22,7 @@ class Example(RuleBasedStateMachine):
         self.enrolled: list[tuple[str, int, list[str]]] = []
         self.confirmed: list[tuple[str, list[int]]] = []
         self.reported: list[tuple[str, Report]] = []
-        self.read: list[LateTelling] = []
+        self.read: list[LateReport] = []
         self.claimed: list[tuple[str, list[tuple[int, int]]]] = []
         self.ids = 0
 
@@ -67,7 +67,7 @@ class Example(RuleBasedStateMachine):
         self.reported.append((batch.bid, report))
 
     def children(self) -> list[ModelBatch]:
-        return [b for b in self.both.world.batches.values() if b.parent and b.tellings]
+        return [b for b in self.both.world.batches.values() if b.parent and b.parent_version]
 
     def parents(self) -> list[ModelBatch]:
         return [b for b in self.both.world.batches.values() if any(m.is_batch for m in b.members)]

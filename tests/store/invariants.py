@@ -124,7 +124,7 @@ def i17_an_empty_batch_succeeds_at_its_seal(before: Held | None, after: Held, to
 
 def i18_death_is_told_apart(before: Held | None, after: Held, tokens: str) -> bool:
     """I-18: death has fired exactly where a sealed batch has had a dead member of its own or below it."""
-    return ("death_at" in after) == ("sealed_at" in after and after.get("died") == "1")
+    return ("death_at" in after) == ("sealed_at" in after and after.get("had_death") == "1")
 
 
 def i21_times_are_in_order(before: Held | None, after: Held, tokens: str) -> bool:

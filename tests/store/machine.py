@@ -252,26 +252,26 @@ class Machine(Example):
 
     @precondition(lambda self: self.children())
     @rule(which=SMALL)
-    def tell(self, which: int) -> None:
+    def report_child(self, which: int) -> None:
         child = self.children()[which % len(self.children())]
         self.both.publish(child.bid, [PARENT])
 
     @precondition(lambda self: self.children())
     @rule(which=SMALL)
     def read_child(self, which: int) -> None:
-        self.read.append(self.both.read_telling(self.children()[which % len(self.children())].bid))
+        self.read.append(self.both.read_report(self.children()[which % len(self.children())].bid))
 
     @precondition(lambda self: self.read)
     @rule(which=SMALL)
-    def tell_late(self, which: int) -> None:
-        self.both.tell_late(self.read[which % len(self.read)])
+    def report_late(self, which: int) -> None:
+        self.both.report_late(self.read[which % len(self.read)])
 
     @precondition(lambda self: self.parents())
     @rule(which=SMALL, really=SELDOM)
     def tell_half(self, which: int, really: bool) -> None:
         """A death somewhere below is told, and the process dies before it tells the rest."""
         if really:
-            self.both.mark_death(self.parents()[which % len(self.parents())].bid)
+            self.both.record_death(self.parents()[which % len(self.parents())].bid)
 
     # -- another round --------------------------------------------------------------------------
 

@@ -37,11 +37,11 @@ class ModelBatch:
     members: list[Member] = field(default_factory=list)
     sealed: bool = False
     cancelled: bool = False
-    died: bool = False
+    had_death: bool = False
     fired: list[str] = field(default_factory=list)
     outbox: dict[str, Delivery] = field(default_factory=dict)
-    told: tuple[State, bool] = (State.WAITING, False)
-    tellings: int = 0
+    parent_state: tuple[State, bool] = (State.WAITING, False)
+    parent_version: int = 0
     failures: set[frozenset[int]] = field(default_factory=lambda: {frozenset()})
     sending: Literal["", "lease", "now"] = ""
     tokens: str = ""
@@ -177,7 +177,7 @@ class ModelBatch:
         if not self.sealed:
             self.sealed = self.abandoned = True
             self.cut_short = not self.whole
-            self.died |= self.cut_short and not self.cancelled
+            self.had_death |= self.cut_short and not self.cancelled
         if not self.unconfirmed:
             self.awaited = ""
         return "abandoned", self.move()
@@ -237,7 +237,7 @@ class ModelBatch:
             discarded = report.reason == "cancelled" or (
                 self.cancelled and report.reason in ("revoked", NEVER_PUBLISHED)
             )
-            self.died |= not discarded
+            self.had_death |= not discarded
             self._keep_call(report, member, before)
         else:
             member.why = ""
@@ -264,9 +264,9 @@ class ModelBatch:
             return [kept]
         return [kept - {i} | {report.index} for i in failing]
 
-    def mark_death(self) -> list[str]:
-        self.retired &= self.died
-        self.died = True
+    def record_death(self) -> list[str]:
+        self.retired &= self.had_death
+        self.had_death = True
         return self.move()
 
     # -- another round --------------------------------------------------------------------------
@@ -315,7 +315,7 @@ class ModelBatch:
         if delivery is None:
             return "unknown"
         if entry == PARENT and attempt != delivery.attempts:
-            return "repeated"  # what it told has changed since
+            return "repeated"  # what it reported has changed since
         if (word := delivery.settle(happened, attempt, number)) != "repeated":
             self.move()
         return word
@@ -343,17 +343,17 @@ class ModelBatch:
             share = sum(m.ended for m in self.members) / len(self.members) if self.members else 1.0
             due += self._fire_shares(share)
         for event, true in (
-            ("death", self.sealed and self.died),
+            ("death", self.sealed and self.had_death),
             ("complete", self.complete),
             ("finish", self.ended),
             ("success", self.successful),
         ):
             if true:
                 due += self._fire(event)
-        if self.parent and self.told != (self.as_member, self.died):
-            self.told = (self.as_member, self.died)
-            self.tellings += 1
-            self._announce(PARENT, self.tellings)
+        if self.parent and self.parent_state != (self.as_member, self.had_death):
+            self.parent_state = (self.as_member, self.had_death)
+            self.parent_version += 1
+            self._announce(PARENT, self.parent_version)
             due.append(PARENT)
         self._renew()
         return due

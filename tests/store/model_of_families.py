@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from celery_batches_notify.membership import State
 from tests.store.model_of_batches import PARENT, Claim, ModelBatch, Report
 
-Telling = tuple[State, int, bool]
+ChildState = tuple[State, int, bool]
 
 
 class World:
@@ -43,8 +43,8 @@ class World:
         word, due = self.batches[bid].cancel()
         return self._kept(bid, word), due
 
-    def mark_death(self, bid: str) -> list[str]:
-        due = self.batches[bid].mark_death() if bid in self.batches else []
+    def record_death(self, bid: str) -> list[str]:
+        due = self.batches[bid].record_death() if bid in self.batches else []
         self._kept(bid, "marked")
         return due
 
@@ -66,19 +66,19 @@ class World:
 
     # -- families -------------------------------------------------------------------------------
 
-    def telling_of(self, bid: str) -> Telling:
+    def report_of(self, bid: str) -> ChildState:
         """What one who reads a child now will tell its parent."""
         child = self.batches[bid]
-        return child.as_member, child.tellings, child.died
+        return child.as_member, child.parent_version, child.had_death
 
-    def tell(self, bid: str, parent: str, place: int, telling: Telling) -> list[list[str]]:
+    def report_child(self, bid: str, parent: str, place: int, sent: ChildState) -> list[list[str]]:
         """Report a child to its parent: a death below is one here, but for members that were discarded."""
-        state, attempt, died = telling
-        due = [self.mark_death(parent)] if died else []
+        state, version, had_death = sent
+        due = [self.record_death(parent)] if had_death else []
         if state is not State.WAITING:
-            reason = "child" if died else "cancelled"
+            reason = "child" if had_death else "cancelled"
             report = Report(
-                index=place, task_id=bid, state=state, attempt=attempt, reason=reason, sendable=False
+                index=place, task_id=bid, state=state, attempt=version, reason=reason, sendable=False
             )
             due.append(self.report(parent, report)[1])
         return due
@@ -93,10 +93,10 @@ class World:
                 self.sent.append(f"cb_{bid}_{entry.replace(':', '_')}")
                 batch.settle(entry, "published", attempts + 1, number)
             elif batch.parent:
-                telling = self.telling_of(bid)
-                told = self.tell(bid, batch.parent, batch.place, telling)
-                batch.settle(PARENT, "delivered", telling[1])
-                for due in told:
+                sent = self.report_of(bid)
+                made_due = self.report_child(bid, batch.parent, batch.place, sent)
+                batch.settle(PARENT, "delivered", sent[1])
+                for due in made_due:
                     self.publish(batch.parent, [(e, 0, False, False, 1) for e in due])
 
     def retire(self, bid: str) -> None:

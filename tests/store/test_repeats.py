@@ -105,7 +105,7 @@ CALLS: dict[str, tuple[Call, Call]] = {
         lambda s: s.settle_delivery(BID, "death:0", "due", 1, delay_seconds=60, note=NOTE),
     ),
     "cancel_batch": (lambda _: None, lambda s: s.cancel_batch(BID, terminate=False)),
-    "mark_death": (lambda s: s.client.hdel(s.keys.batch(BID), "died"), lambda s: s.mark_death(BID)),
+    "record_death": (lambda s: s.client.hdel(s.keys.batch(BID), "had_death"), lambda s: s.record_death(BID)),
     "renew_batch": (lambda _: None, lambda s: s.renew_batch(BID)),
     "check_watches": (
         lambda s: s.client.hset(

@@ -11,7 +11,7 @@ from celery_batches_notify.errors import StoreUnavailable
 from celery_batches_notify.membership import Membership, Outcome
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.store import Store
-from celery_batches_notify.store.workers import pack_mark, parse_mark
+from celery_batches_notify.store.workers import pack_record, parse_record
 from tests.store.test_scripts import BID, SUCCEEDED, counts, dead, failing, open_batch
 from tests.support.servers import wait_until
 
@@ -39,12 +39,12 @@ def one_member(store: Store) -> Membership:
 
 def test_a_worker_is_known_with_its_last_beat_and_what_it_holds(store: Store) -> None:
     store.beat_worker("w")
-    store.write_marks("w", {f"task-{n} 0.0.0.0": pack_mark({"task": n}, b"body") for n in range(1200)})
+    store.write_records("w", {f"task-{n} 0.0.0.0": pack_record({"task": n}, b"body") for n in range(1200)})
     ((wid, seconds_ago, held),) = store.read_workers()
     assert (wid, 0 <= seconds_ago < 60, len(held)) == ("w", True, 1200)
     assert held["task-7"] == {"task": 7}
-    store.remove_marks("w", [f"task-{n} 0.0.0.0" for n in range(1199)])
-    assert [list(chunk) for chunk in store.walk_marks("w")] == [["task-1199 0.0.0.0"]]
+    store.remove_records("w", [f"task-{n} 0.0.0.0" for n in range(1199)])
+    assert [list(chunk) for chunk in store.walk_records("w")] == [["task-1199 0.0.0.0"]]
     store.remove_worker("w")
     assert not store.client.keys("*worker*")
 
@@ -114,10 +114,10 @@ def test_a_worker_that_was_heard_of_again_stays_on_the_list(store: Store) -> Non
 
 
 def test_a_mark_is_a_line_of_json_and_the_body_as_it_came() -> None:
-    assert parse_mark(pack_mark({"a": "x\ny"}, b"\x00\nbody\n")) == ({"a": "x\ny"}, b"\x00\nbody\n")
+    assert parse_record(pack_record({"a": "x\ny"}, b"\x00\nbody\n")) == ({"a": "x\ny"}, b"\x00\nbody\n")
     for broken in (b"", b"[]", b"{"):
         with pytest.raises((ValueError, TypeError)):
-            parse_mark(broken)
+            parse_record(broken)
 
 
 # -- what a stale mark may not do -------------------------------------------------------------------

@@ -124,7 +124,7 @@ def expected(batch: ModelBatch, *, live: bool, listed: bool) -> Held:
     }
     kept = {str(i): m.kept for i, m in enumerate(members) if m.kept is not None}
     kept |= {str(i): "-" for i, m in enumerate(members) if m.why not in ("", TOO_MANY)}
-    told, died = batch.told
+    state, had_death = batch.parent_state
     held = counts | {
         "total": str(len(members)),
         "states": "".join(str(int(m.state)) for m in members),
@@ -137,9 +137,9 @@ def expected(batch: ModelBatch, *, live: bool, listed: bool) -> Held:
         "given_up": str(sum(d.state == "given_up" for d in batch.outbox.values())),
         "life": batch.life,
         "sending": batch.sending,
-        "died": "1" if batch.died else "",
-        "told": f"{int(told)}{':died' if died else ''}" if batch.tellings else "",
-        "tellings": str(batch.tellings or ""),
+        "had_death": "1" if batch.had_death else "",
+        "parent_state": f"{int(state)}{':death' if had_death else ''}" if batch.parent_version else "",
+        "parent_version": str(batch.parent_version or ""),
         "retired": "1" if batch.retired else "",
         "unconfirmed": " ".join(sorted(f"{first}={count}" for first, count in batch.unconfirmed.items())),
         "awaited_producers": batch.awaited,

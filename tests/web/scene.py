@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -68,8 +69,9 @@ def report(batch: Batch, states: Mapping[int, State], failures: Mapping[int, Fai
             if failure is not None:
                 values = {name: getattr(failure, name) for name in Failure.__dataclass_fields__}
                 failure = Failure(**{**values, "task_id": member.id})
-            resend = f'{{"task": "{TASK}", "args": [1], "kwargs": {{}}, "options": {{}}}}' if bad else ""
-            outcome = Outcome(state=state, failure=failure, resend=resend if state == State.DEAD else "")
+            call = {"id": member.id, "task": TASK, "args": [1], "kwargs": {}, "options": {}}
+            resend = json.dumps(call) if state == State.DEAD else ""
+            outcome = Outcome(state=state, failure=failure, resend=resend)
             store.record_outcome(Membership(bid=batch.bid, index=member.index, task_id=member.id), outcome)
 
 

@@ -20,8 +20,8 @@ from redis import Redis
 from celery_batches_notify import Batch
 from celery_batches_notify.errors import StoreUnavailable
 from celery_batches_notify.membership import Membership, Outcome, State
-from celery_batches_notify.messages.headers import mark_of
-from celery_batches_notify.store.workers import pack_mark
+from celery_batches_notify.messages.headers import header_of
+from celery_batches_notify.store.workers import pack_record
 from celery_batches_notify.testing.server import embedded_server
 from celery_batches_notify.worker.heartbeat import Heartbeat
 from tests.support.servers import soon, wait_until
@@ -224,7 +224,7 @@ def test_a_store_that_hangs_holds_nobody_up(make_app: Callable[..., Celery], red
         finally:
             os.kill(pid, signal.SIGCONT)
         heartbeat.beat()
-        heartbeat._wire.close()
+        heartbeat._connection.close()
 
 
 # -- whether this worker may judge others ------------------------------------------------------------
@@ -234,12 +234,12 @@ def test_a_worker_judges_others_only_after_a_lease_without_a_break(
     heartbeat: Heartbeat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 1000.0
-    monkeypatch.setattr("celery_batches_notify.worker.heartbeat.time.monotonic", lambda: now)
+    monkeypatch.setattr(heartbeat, "_clock", lambda: now)
 
     def pass_time(seconds: float, *, clock: float | None = None) -> bool:
         nonlocal now
         now += seconds
-        heartbeat._see(round((now if clock is None else clock) * 1000))
+        heartbeat._note_beat(round((now if clock is None else clock) * 1000))
         return heartbeat.trusts(round((now if clock is None else clock) * 1000))
 
     assert not heartbeat.trusts(round(now * 1000))
@@ -284,9 +284,9 @@ def leave(
     if member is not None:
         field, raw = (
             f"{member.task_id} 0.0.0.0",
-            pack_mark({"batches": mark_of(member), "task": "told", **head}, b""),
+            pack_record({"batches": header_of(member), "task": "told", **head}, b""),
         )
-    store.write_marks(wid, {field: raw})
+    store.write_records(wid, {field: raw})
 
 
 def one_member(app: Celery) -> tuple[Batch, Membership]:
@@ -323,11 +323,11 @@ def test_a_clock_that_was_set_since_the_last_beat_buries_nobody(app: Celery, red
     heartbeat, now = app._batches_extension.engine.heartbeat, time.monotonic()
     batch, member = one_member(app)
     clock_ms = app._batches_extension.engine.store.beat_worker("other")
-    heartbeat._beaten, heartbeat._steady_since = (now, clock_ms - 60_000), now - LEASE_SECONDS
+    heartbeat._last_beat, heartbeat._steady_since = (now, clock_ms - 60_000), now - LEASE_SECONDS
     leave(app, redis, member)  # it looks 60 s old, and is not
     app._batches_extension.engine.sweeper._lost.look()
     assert batch.status().dead == 0
-    heartbeat._beaten = (time.monotonic(), app._batches_extension.engine.store.beat_worker("other"))
+    heartbeat._last_beat = (time.monotonic(), app._batches_extension.engine.store.beat_worker("other"))
     app._batches_extension.engine.sweeper._lost.look()
     assert batch.status().dead == 1
 
@@ -388,8 +388,8 @@ def test_what_somebody_put_into_the_store_is_never_unpickled(
     app.conf.accept_content = ["json", "pickle"]
     batch, member = one_member(app)
     body = pickle.dumps(((Trap(tmp_path / "sprung"),), {}, None))
-    head = {"batches": mark_of(member), "task": "told", "type": "application/x-python-serialize"}
-    leave(app, redis, field=f"{member.task_id} 0.0.0.0", raw=pack_mark(head | {"encoding": "binary"}, body))
+    head = {"batches": header_of(member), "task": "told", "type": "application/x-python-serialize"}
+    leave(app, redis, field=f"{member.task_id} 0.0.0.0", raw=pack_record(head | {"encoding": "binary"}, body))
     look()
     assert (batch.status().dead, batch.status().unsendable) == (1, {"not kept": 1})
     assert not (tmp_path / "sprung").exists()
@@ -419,7 +419,7 @@ def test_a_batch_waits_for_a_successor_that_the_lost_member_had_published(
 ) -> None:
     batch, member = one_member(app)
     late = Membership(bid=batch.bid, index=None, task_id="next", of=(0, member.task_id))
-    leave(app, redis, member, successors=[["next", mark_of(late)]])
+    leave(app, redis, member, successors=[["next", header_of(late)]])
     look()
     status = batch.status()
     assert (status.total, status.dead, status.finish_at) == (2, 1, None)
@@ -435,7 +435,7 @@ def test_a_lost_callback_is_published_again_in_the_same_sweep(
     assert [(c.state, c.attempts) for c in batch.status().callbacks] == [("published", 1)]
     task_id = f"cb_{batch.bid}_success_0"
     header = {"bid": batch.bid, "delivery": "success:0"}
-    leave(app, redis, field=f"{task_id} 0.0.0.0", raw=pack_mark({"batches": header, "task": "told"}, b""))
+    leave(app, redis, field=f"{task_id} 0.0.0.0", raw=pack_record({"batches": header, "task": "told"}, b""))
     app._batches_extension.engine.sweeper.sweep()
     assert [(c.state, c.attempts) for c in batch.status().callbacks] == [("published", 2)]
     store = app._batches_extension.engine.store
@@ -471,13 +471,13 @@ def leave_with_call(app: Celery, redis: Redis, member: Membership, body: bytes, 
     store.beat_worker("lost")
     redis.zincrby("batches:workers", -60_000, "lost")
     head = {
-        "batches": mark_of(member),
+        "batches": header_of(member),
         "task": "told",
         "type": "application/json",
         "encoding": "utf-8",
         **head,
     }
-    store.write_marks("lost", {f"{member.task_id} 0.0.0.0": pack_mark(head, body)})
+    store.write_records("lost", {f"{member.task_id} 0.0.0.0": pack_record(head, body)})
 
 
 def sent_to(app: Celery) -> list[SimpleNamespace]:
@@ -513,7 +513,7 @@ def test_a_lost_member_is_sent_again_under_its_id_in_a_new_round_with_its_canvas
     assert again.body[0] == [1]
     assert again.body[2]["chain"] == message.body[2]["chain"]
     status = batch.status()
-    assert (status.failed, status.dead, status.finish_at) == (1, 0, None)
+    assert (status.failing, status.dead, status.finish_at) == (1, 0, None)
     app._batches_extension.engine.sweeper.sweep()
     assert sent_to(app) == []
     round_1 = dataclasses.replace(member, round=1)

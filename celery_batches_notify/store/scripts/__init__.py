@@ -41,14 +41,15 @@ class Scripts:
     def __init__(self, client: Redis) -> None:
         self._client = client
         self._short_way = FastEval(client)
-        self._prelude = "\n".join([_CONSTANTS_LINE, *map(_read_shared, ("batch", "outbox", "events"))])
+        self._prelude = "\n".join(map(_read_shared, ("batch", "outbox", "events")))
         self.open_batch = self._load("producers", "open_batch")
         self.enrol_members = self._load("members", "successors", "producers", "enrol_members")
         self.confirm_members = self._load("producers", "confirm_members")
         self.seal_batch = self._load("producers", "seal_batch")
         self.abandon_batch = self._load("abandon_batch")
         self.record_outcome = self._load(
-            *("members", "failures", "resend", "successors", "chords", "report", "record_outcome")
+            *("members", "failures", "resend", "successors", "chords", "report", "record_outcome"),
+            short_way="plain_success",
         )
         self.enrol_successors = self._load("members", "successors", "report", "enrol_successors")
         self.claim_deliveries = self._load("claim_deliveries")
@@ -56,7 +57,7 @@ class Scripts:
         self.retire_batch = self._load("retire_batch")
         self.revive_batch = self._load("revive_batch")
         self.cancel_batch = self._load("cancel_batch")
-        self.mark_death = self._load("mark_death")
+        self.record_death = self._load("record_death")
         self.renew_batch = self._load("renew_batch")
         self.check_watches = self._load("check_watches")
         self.claim_retries = self._load("members", "resend", "claim_retries")
@@ -80,10 +81,14 @@ class Scripts:
         self.hold_lock = self._load("hold_lock")
         self.release_lock = self._load("release_lock")
 
-    def _load(self, *shared_and_own: str) -> Script:
-        """Load a script, which comes last, after the parts that it shares with others."""
+    def _load(self, *shared_and_own: str, short_way: str = "") -> Script:
+        """Load a script, which comes last, after the parts that it shares with others.
+
+        A short way stands before all of them, because to read them takes longer than what most calls do.
+        """
         *shared, own = shared_and_own
-        text = "\n".join([self._prelude, *map(_read_shared, shared), _read(own)])
+        first = [_CONSTANTS_LINE, *map(_read_shared, [short_way] if short_way else ())]
+        text = "\n".join([*first, self._prelude, *map(_read_shared, shared), _read(own)])
         digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
         def run(keys: Sequence[str], args: Sequence[Argument]) -> list[Any]:

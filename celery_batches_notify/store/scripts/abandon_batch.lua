@@ -4,7 +4,7 @@
 -- Safe to repeat because a batch is sealed once, and what is unconfirmed stays so until it is written off.
 local why = refusal()
 if why then return {why} end
-local b = redis.call('HMGET', BATCH, 'abandon_at', 'sealed_at', 'whole')
+local b = redis.call('HMGET', BATCH, 'abandon_at', 'sealed_at', 'all_enrolled')
 local at = tonumber(b[1] or 0)
 if at == 0 or at > now then return {'awaited'} end -- safety: awaited-producer
 if not b[2] then

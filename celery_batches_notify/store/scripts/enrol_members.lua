@@ -41,7 +41,7 @@ if are_batches then
   share_life(LATE)
 end
 share_life(NAMES)
-if adder == 'owner' then redis.call('HSET', BATCH, 'whole', are_last) end
+if adder == 'owner' then redis.call('HSET', BATCH, 'all_enrolled', are_last) end
 redis.call('HSET', UNCONFIRMED, first, grown - first)
 share_life(UNCONFIRMED)
 await_producers()

@@ -28,7 +28,7 @@ end
 -- All members have succeeded, so all of every header: each body is on its way. After a death it may never come, for
 -- Celery gives a chord up with the first part that fails, though that may succeed later: then work is missing.
 local function enrol_awaited(names)
-  local b = redis.call('HMGET', BATCH, 'awaited', 'died')
+  local b = redis.call('HMGET', BATCH, 'awaited', 'had_death')
   if not b[1] or b[1] == BROKEN or may_grow() then return end
   local bodies = awaited_bodies()
   if #bodies > 0 and b[2] then redis.call('HSET', BATCH, 'cut_short', 1) end -- safety: chord-cut-short

@@ -31,13 +31,13 @@ local function fire_each(event, holds)
   end
 end
 
--- A child is a member of its parent: whenever what it is there has changed, the parent must be told (`parent:0`).
--- It does not wait again, though members that its own running ones add do.
-local function tell_parent(state, died)
-  local word = state .. (died and ':died' or '')
-  if word == (redis.call('HGET', BATCH, 'told') or '0') then return end
-  redis.call('HSET', BATCH, 'told', word)
-  announce('parent:0', redis.call('HINCRBY', BATCH, 'tellings', 1))
+-- A child is a member of its parent: whenever its state there changes, that is reported to the parent (`parent:0`).
+-- A child that has run does not wait again, even if its running members add others, which wait.
+local function report_to_parent(state, had_death)
+  local word = state .. (had_death and ':death' or '')
+  if word == (redis.call('HGET', BATCH, 'parent_state') or '0') then return end
+  redis.call('HSET', BATCH, 'parent_state', word)
+  announce('parent:0', redis.call('HINCRBY', BATCH, 'parent_version', 1))
 end
 
 -- Every key lives as long as the batch: `expires` after it last moved, while it runs or a delivery is open;
@@ -58,25 +58,26 @@ local function note_death(reason)
   local discards = {revoked = true, terminated = true, abandoned = true,
     ['never published'] = true, ['its message is gone'] = true}
   local is_discarded = discards[reason] and redis.call('HEXISTS', BATCH, 'cancelled_at') == 1
-  if reason ~= 'cancelled' and not is_discarded then redis.call('HSETNX', BATCH, 'died', 1) end
+  if reason ~= 'cancelled' and not is_discarded then redis.call('HSETNX', BATCH, 'had_death', 1) end
 end
 
 -- The last line of every script that changes a batch: decide, renew, and publish. A channel that an ACL denies
 -- changes nothing, because tokens come last and through pcall.
 local function conclude(answer)
-  local c, died, parent_bid, shares, complete_at = counts('died', 'parent_bid', 'callbacks:progress', 'complete_at')
+  local c, had_death, parent_bid, shares, complete_at =
+    counts('had_death', 'parent_bid', 'callbacks:progress', 'complete_at')
   if c.is_sealed and (shares or '0') ~= '0' then
     -- A quotient, because 0.55 * 100 is more than 55, while 55 / 100 is 0.55.
     local ended_share = c.total == 0 and 1 or (c.succeeded + c.dead) / c.total
     fire_each('progress', function(share) return ended_share >= share end)
   end
-  if c.is_sealed and died then fire('death') end
+  if c.is_sealed and had_death then fire('death') end
   if c.complete then fire('complete', '!') end
   if c.ended then fire('finish') end
   if c.success then fire('success', '$') end
   if parent_bid then
     local has_run = c.complete or complete_at
-    tell_parent(c.success and SUCCEEDED or c.ended and DEAD or has_run and FAILING or WAITING, died)
+    report_to_parent(c.success and SUCCEEDED or c.ended and DEAD or has_run and FAILING or WAITING, had_death)
   end
   if #fired > 0 then -- also what `redeliver_event` made due
     survey_outbox()

@@ -12,9 +12,9 @@ from kombu.utils import json
 from celery_batches_notify.membership import Membership
 from celery_batches_notify.messages.canvas import (
     first_of_body,
-    is_marked,
-    mark_message,
-    read_mark,
+    is_tagged,
+    read_tag,
+    tag_message,
     unlocked_body,
 )
 from celery_batches_notify.messages.headers import read_header
@@ -40,7 +40,7 @@ def marked(name: str = "t", args: tuple[object, ...] = (), member: Membership = 
     embed = {"callbacks": None, "errbacks": None, "chain": None, "chord": None, **more}
     message = task_message(headers={}, properties={}, body=(args, {}, embed), sent_event=None)
     before = copy.deepcopy(message.body)
-    body = mark_message(name, message, member, replaced=replaced).body
+    body = tag_message(name, message, member, replaced=replaced).body
     assert message.body == before, "the signatures themselves stay as they are"
     return body
 
@@ -148,18 +148,18 @@ def test_arguments_that_are_signatures_are_left_alone(t: Any) -> None:
 
 
 def test_a_mark_counts_only_for_what_its_own_task_publishes(t: Any) -> None:
-    assert read_mark({"batches": MARK}, "first") == MARK
-    assert read_mark({"batches": MARK}, "second") is None
+    assert read_tag({"batches": MARK}, "first") == MARK
+    assert read_tag({"batches": MARK}, "second") is None
     forwarded = {k: v for k, v in MARK.items() if k != "by"}  # what a late member's own message says
-    assert read_mark({"batches": forwarded}, "first") is None
+    assert read_tag({"batches": forwarded}, "first") is None
     for headers in (None, {}, {"batches": None}, {"batches": {"bid": BID, "index": 0}}):
-        assert read_mark(headers, "first") is None
+        assert read_tag(headers, "first") is None
     body = chain(t.s(), t.s(), app=t.app)
     _, _, embed = marked(chord=body)
-    assert is_marked(embed["chord"], "first")
-    assert not is_marked(embed["chord"], "second")
-    assert not is_marked(body, "first")
-    assert not is_marked(None, "first")
+    assert is_tagged(embed["chord"], "first")
+    assert not is_tagged(embed["chord"], "second")
+    assert not is_tagged(body, "first")
+    assert not is_tagged(None, "first")
 
 
 def test_a_chords_body_begins_with_the_ids_that_its_message_fixes(t: Any) -> None:
