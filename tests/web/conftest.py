@@ -49,9 +49,9 @@ def client(client_of: Callable[..., TestClient]) -> TestClient:
     return client_of()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One Chromium."""
+    """One Chromium for a file: Playwright's event loop runs in this thread, so no other may."""
     path = shutil.which("chromium")
     need("chromium", path)
     with sync_playwright() as playwright:

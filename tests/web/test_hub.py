@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -11,6 +12,7 @@ from redis import Redis
 
 from celery_batches_notify.engine import find_engine
 from celery_batches_notify.membership import State
+from celery_batches_notify.web import progress_events
 from celery_batches_notify.web.answers import Problem
 from celery_batches_notify.web.live import Hub
 from tests.web.scene import make_batch, report
@@ -57,7 +59,6 @@ def test_a_batch_is_drawn_once_for_all_who_watch_it(app: Celery, redis: Redis) -
     assert hub.watchers == 0
     assert all(each[0] == "0" and each[-1] == "4" for each in seen)
     assert len(drawn) < 20, "not one drawing per watcher"
-    assert [task for task in () if task] == []
 
 
 def test_people_with_other_rights_see_other_drawings(app: Celery) -> None:
@@ -115,3 +116,23 @@ def test_a_drawing_that_fails_is_tried_again(app: Celery, caplog: pytest.LogCapt
 
     assert asyncio.run(play()) == "there"
     assert "cannot be drawn" in caplog.text
+
+
+def test_progress_comes_as_events_for_views_of_ones_own(app: Celery) -> None:
+    batch = make_batch(app, 4)
+    report(batch, dict.fromkeys(range(3), State.SUCCEEDED))
+
+    async def read() -> list[str]:
+        found = []
+        async for event in progress_events(batch.bid, app=app):
+            found.append(event)
+            if len(found) == 1:
+                await asyncio.to_thread(report, batch, {3: State.SUCCEEDED})
+        return found
+
+    events = asyncio.run(read())
+    assert all(event.startswith("event: progress\ndata: {") and event.endswith("}\n\n") for event in events)
+    first, last = (json.loads(event.split("data: ")[1]) for event in (events[0], events[-1]))
+    assert (first["succeeded"], first["progress"], last["state"]) == (3, 0.75, "success")
+    with pytest.raises(ValueError, match="not a batch id"):
+        asyncio.run(anext(progress_events("x", app=app)))

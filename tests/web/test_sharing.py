@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import time
 from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
 from celery import Celery
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, expect
 from starlette.applications import Starlette
 from starlette.responses import HTMLResponse
 from starlette.routing import Mount, Route
@@ -18,8 +16,9 @@ from starlette.testclient import TestClient
 
 from celery_batches_notify import ConfigurationError
 from celery_batches_notify.membership import State
+from celery_batches_notify.settings import Settings
 from celery_batches_notify.share_link import read_share, sign_share
-from celery_batches_notify.web import progress_events, status_page
+from celery_batches_notify.web import status_page
 from tests.web.scene import make_batch, report, serving
 
 SECRET = "a secret of sixteen"
@@ -80,11 +79,14 @@ def test_sharing_needs_an_address_and_a_secret(make_app: Callable[..., Celery]) 
     for conf in ({}, {"batches_web_url": "https://x.example"}, {"batches_web_secret": SECRET}):
         with pytest.raises(ConfigurationError, match="set batches_web_url and batches_web_secret"):
             make_batch(make_app(**conf), 0).share()
+    short = Celery("x", broker="memory://", set_as_current=False)
+    short.conf.update(batches_backend_url="redis://localhost", batches_web_secret="short")
     with pytest.raises(ConfigurationError, match="at least 16 characters"):
-        make_batch(make_app(batches_web_secret="short"), 0)
+        Settings.from_app(short)
 
 
-def test_a_widget_on_another_site_shows_a_shared_batch(app: Celery, page: Page) -> None:
+def test_a_widget_on_another_site_shows_a_shared_batch(app: Celery, browser: Browser) -> None:
+    page = browser.new_page()
     batch = make_batch(app, 4, "Import rows")
     sites: list[str] = []
     token = batch.share().rpartition("/")[2]
@@ -99,7 +101,7 @@ def test_a_widget_on_another_site_shows_a_shared_batch(app: Celery, page: Page) 
 
     with serving(Starlette(routes=[Route("/", host)])) as theirs:
         ours = status_page(app, widget_origins=[theirs])
-        with serving(ours) as url, serving(status_page(app)) as closed:
+        with serving(ours) as url:
             sites.append(url)
             page.goto(theirs)
             words = page.locator("batch-progress span")
@@ -110,27 +112,7 @@ def test_a_widget_on_another_site_shows_a_shared_batch(app: Celery, page: Page) 
             read = "url => fetch(url).then(() => 'read', () => 'refused')"
             assert page.evaluate(read, f"{url}/list.json") == "refused"
             assert page.evaluate(read, f"{url}/s/{token}.json") == "read"
-            del closed
-
-
-def test_progress_comes_as_events_for_views_of_ones_own(app: Celery) -> None:
-    batch = make_batch(app, 4)
-    report(batch, dict.fromkeys(range(3), State.SUCCEEDED))
-
-    async def read() -> list[str]:
-        found = []
-        async for event in progress_events(batch.bid, app=app):
-            found.append(event)
-            if len(found) == 1:
-                await asyncio.to_thread(report, batch, {3: State.SUCCEEDED})
-        return found
-
-    events = asyncio.run(read())
-    assert all(event.startswith("event: progress\ndata: {") and event.endswith("}\n\n") for event in events)
-    first, last = (json.loads(event.split("data: ")[1]) for event in (events[0], events[-1]))
-    assert (first["succeeded"], first["progress"], last["state"]) == (3, 0.75, "success")
-    with pytest.raises(ValueError, match="not a batch id"):
-        asyncio.run(anext(progress_events("x", app=app)))
+            page.close()
 
 
 def test_two_mounts_in_one_application_do_not_mix(app: Celery) -> None:
