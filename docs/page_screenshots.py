@@ -36,8 +36,7 @@ VIEWS = {
     "list": ("", 1100, "light"),
     "list-phone-dark": ("", 375, "dark"),
     "batch": ("failing", 1100, "light"),
-    "batch-dark": ("failing", 1100, "dark"),
-    "batch-phone": ("failing", 375, "light"),
+    "batch-phone-dark": ("failing", 375, "dark"),
 }
 
 
@@ -143,7 +142,7 @@ def take(browser: Browser, url: str, path: Path, width: int, scheme: str) -> Non
     )
     page.goto(url)
     page.locator("#live").wait_for()
-    page.screenshot(path=path, full_page=True)
+    page.screenshot(path=path, full_page=True, animations="disabled")
     page.close()
 
 
@@ -156,6 +155,7 @@ def main() -> None:
         with serving(status_page(app, access=GRANTS)) as url:
             for name, (which, width, scheme) in VIEWS.items():
                 path = directory / f"page-{name}.png"
+                redis.hset(f"batches:{{{bid}}}", "reported_at", int(time.time() * 1000))
                 take(browser, f"{url}/{bid if which else ''}", path, width, scheme)
                 path.write_bytes(shrink(path.read_bytes()))
         browser.close()

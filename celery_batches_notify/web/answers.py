@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from starlette._utils import get_route_path
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from celery_batches_notify.errors import (
@@ -74,11 +75,19 @@ def answer_problem(request: Request, problem: Problem) -> Response:
     if problem.status == 503:
         headers["Retry-After"] = str(AGAIN_SECONDS)
     if wants_json(request):
-        return JSONResponse(problem.as_dict(), problem.status, headers)
+        return answer_json(problem.as_dict(), problem.status, headers)
     html = render(
         "problem.html", problem=problem, root=root_of(request), again=AGAIN_SECONDS, title="Batches"
     )
     return Response(html, problem.status, headers, "text/html")
+
+
+def answer_json(
+    data: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Return JSON in ASCII without control characters, so that a terminal that shows it obeys nothing."""
+    body = json.dumps(data).replace("\x7f", "\\u007f")
+    return Response(body, status, headers, "application/json")
 
 
 def wants_json(request: Request) -> bool:

@@ -13,7 +13,7 @@ from celery import Celery
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
@@ -27,6 +27,7 @@ from celery_batches_notify.web.answers import (
     NOT_FOUND,
     Problem,
     SecureHeaders,
+    answer_json,
     answer_problem,
     answer_tagged,
     is_ours,
@@ -139,7 +140,7 @@ class Page:
     async def list_json(self, request: Request, _: Access) -> Response:
         """Answer with the list as JSON."""
         page = await self.call(read_list, self.engine, Query.parse(request.query_params), self._census)
-        return JSONResponse(page.as_dict())
+        return answer_json(page.as_dict())
 
     async def _draw_list(self, template: str, request: Request, access: Access) -> str:
         page = await self.call(read_list, self.engine, Query.parse(request.query_params), self._census)
@@ -179,11 +180,11 @@ class Page:
     async def batch_json(self, request: Request, _: Access) -> Response:
         """Answer with the status as JSON: what callbacks get."""
         status = await self.call(self.engine.store.read_status, _bid(request))
-        return JSONResponse(status.as_dict())
+        return answer_json(status.as_dict())
 
     async def view_json(self, request: Request, _: Access) -> Response:
         """Answer with all that the page shows as JSON."""
-        return JSONResponse((await self._view(request)).as_dict())
+        return answer_json((await self._view(request)).as_dict())
 
     async def map(self, request: Request, _: Access) -> Response:
         """Answer with the picture of all members."""
@@ -194,7 +195,7 @@ class Page:
         """Show a hundred members, those in one state if it is asked for."""
         page = await self.call(read_member_page, self.engine, _bid(request), request.query_params)
         if wants_json(request):
-            return JSONResponse(page.as_dict())
+            return answer_json(page.as_dict())
         return _html(await self.call(self._render, "members.html", request, access, page=page))
 
     async def action(self, request: Request, access: Access) -> Response:
@@ -216,7 +217,7 @@ class Page:
         token = request.path_params["token"]
         shared = await self.call(read_shared, self.engine, token.removesuffix(".json"))
         if wants_json(request):
-            return JSONResponse(shared.as_dict())
+            return answer_json(shared.as_dict())
         return _html(await self.call(self._render, "shared.html", request, Access(), shared=shared))
 
     async def asset(self, request: Request) -> Response:

@@ -115,6 +115,20 @@ def test_a_widget_on_another_site_shows_a_shared_batch(app: Celery, browser: Bro
             page.close()
 
 
+def test_only_the_sites_that_are_named_may_read_what_is_shared(app: Celery) -> None:
+    url = make_batch(app, 0).share()
+    client = TestClient(status_page(app, widget_origins=["https://shop.example"]))
+    allowed = {}
+    for origin in ("https://shop.example", "https://evil.example"):
+        for path in (f"{url}.json", "/assets/batch-progress.js", "/list.json"):
+            answer = client.get(path, headers={"origin": origin})
+            allowed[origin, path.rpartition(".")[2]] = answer.headers.get("access-control-allow-origin")
+            if path == "/list.json":
+                assert allowed.pop((origin, "json")) is None
+    assert {origin for origin in allowed.values() if origin} == {"https://shop.example"}
+    assert allowed["https://evil.example", "js"] is None
+
+
 def test_two_mounts_in_one_application_do_not_mix(app: Celery) -> None:
     both = Starlette(
         routes=[Mount("/a", status_page(app)), Mount("/b", status_page(app, access=lambda _: ()))]
