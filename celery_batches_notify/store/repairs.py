@@ -150,7 +150,7 @@ class RepairStore(StoreBase):
         return bool(canvas or late)
 
     def note_action(self, bid: str, note: str) -> None:
-        """Keep a note, as JSON, of what somebody did to the batch by hand. Raises `NoSuchBatch`."""
+        """Keep a note, as JSON that no other equals, of what was done by hand. Raises `NoSuchBatch`."""
         self._run(self.scripts.note_action, bid, note)
 
     def is_whole(self, bid: str) -> bool:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from secrets import token_hex
 from urllib.parse import parse_qsl
 
 from kombu.utils import json
@@ -139,7 +140,7 @@ class Actions:
         user = one_line(self._access.user, 100) or "somebody"
         fields = {name: one_line(value, 100) for name, value in plan.fields.items()}
         BatchLog(logger, bid=bid, count=count).info("%s by %s: %d %s", action, user, count, fields or "")
-        note = json.dumps({"action": action, "user": user, "count": count, **fields})
+        note = json.dumps({"action": action, "user": user, "count": count, **fields, "id": token_hex(6)})
         with suppress(BatchesError):  # it was deleted, or whoever serves the page may not write
             self._engine.store.note_action(bid, note)
 
