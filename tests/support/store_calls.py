@@ -152,4 +152,6 @@ def settled(store: Store) -> dict[bytes, object]:
     batch = held.get(f"batches:{{{BID}}}".encode())
     if isinstance(batch, dict):
         batch.pop(b"next_due", None)
+        notes = {name: value.split(b" ", 2)[::2] for name, value in batch.items() if b"action:" in name}
+        batch.update({name: b" ".join(parts) for name, parts in notes.items()})
     return held
