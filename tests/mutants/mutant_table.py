@@ -1212,6 +1212,7 @@ MUTANTS = (
         "open-page-refused",
         "if False:",
         "tests/cli/test_web.py::test_an_open_address_without_a_password_is_refused",
+    ),
     # Commands
     Mutant(
         "nothing is destroyed without a question or --yes",
