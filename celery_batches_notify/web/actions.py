@@ -21,10 +21,10 @@ from celery_batches_notify.operations import (
     cancel_batch,
     delete_batch,
     publish_recorded,
-    redeliver_event,
     retry_batch,
     retry_members,
 )
+from celery_batches_notify.redelivery import redeliver_event
 from celery_batches_notify.text import one_line
 from celery_batches_notify.web.access import GRANTS, Access, FormTokens, find_forgery
 from celery_batches_notify.web.answers import NOT_FOUND, Problem
