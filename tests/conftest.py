@@ -1,4 +1,4 @@
-"""Real servers and real workers for all tests; nothing is left on them without a time to live."""
+"""Fixtures for all tests: real servers and workers. Every key of ours must have a time to live."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ settings.load_profile("unhurried")
 
 @pytest.fixture(scope="session")
 def server_url() -> Iterator[str]:
-    """An embedded Valkey for the whole run."""
+    """Start an embedded Valkey for the whole run."""
     with embedded_server() as url:
         yield url
 
 
 @pytest.fixture
 def redis(server_url: str) -> Iterator[Redis]:
-    """A client of the server; afterwards every key of ours must have had a time to live."""
+    """Return a client of the empty server; fail if a key of ours has no time to live at the end."""
     client = Redis.from_url(server_url)
     client.flushall()
     yield client
@@ -40,9 +40,9 @@ def redis(server_url: str) -> Iterator[Redis]:
 
 @pytest.fixture
 def make_app(redis: Redis, server_url: str) -> Iterator[Callable[..., Celery]]:
-    """Make an app with batches in the embedded server, and any broker: in memory if not given.
+    """Return a function that makes apps with batches in the embedded server; the broker is in memory.
 
-    Its store's user has the rights that the documentation gives it, and no other.
+    The user of the store has exactly the rights that the documentation gives it.
     """
     made: list[Celery] = []
 
@@ -65,7 +65,7 @@ def make_app(redis: Redis, server_url: str) -> Iterator[Callable[..., Celery]]:
 
 @pytest.fixture
 def app(make_app: Callable[..., Celery]) -> Celery:
-    """An app with a memory broker, whose messages nobody takes."""
+    """Return an app whose broker is in memory, without a worker."""
     return make_app()
 
 

@@ -299,7 +299,7 @@ def test_kept_open_a_batch_takes_calls_until_it_is_sealed_from_anywhere(app: Cel
 
 
 def break_broker(app: Celery, after: int) -> Callable[[], None]:
-    """Let the broker refuse every message after the first so many; return the mend."""
+    """Let the broker refuse every message after the first `after`; return a function that ends that."""
     sender = app._batches_extension.engine.sender
     real, sent = sender.send, []
 

@@ -1,4 +1,4 @@
-"""Canvases in batches, through real workers: all that is theirs is counted, nothing ends early or is left."""
+"""Canvases in batches, in real workers: every part is counted, and no batch ends early or stays open."""
 
 from __future__ import annotations
 

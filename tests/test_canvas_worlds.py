@@ -1,4 +1,4 @@
-"""Canvases where members are delivered twice, processes are killed, or Sentry adds headers of its own."""
+"""Canvases whose members are delivered twice or killed, or get headers from Sentry."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def twice(request: pytest.FixtureRequest, server_url: str) -> Iterator[tuple[Set
 def test_a_shape_delivered_twice_ends_once_with_all_its_parts_and_leaves_nothing(
     twice: tuple[Setting, Runs], shape: Shape, way: str
 ) -> None:
-    """What Celery calls under a new id at each run (links, parts of replacements) is a member each time."""
+    """Tasks that Celery calls under a new id in each run (links, parts of replacements) are new members."""
     _, runs = twice
     held = stored(runs[shape.name, way])
     total = int(held["total"])
@@ -129,7 +129,7 @@ def test_a_member_killed_before_it_reports_its_successor_counts_once_if_redelive
 
 @pytest.fixture(scope="module")
 def late_acks(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
-    """Without chords counted by the backend: Celery takes a stored success for the whole task's end."""
+    """Celery takes a stored success for the end of the whole task if the backend does not count chords."""
     backend = f"file://{tmp_path_factory.mktemp('results')}"
     with canvas_setting(server_url, "prefork", backend, BATCHES_TEST_WORLD="kill, late acks") as setting:
         yield run_all(setting, LATE_ACKS)

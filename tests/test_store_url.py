@@ -126,7 +126,7 @@ def test_an_address_is_shown_as_it_was_written(url: str, shown: str) -> None:
 
 
 def kwargs_of(url: object, options: object, *, no_retry: bool = False) -> dict[str, Any]:
-    """What redis-py's connections are made with."""
+    """Return the arguments of redis-py's connections."""
     with connect(settings(url, options), no_retry=no_retry) as client:
         return {**client.connection_pool.connection_kwargs, "kind": client.connection_pool.connection_class}
 

@@ -28,6 +28,7 @@ SETTLING, CALLBACK_TASKS = "tests/store/test_settling.py", "tests/delivery/test_
 DOCTOR = "tests/cli/test_doctor_callbacks.py"
 BATCH, FAMILY, PUBLISHER = "tests/test_batch.py", "tests/test_family.py", "tests/delivery/test_publisher.py"
 
+WEB_ACCESS, WEB_SHARING = "tests/web/test_access.py", "tests/web/test_sharing.py"
 
 GONE = ""
 
@@ -43,6 +44,7 @@ class Mutant:
 
 
 STILL, PLAIN = "tests/doctor/test_still_batches.py", "tests/store/test_plain_success.py"
+WATCH, SHOW, CHANGE = "tests/cli/test_watch.py", "tests/cli/test_show.py", "tests/cli/test_change.py"
 BLOCKS, CUT_SHORT = "tests/test_blocks.py", "tests/test_cut_short.py"
 
 WAYS = "tests/producer/test_ways.py"
@@ -181,7 +183,7 @@ MUTANTS = (
     ),
     # A Cluster
     Mutant(
-        "a worker's marks follow its key to another node",
+        "a worker's records follow its key to another node",
         "node-moved",
         "if False:",
         "tests/test_topologies.py::test_a_worker_marks_what_it_begins_where_its_key_has_moved_to",
@@ -347,13 +349,13 @@ MUTANTS = (
         f"{SCRIPTS}::test_sixteen_adders_at_once_get_places_of_their_own",
     ),
     Mutant(
-        "a callback's mark counts only under its own id",
+        "a callback's header counts only under its own id",
         "callback-own-id",
         "if isinstance(entry, str) and ENTRY.fullmatch(entry):",
-        "tests/messages/test_headers.py::test_a_callbacks_mark_counts_only_under_its_own_id",
+        "tests/messages/test_headers.py::test_a_callbacks_header_counts_only_under_its_own_id",
     ),
     Mutant(
-        "a mark that was passed on by hand is taken off",
+        "a header that was passed on by hand is removed",
         "strip-header",
         GONE,
         f"{BATCH}::test_a_mark_passed_on_by_hand_is_taken_off",
@@ -569,7 +571,7 @@ MUTANTS = (
         "a callback is published by its name with its task's options",
         "task-options",
         "if False:",
-        f"{PUBLISHER}::test_whoever_lacks_the_task_publishes_it_by_its_name_to_where_it_belongs",
+        f"{PUBLISHER}::test_a_process_without_the_task_publishes_it_by_its_name_to_its_queue",
     ),
     Mutant(
         "a callback that met a worker without its task is sent again",
@@ -623,7 +625,7 @@ MUTANTS = (
         "the loss of a message that was overtaken is no news",
         "overtaken-number",
         "return DeliveryRef(bid=bid, entry=entry)",
-        "tests/messages/test_headers.py::test_a_notifications_mark_names_the_claim_that_it_was_published_under",
+        "tests/messages/test_headers.py::test_a_notifications_header_names_the_claim_that_published_it",
     ),
     Mutant(
         "a message that was overtaken sends nothing",
@@ -746,7 +748,7 @@ MUTANTS = (
         "what the store does not take goes to the disk",
         "report-to-disk",
         "pack_line(message)",
-        f"{REPORTER}::test_what_the_store_did_not_take_is_reported_once_it_is_back_with_its_callbacks",
+        f"{REPORTER}::test_spooled_reports_and_their_callbacks_follow_once_the_store_is_back",
     ),
     Mutant(
         "a report that names very many others is short enough for the disk",
@@ -758,7 +760,7 @@ MUTANTS = (
         "the spool's callbacks follow",
         "spool-follow-up",
         GONE,
-        f"{REPORTER}::test_what_the_store_did_not_take_is_reported_once_it_is_back_with_its_callbacks",
+        f"{REPORTER}::test_spooled_reports_and_their_callbacks_follow_once_the_store_is_back",
     ),
     Mutant(
         "a call that may have left is not taken back",
@@ -767,22 +769,22 @@ MUTANTS = (
         f"{BATCH}::test_a_broker_that_refuses_leaves_the_batch_open_and_resume_finishes_it",
     ),
     Mutant(
-        "a member is marked before its acknowledgement leaves",
+        "a member is recorded before its acknowledgement leaves",
         "in-flight-first",
         GONE,
-        f"{LEASES}::test_a_running_member_is_marked_before_its_acknowledgement_leaves",
+        f"{LEASES}::test_a_running_member_is_recorded_before_its_acknowledgement_leaves",
     ),
     Mutant(
-        "a callback is marked as it arrives",
+        "a callback is recorded as it arrives",
         "callback-in-flight",
         GONE,
-        f"{LEASES}::test_a_callback_is_marked_as_it_arrives",
+        f"{LEASES}::test_a_callback_is_recorded_as_it_arrives",
     ),
     Mutant(
         "what a lost worker held is settled",
         "lost-settled",
         "for beat in ():",
-        f"{LEASES}::test_what_a_lost_worker_ran_is_dead_and_nothing_of_the_worker_is_left",
+        f"{LEASES}::test_a_lost_workers_members_are_dead_and_its_records_are_removed",
     ),
     Mutant(
         "a worker lives until its lease has ended",
@@ -794,19 +796,19 @@ MUTANTS = (
         "a worker that was cut off judges nobody",
         "cut-off-judges-nobody",
         "if not silent:",
-        f"{LEASES}::test_a_worker_that_is_not_sure_of_itself_judges_nobody",
+        f"{LEASES}::test_a_worker_that_is_not_sure_of_itself_judges_no_other",
     ),
     Mutant(
         "a clock that was set since the last beat buries nobody",
         "clock-jumped",
         GONE,
-        f"{LEASES}::test_a_clock_that_was_set_since_the_last_beat_buries_nobody",
+        f"{LEASES}::test_a_clock_that_was_set_since_the_last_beat_makes_no_worker_lost",
     ),
     Mutant(
         "a lost worker's beat that lies ahead does not keep it alive",
         "beat-ahead",
         GONE,
-        f"{LEASES}::test_a_beat_that_a_clock_ahead_wrote_is_a_lost_workers_once_nobody_renews_it",
+        f"{LEASES}::test_a_beat_from_the_future_is_a_lost_workers_once_it_is_not_renewed",
     ),
     Mutant(
         "a lock from before the clock was set back is nobody's",
@@ -824,7 +826,7 @@ MUTANTS = (
         "a member that went on is not lost",
         "lost-or-running",
         "if held is None or self._store.is_tagged(living, field):",
-        f"{LEASES}::test_a_mark_of_what_went_on_or_claims_nothing_changes_nothing",
+        f"{LEASES}::test_a_record_of_a_task_that_went_on_or_is_invalid_changes_nothing",
     ),
     Mutant(
         "what is lost over and over is given up",
@@ -1149,5 +1151,115 @@ MUTANTS = (
         "keyring-text",
         "if False:",
         "tests/notifiers/test_mailer_login.py::test_a_password_that_is_not_there_is_an_error_and_no_question",
+    ),
+    # The status page
+    Mutant(
+        "a password is compared",
+        "password",
+        'if scheme.lower() == "basic":',
+        f"{WEB_ACCESS}::test_a_password_is_asked_for",
+    ),
+    Mutant(
+        "who may not read sees nothing",
+        "no-read-no-page",
+        "if False:",
+        f"{WEB_ACCESS}::test_who_may_not_read_sees_nothing",
+    ),
+    Mutant(
+        "a right is checked at the deed, not only at the button",
+        "grant-checked",
+        "if False:",
+        f"{WEB_ACCESS}::test_nothing_can_be_changed_unless_it_is_granted",
+    ),
+    Mutant(
+        "another site cannot act for somebody",
+        "forged-request",
+        'if why := "":',
+        f"{WEB_ACCESS}::test_an_action_comes_from_the_page_itself",
+    ),
+    Mutant(
+        "a form is good for one action of one batch and person",
+        "form-token",
+        'if not form.get("token"):',
+        f"{WEB_ACCESS}::test_a_form_is_good_for_one_action_of_one_batch_and_person",
+    ),
+    Mutant(
+        "an action on very many asks for its name",
+        "typed-word",
+        "if False:",
+        f"{WEB_ACCESS}::test_an_action_on_very_many_asks_for_its_name",
+    ),
+    Mutant(
+        "a shared link cannot be made by others",
+        "share-signed",
+        "if not mac:",
+        f"{WEB_SHARING}::test_a_link_is_good_for_one_batch_until_it_expires",
+    ),
+    Mutant(
+        "a shared link expires",
+        "share-expires",
+        "return bid",
+        f"{WEB_SHARING}::test_a_link_is_good_for_one_batch_until_it_expires",
+    ),
+    Mutant(
+        "only named sites read what is shared",
+        "widget-origin",
+        "if origin:",
+        f"{WEB_SHARING}::test_only_the_sites_that_are_named_may_read_what_is_shared",
+    ),
+    Mutant(
+        "there are no more streams than may be",
+        "streams-capped",
+        "if False:",
+        "tests/web/test_hub.py::test_the_one_after_the_last_is_turned_away",
+    ),
+    Mutant(
+        "nobody follows a batch that nobody watches",
+        "topic-ends",
+        "if False:",
+        "tests/web/test_hub.py::test_a_batch_is_drawn_once_for_all_who_watch_it",
+    ),
+    Mutant(
+        "broker and workers are asked once in ten seconds",
+        "look-kept",
+        "if True:",
+        "tests/web/test_looking.py::test_several_who_look_at_once_ask_once",
+    ),
+    Mutant(
+        "a page that others reach has a password",
+        "open-page-refused",
+        "if False:",
+        "tests/cli/test_web.py::test_an_open_address_without_a_password_is_refused",
+    ),
+    # Commands
+    Mutant(
+        "nothing is destroyed without a question or --yes",
+        "ask-or-yes",
+        "if False:",
+        f"{CHANGE}::test_without_a_terminal_nothing_is_done_unless_somebody_says_yes",
+    ),
+    Mutant(
+        "a terminal obeys nothing that a batch holds",
+        "terminal-line",
+        "return answer",
+        f"{SHOW}::test_no_field_of_a_batch_reaches_the_terminal_as_it_is",
+    ),
+    Mutant(
+        "a batch whose dead members run again is waited for",
+        "retried-is-not-over",
+        "is_over = progress.finished",
+        f"{WATCH}::test_dead_members_that_run_again_are_waited_for",
+    ),
+    Mutant(
+        "a watcher outlives any absence of the store",
+        "follow-again",
+        GONE,
+        f"{WATCH}::test_a_store_that_goes_away_is_said_once_and_waited_for",
+    ),
+    Mutant(
+        "a batch that waits for a commit does not leave before",
+        "after-commit",
+        "do()",
+        "tests/test_on_commit.py::test_a_rollback_leaves_no_batch",
     ),
 )
