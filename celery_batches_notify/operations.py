@@ -6,8 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from celery_batches_notify.delivery.parents import ENTRY as PARENT
-from celery_batches_notify.delivery.parents import outcome_of
+from celery_batches_notify.delivery.parents import REPORT_DUE, outcome_of
 from celery_batches_notify.engine import Engine
 from celery_batches_notify.errors import (
     BatchCancelled,
@@ -19,26 +18,18 @@ from celery_batches_notify.errors import (
 from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.membership import Membership, State
 from celery_batches_notify.model import Event
-from celery_batches_notify.store.deliveries import Claim
 from celery_batches_notify.store.errors import corrupt_errors
 from celery_batches_notify.store.outbox import parse_address
 from celery_batches_notify.store.parsing import Snapshot, parse_child_report, parse_deliverable, parse_status
-from celery_batches_notify.store.store import Recorded
 
 logger = logging.getLogger(__name__)
-
-
-def publish_recorded(engine: Engine, bid: str, recorded: Recorded) -> None:
-    """Publish what a script has made due."""
-    if recorded.due:
-        engine.publisher.publish_due(bid, recorded.claims)
 
 
 def cancel_batch(engine: Engine, bid: str, *, terminate: bool) -> None:
     """Cancel a batch and those below it. Raises `NoSuchBatch`."""
 
     def cancel(each: str) -> None:
-        publish_recorded(engine, each, engine.store.cancel_batch(each, terminate=terminate))
+        engine.publisher.publish(each, engine.store.cancel_batch(each, terminate=terminate))
 
     _for_family(engine, bid, cancel)
 
@@ -83,7 +74,7 @@ def _remove_batch(engine: Engine, bid: str, reason: str, words: str, *, family: 
         member = Membership(bid=report.parent_bid, index=report.index, task_id=bid)
         outcome = outcome_of(status, State.DEAD, report.version + 1, reason, words)
         with suppress(CorruptBatch):
-            publish_recorded(engine, report.parent_bid, engine.store.record_outcome(member, outcome))
+            engine.publisher.publish(report.parent_bid, engine.store.record_outcome(member, outcome))
     return engine.store.delete_batch(bid, family=family)
 
 
@@ -119,12 +110,12 @@ def redeliver(
         ended: Send what was delivered or skipped, too.
         since_ms: Of what was given up only what was so since then.
     """
-    claims = engine.store.redeliver_event(snapshot.bid, places, ended=ended, since_ms=since_ms)
-    for claim in claims:
+    recorded = engine.store.redeliver_event(snapshot.bid, places, ended=ended, since_ms=since_ms)
+    for claim in recorded.due:
         if address := parse_address(snapshot.batch, claim.entry):
             engine.store.open_address(address.key, answered=False)
-    engine.publisher.publish_due(snapshot.bid, claims)
-    return len(claims)
+    engine.publisher.publish(snapshot.bid, recorded)
+    return len(recorded.due)
 
 
 def _for_family(engine: Engine, bid: str, do: Callable[[str], None]) -> None:
@@ -153,5 +144,5 @@ def _retry_one(engine: Engine, bid: str) -> int:
         engine.store.confirm_retries(bid, members, done=False)
         sent += len(members)
     if sent:
-        engine.publisher.publish_due(bid, [Claim(entry=PARENT, attempts=0)])
+        engine.publisher.publish(bid, REPORT_DUE)
     return sent

@@ -1,1 +1,1 @@
-"""Repair: where the members are that a batch waits for, and what is done about those that are nowhere."""
+"""Repair: find the members that a batch waits for, and settle those that have vanished."""

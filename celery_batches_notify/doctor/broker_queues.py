@@ -1,4 +1,4 @@
-"""What lies in the broker: which task's message is in which queue, read without taking any of them."""
+"""Which messages are in which queue of the broker, read without taking any."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Message:
         task_id: The task's id.
         bid: The batch that its header names, or an empty text.
         queue: The queue that it waits in, or that it was taken from.
-        position: How many are before it in the queue; None once a worker has taken it.
-        taken_at: When a worker took it that has not acknowledged it, in seconds since 1970; else None.
+        position: How many messages are before it in the queue; None once a worker has taken it.
+        taken_at: When a worker took it without acknowledging it yet, in seconds since 1970, or None.
     """
 
     task_id: str
@@ -40,15 +40,15 @@ class Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerReading:
-    """What could be read of the broker.
+    """What could be read from the broker.
 
     Attributes:
-        readable: Whether all messages were seen; else nothing follows from one that was not.
-        why: Where it is not readable, why.
-        is_away: Whether that is because it does not answer.
+        readable: Whether all messages were seen; if not, one that was not found may still be there.
+        why: Why they could not be read, or an empty text.
+        is_away: Whether the reason is that the broker does not answer.
         lengths: How many messages wait in each queue, as far as known.
         found: The messages that were looked for, by task id.
-        bids: The batches of which there is any message.
+        bids: The batches that have any message there.
         visibility_seconds: After how long a message that was not acknowledged comes back, or None.
     """
 
@@ -62,11 +62,11 @@ class BrokerReading:
 
 
 def read_broker(app: Celery, queues: Iterable[str], wanted: Callable[[str], bool]) -> BrokerReading:
-    """Look through the broker for the messages of tasks; never raises for a broker that is away.
+    """Search the broker for the messages of tasks. Never raises if the broker is away.
 
     Args:
-        app: Whose broker it is.
-        queues: The names of queues that are known, beside those of the configuration.
+        app: The app whose broker is searched.
+        queues: Names of queues to search besides the configured ones.
         wanted: Whether a task's message is looked for.
     """
     names = {*app.amqp.queues, *queues}
@@ -86,7 +86,7 @@ def _read_redis(broker: _RedisBroker, names: set[str], wanted: Callable[[str], b
     found: dict[str, Message] = {}
     bids: set[str] = set()
     lengths: dict[str, int] = {}
-    # In the order in which messages move, so that one that moves meanwhile is met all the same.
+    # In the order in which messages move, so that one that moves meanwhile is found.
     for queue in sorted(names | broker.read_queues()):
         lengths[queue] = 0
         for key in broker.lists_of(queue):
@@ -113,7 +113,7 @@ def _read_redis(broker: _RedisBroker, names: set[str], wanted: Callable[[str], b
 
 
 def _read_lengths(connection: Connection, names: set[str]) -> BrokerReading:
-    """All that other brokers tell without handing messages out."""
+    """Read the lengths of queues: other brokers show no message without handing it out."""
     lengths: dict[str, int] = {}
     transport = connection.transport.driver_type
     for queue in sorted(names):
@@ -122,16 +122,16 @@ def _read_lengths(connection: Connection, names: set[str]) -> BrokerReading:
             lengths[queue] = int(channel.queue_declare(queue=queue, passive=True)[1])
             channel.close()
         except connection.channel_errors:
-            continue  # there is no such queue
+            continue  # the queue does not exist
     why = f"the messages in a broker of the kind {transport} cannot be read without taking them"
     return BrokerReading(readable=False, why=why, lengths=lengths)
 
 
 class _RedisBroker:
-    """kombu's own keys in a Redis broker, only read.
+    """Reads kombu's own keys in a Redis broker.
 
-    Some of kombu's clients put its global prefix before the keys of some commands: those used here they leave
-    alone, so that it is written once.
+    Some of kombu's clients prefix the keys of some commands with its global prefix. They leave the commands
+    used here alone, so this class adds the prefix itself.
     """
 
     def __init__(self, channel: Any) -> None:
@@ -140,7 +140,7 @@ class _RedisBroker:
         self._prefix: str = channel.global_keyprefix
 
     def read_queues(self) -> set[str]:
-        """The names of all queues that anybody has declared, as a mistyped one that no worker reads."""
+        """The names of all declared queues, such as a mistyped one that no worker reads."""
         prefix = f"{self._prefix}{self.channel.keyprefix_queue % ''}"
         queues = set()
         for key in self._client.scan_iter(match=f"{prefix}*", count=1000):
@@ -157,7 +157,7 @@ class _RedisBroker:
         ]
 
     def walk_list(self, key: str, queue: str) -> Iterator[Message]:
-        """The messages that wait in a list, the latest first: what comes and goes moves none past us."""
+        """Yield the messages that wait in a list, the latest first, so that none moves past the reader."""
         start = 0
         while chunk := self._client.lrange(key, start, start + MESSAGES_CHUNK - 1):
             for raw in chunk:
@@ -165,7 +165,7 @@ class _RedisBroker:
             start += len(chunk)
 
     def walk_taken(self) -> Iterator[Message]:
-        """The messages that workers have taken and not acknowledged."""
+        """Yield the messages that workers have taken and not acknowledged."""
         taken = f"{self._prefix}{self.channel.unacked_key}"
         index = f"{self._prefix}{self.channel.unacked_index_key}"
         for tag, raw in self._client.hscan_iter(taken, count=MESSAGES_CHUNK):

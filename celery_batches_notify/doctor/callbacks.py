@@ -1,4 +1,4 @@
-"""What the callbacks of a batch wait for that have not ended, and what to do about each."""
+"""Callbacks of a batch that have not ended: what each waits for, and what to do about it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class OpenCallback:
     Attributes:
         bid: Its batch.
         status: How far it has come.
-        since: When it is due, or when it was last heard of since it was published.
+        since: When it is due, or, once published, when it was last heard of.
         queue: The queue that it is published to, or an empty text if only the broker knows.
     """
 
@@ -38,7 +38,7 @@ class OpenCallback:
 
     @property
     def name(self) -> str:
-        """What people know it by."""
+        """Its name in messages for people."""
         return f"the callback {self.status.entry} ({self.status.target})"
 
     @property
@@ -47,12 +47,12 @@ class OpenCallback:
         return self.status.state == "published"
 
     def as_member(self, index: int) -> Member:
-        """Return its task as something that can be looked for."""
+        """Return its task as a member that `locate` can find."""
         return Member(index=index, id=callback_id(self.bid, self.status.entry), state=State.WAITING)
 
 
 def find_open(engine: Engine, snapshot: Snapshot, status: BatchStatus) -> list[OpenCallback]:
-    """Find the callbacks of a batch that have not ended, or were given up."""
+    """Find the callbacks of a batch that have not ended or were given up."""
     declared = parse_deliverable(snapshot.batch)
     return [
         OpenCallback(
@@ -69,13 +69,13 @@ def find_open(engine: Engine, snapshot: Snapshot, status: BatchStatus) -> list[O
 def judge_callback(
     callback: OpenCallback, now: datetime, look: Whereabouts | None = None, place: Place | None = None
 ) -> tuple[str, str]:
-    """Say how it is with a callback, and what to do; the latter is empty if nothing need be done.
+    """Return how a callback stands, and what to do about it, or an empty text if nothing needs doing.
 
     Args:
         callback: The callback.
         now: The store's time.
-        look: What broker and workers answered, if they were asked.
-        place: Where its task was found then.
+        look: What the broker and the workers answered, if they were asked.
+        place: Where its task was found.
     """
     waited = now - callback.since
     if callback.status.state == "given_up":
@@ -97,7 +97,7 @@ def judge_callback(
 
 
 def span(length: timedelta) -> str:
-    """Say a span of time in its greatest unit that is there twice."""
+    """Return a span of time in the largest unit that fits in it at least twice."""
     seconds = round(length.total_seconds())
     for unit_seconds, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
         if seconds >= 2 * unit_seconds:
@@ -121,7 +121,7 @@ def _judge_place(callback: OpenCallback, look: Whereabouts, place: Place) -> tup
 
 
 def _judge_queue(queue: str, look: Whereabouts) -> tuple[str, str]:
-    """Say what can be said of a callback that nobody has, if messages cannot be read."""
+    """Judge a callback that was not found, if the broker's messages cannot be read."""
     if queue not in look.broker.lengths:
         return "nobody can tell where it is", ""
     words = f"its queue {queue} holds {look.broker.lengths[queue]:,} messages"
@@ -131,7 +131,7 @@ def _judge_queue(queue: str, look: Whereabouts) -> tuple[str, str]:
 
 
 def _queue_of(engine: Engine, declared: Declared, snapshot: Snapshot) -> str:
-    """The queue to which a callback is published, as Celery's router has it here."""
+    """Return the queue that Celery's router picks for a callback, or an empty text."""
     app, queue = engine.app, engine.publisher.queue_of(snapshot)
     try:
         route: dict[str, Any] = {"route_name": DELIVER_TASK, "queue": queue}

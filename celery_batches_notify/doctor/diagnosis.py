@@ -1,4 +1,4 @@
-"""Which live batches do not move, why, and what to do about each."""
+"""Find live batches that do not move: why, and what to do about each."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ASKED_ABOUT = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Complaint:
-    """What is wrong with a batch, a worker or a receiver, and what to do; empty if that goes by itself."""
+    """What is wrong with a batch, a worker or a receiver. `fix` is empty if it mends itself."""
 
     subject: str
     words: str
@@ -30,7 +30,7 @@ class Complaint:
 
 
 def find_complaints(engine: Engine) -> Iterator[Complaint]:
-    """Look at the workers, at every live batch, and at those that are not and should be seen to.
+    """Examine the workers, every live batch, and other batches that need attention.
 
     Raises `StoreUnavailable`.
     """
@@ -53,19 +53,19 @@ def find_complaints(engine: Engine) -> Iterator[Complaint]:
 
 
 class Waiting:
-    """How many callbacks wait for each address, and until when at the latest."""
+    """Counts the callbacks that wait for each address, and until when at the latest."""
 
     def __init__(self) -> None:
         self._until: dict[str, list[datetime]] = {}
 
     def add(self, callbacks: Iterable[CallbackStatus]) -> None:
-        """Count those that wait."""
+        """Count the callbacks that wait."""
         for each in callbacks:
             if each.waits_for is not None and each.waits_until is not None:
                 self._until.setdefault(each.waits_for, []).append(each.waits_until)
 
     def complain(self) -> Iterator[Complaint]:
-        """Name each address, with nothing to do: they go once it answers."""
+        """Yield each address. There is nothing to fix: the callbacks leave once it answers."""
         for shown, until in sorted(self._until.items()):
             words = (
                 f"failed or is busy: {len(until):,} callbacks wait for it, "
@@ -75,7 +75,7 @@ class Waiting:
 
 
 def complain_of_workers(workers: WorkersReading) -> Iterator[Complaint]:
-    """Name the workers that run what is the batches' and do not report it."""
+    """Yield the workers that run members without reporting them."""
     for worker in workers.bare:
         yield Complaint(
             subject=f"worker {worker}",
@@ -143,7 +143,7 @@ def _look_at(
 
 
 def _is_known(engine: Engine, status: BatchStatus, broker: BrokerReading, workers: WorkersReading) -> bool:
-    """Whether anything of the batch is with the broker or a worker; also where nobody can tell."""
+    """Whether the broker or a worker has anything of the batch, or might have."""
     if not broker.readable or workers.why or workers.silent or status.bid in broker.bids or status.children:
         return True
     members = islice(walk_open(engine, status.bid, status.total), ASKED_ABOUT)

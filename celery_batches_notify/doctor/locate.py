@@ -1,4 +1,4 @@
-"""Where the members are that a batch waits for, as far as broker, workers and result backend can tell."""
+"""Locate the members that a batch waits for: in the broker, at the workers, or in the result backend."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where one member is: the kind, and which queue, worker or state; and since or until when."""
+    """Where one member is: the kind of place, its queue, worker or state, and since or until when."""
 
     member: Member
     kind: Kind
@@ -61,12 +61,12 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Whereabouts:
-    """What one look at broker, workers and result backend gave.
+    """What the broker, the workers and the result backend answered.
 
     Attributes:
         places: One per member that was looked for.
-        broker: What the broker told.
-        workers: What the workers told.
+        broker: What could be read from the broker.
+        workers: What the workers answered.
         results_why: Why the result backend could not be asked, or an empty text.
     """
 
@@ -77,7 +77,7 @@ class Whereabouts:
 
     @property
     def doubt(self) -> str:
-        """Why nothing follows from a member that nobody knows, or an empty text."""
+        """Why a member that was not found may still exist, or an empty text."""
         away = self.results_why if "answer" in self.results_why else ""
         silent = ", ".join(self.workers.silent)
         bare = ", ".join(self.workers.bare)
@@ -91,7 +91,7 @@ class Whereabouts:
 
 
 def walk_open(engine: Engine, bid: str, total: int) -> Iterator[Member]:
-    """The members that the batch waits for: waiting or failing."""
+    """Yield the members that the batch waits for: waiting or failing ones."""
     for member in chain.from_iterable(engine.store.walk_members(bid, total)):
         if member.state in (State.WAITING, State.FAILING):
             yield member
@@ -105,21 +105,22 @@ def locate(
     since: datetime | None = None,
     seconds: float = INSPECT_SECONDS,
 ) -> Whereabouts:
-    """Find out where these members are; never raises for a broker or a result backend that is away.
+    """Find out where these members are. Never raises if the broker or the result backend is away.
 
     Args:
         engine: The app's.
-        members: Whom to look for; the caller says how many are not too many (`LOOKED_AT`).
-        queues: Names of queues that they may wait in, beside those of the configuration.
+        members: The members to look for, at most `LOOKED_AT` at once.
+        queues: Names of queues that they may wait in, besides the configured ones.
         since: Leave out results of earlier tasks with the same ids; None if nobody else can have these ids.
         seconds: How long to wait for the workers' answers, five times.
     """
     wanted = {task_id for member in members for task_id in ids_of(member)}
-    # In the order in which a message moves: to meet what moves meanwhile, the store is read before this.
+    # Looked at in the order in which a message moves, so that one that moves meanwhile is found. The caller
+    # has read the store before.
     queues = tuple(queues)
     broker = read_broker(engine.app, queues, wanted.__contains__)
     workers = NOBODY if broker.is_away else ask_workers(engine.app, seconds)
-    if not broker.readable and workers.queues:  # which have queues that only they know
+    if not broker.readable and workers.queues:  # they may read queues that this app does not know
         broker = read_broker(engine.app, (*queues, *workers.queues), wanted.__contains__)
     workers = add_leases(workers, engine.store, wanted.__contains__)
     held = [_place_in_hand(engine, member, broker, workers) for member in members]
@@ -136,7 +137,7 @@ NOBODY = WorkersReading(why="the workers cannot be asked without the broker")
 
 
 def ids_of(member: Member) -> tuple[str, ...]:
-    """The task ids that a member may run under: the last part of a canvas bears that of what it replaced."""
+    """The ids that a member may run under: the last part of a canvas takes that of the task it replaces."""
     turn = _TURN.fullmatch(member.id)
     return (member.id, turn[1]) if turn else (member.id,)
 
@@ -144,7 +145,7 @@ def ids_of(member: Member) -> tuple[str, ...]:
 def read_results(
     engine: Engine, members: Sequence[Member], since: datetime | None
 ) -> tuple[dict[int, Meta], str]:
-    """Read what the result backend holds of members, by their index; and why it cannot be read, if so."""
+    """Read the results of members, by index; return also why that fails, or an empty text."""
     try:
         backend = find_result_backend(engine.app)
     except ConfigurationError:
@@ -164,7 +165,7 @@ def read_results(
 
 
 def _slim(meta: Meta) -> Meta:
-    """What a member returned may be large, and nobody asks for it here."""
+    """Drop what a member returned: it may be large, and nobody asks for it here."""
     return {**meta, "result": None} if meta.get("status") == states.SUCCESS else meta
 
 

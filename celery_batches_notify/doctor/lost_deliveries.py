@@ -1,4 +1,4 @@
-"""Redriving: deliveries that are due are published, and those whose task is nowhere any more once again."""
+"""Republish lost deliveries: those that are due, and those whose message has vanished."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from celery_batches_notify.model import DeliveryNote
 from celery_batches_notify.store.parsing import parse_status
 
 
-def redrive_deliveries(engine: Engine, bid: str) -> int:
-    """Publish what is due, and what was published and got lost; return how many. Raises `NoSuchBatch`."""
+def republish_lost(engine: Engine, bid: str) -> int:
+    """Publish deliveries that are due or whose message was lost; return how many. Raises `NoSuchBatch`."""
     for callback in _find_lost(engine, bid):
         _settle(engine, callback, "due", "its message was lost")
-    claims = engine.store.claim_deliveries(bid)
-    engine.publisher.publish_due(bid, claims)
-    return len(claims)
+    recorded = engine.store.claim_deliveries(bid)
+    engine.publisher.publish(bid, recorded)
+    return len(recorded.due)
 
 
 def _find_lost(engine: Engine, bid: str) -> list[OpenCallback]:
-    """The callbacks that were published a while ago, and of which neither broker nor workers know."""
+    """Find callbacks that were published a while ago and that neither the broker nor a worker has."""
     snapshot = engine.store.read_snapshot(bid)
     found = find_open(engine, snapshot, parse_status(snapshot, engine.settings.stall_after))
     published = [each for each in found if each.is_published and snapshot.now - each.since > QUIET]
-    for _ in range(2):  # one that moves could pass by one look
+    for _ in range(2):  # a message that moves may escape one look, but not two
         if not published:
             return []
         look = locate(engine, [callback.as_member(k) for k, callback in enumerate(published)])

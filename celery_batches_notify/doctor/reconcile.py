@@ -1,4 +1,4 @@
-"""Reconciling: what the store lost or never heard is made good from the result backend and the workers."""
+"""Reconcile: repair what the store lost or never heard, from the result backend and the workers."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from celery_batches_notify.delivery.parents import ENTRY as PARENT
+from celery_batches_notify.delivery.parents import REPORT_DUE
 from celery_batches_notify.doctor.locate import LOOKED_AT, Kind, ids_of, locate, walk_open
-from celery_batches_notify.doctor.lost_deliveries import redrive_deliveries
+from celery_batches_notify.doctor.lost_deliveries import republish_lost
 from celery_batches_notify.doctor.result_outcomes import is_end_of_canvas, outcome_from_result
 from celery_batches_notify.engine import Engine
 from celery_batches_notify.errors import (
@@ -26,13 +26,12 @@ from celery_batches_notify.errors import (
 )
 from celery_batches_notify.membership import Membership, Outcome, State
 from celery_batches_notify.model import BatchStatus, Failure
-from celery_batches_notify.operations import publish_recorded
 from celery_batches_notify.results import RESULTS_CHUNK, find_result_backend, read_metas_since
-from celery_batches_notify.store.deliveries import Claim
 from celery_batches_notify.store.packing import ATTEMPTS_PER_ROUND
 from celery_batches_notify.store.parsing import Member
 from celery_batches_notify.store.repairs import Lost
-from celery_batches_notify.store.retries import KEPT, Resend
+from celery_batches_notify.store.retries import KEPT
+from celery_batches_notify.store.workers import Retaken
 
 BETWEEN_LOOKS_SECONDS = 5.0
 QUIET_SECONDS = 60
@@ -48,14 +47,13 @@ class Repairs:
         succeeded: Members counted as succeeded, as their results say.
         failing: Members counted as failing, as their results say.
         dead: Members counted as dead, as their results say: failed or revoked.
-        vanished: Members counted as dead because nobody knows them any more.
-        resent: Members that nobody knew any more, sent again as they were kept.
-        unsure: Members whose result says that they ended, and that may belong to a canvas that goes on: they
-            were left alone.
+        vanished: Members marked dead because they have vanished.
+        resent: Members that had vanished and were sent again, from their kept calls.
+        unsure: Members left alone because their canvas may go on, although their results say that they ended.
         fired: Callbacks of events that were true and had not fired.
-        redriven: Deliveries published again, for theirs was lost or late.
+        redriven: Deliveries published again because their message was lost or late.
         listed: Lists that had lost a batch.
-        notes: What could not be asked, and why.
+        notes: What could not be found out, and why.
     """
 
     succeeded: int = 0
@@ -89,11 +87,11 @@ def reconcile_batch(engine: Engine, bid: str, *, vanished: str = "leave") -> Rep
     """Repair one batch and those below it. Safe to repeat, and to run from many places at once.
 
     Raises:
-        ConfigurationError: `vanished` is none of `leave`, `dead` and `resend`.
+        ConfigurationError: `vanished` is not `leave`, `dead` or `resend`.
         NoSuchBatch: It is gone.
     """
     if vanished not in VANISHED:
-        raise ConfigurationError(f"vanished: give one of {', '.join(VANISHED)}, not {vanished!r}")
+        raise ConfigurationError(f"vanished must be one of {', '.join(VANISHED)}, got {vanished!r}")
     repairs = Repairs()
     for each in reversed(list(engine.store.walk_family(bid))):  # a parent counts its children
         try:
@@ -113,14 +111,14 @@ def _reconcile_one(engine: Engine, bid: str, vanished: str) -> Repairs:
     if vanished != "leave":
         repairs += _end_vanished(engine, status, resend=vanished == "resend")
     fired = engine.store.conclude_batch(bid)  # safety: conclude-repair
-    engine.publisher.publish_due(bid, fired)
-    repairs += Repairs(fired=len(fired), redriven=redrive_deliveries(engine, bid))
-    engine.publisher.publish_due(bid, [Claim(entry=PARENT, attempts=0)])
+    engine.publisher.publish(bid, fired)
+    repairs += Repairs(fired=len(fired.due), redriven=republish_lost(engine, bid))
+    engine.publisher.publish(bid, REPORT_DUE)
     return repairs
 
 
 def reconcile_all(engine: Engine, *, vanished: str = "leave") -> Iterator[tuple[str, Repairs]]:
-    """Repair all live batches, and those that the lists have lost; those that are gone leave the lists."""
+    """Repair all live batches and those that the lists have lost; drop entries of batches that are gone."""
     seen = set()
     for bid in (*engine.store.walk_unlisted(), *(batch.bid for batch in engine.store.walk_live())):
         if bid not in seen:
@@ -139,7 +137,7 @@ def _count_results(engine: Engine, status: BatchStatus) -> Repairs:
     try:
         backend = find_result_backend(engine.app)
     except ConfigurationError:
-        return Repairs(notes=("no result backend keeps what members returned: nothing was learnt there",))
+        return Repairs(notes=("no result backend keeps what members returned: no outcome was read there",))
     repairs, canvas = Repairs(), engine.store.has_canvas(status.bid)
     for members in engine.store.walk_members(status.bid, status.total):
         left = [m for m in members if m.state != State.SUCCEEDED and not m.is_batch]
@@ -172,7 +170,7 @@ def _count_chunk(
         place = Membership(bid=bid, index=member.index, task_id=member.id)
         recorded = engine.store.record_outcome(place, outcome)
         counts[outcome.state.name.lower()] += recorded.word == "counted"
-        publish_recorded(engine, bid, recorded)
+        engine.publisher.publish(bid, recorded)
     return Repairs(
         succeeded=counts["succeeded"],
         failing=counts["failing"],
@@ -182,13 +180,13 @@ def _count_chunk(
 
 
 def _end_vanished(engine: Engine, status: BatchStatus, *, resend: bool) -> Repairs:
-    """Count the members as dead that nobody knows any more, or send them again if their calls are kept."""
+    """Mark vanished members dead, or send them again if their calls are kept."""
     bid = status.bid
     if why := _may_be_on_its_way(engine, bid):  # safety: on-its-way
         return Repairs(notes=(why,))
     repairs, members = Repairs(), walk_open(engine, bid, status.total)
     while window := list(islice(members, LOOKED_AT)):
-        # What moves from a worker back to a queue could pass by one look, but not by two.
+        # A message that moves from a worker back to a queue may escape one look, but not two.
         suspects, why = _find_vanished(engine, window, status.created_at)
         if suspects:
             time.sleep(BETWEEN_LOOKS_SECONDS)
@@ -201,41 +199,44 @@ def _end_vanished(engine: Engine, status: BatchStatus, *, resend: bool) -> Repai
 
 
 def _write_off(engine: Engine, bid: str, members: Sequence[Member]) -> Repairs:
-    written, due = engine.store.write_off_members(bid, [_give_up(member) for member in members])
-    engine.publisher.publish_due(bid, due)
-    return Repairs(vanished=written)
+    written = engine.store.write_off_members(bid, [_give_up(member) for member in members])
+    engine.publisher.publish(bid, written)
+    return Repairs(vanished=written.count)
 
 
 def _send_again(engine: Engine, bid: str, members: Sequence[Member]) -> Repairs:
-    """Send members again that are kept; those that vanish over and over are dead, and the others are left."""
+    """Send members with kept calls again; mark those dead that vanish over and over, and leave the rest."""
     kept = engine.store.read_kept_calls(bid, [member.index for member in members])
     taken, over, left = [], [], 0
     for member, call in zip(members, kept, strict=True):
         if call is None and not member.is_batch:
             left += 1
             continue
-        word, again = ("exhausted", None) if member.is_batch else _take_again(engine, bid, member)
-        taken += [again] if again is not None else []
-        over += [member] if word in ("exhausted", "cancelled") else []  # safety: cancelled-not-resent
+        if member.is_batch:
+            over.append(member)
+            continue
+        retaken = _take_again(engine, bid, member)
+        taken += [retaken.again] if retaken.again is not None else []
+        over += [member] if retaken.word in ("exhausted", "cancelled") else []  # safety: cancelled-not-resent
     engine.resender.send(bid, taken)
     engine.store.confirm_retries(bid, taken, done=False)
     notes = (f"{left} members have vanished and are left: their calls are not kept",) if left else ()
     return _write_off(engine, bid, over) + Repairs(resent=len(taken), notes=notes)
 
 
-def _take_again(engine: Engine, bid: str, member: Member) -> tuple[str, Resend | None]:
-    """Take a member for another round; return the store's word, and what is to be sent."""
+def _take_again(engine: Engine, bid: str, member: Member) -> Retaken:
+    """Take a member for another round, and publish what that made due."""
     round_, attempt = divmod(member.stamp, ATTEMPTS_PER_ROUND)
     place = Membership(bid=bid, index=member.index, task_id=member.id, round=round_)
     failure = _give_up(member).failure
     lost = Outcome(state=State.DEAD, attempt=attempt + 1, reason="lost", failure=failure, resend=KEPT)
-    word, again, due = engine.store.resend_lost(place, lost)
-    engine.publisher.publish_due(bid, [Claim(entry=entry, attempts=0) for entry in due])
-    return word, again
+    retaken = engine.store.resend_lost(place, lost)
+    engine.publisher.publish(bid, retaken)
+    return retaken
 
 
 def _may_be_on_its_way(engine: Engine, bid: str) -> str:
-    """Why a member that nobody has yet may be about to be published, or an empty text."""
+    """Return why members that were not found may still be on their way, or an empty text."""
     snapshot = engine.store.read_snapshot(bid)
     left_alone = "no member was given up as vanished: the batch"
     if b"sealed_at" not in snapshot.batch:
@@ -250,7 +251,7 @@ def _may_be_on_its_way(engine: Engine, bid: str) -> str:
 
 
 def _find_vanished(engine: Engine, members: Sequence[Member], since: datetime) -> tuple[list[Member], str]:
-    """Those of whom nothing is left; and why nobody can say so, where that is so."""
+    """Return the vanished members, or the reason why that cannot be known."""
     look = locate(engine, members, since=since)
     if why := look.doubt:
         return [], f"no member was given up as vanished: {why}"
@@ -263,7 +264,7 @@ def _give_up(member: Member) -> Lost:
         task_id=member.id,
         task="batch" if member.is_batch else "unknown",
         error_class="Vanished",
-        error_message="no queue, worker or result backend knows it any more",
+        error_message="no queue, worker or result backend has it any more",
         backtrace=None,
         retries=member.stamp % ATTEMPTS_PER_ROUND,
     )

@@ -1,4 +1,4 @@
-"""What a result says of a member that the store waits for, and whether it may be counted so."""
+"""The outcome that a stored result proves for a member that the store waits for."""
 
 from __future__ import annotations
 
@@ -22,39 +22,39 @@ CHILDREN_AT_MOST = 1000
 
 
 def outcome_from_result(app: Celery, member: Member, meta: Meta) -> Outcome | None:
-    """How the member ended according to its result; None where that says nothing that is certain.
+    """Return how the member ended according to its result, or None if the result proves nothing.
 
-    A failure may be that of a round before the last retry, and a member that hit its hard limit may be
-    with the broker again: such a result says nothing. Success is final, whenever it was.
+    A failure may belong to a round before the last retry, and a member that hit its hard limit may be with
+    the broker again, so these results prove nothing. A success is final, whenever it was.
 
     Args:
-        app: Whose tasks these are.
+        app: The app that has the tasks.
         member: The member.
         meta: What the result backend holds.
     """
-    state, told = meta.get("status"), meta.get("result")
+    state, result = meta.get("status"), meta.get("result")
     if state == states.SUCCESS:
         return outcomes.succeeded()
     if member.state == State.DEAD or member.stamp >= ATTEMPTS_PER_ROUND:
         return None
     request = Context(id=member.id, retries=_retries(meta, member.stamp))
     task, backtrace = str(meta.get("name") or "unknown"), meta.get("traceback")
-    if state == states.FAILURE and not _may_run_again(app, told):
-        return outcomes.dead(request, task, "failed", told, backtrace)
+    if state == states.FAILURE and not _may_run_again(app, result):
+        return outcomes.dead(request, task, "failed", result, backtrace)
     if state == states.REVOKED:
         return outcomes.dead(request, task, "revoked", TaskRevokedError("revoked"))
-    # A stored `Retry` is no failure: Celery gave the task back to the broker, with the worker's end.
-    raised = told if isinstance(told, BaseException) and not isinstance(told, Retry) else None
+    # A stored `Retry` is not a failure: Celery returned the task to the broker as its worker ended.
+    raised = result if isinstance(result, BaseException) and not isinstance(result, Retry) else None
     if state == states.RETRY and member.state == State.WAITING and raised is not None:
         return outcomes.failing(request, task, raised, backtrace)
     return None
 
 
 def is_end_of_canvas(store: Store, backend: Any, bid: str, meta: Meta, since: datetime) -> bool:
-    """Whether all that a succeeded member of a canvas has published has succeeded too, or is a member itself.
+    """Whether every task that a succeeded member of a canvas published has succeeded, or is a member.
 
-    What its report would have said of its successors is not in the result: so they must have run before it
-    is counted. A part of a group may be a chord's, whose body its result does not know: nobody can tell.
+    The result does not name successors as the member's report would have, so they must have run before the
+    member counts. A part of a group may belong to a chord, and its result does not name the chord's body.
     """
     left, seen = [meta], set()
     while left:
@@ -73,7 +73,7 @@ def is_end_of_canvas(store: Store, backend: Any, bid: str, meta: Meta, since: da
 
 
 def walk_ids(children: Any) -> Iterator[str]:
-    """The ids of the tasks among a result's children, in Celery's nested pairs."""
+    """Yield the ids of the tasks among a result's children, which Celery stores as nested pairs."""
     for name, parts in children or ():
         if parts:
             yield from walk_ids(parts)
@@ -82,7 +82,7 @@ def walk_ids(children: Any) -> Iterator[str]:
 
 
 def _retries(meta: Meta, stamp: int) -> int:
-    """How many attempts there were before this one: as the result says, else one more than were counted."""
+    """Return how many attempts came before this one, as the result says, but at least those counted."""
     retries = meta.get("retries")
     return max(retries, stamp) if isinstance(retries, int) else stamp
 

@@ -1,4 +1,4 @@
-"""Batches that stand still: what the broker lost of them is ended or sent again, without hands."""
+"""Batches that stand still: members that the broker lost are ended or sent again automatically."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from celery_batches_notify.store.client import is_away
 from celery_batches_notify.worker.periodic import PeriodicThread
 
 LOOKS_AT_ONCE = 100
-LOOKS_PER_AFTER = 4  # a batch is looked into at most a quarter later than it might be
+LOOKS_PER_AFTER = 4  # a batch is examined at most a quarter of the time late
 
 logger = logging.getLogger(__name__)
 
@@ -19,8 +19,8 @@ logger = logging.getLogger(__name__)
 class StillBatches:
     """A thread in each worker's main process, if `batches_vanished` asks for it.
 
-    It does for a batch that stands still what `reconcile` does. Whoever is first looks, and nobody else for
-    `batches_vanished_after`. To ask the broker and the workers takes seconds, so the sweeper does not.
+    It reconciles each batch that stands still, which one worker at a time does every
+    `batches_vanished_after`. Asking the broker and the workers takes seconds, so the sweeper does not.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -29,16 +29,16 @@ class StillBatches:
         self._every = PeriodicThread("still batches", self._after / LOOKS_PER_AFTER, self.look, engine.away)
 
     def start(self) -> None:
-        """Begin, unless what has vanished is to be left."""
+        """Start looking, unless `batches_vanished` is `leave`."""
         if self._engine.settings.vanished != "leave":
             self._every.start()
 
     def stop(self) -> None:
-        """End, after the batch that is looked into."""
+        """Stop after the present batch."""
         self._every.stop()
 
     def look(self) -> None:
-        """Look into the live batches that stand still, a hundred at most. Raises `StoreUnavailable`."""
+        """Reconcile live batches that stand still, at most a hundred. Raises `StoreUnavailable`."""
         store, looked = self._engine.store, 0
         for batch in store.walk_live():
             if self._every.stopping or looked == LOOKS_AT_ONCE:

@@ -1,4 +1,4 @@
-"""Which worker has which task: as the workers say when they are asked, and as they noted in the store."""
+"""Which worker has which task: as the workers answer, and as they recorded in the store."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _HELD: tuple[Holding, ...] = ("scheduled", "reserved", "running")  # as they are
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holder:
-    """A task with a worker: since when it runs, or when its time comes; `lost` where the worker is gone."""
+    """A worker that holds a task: since when it runs, or when it is due; `lost` if the worker is gone."""
 
     worker: str
     held: Holding
@@ -34,12 +34,12 @@ class WorkersReading:
     """What the workers answered.
 
     Attributes:
-        workers: Those that answered.
-        holders: What they have, by task id.
-        queues: How many of them read each queue.
-        silent: Workers that are known to live and did not answer: what they have nobody can tell.
-        bare: Workers without batches that take what is this app's: what they ran they did not report.
-        why: Why nobody could be asked, or an empty text.
+        workers: The workers that answered.
+        holders: Who holds each task, by task id.
+        queues: How many of these workers read each queue.
+        silent: Workers that are alive and did not answer, so their tasks are unknown.
+        bare: Workers without batches that take this app's tasks, and so do not report what they run.
+        why: Why no worker could be asked, or an empty text.
     """
 
     workers: tuple[str, ...] = ()
@@ -51,9 +51,9 @@ class WorkersReading:
 
 
 def ask_workers(app: Celery, timeout_seconds: float) -> WorkersReading:
-    """Ask all workers what they have; never raises for a broker that is away.
+    """Ask all workers which tasks they hold. Never raises if the broker is away.
 
-    They are asked in the order in which a task moves, so that one that moves meanwhile is met all the same.
+    The questions follow the order in which a task moves, so that one that moves meanwhile is found.
     """
     try:
         with connect_for_callbacks(app) as connection:
@@ -62,7 +62,7 @@ def ask_workers(app: Celery, timeout_seconds: float) -> WorkersReading:
             queues = ask("active_queues")
             if not queues:
                 return WorkersReading()
-            # With a limit nobody waits longer than for the last answer.
+            # With a limit, a question ends with the last answer instead of the timeout.
             answers = [ask(command, len(queues)) for command in ("scheduled", "reserved", "active")]
             registered = ask("registered", len(queues))
     except Exception as exc:  # noqa: BLE001 - every transport has errors of its own
@@ -71,7 +71,7 @@ def ask_workers(app: Celery, timeout_seconds: float) -> WorkersReading:
     for answer, held in zip(answers, _HELD, strict=True):
         _note(holders, answer, held)
     expected = Counter(worker for worker, _ in queues)
-    silent = {worker for answer in (*answers, registered) for worker in expected - _who_told(answer)}
+    silent = {worker for answer in (*answers, registered) for worker in expected - _who_answered(answer)}
     read = [(worker, _names_of(answer)) for worker, answer in queues]
     return WorkersReading(
         workers=tuple(sorted(expected)),
@@ -87,24 +87,24 @@ def _names_of(queues: Any) -> set[str]:
 
 
 def _find_bare(app: Celery, read: Sequence[tuple[str, set[str]]], registered: Answers) -> set[str]:
-    """The workers without batches that share a queue with the app or its workers, or have a task of it."""
+    """Find the workers without batches that share a queue with the app, or have one of its tasks."""
     tasks: dict[str, set[str]] = {}
-    for worker, told in registered:
-        if isinstance(told, list):
-            tasks.setdefault(worker, set()).update(str(name).partition(" [")[0] for name in told)
+    for worker, names in registered:
+        if isinstance(names, list):
+            tasks.setdefault(worker, set()).update(str(name).partition(" [")[0] for name in names)
     bare = {worker for worker, names in tasks.items() if DELIVER_TASK not in names}
     ours = set(app.amqp.queues).union(*(names for worker, names in read if worker in tasks.keys() - bare))
     own = {name for name in app.tasks if not name.startswith("celery.")} - {DELIVER_TASK}
     return {worker for worker, names in read if worker in bare and (names & ours or tasks[worker] & own)}
 
 
-def _who_told(answers: Answers) -> Counter[str]:
-    """Those whose answer is no error."""
-    return Counter(worker for worker, told in answers if isinstance(told, list))
+def _who_answered(answers: Answers) -> Counter[str]:
+    """Count the workers that answered without an error."""
+    return Counter(worker for worker, answer in answers if isinstance(answer, list))
 
 
 def _ask(app: Celery, connection: Any, seconds: float, command: str, limit: int | None = None) -> Answers:
-    """Ask all workers one thing. Unlike `celery inspect` this keeps apart those that share a name."""
+    """Ask all workers one question. Unlike `celery inspect`, this keeps workers of the same name apart."""
     arguments = {"safe": True} if command == "active" else {}
     replies: Any = app.control.broadcast(
         command, arguments=arguments, reply=True, timeout=seconds, limit=limit, connection=connection
@@ -113,9 +113,9 @@ def _ask(app: Celery, connection: Any, seconds: float, command: str, limit: int 
 
 
 def add_leases(workers: WorkersReading, store: Store, wanted: Callable[[str], bool]) -> WorkersReading:
-    """Add what workers noted of their tasks, which those are that did not answer, and what lost ones had.
+    """Add the tasks that workers recorded in the store: those of silent workers, and of lost ones.
 
-    A worker whose lease has run out is gone. Raises `StoreUnavailable`.
+    A worker whose lease has ended is lost. Raises `StoreUnavailable`.
     """
     lease_seconds = store.settings.worker_lease.total_seconds()
     living, lost, silent = dict(workers.holders), {}, set(workers.silent)

@@ -100,7 +100,7 @@ class Sweeper:
         if batch.parent_bid:
             self._renew_parent(batch.parent_bid, batch.abandon_at)
         if batch.watch_due:
-            self._publisher.publish_due(batch.bid, self._store.check_watches(batch.bid).claims)
+            self._publisher.publish(batch.bid, self._store.check_watches(batch.bid))
         if batch.resend_due:
             self.done["sent again"] += resend_left(self._store, self._resender, batch.bid)
         if batch.abandon_due and not batch.ended:
@@ -110,11 +110,12 @@ class Sweeper:
             self._store.retire_batch(batch)
             self.done["retired"] += 1
         # safety: sweeper-publishes
-        elif batch.has_due and (claims := self._store.claim_deliveries(batch.bid)):
-            log = BatchLog(logger, bid=batch.bid, count=len(claims))
-            log.info("%d callbacks were left behind, and are published now", len(claims))
-            self._publisher.publish_due(batch.bid, claims)
-            self.done["published"] += len(claims)
+        elif batch.has_due and (due := self._store.claim_deliveries(batch.bid)).due:
+            count = len(due.due)
+            log = BatchLog(logger, bid=batch.bid, count=count)
+            log.info("%d callbacks were left behind, and are published now", count)
+            self._publisher.publish(batch.bid, due)
+            self.done["published"] += count
 
     def turn(self) -> bool:
         """Sweep, if no other process does; return whether this one did."""

@@ -16,10 +16,10 @@ from celery_batches_notify.store import packing
 from celery_batches_notify.store.at_once import read_together
 from celery_batches_notify.store.base import StoreBase, gone
 from celery_batches_notify.store.client import store_errors
-from celery_batches_notify.store.deliveries import Claim
 from celery_batches_notify.store.errors import type_errors
 from celery_batches_notify.store.packing import ID_BYTES
 from celery_batches_notify.store.parsing import Member
+from celery_batches_notify.store.recorded import Recorded, first_claims, parse_recorded
 
 KEYS_PAGE = 1000
 
@@ -38,6 +38,13 @@ class Neglected:
 
     bid: str
     is_unlisted: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenOff(Recorded):
+    """How many members were marked dead, and the deliveries that this made due."""
+
+    count: int
 
 
 class RepairStore(StoreBase):
@@ -108,19 +115,19 @@ class RepairStore(StoreBase):
             return created is not None and not retired
         return True  # so that somebody sees what has become of it
 
-    def conclude_batch(self, bid: str) -> list[Claim]:
+    def conclude_batch(self, bid: str) -> Recorded:
         """Fire the events that are true and have not fired; return the deliveries that this made due."""
-        due = self._run(self.scripts.renew_batch, bid, 0)[1:]
-        if due:
+        recorded = parse_recorded(self._run(self.scripts.renew_batch, bid, 0))
+        if recorded.due:
             self._revive(bid)
-        return [Claim(entry=entry, attempts=0) for entry in due]
+        return recorded
 
     def note_canvas(self, bid: str) -> None:
         """Note that members of the batch carry more members with them."""
         self._run(self.scripts.note_canvas, bid)
 
-    def write_off_members(self, bid: str, lost: Sequence[Lost]) -> tuple[int, list[Claim]]:
-        """Count members as dead of which nothing is left; return how many, and the deliveries now due."""
+    def write_off_members(self, bid: str, lost: Sequence[Lost]) -> WrittenOff:
+        """Count members as dead of which nothing is left; return how many."""
         args = [
             part
             for each in lost
@@ -132,7 +139,7 @@ class RepairStore(StoreBase):
             )
         ]
         answer = self._run(self.scripts.write_off_members, bid, self.settings.failures_kept, *args)
-        return answer[1], [Claim(entry=entry, attempts=0) for entry in answer[2:]]
+        return WrittenOff(word=answer[0], count=answer[1], due=first_claims(answer[2:]))
 
     def are_late(self, bid: str, task_ids: Sequence[str]) -> list[bool]:
         """Whether each of these tasks is known as a member that a report enrolled."""

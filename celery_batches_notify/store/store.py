@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -20,12 +20,13 @@ from celery_batches_notify.store.addresses import AddressStore
 from celery_batches_notify.store.at_once import read_together
 from celery_batches_notify.store.base import check_schema, gone
 from celery_batches_notify.store.client import store_errors
-from celery_batches_notify.store.deliveries import Claim, DeliveryStore
+from celery_batches_notify.store.deliveries import DeliveryStore
 from celery_batches_notify.store.enrolments import EnrolmentStore, abandoned
 from celery_batches_notify.store.errors import corrupt_errors, type_errors
 from celery_batches_notify.store.listener import Listener
 from celery_batches_notify.store.lists import UNSTORED_SECONDS, LiveBatch, longest_life_ms
 from celery_batches_notify.store.members import MemberStore
+from celery_batches_notify.store.recorded import Recorded, first_claims, parse_recorded
 from celery_batches_notify.store.repairs import RepairStore
 from celery_batches_notify.store.retries import RetryStore
 from celery_batches_notify.store.statuses import StatusStore
@@ -37,19 +38,6 @@ CHILDREN_PAGE = 100
 AT_ONCE = 1000  # successors in one script
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recorded:
-    """What the store says of a report: its word (`counted`, `repeated` …), and deliveries now due."""
-
-    word: str
-    due: Sequence[str] = ()
-
-    @property
-    def claims(self) -> list[Claim]:
-        """These deliveries, taken for their first publish: they are leased to whoever made them due."""
-        return [Claim(entry=entry, attempts=0) for entry in self.due]
 
 
 class Store(
@@ -104,12 +92,11 @@ class Store(
         answer = self._run(self.scripts.seal_batch, bid, *firsts)
         if answer[0] == "abandoned":
             raise abandoned(bid)
-        return Recorded(word=answer[0], due=answer[1:])
+        return parse_recorded(answer)
 
     def abandon_batch(self, bid: str) -> Recorded:
         """Seal the batch if its producers are not heard of any more: then its word is `abandoned`."""
-        answer = self._run(self.scripts.abandon_batch, bid)
-        return Recorded(word=answer[0], due=answer[1:])
+        return parse_recorded(self._run(self.scripts.abandon_batch, bid))
 
     def record_outcome(self, member: Membership, outcome: Outcome) -> Recorded:
         """Count an outcome; return what became of it. A batch that is gone is no error here.
@@ -124,11 +111,11 @@ class Store(
             word, *more = self._change(self.scripts.enrol_successors, member.bid, *args)
             due += more
             if word not in ("enrolled", "repeated"):
-                return Recorded(word=word, due=due)
+                return Recorded(word=word, due=first_claims(due))
             outcome = replace(outcome, successors=outcome.successors[AT_ONCE:])
         args = packing.pack_report(member, outcome, self.settings)
         word, *more = self._change(self.scripts.record_outcome, member.bid, *args)
-        return Recorded(word=word, due=[*due, *more])
+        return Recorded(word=word, due=first_claims([*due, *more]))
 
     def cancel_batch(self, bid: str, *, terminate: bool) -> Recorded:
         """Cancel the batch, and tell workers that it is; return the deliveries that this made due."""
@@ -137,7 +124,7 @@ class Store(
             raise gone(bid)
         with store_errors(self.settings):
             self.lists.add_cancelled(bid, terminate=terminate)
-        return Recorded(word=answer[0], due=answer[1:])
+        return parse_recorded(answer)
 
     def read_cancelled(self) -> dict[str, bool]:
         """Read the cancelled batches, and whether their running members are to be ended."""
@@ -151,8 +138,7 @@ class Store(
 
     def record_death(self, bid: str) -> Recorded:
         """Note a death in a batch below this one; return the deliveries that this made due."""
-        answer = self._change(self.scripts.record_death, bid)
-        return Recorded(word=answer[0], due=answer[1:])
+        return parse_recorded(self._change(self.scripts.record_death, bid))
 
     def renew_batch(self, bid: str, child_abandon_at: int = 0) -> None:
         """Let a batch live on: one of its children does. A batch that is gone is no error here.
@@ -163,8 +149,7 @@ class Store(
 
     def check_watches(self, bid: str) -> Recorded:
         """Fire deadlines and stalls whose time has come; return the deliveries that this made due."""
-        answer = self._run(self.scripts.check_watches, bid)
-        return Recorded(word=answer[0], due=answer[1:])
+        return parse_recorded(self._run(self.scripts.check_watches, bid))
 
     def walk_children(self, bid: str) -> Iterator[str]:
         """Read the bids of a batch's children."""

@@ -14,6 +14,7 @@ from celery_batches_notify.store.at_once import read_together
 from celery_batches_notify.store.base import StoreBase
 from celery_batches_notify.store.client import store_errors
 from celery_batches_notify.store.one_way_connection import OneWayConnection
+from celery_batches_notify.store.recorded import Recorded, first_claims
 from celery_batches_notify.store.retries import Resend
 
 RECORDS_CHUNK = 500
@@ -31,6 +32,13 @@ class Beat:
     wid: str
     at_ms: float
     seconds_ago: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retaken(Recorded):
+    """What became of a lost member: the call to send `again`, or None if the word says why there is none."""
+
+    again: Resend | None = None
 
 
 class WorkerStore(StoreBase):
@@ -127,13 +135,15 @@ class WorkerStore(StoreBase):
                 {task_of(field): parse_record(record)[0] for field, record in records},
             )
 
-    def resend_lost(self, member: Membership, outcome: Outcome) -> tuple[str, Resend | None, list[str]]:
-        """Take a lost member for another round; return the word, what to send, and deliveries due."""
+    def resend_lost(self, member: Membership, outcome: Outcome) -> Retaken:
+        """Take a lost member for another round, instead of marking it dead."""
         args = packing.pack_report(member, outcome, self.settings)
         word, *rest = self._change(self.scripts.resend_lost, member.bid, *args)
         if word != "claimed":
-            return word, None, rest
-        return word, Resend(index=rest[0], round=rest[1], call=outcome.resend), rest[2:]
+            return Retaken(word=word, due=first_claims(rest))
+        index, round_, *due = rest
+        again = Resend(index=index, round=round_, call=outcome.resend)
+        return Retaken(word=word, again=again, due=first_claims(due))
 
     @property
     def _kept_ms(self) -> int:

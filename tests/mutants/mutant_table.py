@@ -469,7 +469,7 @@ MUTANTS = (
     Mutant(
         "the sweeper publishes what was left behind",
         "sweeper-publishes",
-        "elif False and (claims := self._store.claim_deliveries(batch.bid)):",
+        "elif False and (due := self._store.claim_deliveries(batch.bid)).due:",
         f"{SWEEPER}::test_what_was_left_behind_is_published_once",
     ),
     Mutant(

@@ -203,7 +203,7 @@ def report(store: Store) -> None:
 REVIVERS: dict[str, Callable[[Store], object]] = {
     "a late report": report,
     "a retry": lambda store: list(store.claim_retries(BID)),
-    "a redelivery": lambda store: store.redeliver_event(BID, Event.FINISH),
+    "a redelivery": lambda store: store.redeliver_event(BID, Event.FINISH).due,
     "a cancel": lambda store: store.cancel_batch(BID, terminate=False),
 }
 
@@ -214,7 +214,7 @@ def die_and_deliver(store: Store) -> None:
     store.seal_batch(BID)
     store.record_outcome(member, KEPT)
     due_now(store)
-    for claim in store.claim_deliveries(BID):
+    for claim in store.claim_deliveries(BID).due:
         store.settle_delivery(BID, claim.entry, "delivered", 1)
 
 
