@@ -9,7 +9,7 @@ from celery_batches_notify.model import Failure
 
 
 class State(IntEnum):
-    """What the store knows of one member: two bits."""
+    """The state of a member in the store: two bits."""
 
     WAITING = 0
     FAILING = 1
@@ -19,11 +19,11 @@ class State(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Membership:
-    """Which member of which batch a task is, as its message says.
+    """The batch and the member that a task is, as its message says.
 
-    A late member, which a worker published as the successor of another, has no `index` in its message, for a
-    report enrols it. `of` names the member (its index and id) whose canvas it goes on with. `turn` counts the
-    tasks that bore the same id before it: each was replaced by a canvas, and is a member of its own.
+    A successor, which a worker published for another member, gets its index from the report that enrols it,
+    so `index` is None. `of` names the member (its index and id) whose canvas it continues. `turn` counts the
+    tasks that had the same id before it: each was replaced by a canvas, and is a member of its own.
     """
 
     bid: str
@@ -35,12 +35,12 @@ class Membership:
 
     @property
     def origin(self) -> tuple[int, str] | None:
-        """Which member's canvas its successors go on with: one that was enrolled before its message left."""
+        """The member whose canvas its successors continue: one that was enrolled before its message left."""
         return self.of if self.index is None else (self.index, self.identity)
 
     @property
     def identity(self) -> str:
-        """What the store knows it by: no two members of a batch share it."""
+        """Its id in the store, which no other member of the batch shares."""
         return f"{self.task_id}#{self.turn}" if self.turn else self.task_id
 
 
@@ -48,10 +48,10 @@ class Membership:
 class Outcome:
     """How one execution of a member ended. `attempt` counts from 1.
 
-    Of a dead one, `resend` is what a retry needs as JSON, or "" and `unsendable` says why.
-    `successors` are the late members that this execution published: its report enrols them. Of a part of a
-    chord's header, `body` are the members that follow once all of the header has succeeded, and
-    `breaks_chord` says that Celery does not count this part, so that none will.
+    If the member is dead, `resend` is what a retry needs as JSON, or "" and `unsendable` says why.
+    `successors` are the members that this execution published: its report enrols them. If it is a part of a
+    chord's header, `body` holds the members that follow once the whole header has succeeded, and
+    `breaks_chord` says that Celery does not count this part, so that none of them follows.
     """
 
     state: State

@@ -10,7 +10,7 @@ from celery_batches_notify.errors import BatchesError, NoSuchBatch, Notification
 from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.notifiers.base import Notifier
 from celery_batches_notify.notifiers.http import show_origin
-from celery_batches_notify.store.client import is_away
+from celery_batches_notify.store.errors import is_away
 from celery_batches_notify.store.outbox import Address
 from celery_batches_notify.store.recorded import Recorded
 from celery_batches_notify.store.store import Store

@@ -1,4 +1,4 @@
-"""Which messages are in which queue of the broker, read without taking any."""
+"""The messages in each queue of the broker, read without taking any."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _read_redis(broker: _RedisBroker, names: set[str], wanted: Callable[[str], b
     found: dict[str, Message] = {}
     bids: set[str] = set()
     lengths: dict[str, int] = {}
-    # In the order in which messages move, so that one that moves meanwhile is found.
+    # The order follows a message's way, so that one that moves meanwhile is found.
     for queue in sorted(names | broker.read_queues()):
         lengths[queue] = 0
         for key in broker.lists_of(queue):

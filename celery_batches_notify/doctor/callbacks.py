@@ -74,8 +74,8 @@ def judge_callback(
     Args:
         callback: The callback.
         now: The store's time.
-        look: What the broker and the workers answered, if they were asked.
-        place: Where its task was found.
+        look: The answers of the broker and the workers, if they were asked.
+        place: The place of its task.
     """
     waited = now - callback.since
     if callback.status.state == "given_up":

@@ -22,7 +22,7 @@ ASKED_ABOUT = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Complaint:
-    """What is wrong with a batch, a worker or a receiver. `fix` is empty if it mends itself."""
+    """A problem of a batch, a worker or a receiver. `fix` is empty if it mends itself."""
 
     subject: str
     words: str
@@ -65,7 +65,7 @@ class Waiting:
                 self._until.setdefault(each.waits_for, []).append(each.waits_until)
 
     def complain(self) -> Iterator[Complaint]:
-        """Yield each address. There is nothing to fix: the callbacks leave once it answers."""
+        """Yield each address. Nothing needs fixing: the callbacks leave once it answers."""
         for shown, until in sorted(self._until.items()):
             words = (
                 f"failed or is busy: {len(until):,} callbacks wait for it, "

@@ -32,7 +32,7 @@ _TURN = re.compile(r"(.+)#[1-9][0-9]*")
 
 
 class Kind(StrEnum):
-    """Where a member can be."""
+    """The kinds of places of a member."""
 
     RUNNING = "running"
     SCHEDULED = "scheduled"
@@ -51,7 +51,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where one member is: the kind of place, its queue, worker or state, and since or until when."""
+    """The place of one member: its kind, the queue, worker or state, and since or until when."""
 
     member: Member
     kind: Kind
@@ -61,12 +61,12 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Whereabouts:
-    """What the broker, the workers and the result backend answered.
+    """The answers of the broker, the workers and the result backend.
 
     Attributes:
         places: One per member that was looked for.
-        broker: What could be read from the broker.
-        workers: What the workers answered.
+        broker: The reading of the broker.
+        workers: The answers of the workers.
         results_why: Why the result backend could not be asked, or an empty text.
     """
 
@@ -115,8 +115,8 @@ def locate(
         seconds: How long to wait for the workers' answers, five times.
     """
     wanted = {task_id for member in members for task_id in ids_of(member)}
-    # Looked at in the order in which a message moves, so that one that moves meanwhile is found. The caller
-    # has read the store before.
+    # The order follows a message's way, so that one that moves meanwhile is found. The caller has read the
+    # store before.
     queues = tuple(queues)
     broker = read_broker(engine.app, queues, wanted.__contains__)
     workers = NOBODY if broker.is_away else ask_workers(engine.app, seconds)

@@ -27,7 +27,6 @@ from celery_batches_notify.errors import (
 from celery_batches_notify.membership import Membership, Outcome, State
 from celery_batches_notify.model import BatchStatus, Failure
 from celery_batches_notify.results import RESULTS_CHUNK, find_result_backend, read_metas_since
-from celery_batches_notify.store.packing import ATTEMPTS_PER_ROUND
 from celery_batches_notify.store.parsing import Member
 from celery_batches_notify.store.repairs import Lost
 from celery_batches_notify.store.retries import KEPT
@@ -226,10 +225,9 @@ def _send_again(engine: Engine, bid: str, members: Sequence[Member]) -> Repairs:
 
 def _take_again(engine: Engine, bid: str, member: Member) -> Retaken:
     """Take a member for another round, and publish what that made due."""
-    round_, attempt = divmod(member.stamp, ATTEMPTS_PER_ROUND)
-    place = Membership(bid=bid, index=member.index, task_id=member.id, round=round_)
+    place = Membership(bid=bid, index=member.index, task_id=member.id, round=member.round)
     failure = _give_up(member).failure
-    lost = Outcome(state=State.DEAD, attempt=attempt + 1, reason="lost", failure=failure, resend=KEPT)
+    lost = Outcome(state=State.DEAD, attempt=member.attempt + 1, reason="lost", failure=failure, resend=KEPT)
     retaken = engine.store.resend_lost(place, lost)
     engine.publisher.publish(bid, retaken)
     return retaken
@@ -266,6 +264,6 @@ def _give_up(member: Member) -> Lost:
         error_class="Vanished",
         error_message="no queue, worker or result backend has it any more",
         backtrace=None,
-        retries=member.stamp % ATTEMPTS_PER_ROUND,
+        retries=member.attempt,
     )
     return Lost(member=member, failure=failure)

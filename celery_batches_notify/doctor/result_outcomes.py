@@ -12,7 +12,6 @@ from celery.exceptions import Retry, TaskRevokedError, TimeLimitExceeded
 
 from celery_batches_notify.membership import Outcome, State
 from celery_batches_notify.results import Meta, read_metas_since
-from celery_batches_notify.store.packing import ATTEMPTS_PER_ROUND
 from celery_batches_notify.store.parsing import Member
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.worker import outcomes
@@ -30,12 +29,12 @@ def outcome_from_result(app: Celery, member: Member, meta: Meta) -> Outcome | No
     Args:
         app: The app that has the tasks.
         member: The member.
-        meta: What the result backend holds.
+        meta: The result backend's record of it.
     """
     state, result = meta.get("status"), meta.get("result")
     if state == states.SUCCESS:
         return outcomes.succeeded()
-    if member.state == State.DEAD or member.stamp >= ATTEMPTS_PER_ROUND:
+    if member.state == State.DEAD or member.round:
         return None
     request = Context(id=member.id, retries=_retries(meta, member.stamp))
     task, backtrace = str(meta.get("name") or "unknown"), meta.get("traceback")

@@ -31,7 +31,7 @@ class Holder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkersReading:
-    """What the workers answered.
+    """The answers of the workers.
 
     Attributes:
         workers: The workers that answered.
@@ -53,7 +53,7 @@ class WorkersReading:
 def ask_workers(app: Celery, timeout_seconds: float) -> WorkersReading:
     """Ask all workers which tasks they hold. Never raises if the broker is away.
 
-    The questions follow the order in which a task moves, so that one that moves meanwhile is found.
+    The questions follow a task's way through a worker, so that one that moves meanwhile is found.
     """
     try:
         with connect_for_callbacks(app) as connection:

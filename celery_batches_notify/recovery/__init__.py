@@ -1,1 +1,1 @@
-"""What any worker heals."""
+"""Healing, which any worker does."""

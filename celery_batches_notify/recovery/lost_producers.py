@@ -1,4 +1,4 @@
-"""Lost producers: a batch that nobody fills any more is sealed, and what never left counts as dead."""
+"""Lost producers: their batches are sealed, and members that were never published are marked dead."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from celery_batches_notify.store.parsing import Member
 from celery_batches_notify.store.store import Store
 
 REASON = "never published"
-MEMBERS_AT_ONCE = 5000  # other batches must not wait for all of a large one
+MEMBERS_AT_ONCE = 5000  # so that other batches do not wait for a large one
 
 logger = logging.getLogger(__name__)
 
 
 def abandon_batch(store: Store, publisher: Publisher, bid: str) -> None:
-    """Seal a batch whose producer died, and write off what it did not publish, a part per sweep.
+    """Seal a batch whose producer was lost, and write off members that it did not publish, a part per sweep.
 
-    Whoever dies at this leaves the chunk unconfirmed, and the next sweep goes on with it.
+    If the sweeper dies meanwhile, the chunk stays unconfirmed and the next sweep continues with it.
     """
     recorded = store.abandon_batch(bid)
     publisher.publish(bid, recorded)
@@ -40,7 +40,7 @@ def abandon_batch(store: Store, publisher: Publisher, bid: str) -> None:
 
 
 def never_published(member: Member) -> Outcome:
-    """How a member ended whose message, or of a child whose record, never was."""
+    """Return the outcome of a member that was never published, or a child that was never stored."""
     failure = Failure(
         task_id=member.id,
         task="a batch" if member.is_batch else "an unknown task",
@@ -53,5 +53,5 @@ def never_published(member: Member) -> Outcome:
 
 
 def _lives(store: Store, member: Member) -> bool:
-    """A child that was stored tells its parent itself what becomes of it."""
+    """Whether a member is a stored child, which reports to its parent itself."""
     return member.is_batch and store.read_progress(member.id) is not None

@@ -1,4 +1,4 @@
-"""Lost workers: what one held that has been silent for longer than its lease is ended, or sent again."""
+"""Lost workers: the tasks of a worker that was silent for a whole lease are ended, or sent again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from celery_batches_notify.membership import Membership
 from celery_batches_notify.messages.headers import DeliveryRef
 from celery_batches_notify.recovery.resend import Resender
 from celery_batches_notify.settings import Settings
-from celery_batches_notify.store.client import is_away
+from celery_batches_notify.store.errors import is_away
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.store.workers import Beat, task_of
 from celery_batches_notify.worker import outcomes
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 class LostWorkers:
-    """Part of the sweeper. All it does may be repeated, so what is cut short is done by the next sweep."""
+    """A part of the sweeper. Its work is safe to repeat, so the next sweep finishes what was interrupted."""
 
     def __init__(
         self,
@@ -46,10 +46,10 @@ class LostWorkers:
         self._resend = settings.lost_members == "resend"
 
     def look(self) -> None:
-        """Look once for workers that were lost. Raises `StoreUnavailable`.
+        """Look once for lost workers. Raises `StoreUnavailable`.
 
-        If this worker was cut off from the store, the others may have been too; and if the store's clock was
-        set, all look lost. Then it waits.
+        It waits if this worker was cut off from the store, because the others may have been too, and if the
+        store's clock was set, because then all look lost.
         """
         clock_ms, silent = self._store.find_silent(self._lease)
         if not silent or not self._heartbeat.trusts(clock_ms):  # safety: cut-off-judges-nobody
@@ -76,7 +76,7 @@ class LostWorkers:
             self._store.drop_worker(lost)
 
     def _settle(self, wid: str, field: str, record: bytes, living: Sequence[str]) -> bool:
-        """Do what is to be done for one task; return whether that is all."""
+        """Settle one task of a lost worker; return whether its record can be removed."""
         task_id = task_of(field)
         try:
             held = read_in_flight(field, record)
@@ -89,7 +89,7 @@ class LostWorkers:
             )
             return True
         if held is None or held.went_on or self._store.is_recorded(living, field):  # safety: lost-or-running
-            return True  # another worker has the same message, and will tell
+            return True  # another worker has the same message, and will report it
         log = BatchLog(logger, bid=held.identity.bid, task_id=task_id, worker=wid)
         try:
             if isinstance(held.identity, DeliveryRef):
@@ -108,7 +108,7 @@ class LostWorkers:
         return True
 
     def _requeue_callback(self, ref: DeliveryRef, task: str) -> None:
-        """Let a callback be published again; one that was lost over and over is given up."""
+        """Let a callback be published again, or give up one that was lost over and over."""
         self._store.settle_delivery(ref.bid, ref.entry, "lost", 0, note=worker_lost(task), number=ref.number)
 
     def _end(self, member: Membership, held: InFlight) -> None:

@@ -9,26 +9,25 @@ from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.model import DeliveryAttempt, DeliveryNote
 from celery_batches_notify.store import outbox
 from celery_batches_notify.store.base import StoreBase, gone
-from celery_batches_notify.store.client import store_errors
-from celery_batches_notify.store.errors import corrupt_errors
+from celery_batches_notify.store.errors import corrupt_errors, store_errors
 from celery_batches_notify.store.recorded import Claim, Recorded, parse_claims
 from celery_batches_notify.text import one_line
 
 CHANNEL_AT_MOST = 200
-STUCK_SECONDS = 5 * 60.0  # a task of the user's 12 times as long: see the script
+STUCK_SECONDS = 5 * 60.0  # for a user's task 12 times as long: see the script
 
 logger = logging.getLogger(__name__)
 
 
 class DeliveryStore(StoreBase):
-    """What becomes of callbacks, one method per script."""
+    """The store's methods for deliveries of callbacks."""
 
     def claim_deliveries(self, bid: str) -> Recorded:
-        """Take the deliveries that are due, and name the silent ones, in the order in which they fired."""
+        """Take the deliveries that are due, and name the silent ones, in firing order."""
         return parse_claims(self._run(self.scripts.claim_deliveries, bid))
 
     def claim_waiting(self, bid: str, entry: str, seconds: float) -> Recorded:
-        """Take one delivery that waits, for so many seconds; nothing if it does not wait any more."""
+        """Take one waiting delivery for so many seconds; nothing is due if it does not wait any more."""
         lease = round(seconds * 1000)
         return parse_claims(self._run(self.scripts.claim_deliveries, bid, entry, lease))
 
@@ -45,11 +44,10 @@ class DeliveryStore(StoreBase):
         waits_for: str = "",
         number: int = 0,
     ) -> Recorded:
-        """Note what happened to a delivery, and who is still owed it: see the script.
+        """Record what happened to a delivery, and which receivers are still owed it: see the script.
 
-        `waits_for` is the address that it waits for; `number` that of the claim, or 0 if it is not known.
-
-        Every delivery that is given up is given up here, so this is where the log names it.
+        `waits_for` is the address that it waits for; `number` is that of the claim, or 0 if it is not known.
+        Every delivery that is given up is given up here, so it is logged here.
         """
         delay = round(delay_seconds * 1000)
         line, left = outbox.pack_note(note) if note else "", outbox.pack_owed(owed)
@@ -66,13 +64,13 @@ class DeliveryStore(StoreBase):
     def redeliver_event(
         self, bid: str, entries: Sequence[str], *, ended: bool = False, since_ms: int = 0
     ) -> Recorded:
-        """Make deliveries that have fired due again, and take them: those given up, and those that are stuck.
+        """Make fired deliveries due again, and take them: those that were given up, and those that are stuck.
 
         Args:
             bid: The batch.
             entries: Their places in the outbox.
-            ended: Take what was delivered or skipped, too.
-            since_ms: Of what was given up only what was so since then.
+            ended: Also take those that were delivered or skipped.
+            since_ms: Of those given up, take only those given up since then.
         """
         which, stuck = "ended" if ended else "stuck", round(STUCK_SECONDS * 1000)
         answer = self._change(self.scripts.redeliver_event, bid, which, stuck, since_ms, *entries)

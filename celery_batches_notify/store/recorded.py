@@ -1,4 +1,4 @@
-"""What a script answers: its word, and the deliveries that are due now."""
+"""The answers of the scripts: a word, and the deliveries that are due now."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from typing import Any
 class Claim:
     """A delivery that its caller must see to: its place in the outbox, and how many attempts it had before.
 
-    It must be published, unless it is `silent`: it was published, and nothing was heard of it for so long
-    that it must be given up. If it is the `last`, no attempt follows this one. Whatever is reported of a
-    delivery bears the `number` of its claim, because only its present claim moves it; the claim of an event
-    that fires has the number 1.
+    The caller publishes it, unless it is `silent`: it was published, and nothing was heard of it for so long
+    that it must be given up. After a `last` attempt none follows. Reports about a delivery carry the `number`
+    of its claim, because only the present claim moves it; the first claim has the number 1.
     """
 
     entry: str
@@ -26,7 +25,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
-    """What a script answered: a word (`counted`, `repeated` …), and the deliveries to publish."""
+    """The answer of a script: a word (`counted`, `repeated` …), and the deliveries to publish."""
 
     word: str
     due: Sequence[Claim] = ()

@@ -10,11 +10,11 @@ import pytest
 
 from celery_batches_notify.membership import Membership, Outcome, State
 from celery_batches_notify.model import DeliveryNote
+from celery_batches_notify.store.lists import SweepLock
 from celery_batches_notify.store.packing import pack_report
 from celery_batches_notify.store.parsing import Member
 from celery_batches_notify.store.repairs import Lost
 from celery_batches_notify.store.store import Store
-from celery_batches_notify.store.sweep_lock import SweepLock
 from tests.store.test_scripts import BID, SUCCEEDED, dead, due_now, dump, failing, open_batch, together
 
 IDS = [f"00000000-0000-4000-8000-{n:012d}" for n in range(40)]
