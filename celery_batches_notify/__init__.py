@@ -1,6 +1,6 @@
-"""Batches for Celery: watch a set of tasks together, and be told when all of them have run or succeeded.
+"""Batches for Celery: watch a set of tasks together, and get notified when all have run or succeeded.
 
-The names come when they are first asked for: pytest and the `celery` command load parts of this package in
+Names are imported at their first use, because pytest and the `celery` command load parts of this package in
 projects that may never make a batch.
 """
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from celery_batches_notify.batch import Batch, current_batch
+    from celery_batches_notify.doctor.reconcile import Repairs
     from celery_batches_notify.errors import (
         BatchCancelled,
         BatchesError,
@@ -55,6 +56,7 @@ __all__ = [
     "NotAMember",
     "NotificationFailed",
     "Progress",
+    "Repairs",
     "SchemaTooNew",
     "StoreUnavailable",
     "UnserialisableCall",
@@ -69,6 +71,7 @@ _HOMES = {
     "outside_batch": "messages.block",
     **dict.fromkeys(("BatchStatus", "MemberResult", "Progress"), "model"),
     "Batches": "extension",
+    "Repairs": "doctor.reconcile",
 }
 
 

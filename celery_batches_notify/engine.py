@@ -1,4 +1,4 @@
-"""What the batches of one app work with, and how code that has only the app finds it."""
+"""Everything that is built for the batches of one app, and how to find it from the app."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Engine:
 
 
 def find_engine(app: Celery | None) -> Engine:
-    """Return what the app's batches work with. Raises as `find_extension` does, and if a setting is wrong."""
+    """Return the engine of an app. Raises as `find_extension` does, and if a setting is wrong."""
     return find_extension(app).engine
 
 
@@ -61,7 +61,7 @@ def find_extension(app: Celery | None, hint: str = GIVE_APP) -> Batches:
 
     Args:
         app: The app; None stands for Celery's current one.
-        hint: What else the caller can do if there is none.
+        hint: Added to the error: what else the caller can do.
 
     Raises:
         ConfigurationError: Nobody called `Batches(app)`.

@@ -1,4 +1,4 @@
-"""Every error of the package: one tree, one root, each with its mend."""
+"""Every error of the package: one tree with one root. Each docstring says what to do."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kombu.exceptions import EncodeError
 
 
 class BatchesError(Exception):
-    """The root of all errors of this package: catch it to catch them all."""
+    """The root of all errors of this package. Catch it to catch them all."""
 
 
 class ConfigurationError(BatchesError, ImproperlyConfigured):
@@ -24,11 +24,11 @@ class InvalidCallback(BatchesError, ValueError):
 
 
 class InvalidCall(BatchesError, TypeError):
-    """A batch cannot take what it was given, or be used this way; the text says what it takes instead."""
+    """A batch cannot take this argument, or be used this way; the text says what to do instead."""
 
 
 class InvalidState(BatchesError, ValueError):
-    """`Batch.all` was asked for a state that no batch can be in; the text lists those there are."""
+    """`Batch.all` was called with a state that does not exist; the text lists those that do."""
 
 
 class InvalidBid(BatchesError, ValueError):
@@ -36,22 +36,22 @@ class InvalidBid(BatchesError, ValueError):
 
 
 class UnserialisableCall(BatchesError, EncodeError):
-    """A call's arguments cannot be serialised; nothing of it was enrolled. Pass plain values."""
+    """The arguments of a call cannot be serialised, so it was not enrolled. Pass plain values."""
 
 
 class NotAMember(BatchesError, RuntimeError):
-    """A call in an open block cannot become a member of its batch; make it outside, as the text says."""
+    """A call in an open block cannot become a member of the batch; make it outside, as the text says."""
 
 
 class NoSuchBatch(BatchesError, LookupError):
-    """The batch is not stored yet, never was, was deleted, or has expired; the text says which.
+    """The batch is not stored yet, never existed, was deleted, or has expired; the text says which.
 
-    The end of its block stores it; `expires=` and `linger=` keep it longer.
+    The end of its block stores a batch; `expires=` and `linger=` keep it longer.
     """
 
 
 class BatchSealed(BatchesError):
-    """The batch takes no more callbacks or members; create another, or use `keep_open=True`."""
+    """The batch is closed to further callbacks or members; create another, or use `keep_open=True`."""
 
 
 class BatchCancelled(BatchesError):
@@ -59,33 +59,33 @@ class BatchCancelled(BatchesError):
 
 
 class BatchTimeout(BatchesError, CeleryTimeoutError):
-    """The awaited event did not come within the timeout; the batch itself goes on."""
+    """The event did not fire within the timeout. The batch itself goes on."""
 
 
 class WouldDeadlock(BatchesError, RuntimeError):
-    """The code waits for something that cannot happen before it returns; wait elsewhere."""
+    """The code would wait for something that cannot happen before it returns. Wait elsewhere."""
 
 
 class StoreUnavailable(BatchesError):
-    """The Redis that holds the batches cannot be used just now; the text says why. Try again."""
+    """The Redis that holds the batches cannot be used at the moment; the text says why. Try again."""
 
 
 class SchemaTooNew(BatchesError):
-    """The batch was stored by a newer version of this package; upgrade this process."""
+    """A newer version of this package stored the batch. Upgrade this process."""
 
 
 class CorruptBatch(BatchesError):
-    """The batch in the store cannot be read: something else wrote there, or evicted a part of it."""
+    """The batch in the store cannot be read, because something else overwrote or evicted a part of it."""
 
 
 class EnqueueError(BatchesError):
-    """The broker refused some of the calls; the batch is open and `batch.resume()` finishes what was begun.
+    """The broker refused some of the calls. The batch stays open; `batch.resume()` sends the rest.
 
     Attributes:
         bid: The batch.
-        sent: Task ids the broker accepted.
-        unsent: Task ids that were never handed to the broker.
-        unknown: Task ids whose publish raised: the broker may hold them or not.
+        sent: Ids of the tasks that the broker accepted.
+        unsent: Ids of the tasks that were never handed to the broker.
+        unknown: Ids of the tasks whose publishing raised: the broker may have them or not.
         why: The reason that the broker gave.
     """
 
@@ -104,22 +104,22 @@ class EnqueueError(BatchesError):
         self.why = why
 
     def __reduce__(self) -> tuple[Any, tuple[str]]:
-        """Survive the way to another process, as the result of a task that raised it."""
+        """Let the error be pickled, because a task that raises it sends it to another process."""
         calls: dict[str, Any] = {"sent": self.sent, "unsent": self.unsent, "unknown": self.unknown}
         return partial(type(self), why=self.why, **calls), (self.bid,)
 
 
 class NotificationFailed(BatchesError):
-    """A notification did not arrive. Raise it from a notifier to say what comes next.
+    """A notification did not arrive. A notifier raises it to say what happens next.
 
     Attributes:
-        permanent: Whether trying again is pointless (the address is wrong, the receiver said stop).
-        retry_after: Seconds the receiver asked to be left alone, or None. With the status code 429 or 503
-            that is the pace of its address, and costs no attempt.
-        status_code: The protocol's own answer code (HTTP, SMTP), or None.
-        owed: Of several receivers, those that have not got it yet, in words of the notifier's own that are no
-            secrets: the next attempt is given them as `Notification.owed`. Empty leaves that as it was.
-        alone: Whether only this notification failed: then no other one waits because of it.
+        permanent: Whether another attempt is pointless, because the address is wrong or the receiver refuses.
+        retry_after: Seconds for which the receiver asked to be left alone, or None. With status code 429 or
+            503 they set the pace of the address, and the attempt does not count.
+        status_code: The answer code of the protocol (HTTP, SMTP), or None.
+        owed: The recipients that have not got it yet, as names that the notifier chose and that are not
+            secret. The next attempt gets them as `Notification.owed`. Empty leaves that unchanged.
+        alone: Whether only this notification failed, so that others to the same address need not wait.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""`Batches(app)`: builds everything once per app, and connects it to Celery."""
+"""`Batches(app)` builds everything once per app, and connects it to Celery."""
 
 from __future__ import annotations
 
@@ -42,18 +42,18 @@ logger = logging.getLogger(__name__)
 
 
 class Batches:
-    """Give a Celery app batches. Call it once, beside the app, in producers and workers; again is harmless.
+    """Give a Celery app batches. Call it once, beside the app, in producers and workers. Safe to repeat.
 
     Args:
-        app: The app. Its configuration may still come: it is read at the first batch, or when the worker
-            starts; an app that is configured already is checked here.
+        app: The app. It may be configured later, because its settings are read at the first batch or when the
+            worker starts. If it is configured already, they are checked at once.
 
     Raises:
-        ConfigurationError: A setting is wrong, or there is no Redis to hold the batches.
+        ConfigurationError: A setting is wrong, or no Redis can hold the batches.
     """
 
     def __new__(cls, app: Celery) -> Batches:
-        """Return the app's own extension, if it has one."""
+        """Return the extension that the app has already, if any."""
         if not isinstance(app, Celery):
             raise ConfigurationError(
                 f"Batches takes a Celery app, got {type(app).__name__}: call Batches(celery_app), the object "
@@ -70,7 +70,7 @@ class Batches:
         self._built: Engine | None = None
         self._sender = Sender(app)
         if getattr(app, "configured", False):
-            self.engine  # noqa: B018 - a wrong setting is refused here, and nothing of the app is changed
+            self.engine  # noqa: B018 - raises if a setting is wrong, before the app is changed
         setattr(app, EXTENSION, self)
         app.amqp.send_task_message = self._sender  # type: ignore[misc]
         watch_results(app)
@@ -86,8 +86,8 @@ class Batches:
 
     @property
     def engine(self) -> Engine:
-        """Everything that was built for the app, at first use. Raises `ConfigurationError`."""
-        if (built := self._built) is not None:  # no lock that a fork could inherit
+        """Everything that is built for the app, at first use. Raises `ConfigurationError`."""
+        if (built := self._built) is not None:  # without the lock, which a fork could inherit locked
             return built
         with self._lock:
             if self._built is None:
@@ -95,9 +95,9 @@ class Batches:
             return self._built
 
     def reset(self) -> None:
-        """Close all that was built; the next use builds it anew, from the configuration as it is then.
+        """Close everything; the next use builds it again, from the configuration at that time.
 
-        For tests that point an app at other servers. Batches made before keep what they were made with.
+        Tests use it to point an app at other servers. Earlier batches keep the engine they were made with.
         """
         with self._lock:
             engine, self._built = self._built, None
@@ -109,11 +109,11 @@ class Batches:
 
 
 def build_engine(app: Celery, sender: Sender) -> Engine:
-    """Build everything from the app's settings; nothing is sent anywhere yet."""
+    """Build everything from the app's settings, without connecting to anything."""
     settings = Settings.from_app(app)
     check_options(settings)
     registry = Registry(settings)
-    _tell_about(app, settings, registry)
+    _log_findings(app, settings, registry)
     store = Store(settings)
     publisher = Publisher(app, store, settings)
     outgoing = Outgoing(publisher)
@@ -143,7 +143,7 @@ def build_engine(app: Celery, sender: Sender) -> Engine:
 
 
 class BatchesStep(bootsteps.StartStopStep):
-    """The worker's part: settings are checked before it starts, and its main process sweeps."""
+    """Checks the settings before a worker starts, and runs the threads of its main process."""
 
     requires = ("celery.worker.components:Pool",)
 
@@ -164,7 +164,7 @@ class BatchesStep(bootsteps.StartStopStep):
         signals.worker_process_shutdown.connect(self.on_worker_process_shutdown, weak=False, dispatch_uid=uid)
 
     def start(self, parent: Any) -> None:
-        """Begin to sweep, and to watch for cancelled batches."""
+        """Warn about unsafe settings of the store and the broker, then start all threads."""
         warn_about_surroundings(parent.app, self.engine.store)
         self.engine.cancellation.start(self.received, parent.pool)
         self.engine.heartbeat.start()
@@ -173,7 +173,7 @@ class BatchesStep(bootsteps.StartStopStep):
         self.still_batches.start()
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's signature
-        """Publish what is under way, and stop sweeping."""
+        """Publish pending callbacks, and stop all threads but the heartbeat."""
         self.engine.outgoing.flush(FLUSH_SECONDS)
         self.engine.sweeper.stop()
         self.engine.replay.stop()
@@ -181,36 +181,36 @@ class BatchesStep(bootsteps.StartStopStep):
         self.engine.cancellation.stop()
 
     def terminate(self, parent: Any) -> None:
-        """Stop at once; what is being run is lost when the lease ends."""
+        """Stop everything; running members count as lost when the lease ends."""
         self.stop(parent)
         self.engine.heartbeat.stop()
 
     def on_worker_shutdown(self, **_: Any) -> None:
-        """End the lease, once the pool has finished what it ran."""
+        """End the lease, because the pool has finished its tasks."""
         self.engine.heartbeat.stop()
 
     def on_worker_process_shutdown(self, **_: Any) -> None:
-        """Publish what is under way before the pool's process goes."""
+        """Publish pending callbacks before the pool's process exits."""
         self.engine.outgoing.flush(FLUSH_SECONDS)
 
 
 def warn_about_surroundings(app: Celery, store: Store) -> None:
-    """Warn where the store or the broker may lose what batches need."""
+    """Log a warning for each setting of the store or the broker that may lose members or batches."""
     for finding in (*check_store(store), *check_broker(app)):
         logger.warning("batches: %s", finding.words, extra=log_fields(subject=finding.subject))
 
 
-def _tell_about(app: Celery, settings: Settings, registry: Registry) -> None:
+def _log_findings(app: Celery, settings: Settings, registry: Registry) -> None:
     where, source = show_address(settings.backend_url), settings.backend_source
     if source == "broker_url":
         logger.warning(
-            "no batches_backend_url is set: batches live beside the broker's queues in %s; set it, to the "
-            "same URL if that is what you want, to silence this warning",
+            "batches_backend_url is not set: batches live beside the broker's queues in %s; set it, to the "
+            "same URL if you like, to silence this warning",
             where,
         )
     else:
         logger.info("batches live in %s (from %s)", where, source)
     for unknown in find_unknown_settings(app):
-        logger.warning("batches: there is no setting %s", unknown)
+        logger.warning("batches: unknown setting %s", unknown)
     for unknown in registry.find_unknown_keys():
-        logger.warning("batches: batches_notifications: there is no notifier %s", unknown)
+        logger.warning("batches: batches_notifications: unknown notifier %s", unknown)

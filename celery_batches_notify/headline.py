@@ -1,4 +1,4 @@
-"""How a batch goes, in one word and one sentence: the same in messages, pages and the terminal. Pure."""
+"""Says how a batch goes, in one word and one sentence: in messages, on pages, in the terminal. Pure."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class Verdict(StrEnum):
 
     @property
     def sign(self) -> str:
-        """One character that says it without colour."""
+        """One character that needs no colour."""
         return {"succeeded": "✓", "running": "▸", "failing": "⚠", "dead": "✗"}[self]
 
     @property
     def colour(self) -> str:
-        """Green, blue, amber or red as `#rrggbb`, which colour-blind people can tell apart too."""
+        """Green, blue, amber or red as `#rrggbb`, chosen so that colour-blind people can distinguish them."""
         return {"succeeded": "#1a7f37", "running": "#0969da", "failing": "#d9a400", "dead": "#cf222e"}[self]
 
 
@@ -54,9 +54,9 @@ def headline(
 
     Args:
         status: The batch.
-        event: What has just become true of it; None if that is not known, as on a page.
-        now: When the status was read; without it, the line says nothing of durations that still grow.
-        limit: The time that the batch had for its deadline, or in which something should have moved.
+        event: The event that has just fired; None if that is unknown, as on a page.
+        now: When the status was read; without it, the line leaves out durations that still grow.
+        limit: The time of a `deadline` or `stall` callback.
     """
     sentence = describe(status, event, now=now, limit=limit)
     return f"{judge(status, event).sign} {sentence}: {name_of(status)}"
@@ -86,7 +86,7 @@ def describe(
     now: datetime | None = None,
     limit: timedelta | None = None,
 ) -> str:
-    """Return the sentence of the headline without its sign, its name and its full stop. See `headline`."""
+    """Return the headline's sentence without the sign, the name and the full stop. See `headline`."""
     event = event or _EVENT_OF_STATE[status.state]
     if event == "success" or (event in ("complete", "finish") and not status.pending):
         return _describe_end(status)
@@ -141,8 +141,8 @@ def _describe_successes(status: BatchStatus) -> str:
 
 
 def _describe_failures(status: BatchStatus, of: str | None = None) -> str:
-    """Say how many failed for good and how many will be retried, of how many unless that was said already."""
-    dead, failing = status.dead, status.failures - status.dead
+    """Return how many failed for good and how many will be retried; `of` replaces the total."""
+    dead, failing = status.dead, status.failing
     if status.total == 1 and of is None:
         return "The only task failed for good" if dead else "The only task failed and will be retried"
     of = f" of {status.total:,}" if of is None else of

@@ -1,7 +1,7 @@
-"""What Celery's own reports tell of our settings: their names, and nothing that may be a secret.
+"""Keeps secrets among our settings out of Celery's own reports.
 
-`celery report` and `celery inspect conf` mask by the name of a key. A chat's address is a secret by the name
-of `url`, and a token may be in any header: so of what may hold one, no text is shown at all.
+`celery report` and `celery inspect conf` mask values by the names of their keys. But the address of a chat is
+a secret named `url`, and any header may hold a token. So these settings are shown without a single string.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SHOWN = (bool, int, float, timedelta, type(None))
 
 
 def keep_secrets_out_of_reports(app: Celery) -> None:
-    """Mask our settings wherever the app's configuration is reported, now and when it was read anew."""
+    """Mask our settings in every report of the app's configuration, also after it is read anew."""
     mask_table(app.conf)
     app.on_after_configure.connect(
         on_after_configure, weak=False, dispatch_uid="celery_batches_notify.masking"
@@ -30,12 +30,12 @@ def keep_secrets_out_of_reports(app: Celery) -> None:
 
 
 def on_after_configure(source: Any, **_: Any) -> None:
-    """There may be another object for the configuration than before."""
+    """Mask the settings of the new configuration object."""
     mask_table(source)
 
 
 def mask_table(conf: Any) -> None:
-    """Put ours before the method from which Celery makes both reports. Again is harmless."""
+    """Wrap the method that Celery makes both reports with. Safe to repeat."""
     if "table" in vars(conf):
         return
     table = conf.table
@@ -44,11 +44,11 @@ def mask_table(conf: Any) -> None:
         settings: dict[str, Any] = table(with_defaults, censored)
         return {key: mask_setting(key, value) for key, value in settings.items()} if censored else settings
 
-    vars(conf)["table"] = masked_table  # to set it as an attribute would make it a setting
+    vars(conf)["table"] = masked_table  # an attribute would become a setting
 
 
 def mask_setting(key: str, value: object) -> object:
-    """Return what a report may show of a setting, which may have a namespace before its name."""
+    """Return the value that a report may show of a setting, whose name may have a namespace in front."""
     name = key.lower()
     if name.endswith(MAY_HOLD_SECRETS):
         return _mask(value)

@@ -1,18 +1,16 @@
-"""The values that travel between the rooms: frozen, without I/O."""
+"""The values that users read: frozen, without I/O."""
 
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
 from enum import StrEnum
 from typing import Any
 
-from celery_batches_notify.errors import BatchesError, InvalidBid, InvalidCallback, InvalidState
+from celery_batches_notify.errors import BatchesError
 from celery_batches_notify.headline import headline
-from celery_batches_notify.spelling import did_you_mean
 
 SCHEMA_VERSION = 1
 STATES = ("success", "cancelled", "dead", "stalled", "complete", "running", "open")
@@ -20,17 +18,10 @@ FAILURES_SENT = 10
 FAILURE_MESSAGE_SENT = 500
 
 _NOT_FLAT = ("callbacks", "failure_info", "unsendable", "abandoned_at", "moved_at", "cut_short", "reader")
-_BID = re.compile(r"[A-Za-z0-9_-]{10,64}")
-_FAILED = "; for failures take 'death' (the first member failed for good) or 'finish' (all have ended)"
-_ENDED = "; take 'finish' (all members have ended), or 'complete' (all have run at least once)"
-_OTHER_WORDS = {
-    **dict.fromkeys(("error", "fail", "failed", "failure", "failures"), _FAILED),
-    **dict.fromkeys(("done", "end", "ended"), _ENDED),
-}
 
 
 class Event(StrEnum):
-    """What a batch can tell about itself, in the order in which it becomes true."""
+    """A fact about a batch that becomes true once, in the order of publication."""
 
     CANCEL = "cancel"
     DEADLINE = "deadline"
@@ -44,7 +35,7 @@ class Event(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """How one attempt of a member failed. `retries` is the number of attempts before it."""
+    """A failed attempt of a member. `retries` counts the attempts before it."""
 
     task_id: str
     task: str
@@ -69,11 +60,11 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallbackStatus:
-    """How far one callback has come.
+    """How far the delivery of one callback has come.
 
-    `state` is `waiting` (its event has not fired), `due`, `published`, `delivered`, `given_up`, or
-    `skipped` (its `only_if` did not hold). One that is due may wait for an address that has failed or is
-    busy: `waits_for` shows it without secrets, and `waits_until` is when it is looked at again at the latest.
+    `state` is `waiting` (its event has not fired), `due`, `published`, `delivered`, `given_up` or `skipped`
+    (its `only_if` did not hold). A due callback may wait for an address that has failed or is busy:
+    `waits_for` shows the address without secrets, and `waits_until` is the latest time of the next attempt.
     """
 
     event: str
@@ -90,7 +81,7 @@ class CallbackStatus:
         return f"{self.event}:{self.n}"
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON; what it waits for is there while it waits."""
+        """Return the callback as JSON, with `waits_for` and `waits_until` while it waits for an address."""
         place = {"event": self.event, "n": self.n, "target": self.target}
         out: dict[str, Any] = {**place, "state": self.state, "attempts": self.attempts}
         if self.waits_for is not None:
@@ -100,7 +91,7 @@ class CallbackStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryNote:
-    """What the delivery log says of an attempt, beside what the store knows of it."""
+    """The worker's part of a line in the delivery log; the store adds the rest."""
 
     channel: str
     detail: str = ""
@@ -111,10 +102,10 @@ class DeliveryNote:
 class DeliveryAttempt:
     """One line of a batch's delivery log.
 
-    `outcome` is `delivered`, `failed` (tried again later), `waiting` (not tried, because its address has
-    failed or is busy) or `given_up`; `channel` is a notifier, or the
-    callback's tasks; `status_code` is the receiver's, if its protocol has one; `detail` says in a few words
-    what the receiver answered or what went wrong, and never holds a secret.
+    `outcome` is `delivered`, `failed` (tried again later), `waiting` (not tried, because the address has
+    failed or is busy) or `given_up`. `channel` names the notifier or the callback's tasks. `status_code` is
+    the receiver's, if its protocol has one. `detail` says in a few words what the receiver answered or what
+    went wrong, and never holds a secret.
     """
 
     event: str
@@ -142,22 +133,22 @@ class Progress:
 
     @property
     def ended(self) -> int:
-        """Members that will not run again by themselves."""
+        """How many members will not run again by themselves."""
         return self.succeeded + self.dead
 
     @property
     def progress(self) -> float:
-        """The share of members that ended, from 0.0 to 1.0; an empty batch has none left: 1.0."""
+        """The share of members that ended, from 0.0 to 1.0. An empty batch is at 1.0."""
         return self.ended / self.total if self.total else 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemberResult:
-    """What one member returned or raised, as the result backend holds it.
+    """The return value or the exception of one member, as the result backend holds it.
 
-    `state` is Celery's (`SUCCESS`, `FAILURE`, …), and `PENDING` where nothing is stored; `result` is the
-    return value or the exception. Of a member that is a batch itself, `task_id` is the bid and there is no
-    result; its state says what it has become: `PENDING`, `RETRY` (complete), `FAILURE` or `SUCCESS`.
+    `state` is Celery's (`SUCCESS`, `FAILURE`, …), or `PENDING` if nothing is stored; `result` is the return
+    value or the exception. If the member is a batch, `task_id` is its bid, `result` stays None, and its state
+    is `PENDING`, `RETRY` (it is complete), `FAILURE` or `SUCCESS`.
     """
 
     index: int
@@ -170,13 +161,13 @@ class MemberResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchStatus:
-    """One consistent reading of a batch. Times are aware UTC of the store's clock.
+    """One consistent reading of a batch. Times are aware UTC, by the store's clock.
 
-    `pending` counts members that have not succeeded, `failures` those whose last attempt failed
-    (`dead` ones included), as in Sidekiq. `failure_info` holds up to `batches_failures_kept` records;
+    As in Sidekiq, `pending` counts the members that have not succeeded, and `failures` those whose last
+    attempt failed, dead ones included. `failure_info` holds up to `batches_failures_kept` records.
     `unsendable` counts, by reason, the dead members that a retry cannot send again. `abandoned_at` is when a
-    worker sealed it because its producer had died. A batch is `cut_short`, and cannot succeed, if not all of
-    its calls were made: its producer died before, or Celery has given up a chord. `moved_at` is when a
+    worker sealed the batch because its producer had died. A batch is `cut_short`, and cannot succeed, if some
+    of its calls were never made, because its producer died or Celery gave up a chord. `moved_at` is when a
     member was last added or reported.
     """
 
@@ -216,35 +207,34 @@ class BatchStatus:
         return ended / self.total if self.total else float(self.sealed_at is not None)
 
     @property
-    def failed(self) -> int:
-        """Members whose last attempt failed and that wait for their retry."""
+    def failing(self) -> int:
+        """How many members wait for their retry after a failed attempt."""
         return self.failures - self.dead
 
     @property
     def duration(self) -> timedelta | None:
-        """How long the batch took from its creation to its end, or None while it runs."""
+        """The time from the creation of the batch to its end; None while it runs."""
         return self.finish_at - self.created_at if self.finish_at else None
 
     def results(self) -> Iterator[MemberResult]:
-        """Read what the members returned or raised, in the order of their index, from the result backend.
+        """Iterate over the members' results in the order of their index, read from the result backend.
 
-        They are read in chunks as they are asked for, so a million take no more memory than a thousand.
+        The results are read in chunks, so a million of them take as little memory as a thousand.
 
         Raises:
-            ConfigurationError: The app has no result backend that keeps results.
-            NoSuchBatch: The batch has gone since.
-            BatchesError: This status was not read by `Batch.status()` or `Batch.join()` of this process.
+            ConfigurationError: The app lacks a result backend that keeps results.
+            NoSuchBatch: The batch is gone.
+            BatchesError: `Batch.status()` or `Batch.join()` of another process read this status.
         """
         if self.reader is None:
             raise BatchesError(
-                "this status cannot read results: ask Batch.get(status.bid).status().results() instead"
+                "this status cannot read results: call Batch.get(status.bid).status().results() instead"
             )
         return self.reader(self)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the status as JSON: the first 10 failures, times in ISO 8601."""
-        names = [f.name for f in dataclasses.fields(self) if f.name not in _NOT_FLAT]
-        out = {name: getattr(self, name) for name in names}
+        out = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in _NOT_FLAT}
         out = {k: _iso(v) if k.endswith("_at") else v for k, v in out.items()}
         return out | {
             "tags": list(self.tags),
@@ -256,13 +246,13 @@ class BatchStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Which system a notification comes from.
+    """The system that a notification comes from.
 
     Attributes:
-        name: The system's name, as people know it.
-        environment: Which of its environments this is, such as `staging`, or nothing.
-        app: What `celery -A` takes, or nothing if that is not known.
-        timezone: The time zone of times in messages.
+        name: The name by which people know the system.
+        environment: One of its environments, such as `staging`, or an empty string.
+        app: The argument of `celery -A`, or an empty string if it is unknown.
+        timezone: The time zone of the times in messages.
     """
 
     name: str = ""
@@ -271,22 +261,19 @@ class Origin:
     timezone: tzinfo = UTC
 
     def __str__(self) -> str:
-        return (
-            f"{self.name} ({self.environment})"
-            if self.name and self.environment
-            else (self.name or self.environment)
-        )
+        environment = f"({self.environment})" if self.name and self.environment else self.environment
+        return f"{self.name} {environment}".strip()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notification:
-    """What a notifier sends: one event of one batch.
+    """One event of one batch, which a notifier sends.
 
-    `id` is the same on every attempt, so that receivers can drop repeats; `url` is the batch's page,
-    where `batches_web_url` says there is one; `attempt` counts from 1. `owed` names the receivers that an
-    earlier attempt left out, as its `NotificationFailed` did: only they get it now. Empty means all.
-    `origin` is the system that it comes from, `read_at` when its status was read, and `limit` the time that a
-    `deadline` or `stall` callback was declared with.
+    `id` is the same on every attempt, so that receivers can drop repeats. `url` is the batch's page, if
+    `batches_web_url` is set. `attempt` counts from 1. `owed` names the recipients that an earlier attempt
+    left out, taken from its `NotificationFailed`: send to these only, or to all if it is empty. `origin` is
+    the system that sends it, `read_at` is when the status was read, and `limit` is the time that a `deadline`
+    or `stall` callback was declared with.
     """
 
     id: str
@@ -305,36 +292,9 @@ class Notification:
         return headline(self.status, self.event, now=self.read_at, limit=self.limit)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the body that webhooks carry: the flat status, and what happened."""
-        body: Mapping[str, Any] = self.status.as_dict()
-        body = {k: v for k, v in body.items() if k != "callbacks"}
+        """Return the body of a webhook: the flat status, the event and the page's URL."""
+        body = {k: v for k, v in self.status.as_dict().items() if k != "callbacks"}
         return body | {"event": self.event, "url": self.url, "schema_version": SCHEMA_VERSION}
-
-
-def check_bid(bid: object) -> str:
-    """Return `bid` if it is a well-formed batch id; raise `InvalidBid` otherwise."""
-    if isinstance(bid, str) and _BID.fullmatch(bid):
-        return bid
-    raise InvalidBid(f"{str(bid)[:80]!r} is not a batch id (10 to 64 characters of A-Z a-z 0-9 _ -)")
-
-
-def check_event(event: object) -> Event:
-    """Return the event of this name; raise `InvalidCallback` with a suggestion if there is none."""
-    if not isinstance(event, str):
-        raise InvalidCallback(f"the event must be a string such as 'complete', got {type(event).__name__}")
-    if event in list(Event):
-        return Event(event)
-    hint = _OTHER_WORDS.get(event.lower()) or did_you_mean(event, Event)
-    raise InvalidCallback(f"there is no event {event!r}{hint}; the events are {', '.join(Event)}")
-
-
-def check_state(state: object) -> str:
-    """Return `state` if a batch can be in it; raise `InvalidState` with a suggestion otherwise."""
-    if isinstance(state, str) and state in STATES:
-        return state
-    raise InvalidState(
-        f"there is no state {state!r}{did_you_mean(state, STATES)}; the states are {', '.join(STATES)}"
-    )
 
 
 def _iso(at: datetime | None) -> str | None:

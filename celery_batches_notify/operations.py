@@ -1,4 +1,4 @@
-"""What can be done to a stored batch and the batches below it."""
+"""Cancel, retry, delete and redeliver a stored batch and the batches below it."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def cancel_batch(engine: Engine, bid: str, *, terminate: bool) -> None:
 
 
 def retry_batch(engine: Engine, bid: str) -> int:
-    """Send the dead members of a batch and of those below it again; return how many.
+    """Send the dead members of a batch and of the batches below it again; return how many.
 
     Raises:
-        BatchCancelled: It was cancelled.
-        NoSuchBatch: It is gone.
+        BatchCancelled: The batch was cancelled.
+        NoSuchBatch: The batch is gone.
     """
     sent: list[int] = []
     _for_family(engine, bid, lambda each: sent.append(_retry_one(engine, each)))
@@ -47,9 +47,9 @@ def retry_batch(engine: Engine, bid: str) -> int:
 
 
 def delete_batch(engine: Engine, bid: str) -> bool:
-    """Remove a batch and those below it; return whether it was there.
+    """Remove a batch and those below it; return whether it existed.
 
-    Its parent, which would wait for it for ever, counts it as dead.
+    Its parent counts it as dead, because it would otherwise wait for ever.
     """
     return _remove_batch(engine, bid, "deleted", "the batch was deleted", family=True)
 
@@ -57,7 +57,7 @@ def delete_batch(engine: Engine, bid: str) -> bool:
 def discard_batch(engine: Engine, bid: str) -> None:
     """Remove a batch whose block raised after it was stored; its children go on without it.
 
-    Its parent counts it as discarded, which is no death.
+    Its parent counts it as cancelled, which does not fire `death`.
     """
     _remove_batch(engine, bid, "cancelled", "the block that filled the batch raised", family=False)
 
@@ -84,7 +84,7 @@ def redeliver_event(
     """Send callbacks of an event once more; return how many. See `Batch.redeliver`.
 
     Raises:
-        InvalidCallback: It has no such callback.
+        InvalidCallback: The callback does not exist.
         NoSuchBatch: The batch is gone.
     """
     snapshot = engine.store.read_snapshot(bid)
@@ -92,8 +92,8 @@ def redeliver_event(
         places = [place for place, c in parse_deliverable(snapshot.batch).items() if c["event"] == event]
     if n is not None:
         if isinstance(n, bool) or not isinstance(n, int) or not 0 <= n < len(places):
-            numbers = f"from 0 to {len(places) - 1}" if places else "none"
-            raise InvalidCallback(f"batch {bid} has no callback {event}:{n}: their numbers are {numbers}")
+            numbers = f"are numbered from 0 to {len(places) - 1}" if places else "do not exist"
+            raise InvalidCallback(f"batch {bid} has no callback {event}:{n}: those for {event} {numbers}")
         places, ended = [f"{event}:{n}"], True
     return redeliver(engine, snapshot, places, ended=ended)
 
@@ -101,14 +101,14 @@ def redeliver_event(
 def redeliver(
     engine: Engine, snapshot: Snapshot, places: Sequence[str], *, ended: bool = False, since_ms: int = 0
 ) -> int:
-    """Send callbacks once more; somebody wants that now, so addresses that they wait for are open again.
+    """Send callbacks once more, at once: open the addresses that they wait for. Return how many are sent.
 
     Args:
-        engine: The app's.
-        snapshot: Their batch.
-        places: Their places in the outbox.
-        ended: Send what was delivered or skipped, too.
-        since_ms: Of what was given up only what was so since then.
+        engine: The app's engine.
+        snapshot: The batch of the callbacks.
+        places: The entries of the callbacks in the outbox.
+        ended: Send those that were delivered or skipped, too.
+        since_ms: Leave out those that were given up before this time.
     """
     recorded = engine.store.redeliver_event(snapshot.bid, places, ended=ended, since_ms=since_ms)
     for claim in recorded.due:
@@ -119,10 +119,10 @@ def redeliver(
 
 
 def _for_family(engine: Engine, bid: str, do: Callable[[str], None]) -> None:
-    """Do something to a batch and to each below it; a batch below that does not allow it is left out.
+    """Call `do` with a batch and with each batch below it; skip those below that refuse.
 
     Raises:
-        BatchesError: The batch itself does not allow it.
+        BatchesError: The batch itself refuses.
     """
     for each in engine.store.walk_family(bid):
         try:

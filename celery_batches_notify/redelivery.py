@@ -1,4 +1,4 @@
-"""Sending again what many batches could not deliver: by channel, event and time."""
+"""Sends the undelivered callbacks of many batches again, chosen by channel, event and time."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from celery_batches_notify.store.parsing import Snapshot, parse_deliverable
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """Which callbacks to send again; None stands for any.
+    """A choice of callbacks to send again; None stands for any.
 
     Attributes:
-        channel: A notifier, a profile, or a task's name, as `on()` had it.
-        event: Their event.
-        since: Of those that were given up only what was so within this time.
+        channel: A notifier, a profile, or a task's name, as in `on()`.
+        event: The event of the callbacks.
+        since: Leave out callbacks that were given up longer ago than this.
     """
 
     channel: str | None = None
@@ -30,17 +30,17 @@ class Wanted:
     since: timedelta | None = None
 
     def fits(self, declared: Mapping[str, Any]) -> bool:
-        """Whether a callback is meant."""
+        """Return whether a callback is chosen."""
         return self.channel in (None, declared["target"]) and self.event in (None, declared["event"])
 
     def since_ms(self, snapshot: Snapshot) -> int:
-        """Since when, by the store's clock."""
+        """Return the start of `since` by the store's clock, in milliseconds."""
         return round((snapshot.now - self.since).timestamp() * 1000) if self.since else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Redelivered:
-    """What was done about one batch: how many callbacks are sent again, or why it cannot be read."""
+    """The result for one batch: how many callbacks are sent again, or why it cannot be read."""
 
     bid: str
     sent: int = 0
@@ -56,7 +56,7 @@ def redeliver_one(engine: Engine, bid: str, wanted: Wanted, *, ended: bool = Fal
 
 
 def redeliver_many(engine: Engine, wanted: Wanted) -> Iterator[Redelivered]:
-    """Send again what was given up, or is stuck or waits, in all batches that are kept, newest first."""
+    """Send callbacks again that were given up, are stuck or wait, for all stored batches, newest first."""
     for bid in engine.store.walk_undelivered():
         try:
             yield Redelivered(bid=bid, sent=redeliver_one(engine, bid, wanted))

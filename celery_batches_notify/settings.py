@@ -21,8 +21,8 @@ from celery_batches_notify.text import one_line
 PREFIX = "batches_"
 DAY = 24 * 60 * 60
 LINGER_AT_LEAST = 30
-LONGEST = timedelta(days=36_500)  # a time that lies further ahead than year 9999 cannot be read again
-EXPIRES_SWEEPS = 3  # the sweeper renews what runs once per interval, and may be another worker's next time
+LONGEST = timedelta(days=36_500)  # Python cannot read a time after the year 9999
+EXPIRES_SWEEPS = 3  # the sweeper renews running batches once per interval, and may move to another worker
 NOT_SETTINGS = ("backend_source", "main", "timezone")
 AT_LEAST = {
     "batches_linger": LINGER_AT_LEAST,
@@ -34,38 +34,38 @@ AT_LEAST = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What `batches_*` in the Celery configuration says. Durations are seconds or `timedelta` there.
+    """The `batches_*` settings of the Celery configuration, where durations are seconds or `timedelta`.
 
     Attributes:
-        backend_url: The Redis that holds the batches; of a Cluster or Sentinel several URLs joined by `;`.
-        backend_source: Which setting named it.
+        backend_url: The Redis that holds the batches; for a Cluster or Sentinel several URLs joined by `;`.
+        backend_source: The setting that named it.
         backend_options: Arguments for redis-py's client.
-        prefix: What all keys start with.
-        web_url: Where the status page lives, or None.
-        name: The system's name in messages; the app's own if it is not set.
-        environment: Which environment of the system this is, such as `staging`, or None.
+        prefix: The start of all keys.
+        web_url: The URL of the status page, or None.
+        name: The system's name in messages; the app's own name if it is not set.
+        environment: The environment of this system, such as `staging`, or None.
         notifications: Options per notifier (`"webhook"`) or profile (`"webhook:billing"`).
-        notifiers: Names of the user's own notifiers, and where their classes are.
-        callback_queue: The queue of callbacks that have none of their own, or None.
-        callback_tasks: Task names accepted as callbacks though not registered in this process.
+        notifiers: Names of the user's own notifiers, and the import paths of their classes.
+        callback_queue: The queue of callbacks that do not name one, or None.
+        callback_tasks: Names of tasks that are accepted as callbacks though this process lacks them.
         give_up_after: How long after its event a callback gets its last attempt.
         expires: How long a batch is kept after it last moved.
-        linger: How long it is kept after its success and the last delivery.
-        dead_expires: How long it is kept after it ended with dead members.
+        linger: How long a batch is kept after its success and the last delivery.
+        dead_expires: How long a batch is kept after it ended with dead members.
         failures_kept: How many failures are kept per batch.
-        retry_kept: How many dead members are kept so that they can be sent again; 0 keeps none.
-        report_timeout: How long a worker tries to report an outcome before it keeps it on disk.
-        spool_dir: Where a host keeps outcomes while the store is away, or None: the system's temporary one.
-        spool_size: How many bytes these may take.
-        sweep_interval: How often a worker looks for what was left behind.
-        worker_lease: A worker that was silent for so long is lost.
-        lost_members: What becomes of members that a lost worker was running: `dead`, or `resend`.
-        vanished: What becomes of members that broker, workers and result backend know nothing of any more.
-        vanished_after: A batch that has not moved for so long is looked into, and then at most once in it.
-        keep_calls: Whether batches keep their members' calls until they have succeeded.
-        stall_after: A batch in which nothing moved for so long is `stalled`.
-        abandon_after: After how long without a sign the producer of a batch is taken for dead.
-        main: The app's name, as `celery -A` takes it, or nothing.
+        retry_kept: How many dead members are kept per batch so that they can be sent again.
+        report_timeout: How long a worker tries to report an outcome before it writes it to disk.
+        spool_dir: The directory for outcomes while the store is away; None: the system's temporary one.
+        spool_size: How many bytes these outcomes may take.
+        sweep_interval: How often a worker looks for work that was left behind.
+        worker_lease: How long a worker may be silent before it counts as lost.
+        lost_members: What happens to members that a lost worker was running: `dead`, or `resend`.
+        vanished: What happens to members that the broker, the workers and the result backend do not know.
+        vanished_after: How long a batch may stand still before it is examined, and between two examinations.
+        keep_calls: Whether batches keep their members' calls until the members have succeeded.
+        stall_after: How long a batch may stand still before it is `stalled`.
+        abandon_after: How long a producer may be silent before it counts as dead.
+        main: The app's name, as `celery -A` takes it, or an empty string.
         timezone: The app's time zone, for times in messages.
     """
 
@@ -105,11 +105,11 @@ class Settings:
         """Read and check the app's configuration.
 
         Raises:
-            ConfigurationError: A setting is wrong, or there is no Redis to hold the batches.
+            ConfigurationError: A setting is wrong, or no Redis can hold the batches.
         """
         if app.conf.task_protocol == 1:
             raise ConfigurationError(
-                "task_protocol: batches travel in message headers, which protocol 1 lacks: use 2"
+                "task_protocol must be 2, because batches travel in message headers, which protocol 1 lacks"
             )
         url, source, tls = find_address(app.conf)
         given = {f.name: app.conf.get(PREFIX + f.name) for f in fields(cls)}
@@ -131,7 +131,7 @@ class Settings:
 
     @property
     def origin(self) -> Origin:
-        """What messages say of the system they come from."""
+        """The system that notifications come from."""
         return Origin(
             name=self.name or self.main,
             environment=self.environment or "",
@@ -141,25 +141,25 @@ class Settings:
 
     @property
     def expires_at_least(self) -> float:
-        """How many seconds a batch must be kept, so that the sweeper renews it in time."""
+        """How many seconds a batch must be kept so that the sweeper renews it in time."""
         return EXPIRES_SWEEPS * self.sweep_interval.total_seconds()
 
     @property
     def address_source(self) -> str:
-        """Which setting the store's address comes from, as error messages say it."""
+        """The setting that the store's address comes from, in the words of an error message."""
         if self.backend_source == "batches_backend_url":
             return self.backend_source
-        return f"from {self.backend_source}, because no batches_backend_url is set"
+        return f"from {self.backend_source}, because batches_backend_url is not set"
 
     def page_of(self, bid: str) -> str | None:
-        """Where the status page shows this batch, or None."""
+        """Return the URL of the batch's page, or None without `batches_web_url`."""
         return f"{self.web_url.rstrip('/')}/{bid}" if self.web_url else None
 
 
 def find_unknown_settings(app: Celery) -> list[str]:
-    """Name the `batches_*` settings that do not exist, each with the one that it may have meant.
+    """Return the `batches_*` settings that do not exist, each with a suggestion.
 
-    With a namespace, as Django has one, settings are written `CELERY_BATCHES_…`, and so are the suggestions.
+    With a namespace, as in Django, settings are written `CELERY_BATCHES_…`, and so are the suggestions.
     """
     known = [PREFIX + f.name for f in fields(Settings) if f.name not in NOT_SETTINGS]
     namespace: str | None = app.namespace  # type: ignore[attr-defined]
@@ -184,9 +184,9 @@ def read_duration(name: str, value: object, *, at_least: float = 0) -> timedelta
         try:
             value = timedelta(seconds=value)
         except (OverflowError, ValueError):
-            raise ConfigurationError(f"{name}: {value!r} is not a possible number of seconds") from None
+            raise ConfigurationError(f"{name} must be a finite number of seconds, got {value!r}") from None
     if not isinstance(value, timedelta):
-        raise ConfigurationError(f"{name}: give a number of seconds or a timedelta, not {value!r}")
+        raise ConfigurationError(f"{name} must be a number of seconds or a timedelta, got {value!r}")
     seconds = value.total_seconds()
     if seconds <= 0:
         raise ConfigurationError(f"{name} must be a positive duration, got {seconds:g} s")
@@ -204,50 +204,50 @@ def _duration(name: str, value: object) -> timedelta:
 def _text(name: str, value: object) -> str:
     if isinstance(value, str) and value:
         return value
-    raise ConfigurationError(f"{name}: give a text, not {value!r}")
+    raise ConfigurationError(f"{name} must be a non-empty string, got {value!r}")
 
 
 def _line(name: str, value: object) -> str:
     if isinstance(value, str) and len(value) <= 100 and value == one_line(value, 100):
         return value
-    raise ConfigurationError(f"{name} must be a text of at most 100 characters on one line, got {value!r}")
+    raise ConfigurationError(f"{name} must be a string of at most 100 characters on one line, got {value!r}")
 
 
 def _key_prefix(name: str, value: object) -> str:
     if isinstance(value, str) and re.fullmatch(r"[\w.:-]{1,100}", value):
         return value
-    raise ConfigurationError(f"{name}: give up to 100 letters, digits and . : _ -, not {value!r}")
+    raise ConfigurationError(f"{name} must be 1 to 100 letters, digits and . : _ -, got {value!r}")
 
 
 def _web_url(name: str, value: object) -> str:
     if isinstance(value, str) and urlsplit(value).scheme in ("http", "https") and urlsplit(value).hostname:
         return value
-    raise ConfigurationError(f"{name}: give the http:// or https:// URL of the status page")
+    raise ConfigurationError(f"{name} must be the http:// or https:// URL of the status page")
 
 
 def _count(name: str, value: object) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 100_000:
         return value
-    raise ConfigurationError(f"{name}: give a whole number from 0 to 100000, not {value!r}")
+    raise ConfigurationError(f"{name} must be an integer from 0 to 100,000, got {value!r}")
 
 
 def _directory(name: str, value: object) -> str:
     path = os.fspath(value) if isinstance(value, os.PathLike) else value
     if isinstance(path, str) and os.path.isabs(path):
         return path
-    raise ConfigurationError(f"{name}: give the whole path of a directory, not {value!r}")
+    raise ConfigurationError(f"{name} must be the absolute path of a directory, got {value!r}")
 
 
 def _bytes(name: str, value: object) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
-    raise ConfigurationError(f"{name}: give a whole number of bytes, not {value!r}")
+    raise ConfigurationError(f"{name} must be a number of bytes from 0 on, got {value!r}")
 
 
 def _mapping(name: str, value: object) -> dict[str, Any]:
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
         return dict(value)
-    raise ConfigurationError(f"{name}: give a mapping with text keys, not {type(value).__name__}")
+    raise ConfigurationError(f"{name} must be a mapping whose keys are strings, got {type(value).__name__}")
 
 
 def _profiles(name: str, value: object) -> dict[str, dict[str, Any]]:
@@ -258,17 +258,17 @@ def _profiles(name: str, value: object) -> dict[str, dict[str, Any]]:
 def _names(name: str, value: object) -> frozenset[str]:
     if isinstance(value, (list, tuple, set, frozenset)) and all(isinstance(item, str) for item in value):
         return frozenset(value)
-    raise ConfigurationError(f"{name}: give a list of task names, not {value!r}")
+    raise ConfigurationError(f"{name} must be a list of task names, got {value!r}")
 
 
 def _word(*words: str) -> Callable[[str, object], str]:
-    """Make a reader of a setting that is one of these words."""
+    """Return a reader for a setting that is one of these words."""
 
     def read(name: str, value: object) -> str:
         if value in words:
             return str(value)
         listed = ", ".join(f'"{word}"' for word in words[:-1])
-        raise ConfigurationError(f'{name}: give {listed} or "{words[-1]}", not {value!r}')
+        raise ConfigurationError(f'{name} must be {listed} or "{words[-1]}", got {value!r}')
 
     return read
 

@@ -1,4 +1,4 @@
-"""Suggestions for error messages: the known word that a misspelt one was most likely meant to be."""
+"""Suggestions for error messages: the known word that is closest to a misspelt one."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable
 def did_you_mean(
     word: object, known: Iterable[str], *, cutoff: float = 0.6, show: Callable[[str], str] = repr
 ) -> str:
-    """Return ` (did you mean 'complete'?)`, or an empty text if no known word is close.
+    """Return ` (did you mean 'complete'?)`, or an empty string if no known word is close.
 
     Args:
-        word: What was written; upper and lower case do not matter.
-        known: The words it may have meant.
+        word: The misspelt word, in upper or lower case.
+        known: The known words.
         cutoff: How close the known word must be, from 0 to 1.
-        show: How the suggested word is written in the text.
+        show: Formats the suggested word.
     """
     by_lower = {name.lower(): str(name) for name in known}
     close = difflib.get_close_matches(str(word).lower(), by_lower, 1, cutoff)

@@ -1,4 +1,4 @@
-"""The store's address: one URL, or several joined by `;`, taken apart and shown without secrets."""
+"""The store's address, one URL or several joined by `;`: found, checked, and shown without secrets."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def split_addresses(address: str) -> list[str]:
 
 
 def show_address(address: str) -> str:
-    """Return the address without passwords and queries, where redis-py takes a password too."""
+    """Return the address without passwords, and without queries, which may hold a password too."""
     return ";".join(map(_show, split_addresses(address)))
 
 
@@ -36,15 +36,15 @@ def _show(url: str) -> str:
 
 
 def find_address(conf: Mapping[str, Any]) -> tuple[str, Source, dict[str, Any]]:
-    """Return the store's address, the setting that names it, and what Celery's own setting for TLS adds.
+    """Return the store's address, the setting that it comes from, and the options of Celery's TLS setting.
 
     Raises:
-        ConfigurationError: The address is wrong, or there is none.
+        ConfigurationError: The address is wrong or missing.
     """
     options = conf.get("batches_backend_options") or {}
     if not isinstance(options, Mapping) or not all(isinstance(key, str) for key in options):
         raise ConfigurationError(
-            f"batches_backend_options: give a mapping with text keys, not {type(options).__name__}"
+            f"batches_backend_options must be a mapping whose keys are strings, got {type(options).__name__}"
         )
     own = conf.get("batches_backend_url")
     if own is not None:
@@ -53,8 +53,8 @@ def find_address(conf: Mapping[str, Any]) -> tuple[str, Source, dict[str, Any]]:
         if _is_plain_redis(url := conf.get(source)):
             return check_address(source, url, options), source, _read_tls(use_ssl, conf.get(use_ssl))
     raise ConfigurationError(
-        "batches need a Redis or Valkey to live in, and neither the result backend nor the broker is a "
-        'plain redis:// one: set batches_backend_url = "redis://localhost:6379/0"'
+        "batches need a Redis or Valkey, and neither the result backend nor the broker is a plain redis:// "
+        'one: set batches_backend_url = "redis://localhost:6379/0"'
     )
 
 
@@ -63,23 +63,23 @@ def _is_plain_redis(url: object) -> bool:
 
 
 def _read_tls(name: str, value: object) -> dict[str, Any]:
-    """Read Celery's setting for TLS: a mapping of redis-py's `ssl_*` arguments."""
+    """Return redis-py's `ssl_*` arguments from Celery's setting for TLS."""
     if not value:
         return {}
     given = {} if value is True else value
     if not isinstance(given, Mapping) or not all(str(key).startswith("ssl_") for key in given):
         raise ConfigurationError(
             f"{name} must be True or a mapping of redis-py's ssl_* arguments, such as ssl_cert_reqs, because "
-            'batches live there too; or set batches_backend_url = "rediss://…" and batches_backend_options'
+            'it holds the batches too; or set batches_backend_url = "rediss://…" and batches_backend_options'
         )
     return {"ssl": True, **given}
 
 
 def check_address(name: str, address: object, options: Mapping[str, Any]) -> str:
-    """Return the address of a store, if it can be taken apart and goes with the client's options.
+    """Return the address of a store if it can be parsed and suits the client's options.
 
     Raises:
-        ConfigurationError: It cannot. The text repeats no part of it that may be a password.
+        ConfigurationError: It does not. The text leaves out every part that may be a password.
     """
     urls = split_addresses(address) if isinstance(address, str) else []
     schemes = {url.partition("://")[0] for url in urls}
@@ -91,7 +91,7 @@ def check_address(name: str, address: object, options: Mapping[str, Any]) -> str
     for url in urls:
         _check_readable(name, url)
     if len(schemes) > 1:
-        raise ConfigurationError(f"{name}: several URLs joined by ; must all begin alike")
+        raise ConfigurationError(f"{name}: all URLs joined by ; must have the same scheme")
     why = _mismatch(schemes.pop(), urls, options)
     if why:
         raise ConfigurationError(f"{name} and batches_backend_options: {why}")
@@ -99,12 +99,12 @@ def check_address(name: str, address: object, options: Mapping[str, Any]) -> str
 
 
 def _show_unreadable(address: object) -> str:
-    """Say what an address is that has no scheme of ours; what may be a password stays hidden."""
+    """Describe an address with an unknown scheme, without any part that may be a password."""
     if not isinstance(address, str):
         return f"a value of type {type(address).__name__}"
     scheme, found, _ = address.partition("://")
     if scheme in SCHEMES:
-        return "several that begin otherwise"
+        return "several with other schemes"
     if found and _SCHEME.fullmatch(scheme):
         return f"{scheme}://…"
     if _HOST_AND_PORT.fullmatch(address):
@@ -117,20 +117,20 @@ def _check_readable(name: str, url: str) -> None:
         urlsplit(url).port  # noqa: B018 - reading it checks it
         if not url.startswith("unix:") and (path := urlsplit(url).path.strip("/")) and not path.isdecimal():
             raise ConfigurationError(
-                f"{name}: what follows the host must be the number of a database, as in redis://localhost:6379/0"
+                f"{name}: the path must be the number of a database, as in redis://localhost:6379/0"
             )
     except ValueError:
         raise ConfigurationError(
-            f"{name} is no URL that can be read: in the password write %2F for /, %23 for #, %3F for ?, "
+            f"{name} cannot be parsed as a URL: in the password write %2F for /, %23 for #, %3F for ?, "
             "%40 for @, as urllib.parse.quote does"
         ) from None
 
 
 def _mismatch(scheme: str, urls: list[str], options: Mapping[str, Any]) -> str | None:
-    """Why this kind of address and these options do not go together, with the mend."""
+    """Return why an address of this scheme and these options do not fit, and what to do; None if they do."""
     cluster = options.get("cluster", False)
     if not isinstance(cluster, bool):
-        return '"cluster" is True or False'
+        return '"cluster" must be True or False'
     if scheme == "sentinel":
         return _sentinel_mismatch(options)
     if stray := sorted(options.keys() & set(SENTINEL_OPTIONS)):
@@ -148,7 +148,7 @@ def _sentinel_mismatch(options: Mapping[str, Any]) -> str | None:
     if not isinstance(options.get("master_name"), str) or not options["master_name"]:
         return 'for Sentinel add {"master_name": "mymaster"}, the name that the sentinels give the master'
     if not isinstance(options.get("sentinel_kwargs", {}), Mapping):
-        return '"sentinel_kwargs" is a mapping: redis-py\'s arguments for the connections to the sentinels'
+        return '"sentinel_kwargs" must be a mapping: redis-py\'s arguments for connections to the sentinels'
     return None
 
 

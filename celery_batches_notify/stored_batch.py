@@ -1,4 +1,4 @@
-"""A batch in the store: what can be asked of it, and done to it."""
+"""Reads a stored batch, waits for it and operates on it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from datetime import timedelta
 
 from celery import Celery
 
+from celery_batches_notify.checks import check_event
 from celery_batches_notify.doctor.reconcile import Repairs, reconcile_batch
 from celery_batches_notify.engine import Engine
 from celery_batches_notify.errors import BatchTimeout, NoSuchBatch, WouldDeadlock
 from celery_batches_notify.membership import Membership
 from celery_batches_notify.messages.headers import current_member
-from celery_batches_notify.model import BatchStatus, DeliveryAttempt, check_event
+from celery_batches_notify.model import BatchStatus, DeliveryAttempt
 from celery_batches_notify.operations import cancel_batch, delete_batch, redeliver_event, retry_batch
 from celery_batches_notify.producer.enrolment import Enrolment
 from celery_batches_notify.producer.intake import Intake
@@ -24,11 +25,11 @@ class StoredBatch:
     """The half of a `Batch` that needs it to be stored: reading, waiting and operating.
 
     Args:
-        engine: The app's.
+        engine: The app's engine.
         enrolment: Takes the batch's calls to the store and the broker.
         intake: Takes calls in.
-        description: What people read in lists and messages.
-        tags: The words to find it by.
+        description: A text for lists and messages.
+        tags: Words to find the batch by.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class StoredBatch:
         return f"<Batch {self.bid} {self.description!r}>"
 
     def status(self) -> BatchStatus:
-        """Read the batch's status. Raises `NoSuchBatch` if it is not stored (any more)."""
+        """Read the batch's status. Raises `NoSuchBatch` if the batch is not stored, or is gone."""
         self._refuse_if_not_stored()
         engine = self._engine
         status = engine.store.read_status(self.bid)
@@ -60,12 +61,12 @@ class StoredBatch:
         """Wait until an event has fired; return the status.
 
         Args:
-            timeout: Seconds or a `timedelta`; None waits as long as it takes.
-            event: What to wait for.
+            timeout: Seconds or a `timedelta`; None waits for ever.
+            event: The event to wait for.
 
         Raises:
-            BatchTimeout: It did not fire in time.
-            WouldDeadlock: Called inside the batch's own block, or by a member of it or of a batch below it.
+            BatchTimeout: The event did not fire in time.
+            WouldDeadlock: The caller is inside the batch's block, or a member of it or of a batch below it.
             NoSuchBatch: The batch is gone.
         """
         awaited = check_event(event)
@@ -78,7 +79,7 @@ class StoredBatch:
         return self.status()
 
     def follow(self) -> Follow:
-        """Iterate over the batch's `Progress` as it moves, with `for` or `async for`, until it finished.
+        """Iterate over the batch's `Progress` as it moves, with `for` or `async for`, until it finishes.
 
         Raises:
             NoSuchBatch: The batch is not stored yet.
@@ -93,19 +94,20 @@ class StoredBatch:
     def redeliver(self, event: str, *, n: int | None = None, all: bool = False) -> int:  # noqa: A002
         """Send the callbacks of an event again that were given up or are stuck, under the same ids.
 
-        Those that wait for their next attempt go at once. Stuck is what was published and not heard of for
-        5 minutes; a task of yours, which may take longer, for an hour. What is under way is left alone.
+        Callbacks that wait for their next attempt are sent at once. A notification is stuck if nothing was
+        heard of it for 5 minutes after it was published; a task of yours, which may take longer, after an
+        hour. Callbacks that are under way are left alone.
 
         Args:
             event: An event that has fired.
-            n: Only this one, from 0 in the order of their declaration, though it was delivered.
-            all: Those that were delivered or skipped, too.
+            n: Send only this callback, even if it was delivered; they are numbered from 0 as declared.
+            all: Send those that were delivered or skipped, too.
 
         Returns:
-            How many are sent.
+            How many callbacks are sent.
 
         Raises:
-            InvalidCallback: There is no such event or callback.
+            InvalidCallback: The event or the callback does not exist.
             NoSuchBatch: The batch is gone.
         """
         self._refuse_if_not_stored()
@@ -113,14 +115,14 @@ class StoredBatch:
 
     @property
     def cancelled(self) -> bool:
-        """Whether the batch was cancelled; a long task asks this now and then, and returns."""
+        """Whether the batch was cancelled. A long task can check this now and then, and return early."""
         return self._engine.store.is_cancelled(self.bid)
 
     def cancel(self, *, terminate: bool = False) -> None:
         """Cancel the batch and its children: workers discard members as they arrive. Safe to repeat.
 
         Args:
-            terminate: End running members too, where the worker's pool can (prefork and gevent).
+            terminate: Terminate running members too, if the worker's pool can do that (prefork and gevent).
 
         Raises:
             NoSuchBatch: The batch is gone.
@@ -129,9 +131,9 @@ class StoredBatch:
         cancel_batch(self._engine, self.bid, terminate=terminate)
 
     def retry(self) -> int:
-        """Send the dead members again, under their ids, those of children too; return how many.
+        """Send the dead members again, under their ids, also those of children; return how many.
 
-        What cannot be sent again is counted in `status().unsendable`, with the reason.
+        `status().unsendable` counts, by reason, the members that cannot be sent again.
 
         Raises:
             BatchCancelled: The batch was cancelled.
@@ -141,26 +143,28 @@ class StoredBatch:
         return retry_batch(self._engine, self.bid)
 
     def reconcile(self, *, vanished: str = "leave") -> Repairs:
-        """Repair the batch and its children from the result backend and the workers; return what was done.
+        """Repair the batch and its children from the result backend and the workers; return the repairs.
 
-        Safe to repeat, and to run from many places at once. No member is counted that may still run.
+        Safe to repeat, and to run from many places at once. Members that may still run are left alone.
 
         Args:
-            vanished: What becomes of members that no queue, worker or result backend knows any more: `leave`
+            vanished: What to do with members that no queue, worker or result backend knows any more: `leave`
                 them waiting, count them as `dead`, or `resend` those whose calls are kept (`keep_calls`).
-                Only if all could be asked, and no worker answers that has no batches: it may have run them.
+                They are left waiting if not all could be asked, or if a worker without batches answers,
+                because it may have run them.
 
         Raises:
-            ConfigurationError: `vanished` is none of these.
+            ConfigurationError: `vanished` is another word.
             NoSuchBatch: The batch is gone.
         """
         self._refuse_if_not_stored()
         return reconcile_batch(self._engine, self.bid, vanished=vanished)
 
     def delete(self) -> bool:
-        """Remove the records of the batch and its children; return whether there was one. Safe to repeat.
+        """Remove the records of the batch and its children; return whether it existed. Safe to repeat.
 
-        Its tasks run on and count nowhere, its callbacks are not called any more. A parent counts it as dead.
+        The tasks run on and are not counted, and callbacks are not called any more. A parent counts the batch
+        as dead.
         """
         self._enrolment.is_sealed = True
         return delete_batch(self._engine, self.bid)
@@ -172,7 +176,7 @@ class StoredBatch:
         return self.bid in (member.bid, *self._engine.store.walk_ancestors(member.bid))
 
     def _refuse_if_not_stored(self) -> None:
-        """Ask the store in case a reply was lost; raise `NoSuchBatch` if the batch is not there yet."""
+        """Raise `NoSuchBatch` if the batch is not stored. A reply may be lost, so this asks the store."""
         if not self._enrolment.is_stored and self._engine.store.read_progress(self.bid) is None:
             raise NoSuchBatch(
                 f"batch {self.bid} is not stored yet: the end of its block stores it, as do add(), map() and "

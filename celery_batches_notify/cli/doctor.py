@@ -1,4 +1,4 @@
-"""Saying what is wrong, and what to do: with the surroundings, with all live batches, or with one."""
+"""Finding faults and their fixes: in the surroundings, in all live batches, or in one batch."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from itertools import islice
 
 from celery import Celery
 
+from celery_batches_notify.checks import check_bid
 from celery_batches_notify.cli.engine_of import engine_of
 from celery_batches_notify.cli.output import Output
 from celery_batches_notify.doctor.broker_checks import check_broker
@@ -23,7 +24,7 @@ from celery_batches_notify.doctor.locate import (
     walk_open,
 )
 from celery_batches_notify.engine import Engine
-from celery_batches_notify.model import BatchStatus, check_bid
+from celery_batches_notify.model import BatchStatus
 from celery_batches_notify.store.errors import corrupt_errors
 from celery_batches_notify.store.parsing import parse_status
 from celery_batches_notify.store.server_checks import check_store
@@ -47,10 +48,10 @@ NEED_HANDS = {Kind.UNREAD, Kind.ENDED, Kind.CHILD_GONE, Kind.VANISHED}
 
 
 def examine(app: Celery, out: Output, *, bid: str | None, limit: int) -> int:
-    """Examine one batch, or the surroundings and all live batches; return 1 where hands are needed, else 0.
+    """Examine one batch, or the surroundings and all live batches; return 1 if hands are needed, else 0.
 
     Raises:
-        BatchesError: There is no such batch, the store is away, or a setting is wrong.
+        BatchesError: The batch does not exist, the store is away, or a setting is wrong.
     """
     engine = engine_of(app)
     if bid is not None:
@@ -76,7 +77,7 @@ def _examine_batch(engine: Engine, bid: str, limit: int, out: Output) -> int:
     waits = status.total - status.succeeded - status.failures
     out.say(
         f"batch {bid} {status.description}: {status.state}; of {status.total:,} members {status.succeeded:,} "
-        f"succeeded, {status.dead:,} are dead, {status.failed:,} failing, {waits:,} wait",
+        f"succeeded, {status.dead:,} are dead, {status.failing:,} failing, {waits:,} wait",
         **status.as_dict(),
     )
     members = list(islice(walk_open(engine, bid, status.total), LOOKED_AT))

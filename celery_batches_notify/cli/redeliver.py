@@ -6,11 +6,11 @@ from datetime import timedelta
 
 from celery import Celery
 
+from celery_batches_notify.checks import check_bid, check_event
 from celery_batches_notify.cli.engine_of import engine_of
 from celery_batches_notify.cli.output import Output
 from celery_batches_notify.engine import Engine
 from celery_batches_notify.errors import InvalidCallback
-from celery_batches_notify.model import check_bid, check_event
 from celery_batches_notify.operations import redeliver_event
 from celery_batches_notify.redelivery import Wanted, redeliver_many, redeliver_one
 
@@ -29,10 +29,10 @@ def send_again(
     ended: bool,
     limit: int,
 ) -> int:
-    """Send again what was given up or is stuck, and print how much that is; return the exit code.
+    """Send callbacks again that were given up or are stuck, and print how many; return the exit code.
 
     Raises:
-        BatchesError: An option is wrong, there is no such batch, or the store is away.
+        BatchesError: An option is wrong, the batch does not exist, or the store is away.
     """
     engine = engine_of(app)
     wanted = Wanted(

@@ -12,9 +12,10 @@ from celery.result import ResultBase
 from kombu.exceptions import EncodeError
 from kombu.utils import json
 
+from celery_batches_notify.checks import check_event
 from celery_batches_notify.delivery.rules import check_rules
 from celery_batches_notify.errors import ConfigurationError, InvalidCallback
-from celery_batches_notify.model import Event, check_event
+from celery_batches_notify.model import Event
 from celery_batches_notify.notifiers.base import Notifier
 from celery_batches_notify.notifiers.registry import GIVE_UP_AFTER, Registry
 from celery_batches_notify.settings import read_duration

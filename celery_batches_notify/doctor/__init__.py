@@ -1,1 +1,1 @@
-"""Repair: find the members that a batch waits for, and settle those that have vanished."""
+"""Diagnosis and repair: find the members that a batch waits for, and end or resend those that vanished."""

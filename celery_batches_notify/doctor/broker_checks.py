@@ -1,4 +1,4 @@
-"""Start-up checks for settings of the broker that could lose members or run them twice."""
+"""Start-up checks for settings of the broker and of Celery that could lose members or run them twice."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ DEFAULT_VISIBILITY_SECONDS = 3600
 
 
 def check_broker(app: Celery) -> list[Finding]:
-    """Check the broker's settings, and ask the broker itself where settings do not say enough.
+    """Check the broker's settings, and ask the broker for its own.
 
-    A broker that is away is a finding too, not an error.
+    An unreachable broker is a finding, not an exception.
     """
     options = app.conf.broker_transport_options or {}
     driver = app.connection_for_write().transport.driver_type
@@ -36,7 +36,7 @@ def _check_confirms(options: dict[str, Any]) -> Iterator[Finding]:
     if not options.get("confirm_publish"):
         yield _warning(
             "confirms",
-            "RabbitMQ may drop a message without an error, so its member waits and the batch shows as "
+            "RabbitMQ may drop a message and nobody learns of it, so its member waits and the batch shows as "
             'stalled: set broker_transport_options = {"confirm_publish": True}',
         )
 
@@ -56,7 +56,7 @@ def _check_visibility(app: Celery, options: dict[str, Any]) -> Iterator[Finding]
 
 
 def _late_limit(app: Celery, task: Any) -> float:
-    """How long a task's acknowledgement may take: its time limit, or 0 without one or with early acks."""
+    """Return how long a task's time limit lets its acknowledgement take; 0 without a limit."""
     return float(task.time_limit or app.conf.task_time_limit or 0) if task.acks_late else 0.0
 
 
@@ -70,7 +70,7 @@ def _check_redis(app: Celery) -> Iterator[Finding]:
     )
     try:
         with connection:
-            channel: Any = connection.channel()  # the default channel would wait for the broker for ever
+            channel: Any = connection.channel()  # the default channel would wait forever for the broker
             policy = channel.client.info("memory").get("maxmemory_policy", "noeviction")
     except away as exc:
         where = maybe_sanitize_url(app.conf.broker_url or "")

@@ -1,4 +1,4 @@
-"""The messages in each queue of the broker, read without taking any."""
+"""Read the messages in the broker's queues without consuming any."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Message:
     Attributes:
         task_id: The task's id.
         bid: The batch that its header names, or an empty text.
-        queue: The queue that it waits in, or that it was taken from.
-        position: How many messages are before it in the queue; None once a worker has taken it.
-        taken_at: When a worker took it without acknowledging it yet, in seconds since 1970, or None.
+        queue: The queue that holds it, or that it was taken from.
+        position: The number of messages ahead of it; None once a worker has taken it.
+        taken_at: When a worker took it without acknowledging it yet, in seconds since 1970; else None.
     """
 
     task_id: str
@@ -40,16 +40,16 @@ class Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerReading:
-    """What could be read from the broker.
+    """The result of reading the broker.
 
     Attributes:
-        readable: Whether all messages were seen; if not, one that was not found may still be there.
-        why: Why they could not be read, or an empty text.
+        readable: Whether every message was seen. If not, a missing message proves nothing.
+        why: Why it is not readable, or an empty text.
         is_away: Whether the reason is that the broker does not answer.
-        lengths: How many messages wait in each queue, as far as known.
-        found: The messages that were looked for, by task id.
-        bids: The batches that have any message there.
-        visibility_seconds: After how long a message that was not acknowledged comes back, or None.
+        lengths: The number of messages in each queue, as far as known.
+        found: The wanted messages, by task id.
+        bids: The batches that have at least one message.
+        visibility_seconds: When an unacknowledged message returns to its queue, or None.
     """
 
     readable: bool
@@ -62,12 +62,12 @@ class BrokerReading:
 
 
 def read_broker(app: Celery, queues: Iterable[str], wanted: Callable[[str], bool]) -> BrokerReading:
-    """Search the broker for the messages of tasks. Never raises if the broker is away.
+    """Search the broker for task messages. An unreachable broker raises nothing.
 
     Args:
-        app: The app whose broker is searched.
-        queues: Names of queues to search besides the configured ones.
-        wanted: Whether a task's message is looked for.
+        app: The app that uses the broker.
+        queues: Names of queues to search in addition to the configured ones.
+        wanted: Returns whether the message of a task id is wanted.
     """
     names = {*app.amqp.queues, *queues}
     try:
@@ -86,7 +86,7 @@ def _read_redis(broker: _RedisBroker, names: set[str], wanted: Callable[[str], b
     found: dict[str, Message] = {}
     bids: set[str] = set()
     lengths: dict[str, int] = {}
-    # The order follows a message's way, so that one that moves meanwhile is found.
+    # Messages move in this order, so one that moves during the search is still found.
     for queue in sorted(names | broker.read_queues()):
         lengths[queue] = 0
         for key in broker.lists_of(queue):
@@ -113,7 +113,7 @@ def _read_redis(broker: _RedisBroker, names: set[str], wanted: Callable[[str], b
 
 
 def _read_lengths(connection: Connection, names: set[str]) -> BrokerReading:
-    """Read the lengths of queues: other brokers show no message without handing it out."""
+    """Read queue lengths: other brokers reveal nothing more without delivering messages."""
     lengths: dict[str, int] = {}
     transport = connection.transport.driver_type
     for queue in sorted(names):
@@ -128,10 +128,10 @@ def _read_lengths(connection: Connection, names: set[str]) -> BrokerReading:
 
 
 class _RedisBroker:
-    """Reads kombu's own keys in a Redis broker.
+    """Read-only access to kombu's keys in a Redis broker.
 
-    Some of kombu's clients prefix the keys of some commands with its global prefix. They leave the commands
-    used here alone, so this class adds the prefix itself.
+    Some of kombu's clients add its global prefix to the keys of some commands. They do not for the commands
+    used here, so this class adds it.
     """
 
     def __init__(self, channel: Any) -> None:
@@ -140,7 +140,7 @@ class _RedisBroker:
         self._prefix: str = channel.global_keyprefix
 
     def read_queues(self) -> set[str]:
-        """The names of all declared queues, such as a mistyped one that no worker reads."""
+        """Return every declared queue, including one with a typo that no worker consumes."""
         prefix = f"{self._prefix}{self.channel.keyprefix_queue % ''}"
         queues = set()
         for key in self._client.scan_iter(match=f"{prefix}*", count=1000):
@@ -151,13 +151,13 @@ class _RedisBroker:
         return {queue for queue in queues if not queue.endswith(".pidbox")}
 
     def lists_of(self, queue: str) -> list[str]:
-        """The keys of a queue, one per priority, the most urgent first."""
+        """Return the list keys of a queue, one per priority, most urgent first."""
         return [
             f"{self._prefix}{self.channel._q_for_pri(queue, step)}" for step in self.channel.priority_steps
         ]
 
     def walk_list(self, key: str, queue: str) -> Iterator[Message]:
-        """Yield the messages that wait in a list, the latest first, so that none moves past the reader."""
+        """Yield the messages of a list, newest first, so that none shifts past the reader."""
         start = 0
         while chunk := self._client.lrange(key, start, start + MESSAGES_CHUNK - 1):
             for raw in chunk:
@@ -165,7 +165,7 @@ class _RedisBroker:
             start += len(chunk)
 
     def walk_taken(self) -> Iterator[Message]:
-        """Yield the messages that workers have taken and not acknowledged."""
+        """Yield the messages that workers have taken but not acknowledged."""
         taken = f"{self._prefix}{self.channel.unacked_key}"
         index = f"{self._prefix}{self.channel.unacked_index_key}"
         for tag, raw in self._client.hscan_iter(taken, count=MESSAGES_CHUNK):

@@ -1,4 +1,4 @@
-"""Callbacks of a batch that have not ended: what each waits for, and what to do about it."""
+"""Explain what each unfinished callback of a batch waits for, and what to do about it."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ START_A_READER = "start a worker with -Q {queue}, or correct the routing"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenCallback:
-    """A callback that has not ended, or was given up.
+    """A callback that is unfinished or was given up.
 
     Attributes:
         bid: Its batch.
         status: How far it has come.
-        since: When it is due, or, once published, when it was last heard of.
-        queue: The queue that it is published to, or an empty text if only the broker knows.
+        since: When it is due or, once it is published, when its task last reported.
+        queue: The queue to which it is published, or an empty text if only the broker knows.
     """
 
     bid: str
@@ -38,21 +38,21 @@ class OpenCallback:
 
     @property
     def name(self) -> str:
-        """Its name in messages for people."""
+        """The name shown to people."""
         return f"the callback {self.status.entry} ({self.status.target})"
 
     @property
     def is_published(self) -> bool:
-        """Whether it is with the broker or with a worker."""
+        """Whether the broker or a worker has it."""
         return self.status.state == "published"
 
     def as_member(self, index: int) -> Member:
-        """Return its task as a member that `locate` can find."""
+        """Return its task in the form that `locate` searches for."""
         return Member(index=index, id=callback_id(self.bid, self.status.entry), state=State.WAITING)
 
 
 def find_open(engine: Engine, snapshot: Snapshot, status: BatchStatus) -> list[OpenCallback]:
-    """Find the callbacks of a batch that have not ended or were given up."""
+    """Return the callbacks of a batch that are unfinished or were given up."""
     declared = parse_deliverable(snapshot.batch)
     return [
         OpenCallback(
@@ -69,13 +69,13 @@ def find_open(engine: Engine, snapshot: Snapshot, status: BatchStatus) -> list[O
 def judge_callback(
     callback: OpenCallback, now: datetime, look: Whereabouts | None = None, place: Place | None = None
 ) -> tuple[str, str]:
-    """Return how a callback stands, and what to do about it, or an empty text if nothing needs doing.
+    """Describe the state of a callback, and the fix; the fix is empty if nothing needs doing.
 
     Args:
         callback: The callback.
         now: The store's time.
-        look: The answers of the broker and the workers, if they were asked.
-        place: The place of its task.
+        look: The answers of broker and workers, if they were asked.
+        place: Where its task was found.
     """
     waited = now - callback.since
     if callback.status.state == "given_up":
@@ -97,7 +97,7 @@ def judge_callback(
 
 
 def span(length: timedelta) -> str:
-    """Return a span of time in the largest unit that fits in it at least twice."""
+    """Format a duration in the largest unit that it holds at least twice."""
     seconds = round(length.total_seconds())
     for unit_seconds, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
         if seconds >= 2 * unit_seconds:
@@ -121,7 +121,7 @@ def _judge_place(callback: OpenCallback, look: Whereabouts, place: Place) -> tup
 
 
 def _judge_queue(queue: str, look: Whereabouts) -> tuple[str, str]:
-    """Judge a callback that was not found, if the broker's messages cannot be read."""
+    """Describe a published callback when the broker's messages cannot be read."""
     if queue not in look.broker.lengths:
         return "nobody can tell where it is", ""
     words = f"its queue {queue} holds {look.broker.lengths[queue]:,} messages"
@@ -131,7 +131,7 @@ def _judge_queue(queue: str, look: Whereabouts) -> tuple[str, str]:
 
 
 def _queue_of(engine: Engine, declared: Declared, snapshot: Snapshot) -> str:
-    """Return the queue that Celery's router picks for a callback, or an empty text."""
+    """Return the queue to which Celery's router sends a callback here."""
     app, queue = engine.app, engine.publisher.queue_of(snapshot)
     try:
         route: dict[str, Any] = {"route_name": DELIVER_TASK, "queue": queue}
@@ -140,6 +140,6 @@ def _queue_of(engine: Engine, declared: Declared, snapshot: Snapshot) -> str:
             route = route_of(app, declared["signature"])
         name = route.pop("route_name")
         routed = app.amqp.router.route({key: value for key, value in route.items() if value}, name)
-    except Exception:  # noqa: BLE001 - a user's router may raise anything
+    except Exception:  # noqa: BLE001 - a user's router may raise any exception
         return ""
     return str(getattr(routed.get("queue"), "name", routed.get("queue") or ""))

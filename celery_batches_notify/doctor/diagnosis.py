@@ -1,4 +1,4 @@
-"""Find live batches that do not move: why, and what to do about each."""
+"""Find the live batches that do not move, the reason, and the fix."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ASKED_ABOUT = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Complaint:
-    """A problem of a batch, a worker or a receiver. `fix` is empty if it mends itself."""
+    """A problem of a batch, a worker or a receiver. The fix is empty if the problem solves itself."""
 
     subject: str
     words: str
@@ -30,7 +30,7 @@ class Complaint:
 
 
 def find_complaints(engine: Engine) -> Iterator[Complaint]:
-    """Examine the workers, every live batch, and other batches that need attention.
+    """Check the workers, every live batch, and the ended batches that still need attention.
 
     Raises `StoreUnavailable`.
     """
@@ -59,13 +59,13 @@ class Waiting:
         self._until: dict[str, list[datetime]] = {}
 
     def add(self, callbacks: Iterable[CallbackStatus]) -> None:
-        """Count the callbacks that wait."""
+        """Count the callbacks that wait for an address."""
         for each in callbacks:
             if each.waits_for is not None and each.waits_until is not None:
                 self._until.setdefault(each.waits_for, []).append(each.waits_until)
 
     def complain(self) -> Iterator[Complaint]:
-        """Yield each address. Nothing needs fixing: the callbacks leave once it answers."""
+        """Yield one complaint per address, without a fix: its callbacks go once it answers."""
         for shown, until in sorted(self._until.items()):
             words = (
                 f"failed or is busy: {len(until):,} callbacks wait for it, "
@@ -75,7 +75,7 @@ class Waiting:
 
 
 def complain_of_workers(workers: WorkersReading) -> Iterator[Complaint]:
-    """Yield the workers that run members without reporting them."""
+    """Yield the workers that run members or callbacks without reporting them."""
     for worker in workers.bare:
         yield Complaint(
             subject=f"worker {worker}",
@@ -143,7 +143,7 @@ def _look_at(
 
 
 def _is_known(engine: Engine, status: BatchStatus, broker: BrokerReading, workers: WorkersReading) -> bool:
-    """Whether the broker or a worker has anything of the batch, or might have."""
+    """Return whether broker or workers have anything of the batch; also True if that cannot be known."""
     if not broker.readable or workers.why or workers.silent or status.bid in broker.bids or status.children:
         return True
     members = islice(walk_open(engine, status.bid, status.total), ASKED_ABOUT)

@@ -1,4 +1,4 @@
-"""Locate the members that a batch waits for: in the broker, at the workers, or in the result backend."""
+"""Locate the members that a batch waits for, in the broker, the workers and the result backend."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _TURN = re.compile(r"(.+)#[1-9][0-9]*")
 
 
 class Kind(StrEnum):
-    """The kinds of places of a member."""
+    """The kinds of places where a member can be."""
 
     RUNNING = "running"
     SCHEDULED = "scheduled"
@@ -51,7 +51,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """The place of one member: its kind, the queue, worker or state, and since or until when."""
+    """Where one member is: the kind; the queue, worker or state; and since or until when."""
 
     member: Member
     kind: Kind
@@ -61,13 +61,13 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Whereabouts:
-    """The answers of the broker, the workers and the result backend.
+    """The result of one look at broker, workers and result backend.
 
     Attributes:
-        places: One per member that was looked for.
-        broker: The reading of the broker.
-        workers: The answers of the workers.
-        results_why: Why the result backend could not be asked, or an empty text.
+        places: One per wanted member.
+        broker: The broker's answer.
+        workers: The workers' answers.
+        results_why: Why the result backend could not be read, or an empty text.
     """
 
     places: tuple[Place, ...]
@@ -91,7 +91,7 @@ class Whereabouts:
 
 
 def walk_open(engine: Engine, bid: str, total: int) -> Iterator[Member]:
-    """Yield the members that the batch waits for: waiting or failing ones."""
+    """Yield the members that the batch waits for: waiting or failing."""
     for member in chain.from_iterable(engine.store.walk_members(bid, total)):
         if member.state in (State.WAITING, State.FAILING):
             yield member
@@ -105,22 +105,21 @@ def locate(
     since: datetime | None = None,
     seconds: float = INSPECT_SECONDS,
 ) -> Whereabouts:
-    """Find out where these members are. Never raises if the broker or the result backend is away.
+    """Locate these members. An unreachable broker or result backend raises nothing.
 
     Args:
-        engine: The app's.
-        members: The members to look for, at most `LOOKED_AT` at once.
-        queues: Names of queues that they may wait in, besides the configured ones.
-        since: Leave out results of earlier tasks with the same ids; None if nobody else can have these ids.
-        seconds: How long to wait for the workers' answers, five times.
+        engine: The engine of the app.
+        members: The wanted members; the caller limits their number (`LOOKED_AT`).
+        queues: Names of queues to search in addition to the configured ones.
+        since: Ignore older results, of earlier tasks with the same ids; None if the ids are unique.
+        seconds: How long to wait for the workers' answers to each of five questions.
     """
     wanted = {task_id for member in members for task_id in ids_of(member)}
-    # The order follows a message's way, so that one that moves meanwhile is found. The caller has read the
-    # store before.
+    # Messages move in this order, so one that moves meanwhile is still found. The store was read before.
     queues = tuple(queues)
     broker = read_broker(engine.app, queues, wanted.__contains__)
     workers = NOBODY if broker.is_away else ask_workers(engine.app, seconds)
-    if not broker.readable and workers.queues:  # they may read queues that this app does not know
+    if not broker.readable and workers.queues:  # workers may consume queues that are not configured here
         broker = read_broker(engine.app, (*queues, *workers.queues), wanted.__contains__)
     workers = add_leases(workers, engine.store, wanted.__contains__)
     held = [_place_in_hand(engine, member, broker, workers) for member in members]
@@ -137,7 +136,7 @@ NOBODY = WorkersReading(why="the workers cannot be asked without the broker")
 
 
 def ids_of(member: Member) -> tuple[str, ...]:
-    """The ids that a member may run under: the last part of a canvas takes that of the task it replaces."""
+    """Return the task ids of a member: the last part of a canvas bears the id of the task it replaced."""
     turn = _TURN.fullmatch(member.id)
     return (member.id, turn[1]) if turn else (member.id,)
 
@@ -145,7 +144,7 @@ def ids_of(member: Member) -> tuple[str, ...]:
 def read_results(
     engine: Engine, members: Sequence[Member], since: datetime | None
 ) -> tuple[dict[int, Meta], str]:
-    """Read the results of members, by index; return also why that fails, or an empty text."""
+    """Return the stored results by member index, and why the result backend cannot be read, if so."""
     try:
         backend = find_result_backend(engine.app)
     except ConfigurationError:
@@ -165,7 +164,7 @@ def read_results(
 
 
 def _slim(meta: Meta) -> Meta:
-    """Drop what a member returned: it may be large, and nobody asks for it here."""
+    """Drop the return value: it may be large, and is not needed here."""
     return {**meta, "result": None} if meta.get("status") == states.SUCCESS else meta
 
 
@@ -199,7 +198,7 @@ def _place_elsewhere(
             member=member, kind=Kind.UNACKNOWLEDGED, where=message.queue, at=_back_at(message, broker)
         )
     # safety: bare-worker
-    if not broker.readable or workers.why or workers.silent or workers.bare:  # as `Whereabouts.doubt`
+    if not broker.readable or workers.why or workers.silent or workers.bare:  # like `Whereabouts.doubt`
         return Place(member=member, kind=Kind.UNKNOWN)
     return Place(member=member, kind=Kind.VANISHED)
 

@@ -1,4 +1,4 @@
-"""Republish lost deliveries: those that are due, and those whose message has vanished."""
+"""Publish overdue deliveries, and publish again those whose task has vanished."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from celery_batches_notify.store.parsing import parse_status
 
 
 def republish_lost(engine: Engine, bid: str) -> int:
-    """Publish deliveries that are due or whose message was lost; return how many. Raises `NoSuchBatch`."""
+    """Publish the due and the lost deliveries of a batch; return their number. Raises `NoSuchBatch`."""
     for callback in _find_lost(engine, bid):
         _settle(engine, callback, "due", "its message was lost")
     recorded = engine.store.claim_deliveries(bid)
@@ -21,11 +21,11 @@ def republish_lost(engine: Engine, bid: str) -> int:
 
 
 def _find_lost(engine: Engine, bid: str) -> list[OpenCallback]:
-    """Find callbacks that were published a while ago and that neither the broker nor a worker has."""
+    """Return the callbacks published a while ago that neither the broker nor a worker has."""
     snapshot = engine.store.read_snapshot(bid)
     found = find_open(engine, snapshot, parse_status(snapshot, engine.settings.stall_after))
     published = [each for each in found if each.is_published and snapshot.now - each.since > QUIET]
-    for _ in range(2):  # a message that moves may escape one look, but not two
+    for _ in range(2):  # a single look can miss a message that moves
         if not published:
             return []
         look = locate(engine, [callback.as_member(k) for k, callback in enumerate(published)])

@@ -1,4 +1,4 @@
-"""Reconcile: repair what the store lost or never heard, from the result backend and the workers."""
+"""Reconcile a batch: recover lost reports from the result backend, the broker and the workers."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ VANISHED = ("leave", "dead", "resend")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repairs:
-    """What `reconcile` did to a batch and those below it, in numbers.
+    """What `reconcile` did to a batch and its descendants, in numbers.
 
     Attributes:
         succeeded: Members counted as succeeded, as their results say.
         failing: Members counted as failing, as their results say.
         dead: Members counted as dead, as their results say: failed or revoked.
-        vanished: Members marked dead because they have vanished.
-        resent: Members that had vanished and were sent again, from their kept calls.
-        unsure: Members left alone because their canvas may go on, although their results say that they ended.
-        fired: Callbacks of events that were true and had not fired.
+        vanished: Members counted as dead because no queue, worker or result backend has them.
+        resent: Vanished members that were sent again from their kept calls.
+        unsure: Members left alone: their results say that they ended, but their canvas may still be running.
+        fired: Callbacks whose event was true but had not fired.
         redriven: Deliveries published again because their message was lost or late.
-        listed: Lists that had lost a batch.
-        notes: What could not be found out, and why.
+        listed: Lists to which a batch was restored.
+        notes: Checks that were not possible, and the reason.
     """
 
     succeeded: int = 0
@@ -68,29 +68,29 @@ class Repairs:
 
     @property
     def total(self) -> int:
-        """How much was repaired."""
+        """The number of repairs."""
         return sum(value for name, value in self.counts.items() if name != "unsure")
 
     @property
     def counts(self) -> dict[str, int]:
-        """The numbers by name."""
+        """The numbers, by name."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "notes"}
 
     def __add__(self, other: Repairs) -> Repairs:
-        """These repairs and others."""
+        """Add the numbers, and join the notes."""
         counts = {name: value + other.counts[name] for name, value in self.counts.items()}
         return Repairs(**counts, notes=tuple(dict.fromkeys(self.notes + other.notes)))
 
 
 def reconcile_batch(engine: Engine, bid: str, *, vanished: str = "leave") -> Repairs:
-    """Repair one batch and those below it. Safe to repeat, and to run from many places at once.
+    """Repair one batch and its descendants. Safe to repeat and to run concurrently.
 
     Raises:
         ConfigurationError: `vanished` is not `leave`, `dead` or `resend`.
-        NoSuchBatch: It is gone.
+        NoSuchBatch: The batch does not exist.
     """
     if vanished not in VANISHED:
-        raise ConfigurationError(f"vanished must be one of {', '.join(VANISHED)}, got {vanished!r}")
+        raise ConfigurationError(f"vanished: give one of {', '.join(VANISHED)}, not {vanished!r}")
     repairs = Repairs()
     for each in reversed(list(engine.store.walk_family(bid))):  # a parent counts its children
         try:
@@ -117,7 +117,7 @@ def _reconcile_one(engine: Engine, bid: str, vanished: str) -> Repairs:
 
 
 def reconcile_all(engine: Engine, *, vanished: str = "leave") -> Iterator[tuple[str, Repairs]]:
-    """Repair all live batches and those that the lists have lost; drop entries of batches that are gone."""
+    """Repair all live batches, and batches missing from the lists; take deleted batches off the lists."""
     seen = set()
     for bid in (*engine.store.walk_unlisted(), *(batch.bid for batch in engine.store.walk_live())):
         if bid not in seen:
@@ -128,7 +128,7 @@ def reconcile_all(engine: Engine, *, vanished: str = "leave") -> Iterator[tuple[
                 continue
             except (ConfigurationError, StoreUnavailable):
                 raise
-            except Exception as exc:  # noqa: BLE001 - one that cannot be read must not stop the rest
+            except Exception as exc:  # noqa: BLE001 - one unreadable batch must not stop the rest
                 yield bid, Repairs(notes=(f"{bid} was not repaired ({type(exc).__name__})",))
 
 
@@ -136,7 +136,7 @@ def _count_results(engine: Engine, status: BatchStatus) -> Repairs:
     try:
         backend = find_result_backend(engine.app)
     except ConfigurationError:
-        return Repairs(notes=("no result backend keeps what members returned: no outcome was read there",))
+        return Repairs(notes=("no result backend keeps what members returned: nothing was learnt there",))
     repairs, canvas = Repairs(), engine.store.has_canvas(status.bid)
     for members in engine.store.walk_members(status.bid, status.total):
         left = [m for m in members if m.state != State.SUCCEEDED and not m.is_batch]
@@ -185,7 +185,7 @@ def _end_vanished(engine: Engine, status: BatchStatus, *, resend: bool) -> Repai
         return Repairs(notes=(why,))
     repairs, members = Repairs(), walk_open(engine, bid, status.total)
     while window := list(islice(members, LOOKED_AT)):
-        # A message that moves from a worker back to a queue may escape one look, but not two.
+        # A message that returns from a worker to a queue can escape one look, but not two.
         suspects, why = _find_vanished(engine, window, status.created_at)
         if suspects:
             time.sleep(BETWEEN_LOOKS_SECONDS)
@@ -204,7 +204,7 @@ def _write_off(engine: Engine, bid: str, members: Sequence[Member]) -> Repairs:
 
 
 def _send_again(engine: Engine, bid: str, members: Sequence[Member]) -> Repairs:
-    """Send members with kept calls again; mark those dead that vanish over and over, and leave the rest."""
+    """Send vanished members again; those that keep vanishing die, those without a kept call stay."""
     kept = engine.store.read_kept_calls(bid, [member.index for member in members])
     taken, over, left = [], [], 0
     for member, call in zip(members, kept, strict=True):
@@ -224,7 +224,7 @@ def _send_again(engine: Engine, bid: str, members: Sequence[Member]) -> Repairs:
 
 
 def _take_again(engine: Engine, bid: str, member: Member) -> Retaken:
-    """Take a member for another round, and publish what that made due."""
+    """Claim a member for another round, and publish what that made due."""
     place = Membership(bid=bid, index=member.index, task_id=member.id, round=member.round)
     failure = _give_up(member).failure
     lost = Outcome(state=State.DEAD, attempt=member.attempt + 1, reason="lost", failure=failure, resend=KEPT)
@@ -234,7 +234,7 @@ def _take_again(engine: Engine, bid: str, member: Member) -> Retaken:
 
 
 def _may_be_on_its_way(engine: Engine, bid: str) -> str:
-    """Return why members that were not found may still be on their way, or an empty text."""
+    """Why a member that nobody has yet may be about to be published, or an empty text."""
     snapshot = engine.store.read_snapshot(bid)
     left_alone = "no member was given up as vanished: the batch"
     if b"sealed_at" not in snapshot.batch:
@@ -262,7 +262,7 @@ def _give_up(member: Member) -> Lost:
         task_id=member.id,
         task="batch" if member.is_batch else "unknown",
         error_class="Vanished",
-        error_message="no queue, worker or result backend has it any more",
+        error_message="no queue, worker or result backend knows it any more",
         backtrace=None,
         retries=member.attempt,
     )

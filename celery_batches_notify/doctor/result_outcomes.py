@@ -1,4 +1,4 @@
-"""The outcome that a stored result proves for a member that the store waits for."""
+"""Turn a stored result into the outcome of a member that the store still waits for."""
 
 from __future__ import annotations
 
@@ -23,37 +23,38 @@ CHILDREN_AT_MOST = 1000
 def outcome_from_result(app: Celery, member: Member, meta: Meta) -> Outcome | None:
     """Return how the member ended according to its result, or None if the result proves nothing.
 
-    A failure may belong to a round before the last retry, and a member that hit its hard limit may be with
-    the broker again, so these results prove nothing. A success is final, whenever it was.
+    A failure may belong to the round before the last retry, and a member that hit its hard limit may be
+    back in its queue: such results prove nothing. A success is always final.
 
     Args:
-        app: The app that has the tasks.
+        app: The app of the tasks.
         member: The member.
-        meta: The result backend's record of it.
+        meta: The stored result.
     """
-    state, result = meta.get("status"), meta.get("result")
+    state, told = meta.get("status"), meta.get("result")
     if state == states.SUCCESS:
         return outcomes.succeeded()
     if member.state == State.DEAD or member.round:
         return None
     request = Context(id=member.id, retries=_retries(meta, member.stamp))
     task, backtrace = str(meta.get("name") or "unknown"), meta.get("traceback")
-    if state == states.FAILURE and not _may_run_again(app, result):
-        return outcomes.dead(request, task, "failed", result, backtrace)
+    if state == states.FAILURE and not _may_run_again(app, told):
+        return outcomes.dead(request, task, "failed", told, backtrace)
     if state == states.REVOKED:
         return outcomes.dead(request, task, "revoked", TaskRevokedError("revoked"))
-    # A stored `Retry` is not a failure: Celery returned the task to the broker as its worker ended.
-    raised = result if isinstance(result, BaseException) and not isinstance(result, Retry) else None
+    # A stored `Retry` is not a failure: Celery returned the task to the broker as the worker shut down.
+    raised = told if isinstance(told, BaseException) and not isinstance(told, Retry) else None
     if state == states.RETRY and member.state == State.WAITING and raised is not None:
         return outcomes.failing(request, task, raised, backtrace)
     return None
 
 
 def is_end_of_canvas(store: Store, backend: Any, bid: str, meta: Meta, since: datetime) -> bool:
-    """Whether every task that a succeeded member of a canvas published has succeeded, or is a member.
+    """Return whether everything that a succeeded canvas member published has succeeded or is a member.
 
-    The result does not name successors as the member's report would have, so they must have run before the
-    member counts. A part of a group may belong to a chord, and its result does not name the chord's body.
+    The result does not name the member's successors as its report would have, so they must have run before
+    the member is counted. A task in a group may belong to a chord, and its result does not name the chord's
+    body: that remains unknown.
     """
     left, seen = [meta], set()
     while left:
@@ -72,7 +73,7 @@ def is_end_of_canvas(store: Store, backend: Any, bid: str, meta: Meta, since: da
 
 
 def walk_ids(children: Any) -> Iterator[str]:
-    """Yield the ids of the tasks among a result's children, which Celery stores as nested pairs."""
+    """Yield the task ids in a result's children, which Celery stores as nested pairs."""
     for name, parts in children or ():
         if parts:
             yield from walk_ids(parts)
@@ -81,7 +82,7 @@ def walk_ids(children: Any) -> Iterator[str]:
 
 
 def _retries(meta: Meta, stamp: int) -> int:
-    """Return how many attempts came before this one, as the result says, but at least those counted."""
+    """Return the number of earlier attempts: from the result, or from the last counted attempt."""
     retries = meta.get("retries")
     return max(retries, stamp) if isinstance(retries, int) else stamp
 

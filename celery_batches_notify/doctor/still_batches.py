@@ -1,4 +1,4 @@
-"""Batches that stand still: members that the broker lost are ended or sent again automatically."""
+"""Reconcile batches that stand still, so that members lost by the broker end without an operator."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from celery_batches_notify.store.errors import is_away
 from celery_batches_notify.worker.periodic import PeriodicThread
 
 LOOKS_AT_ONCE = 100
-LOOKS_PER_AFTER = 4  # a batch is examined at most a quarter of the time late
+LOOKS_PER_AFTER = 4  # so a batch waits at most a quarter longer than necessary
 
 logger = logging.getLogger(__name__)
 
@@ -19,8 +19,9 @@ logger = logging.getLogger(__name__)
 class StillBatches:
     """A thread in each worker's main process, if `batches_vanished` asks for it.
 
-    It reconciles each batch that stands still, which one worker at a time does every
-    `batches_vanished_after`. Asking the broker and the workers takes seconds, so the sweeper does not.
+    It calls `reconcile` for each batch that stands still. The first worker to claim a batch looks, and the
+    others leave it alone for `batches_vanished_after`. Asking the broker and the workers takes seconds, so
+    the sweeper does not do this.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -29,16 +30,16 @@ class StillBatches:
         self._every = PeriodicThread("still batches", self._after / LOOKS_PER_AFTER, self.look, engine.away)
 
     def start(self) -> None:
-        """Start looking, unless `batches_vanished` is `leave`."""
+        """Start, unless `batches_vanished` is `leave`."""
         if self._engine.settings.vanished != "leave":
             self._every.start()
 
     def stop(self) -> None:
-        """Stop after the present batch."""
+        """Stop after the current batch."""
         self._every.stop()
 
     def look(self) -> None:
-        """Reconcile live batches that stand still, at most a hundred. Raises `StoreUnavailable`."""
+        """Reconcile at most a hundred live batches that stand still. Raises `StoreUnavailable`."""
         store, looked = self._engine.store, 0
         for batch in store.walk_live():
             if self._every.stopping or looked == LOOKS_AT_ONCE:

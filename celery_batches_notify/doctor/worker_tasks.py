@@ -1,4 +1,4 @@
-"""Which worker has which task: as the workers answer, and as they recorded in the store."""
+"""Find out which worker has which task, from the workers' answers and from their records in the store."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from celery_batches_notify.store.store import Store
 
 Holding = Literal["running", "reserved", "scheduled", "lost"]
 Answers = Sequence[tuple[str, Any]]
-_HELD: tuple[Holding, ...] = ("scheduled", "reserved", "running")  # as they are asked
+_HELD: tuple[Holding, ...] = ("scheduled", "reserved", "running")  # the order of the questions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holder:
-    """A worker that holds a task: since when it runs, or when it is due; `lost` if the worker is gone."""
+    """The worker that has a task, and since when it runs or when it is due; `lost` if the worker is gone."""
 
     worker: str
     held: Holding
@@ -31,15 +31,15 @@ class Holder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkersReading:
-    """The answers of the workers.
+    """The workers' answers.
 
     Attributes:
         workers: The workers that answered.
-        holders: Who holds each task, by task id.
-        queues: How many of these workers read each queue.
-        silent: Workers that are alive and did not answer, so their tasks are unknown.
-        bare: Workers without batches that take this app's tasks, and so do not report what they run.
-        why: Why no worker could be asked, or an empty text.
+        holders: The worker that has each task, by task id.
+        queues: The number of workers that consume each queue.
+        silent: Live workers that did not answer, so their tasks are unknown.
+        bare: Workers without this extension that consume this app's tasks, and do not report them.
+        why: Why the workers could not be asked, or an empty text.
     """
 
     workers: tuple[str, ...] = ()
@@ -51,9 +51,9 @@ class WorkersReading:
 
 
 def ask_workers(app: Celery, timeout_seconds: float) -> WorkersReading:
-    """Ask all workers which tasks they hold. Never raises if the broker is away.
+    """Ask all workers for their tasks. An unreachable broker raises nothing.
 
-    The questions follow a task's way through a worker, so that one that moves meanwhile is found.
+    The questions follow the order in which a task moves, so a task that moves meanwhile is still found.
     """
     try:
         with connect_for_callbacks(app) as connection:
@@ -62,7 +62,7 @@ def ask_workers(app: Celery, timeout_seconds: float) -> WorkersReading:
             queues = ask("active_queues")
             if not queues:
                 return WorkersReading()
-            # With a limit, a question ends with the last answer instead of the timeout.
+            # The limit ends the wait with the last answer.
             answers = [ask(command, len(queues)) for command in ("scheduled", "reserved", "active")]
             registered = ask("registered", len(queues))
     except Exception as exc:  # noqa: BLE001 - every transport has errors of its own
@@ -71,7 +71,7 @@ def ask_workers(app: Celery, timeout_seconds: float) -> WorkersReading:
     for answer, held in zip(answers, _HELD, strict=True):
         _note(holders, answer, held)
     expected = Counter(worker for worker, _ in queues)
-    silent = {worker for answer in (*answers, registered) for worker in expected - _who_answered(answer)}
+    silent = {worker for answer in (*answers, registered) for worker in expected - _answering(answer)}
     read = [(worker, _names_of(answer)) for worker, answer in queues]
     return WorkersReading(
         workers=tuple(sorted(expected)),
@@ -87,24 +87,24 @@ def _names_of(queues: Any) -> set[str]:
 
 
 def _find_bare(app: Celery, read: Sequence[tuple[str, set[str]]], registered: Answers) -> set[str]:
-    """Find the workers without batches that share a queue with the app, or have one of its tasks."""
+    """Return the workers without this extension that consume the app's queues or know its tasks."""
     tasks: dict[str, set[str]] = {}
-    for worker, names in registered:
-        if isinstance(names, list):
-            tasks.setdefault(worker, set()).update(str(name).partition(" [")[0] for name in names)
+    for worker, told in registered:
+        if isinstance(told, list):
+            tasks.setdefault(worker, set()).update(str(name).partition(" [")[0] for name in told)
     bare = {worker for worker, names in tasks.items() if DELIVER_TASK not in names}
     ours = set(app.amqp.queues).union(*(names for worker, names in read if worker in tasks.keys() - bare))
     own = {name for name in app.tasks if not name.startswith("celery.")} - {DELIVER_TASK}
     return {worker for worker, names in read if worker in bare and (names & ours or tasks[worker] & own)}
 
 
-def _who_answered(answers: Answers) -> Counter[str]:
-    """Count the workers that answered without an error."""
-    return Counter(worker for worker, answer in answers if isinstance(answer, list))
+def _answering(answers: Answers) -> Counter[str]:
+    """Count the workers whose answer is not an error."""
+    return Counter(worker for worker, told in answers if isinstance(told, list))
 
 
 def _ask(app: Celery, connection: Any, seconds: float, command: str, limit: int | None = None) -> Answers:
-    """Ask all workers one question. Unlike `celery inspect`, this keeps workers of the same name apart."""
+    """Ask all workers one question. Unlike `celery inspect`, this separates workers that share a name."""
     arguments = {"safe": True} if command == "active" else {}
     replies: Any = app.control.broadcast(
         command, arguments=arguments, reply=True, timeout=seconds, limit=limit, connection=connection
@@ -113,9 +113,9 @@ def _ask(app: Celery, connection: Any, seconds: float, command: str, limit: int 
 
 
 def add_leases(workers: WorkersReading, store: Store, wanted: Callable[[str], bool]) -> WorkersReading:
-    """Add the tasks that workers recorded in the store: those of silent workers, and of lost ones.
+    """Add the workers' records from the store: the tasks of silent and of lost workers.
 
-    A worker whose lease has ended is lost. Raises `StoreUnavailable`.
+    A worker is lost once its lease has expired. Raises `StoreUnavailable`.
     """
     lease_seconds = store.settings.worker_lease.total_seconds()
     living, lost, silent = dict(workers.holders), {}, set(workers.silent)

@@ -8,9 +8,9 @@ from typing import Any
 
 from celery import Celery
 
+from celery_batches_notify.checks import check_bid
 from celery_batches_notify.errors import InvalidBid
 from celery_batches_notify.membership import Membership
-from celery_batches_notify.model import check_bid
 
 Headers = dict[str, Any]
 

@@ -1,4 +1,4 @@
-"""Channels that tell people about a batch. Each is imported when it is first asked for."""
+"""Channels that notify people about a batch. Each is imported on first use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a notifier is: one small class with one method, its options as fields."""
+"""The `Notifier` protocol: a small class with one method, whose fields are its options."""
 
 from __future__ import annotations
 
@@ -22,34 +22,34 @@ from celery_batches_notify.spelling import did_you_mean
 
 
 class Reply(str):
-    """What a receiver said, in a few words, and its status code, if its protocol has one."""
+    """A receiver's answer in a few words, with a status code if its protocol has one."""
 
     status_code: int | None
 
     def __new__(cls, words: str, status_code: int | None = None) -> Reply:
-        """Make one from its words."""
+        """Make a reply from its words."""
         reply = super().__new__(cls, words)
         reply.status_code = status_code
         return reply
 
 
 class NotifierBroke(NotificationFailed):
-    """A notifier raised an error that it should have turned into a `NotificationFailed`."""
+    """A notifier raised an error other than `NotificationFailed`."""
 
 
 @runtime_checkable
 class Notifier(Protocol):
-    """A channel. Write it as a frozen dataclass: its fields are its options.
+    """A channel. Write one as a frozen dataclass whose fields are its options.
 
     Attributes:
-        name: The word for it in `batches_notifications` and in `on("complete", "name")`.
+        name: Its name in `batches_notifications` and in `on("complete", "name")`.
         secrets: Options that hold a secret, with a dot before a key of a nested mapping
-            (`via_options.password`). They are accepted from the configuration, never from `on()`.
-        credentials: Options that belong to the configured `url`'s origin and stay behind when
-            `on()` overrides it with another one. A mapping among them is replaced as a whole.
+            (`via_options.password`). The configuration may hold them, `on()` refuses them.
+        credentials: Options that belong to the origin of the configured `url`. If `on()` gives a url
+            on another origin, they are left out. A mapping among them is replaced as a whole.
 
-    A class may have a `receiver`, a text that names what fails as a whole, such as a server and a room, if
-    its `url` does not. Of either no more is shown than scheme, host and port.
+    A class may have a `receiver`: a text that names the part that fails as a whole, such as a server and a
+    room, if its `url` does not. People see only scheme, host and port of either.
     """
 
     name: ClassVar[str]
@@ -57,9 +57,9 @@ class Notifier(Protocol):
     credentials: ClassVar[frozenset[str]]
 
     def send(self, notification: Notification) -> str:
-        """Send once, within a bounded time, and return in a few words what the receiver said.
+        """Send once, within a bounded time, and return the receiver's answer in a few words.
 
-        The words may be a `Reply`, whose status code the delivery log then holds.
+        Return a `Reply` to put its status code into the delivery log.
 
         Raises:
             NotificationFailed: It did not arrive; the error says whether and when to try again.
@@ -72,8 +72,8 @@ def merge_options(
 ) -> dict[str, Any]:
     """Put a callback's own options over the configured ones.
 
-    Nested mappings are merged too, unless they hold credentials: those stay with their server. `env:NAME` is
-    a reference in the configuration; among own options that are stored, only in place of a secret.
+    Nested mappings are merged too, unless they hold credentials, which stay with their server. The
+    configuration may use `env:NAME` anywhere, stored options only in place of a secret.
     """
     kept: dict[str, Any] = mark_references(_as_fields(configured))
     # safety: stored-text
@@ -96,19 +96,19 @@ def build_notifier(
     reveal: bool = True,
     name: str | None = None,
 ) -> Notifier:
-    """Make the notifier that these options describe, with its `env:NAME` references read.
+    """Make the notifier that these options describe, and read its `env:NAME` references.
 
     Args:
         kind: The notifier's class.
         configured: Its options in the configuration.
-        own: A callback's own options, which go over the configured ones.
+        own: A callback's own options, which override the configured ones.
         stored: Whether the own options come from the store, or are about to go there.
-        reveal: False leaves `env:NAME` references as they are: the process that declares a callback
-            needs no secrets, only the one that sends does.
-        name: The key of `batches_notifications` that configures it; the class's own name if not given.
+        reveal: False leaves `env:NAME` references as they are, because only the process that sends needs
+            the secrets.
+        name: Its key in `batches_notifications`; by default the class's own name.
 
     Raises:
-        ConfigurationError: An option is unknown, missing, wrong, or its variable is not set.
+        ConfigurationError: An option is unknown, missing or wrong, or its variable is not set.
     """
     options = merge_options(kind, configured, own or {}, stored=stored)
     fields = [f for f in dataclasses.fields(kind) if f.init]  # type: ignore[arg-type]
@@ -128,11 +128,11 @@ def build_notifier(
 
 
 def send_once(notifier: Notifier, notification: Notification) -> Reply:
-    """Let a notifier send; what comes of it shows no secret, and no value from the environment.
+    """Let a notifier send. Neither its reply nor its error shows a secret or a value of the environment.
 
     Raises:
         NotificationFailed: It did not arrive.
-        NotifierBroke: The notifier raised another error, which may be its library's, or a bug.
+        NotifierBroke: The notifier raised another error, its library's or a bug's.
     """
     try:
         said = notifier.send(notification)
@@ -146,9 +146,9 @@ def send_once(notifier: Notifier, notification: Notification) -> Reply:
 
 
 def refuse_secrets(kind: type[Notifier], own: Mapping[str, Any]) -> None:
-    """Raise `InvalidCallback` if options for `on()`, which are stored, hold what may not be stored.
+    """Raise `InvalidCallback` if options for `on()` hold a secret, or an option in `configured_only`.
 
-    That is a secret in clear, and what the class names in `configured_only`.
+    The store keeps the options of `on()`.
     """
     for path in sorted(getattr(kind, "configured_only", ())):  # safety: configured-only
         if _find(own, path) is not None:
@@ -180,7 +180,7 @@ def _find(options: Mapping[str, Any], path: str) -> Any:
 
 
 def _as_fields(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Name options as a class can: `from` is `from_` there, as it is a keyword of Python."""
+    """Rename options that are keywords of Python, such as `from` to `from_`."""
     return {f"{name}_" if keyword.iskeyword(name) else name: value for name, value in options.items()}
 
 
@@ -190,7 +190,7 @@ def _origin(url: object) -> tuple[str, str | None, int | None]:
 
 
 def _split(url: object) -> SplitResult:
-    """Take an address apart; one that is none has no parts, and the notifier refuses it in its own words."""
+    """Split an address; a malformed one has empty parts, and the notifier itself refuses it."""
     try:
         parts = urlsplit(str(url or ""))
         parts.port  # noqa: B018 - reading it checks it
@@ -222,12 +222,12 @@ def _explain_missing(kind: type[Notifier], name: str, option: str) -> str:
 def _explain(
     kind: type[Notifier], options: Mapping[str, Any], values: Mapping[str, Any], exc: Exception
 ) -> str:
-    """Say what is wrong with the options; a value that was read from the environment is not repeated."""
+    """Return what is wrong with the options, without values that were read from the environment."""
     if not repeats_environment(str(exc), values.values()):  # safety: environment-error
         return str(exc)
     try:
         kind(**options)
-    except Exception as written:  # noqa: BLE001 -- it is about options that hold no such value
+    except Exception as written:  # noqa: BLE001 -- its text cannot repeat a value of the environment
         return str(written)
     references = {option: list(filter(is_reference, texts_in(value))) for option, value in options.items()}
     places = [f"{option} ({', '.join(found)})" for option, found in references.items() if found]

@@ -1,8 +1,8 @@
-"""Make hostile text harmless in each kind of markup, so that people can still copy what was written.
+"""Make hostile text harmless in each kind of markup, so that people can still copy it.
 
 Descriptions, tags, task names and error messages may come from anywhere. They must not ring a whole channel
-(`@everyone`), pass for a link or a picture, or draw anything. If a service has no safe escape, a space
-takes the meaning away: people see it, but an address with an invisible character is copied and fails.
+(`@everyone`), pass for a link or a picture, or draw anything. If a service lacks a safe escape, a space
+breaks the markup: people see a space, whereas an invisible character would be copied into addresses.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 
 _MENTION = re.compile(
-    # at the start of a word, or before a name that rings for all; ops@example.com is neither
+    # at the start of a word, or before a name that rings for all, so not in ops@example.com
     r"(?<![\w.+-])[@\uff20](?=\S)|[@\uff20](?=(?:all|channel|everyone|here|room|team)\b)",
     re.IGNORECASE,
 )
@@ -21,7 +21,7 @@ _MARKUP = re.compile(r"<(?=\S)|\](?=[(\[:])|``(?=`)")
 
 
 def fit(text: str, limit: int, escape: Callable[[str], str]) -> str:
-    """Escape a text and clip it, before it is escaped, so that the result has at most `limit` characters."""
+    """Return a text, clipped and then escaped, of at most `limit` characters."""
     clipped = text
     while len(escaped := escape(clipped)) > limit:
         clipped = clipped[: (len(clipped) - 1) * limit // len(escaped)]
@@ -29,17 +29,17 @@ def fit(text: str, limit: int, escape: Callable[[str], str]) -> str:
 
 
 def break_mentions(text: str) -> str:
-    """Return plain text in which no `@word` is one any more."""
+    """Return plain text with its `@word` mentions broken."""
     return _MENTION.sub(r"\g<0> ", text)  # safety: no-mention
 
 
 def soften(text: str) -> str:
-    """Return text for a Markdown dialect that has no safe escape: no mentions, links, pictures or ```."""
+    """Return text for a Markdown dialect without a safe escape: break mentions, links, pictures, ```."""
     return _MARKUP.sub(r"\g<0> ", break_mentions(text))
 
 
 def fence(lines: tuple[str, ...]) -> str:
-    """Return lines as a block of code in Markdown, in which all but the end of the block is text."""
+    """Return lines as a block of code in Markdown, with any ``` in them broken."""
     text = _FENCE.sub("`` ", "\n".join(lines))
     return f"```\n{text}\n```" if text else ""
 

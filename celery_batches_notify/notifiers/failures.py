@@ -1,4 +1,4 @@
-"""The failures of a batch as receivers see them: those of one kind together, and no more than they may."""
+"""Group the failures of a batch, and restrict them to the part that a receiver may see."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ _NAME_CHARACTERS = 80
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailureGroup:
-    """Failures of one class in one task: how many of them are known, and the first."""
+    """Failures of one class in one task: how many are known, and the first."""
 
     count: int
     first: Failure
 
     @property
     def title(self) -> str:
-        """What failed, and how often: `15 × IntegrityError in import_row`."""
+        """Count, class and task: `15 × IntegrityError in import_row`."""
         error, task = (_last(name) for name in (self.first.error_class, self.first.task))
         return (f"{self.count:,} × " if self.count > 1 else "") + f"{error} in {task}"
 
 
 def group_failures(failures: Iterable[Failure]) -> tuple[FailureGroup, ...]:
-    """Put failures of one class in one task together, the most frequent first."""
+    """Group failures by class and task, the most frequent first."""
     groups: dict[tuple[str, str], list[Failure]] = {}
     for failure in failures:
         groups.setdefault((failure.error_class, failure.task), []).append(failure)
@@ -39,17 +39,17 @@ def group_failures(failures: Iterable[Failure]) -> tuple[FailureGroup, ...]:
 
 
 def check_failures(level: object) -> None:
-    """Raise `ValueError` unless this says how much a receiver may see of the failures."""
+    """Raise `ValueError` unless this is one of `LEVELS`."""
     if level not in LEVELS and not is_reference(level):
         raise ValueError(f"failures must be one of {', '.join(LEVELS)}, got {level!r}")
 
 
 def restrict(notification: Notification, level: str) -> Notification:
-    """Return a notification with as much of the failures as its receiver may see.
+    """Return a notification with the part of the failures that its receiver may see.
 
     Args:
-        notification: All there is.
-        level: `none`: how many tasks failed. `counts`: also which errors in which tasks. `messages`: also the
+        notification: The whole notification.
+        level: `none`: how many tasks failed. `counts`: also the errors and their tasks. `messages`: also the
             messages. `full`: also backtraces, attempts and task ids.
     """
     if level == FULL:  # safety: failures-level

@@ -1,4 +1,4 @@
-"""What an option of a notifier may hold. Texts never repeat a value: it may be a secret."""
+"""Check options of notifiers. Errors never repeat a value, because it may be a secret."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ROOM = re.compile(r"(?!\.{1,2}$)[^\x00-\x1f\x7f/?#]{1,100}")
 
 
 def check_url(option: str, value: object) -> None:
-    """Raise `ValueError` unless this is an http(s) URL with a host and without a user name."""
+    """Raise `ValueError` unless this is an http(s) URL with a host, without a user name."""
     if is_reference(value):
         return
     example = "give an http:// or https:// address such as https://hooks.example.com/batches"
@@ -32,14 +32,14 @@ def check_url(option: str, value: object) -> None:
         raise ValueError(f"{option} is not an HTTP address: {example}")
     if "@" in parts.netloc:
         raise ValueError(
-            f"{option} holds a user name: take it out, and use username= and password= where there are"
+            f"{option} holds a user name: take it out, and use username= and password= if it has them"
         )
 
 
 def check_text(option: str, value: object) -> None:
-    """Raise `ValueError` unless this is a text with something in it and without control characters."""
+    """Raise `ValueError` unless this is a non-empty string without control characters."""
     if not isinstance(value, str) or not value or _CONTROL.search(value):
-        raise ValueError(f"{option} must be a text on one line")
+        raise ValueError(f"{option} must be a string on one line")
 
 
 def check_flag(option: str, value: object) -> None:
@@ -56,24 +56,24 @@ def check_room(option: str, value: object) -> None:
 
 
 def check_headers(option: str, value: object, reserved: frozenset[str]) -> None:
-    """Raise `TypeError` or `ValueError` unless this maps names of headers, not reserved ones, to values."""
+    """Raise `TypeError` or `ValueError` unless this maps names of headers that are not reserved to values."""
     if not isinstance(value, Mapping):
         raise TypeError(f'{option} must be a mapping such as {{"X-Team": "billing"}}')
     for name, content in value.items():
         if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
-            raise ValueError(f"{option}: a header's name has letters, digits and - only")
+            raise ValueError(f"{option}: a header's name must consist of letters, digits and -")
         if name.lower() in reserved:
-            raise ValueError(f"{option}: {name} is set by the notifier itself: take it out")
+            raise ValueError(f"{option}: the notifier itself sets {name}: take it out")
         if not isinstance(content, str) or _CONTROL.search(content) or content != content.strip():
             raise ValueError(
-                f"{option}: the value of {name} must be a text on one line, without blanks around it"
+                f"{option}: the value of {name} must be a string on one line, without blanks around it"
             )
         if not content.isascii():
             raise ValueError(f"{option}: the value of {name} must be ASCII")
 
 
 def check_seconds(option: str, value: object) -> None:
-    """Raise `ValueError` unless this is a possible time limit: a number of seconds, or a `timedelta`."""
+    """Raise `ValueError` unless this is a time limit: a number of seconds, or a `timedelta`."""
     limit = value.total_seconds() if isinstance(value, timedelta) else value
     if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not 0 < limit <= 300:
         raise ValueError(f"{option} must be a number of seconds, at most 300, or a timedelta")

@@ -1,4 +1,4 @@
-"""Keep other libraries from logging our addresses and bodies, which hold secrets."""
+"""Stop other libraries from logging our addresses and bodies, which hold secrets."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from contextvars import ContextVar
 
 HTTP_LOGGERS = ("urllib3.connection", "urllib3.connectionpool", "urllib3.response", "urllib3.util.retry")
 
-_lowered: set[str] = set()  # the loggers that would say less than we must hear
+_lowered: set[str] = set()  # loggers whose level was too high for us to see their warnings
 _heard: ContextVar[list[str] | None] = ContextVar("celery_batches_notify_heard", default=None)
 
 
 class _Hush(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         heard = _heard.get()
-        if heard is None:  # said by others: let it through where it would be without us
+        if heard is None:  # a message of somebody else: drop it only if it would be dropped without us
             name, _, _ = record.name.rpartition(".")
             return record.name not in _lowered or logging.getLogger(name).isEnabledFor(record.levelno)
         if record.levelno >= logging.WARNING:
@@ -29,14 +29,14 @@ _HUSH = _Hush()
 
 @contextmanager
 def hush(*loggers: str) -> Iterator[list[str]]:
-    """Drop what these loggers say from inside the block; others who use the libraries are not affected.
+    """Drop what these loggers log inside the block. Other users of the libraries are not affected.
 
     Yields:
         A list that fills with the dropped messages of level WARNING and above.
     """
     for name in loggers:
         logger = logging.getLogger(name)
-        logger.addFilter(_HUSH)  # adds it once, however often it is called
+        logger.addFilter(_HUSH)  # a repeated call does not add it again
         if logger.level == logging.NOTSET and not logger.isEnabledFor(logging.WARNING):
             _lowered.add(name)
             logger.setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""`env:NAME` in place of a value: only the process that sends reads it, and nobody shows what it read."""
+"""`env:NAME` in place of a value: only the process that sends reads it, and no text shows the value."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ ENV = "env:"
 
 
 class Reference(str):
-    """An `env:NAME` that stands where it is read, and was not read yet.
+    """An `env:NAME` that will be read from the environment.
 
-    A text that only looks like one, because somebody wrote it into a description or a form, stays a `str`.
+    A text that only looks like one, for instance in a description, stays a `str`.
     """
 
     __slots__ = ()
 
 
 class FromEnvironment(str):
-    """A value that was read; `reference` is what stands for it in errors and logs."""
+    """A value that was read from the environment; errors and logs show its `reference` instead."""
 
     reference: Reference
 
 
 def is_reference(value: object) -> bool:
-    """Say whether the value is an `env:NAME` that only the sending process reads."""
+    """Return whether the value is an `env:NAME` that only the sending process reads."""
     return isinstance(value, Reference)
 
 
 def mark_references(value: Any) -> Any:
-    """Return an option, or several, in which each text `env:NAME` is a `Reference`."""
+    """Return an option, or several, with each text `env:NAME` as a `Reference`."""
     if isinstance(value, Mapping):
         return {key: mark_references(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
@@ -41,7 +41,7 @@ def mark_references(value: Any) -> Any:
 
 
 def read_references(option: str, value: Any) -> Any:
-    """Return an option in which each `Reference` is replaced by what the environment holds.
+    """Return an option with the values of the environment in place of each `Reference`.
 
     Raises:
         ConfigurationError: A variable is not set.
@@ -61,7 +61,7 @@ def read_references(option: str, value: Any) -> Any:
 
 
 def texts_in(value: object) -> Iterator[str]:
-    """Yield the texts in an option: a text itself, or those of a mapping or a list."""
+    """Yield the texts in an option, which is a text, a mapping or a list."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):

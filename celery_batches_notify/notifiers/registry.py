@@ -1,4 +1,4 @@
-"""From the words of the configuration to notifier classes."""
+"""Find notifier classes by their names in the configuration."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ BUILT_IN = {
 
 
 class Registry:
-    """The notifiers an app knows: the settings' own, installed ones, and those of this package."""
+    """The notifiers of an app: those of its settings, installed ones, and those of this package."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
     def name_of(self, target: type[Notifier] | str) -> str:
-        """Return the name under which a callback's target is stored.
+        """Return the stored name of a callback's target.
 
         Raises:
-            InvalidCallback: It is no notifier, or no name or profile that is known here.
+            InvalidCallback: It is not a notifier, or the name or profile is unknown.
         """
         if isinstance(target, str):
             self._find(target)
@@ -71,7 +71,7 @@ class Registry:
         """Check a callback's own options together with the configured ones.
 
         Raises:
-            InvalidCallback: There is a secret among its own options.
+            InvalidCallback: Its own options hold a secret.
             ConfigurationError: An option is unknown, missing or wrong.
         """
         kind = self._find(name)
@@ -84,11 +84,11 @@ class Registry:
         Args:
             name: Its name or profile.
             own: The callback's own options.
-            stored: Whether these come from the store; whoever can write there may still not choose what is
-                secret, such as a program to run.
+            stored: Whether these come from the store. If so, they cannot set secret options, such as a
+                program to run, because others may have written them.
 
         Raises:
-            InvalidCallback: There is a secret among stored options.
+            InvalidCallback: Stored options hold a secret.
             ConfigurationError: An option is wrong, or an environment variable is missing.
         """
         kind = self._find(name)
@@ -97,18 +97,18 @@ class Registry:
         return build_notifier(kind, self._configured(name), own, stored=stored, name=name)
 
     def options_of(self, name: str, own: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what a notifier is made from, `env:NAME` references unread. Raises as `name_of`."""
+        """Return a notifier's options, with `env:NAME` references unread. Raises as `name_of` does."""
         return merge_options(self._find(name), self._configured(name), own)
 
     def has_option(self, name: str, option: str) -> bool:
-        """Whether a notifier has an option of this name."""
+        """Return whether a notifier has an option of this name."""
         return option in {field.name for field in fields(self._find(name))}  # type: ignore[arg-type]
 
     def limit_of(self, name: str) -> timedelta | None:
-        """How long after its event a notification of this profile gets its last attempt, if it says so.
+        """Return the profile's `give_up_after`: the time from the event to the last attempt, or None.
 
         Raises:
-            ConfigurationError: It is no duration.
+            ConfigurationError: It is not a duration.
         """
         given = self._settings.notifications.get(name, {}).get(GIVE_UP_AFTER)
         if given is None or self.has_option(name, GIVE_UP_AFTER):
@@ -116,15 +116,15 @@ class Registry:
         return read_duration(f"batches_notifications[{name!r}][{GIVE_UP_AFTER!r}]", given, at_least=1)
 
     def find_unknown_keys(self) -> list[str]:
-        """Name the keys of `batches_notifications` without a notifier, each with a suggestion."""
+        """Return the keys of `batches_notifications` without a notifier, each with a suggestion."""
         kinds = {key: key.partition(":")[0] for key in sorted(self._settings.notifications)}
         if BUILT_IN.keys() >= set(kinds.values()):
-            return []  # do not read the metadata of all installed packages for nothing
+            return []  # without reading the metadata of all installed packages
         known = self._known()
         return [f"{key!r}{did_you_mean(kind, known)}" for key, kind in kinds.items() if kind not in known]
 
     def _configured(self, name: str) -> Mapping[str, Any]:
-        """Return the options of a profile for its notifier, without what is about its deliveries."""
+        """Return a profile's options for its notifier, without those about its deliveries."""
         options = self._settings.notifications.get(name, {})
         if GIVE_UP_AFTER not in options or self.has_option(name, GIVE_UP_AFTER):
             return options

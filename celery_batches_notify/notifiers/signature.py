@@ -1,6 +1,6 @@
-"""Sign webhooks and verify them, as Standard Webhooks 1.0.0 says.
+"""Sign webhooks and verify them, according to Standard Webhooks 1.0.0.
 
-For receivers, `verify` is all there is to know; it needs nothing else of this package.
+Receivers need only `verify`, which works without the rest of this package.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _TIMESTAMP = re.compile(r"[0-9]{1,12}")
 
 
 class InvalidSignature(BatchesError, ValueError):
-    """A webhook is not from who it seems to be from, or is old: answer 401 and do nothing else.
+    """A webhook is forged or old: answer 401 and do nothing else.
 
-    If it happens to genuine ones: check the secret, verify the body's bytes as they came, and set the clock.
+    If this happens to genuine webhooks: check the secret, verify the unparsed body, and set the clock.
     """
 
 
 def new_secret() -> str:
-    """Return a fresh secret, to be written into the configuration of both sides."""
+    """Return a new secret. Write it into the configuration of both sides."""
     return PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
 
 
@@ -48,18 +48,18 @@ def verify(
     """Return a webhook's content if it is genuine and fresh.
 
     Args:
-        body: The request's body as it came, before anything parsed it.
+        body: The request's body, before anything parsed it.
         headers: The request's headers; the case of their names does not matter.
-        secret: The `whsec_…` secret, or several of which one must fit (while they are being changed).
-        tolerance_seconds: How far the sender's clock and this one may be apart.
+        secret: The `whsec_…` secret, or several while you change them; one must fit.
+        tolerance_seconds: The largest accepted difference between the sender's clock and this one.
         now: Unix time in seconds; the system's clock by default.
 
     Returns:
-        The JSON body. Remember its `webhook-id` header: a repeat of the same notification carries the same.
+        The JSON body. Remember the `webhook-id` header: a repeat of the same notification has the same id.
 
     Raises:
         InvalidSignature: A header is missing, no signature fits, or the webhook is too old or too new.
-        ValueError: The secret is not one.
+        ValueError: The secret is malformed.
     """
     keys = [decode_secret(one) for one in list_secrets(secret)]
     content = body.encode("utf-8", "replace") if isinstance(body, str) else body
@@ -72,7 +72,7 @@ def verify(
         raise InvalidSignature("the webhook-timestamp header is not a number of seconds")
     expected = [_sign(key, sent_id, timestamp, content) for key in keys]
     offered = [one.encode("utf-8", "replace") for one in given.split(" ")]
-    # All are compared, in a time that tells nothing of which one or how much of it fits.
+    # Compares all of them in constant time, so that the time does not show which one fits, or how much of it.
     if not any([hmac.compare_digest(mine, theirs) for mine in expected for theirs in offered]):  # noqa: C419
         raise InvalidSignature("no signature fits")
     if abs((time.time() if now is None else now) - int(timestamp)) > tolerance_seconds:
@@ -84,20 +84,20 @@ def sign(body: bytes, secret: str | Sequence[str], *, webhook_id: str, timestamp
     """Return the `webhook-signature` header: one signature for each secret.
 
     Args:
-        body: The bytes that are sent.
+        body: The bytes to send.
         secret: One or several `whsec_…` secrets.
         webhook_id: The `webhook-id` header.
         timestamp: The `webhook-timestamp` header: Unix seconds of this attempt.
 
     Raises:
-        ValueError: A secret is not one.
+        ValueError: A secret is malformed.
     """
     keys = [decode_secret(one) for one in list_secrets(secret)]
     return " ".join(_sign(key, webhook_id, str(timestamp), body).decode() for key in keys)
 
 
 def list_secrets(secret: str | Sequence[str]) -> Sequence[str]:
-    """Return one or several secrets as several; raise `ValueError` if there is none."""
+    """Return one or several secrets as a sequence; raise `ValueError` if it is empty."""
     found = [secret] if isinstance(secret, str) else secret
     if not found:
         raise ValueError("give at least one secret")
@@ -105,10 +105,10 @@ def list_secrets(secret: str | Sequence[str]) -> Sequence[str]:
 
 
 def decode_secret(secret: object) -> bytes:
-    """Return the key inside a secret; raise `ValueError`, which does not repeat it, if there is none."""
+    """Return the key inside a secret; raise `ValueError`, which does not repeat it, if it is malformed."""
     mend = (
-        f"a secret is {PREFIX} and the base64 of {KEY_BYTES[0]} to {KEY_BYTES[-1]} random bytes; make one "
-        "with new_secret() of celery_batches_notify.notifiers.signature"
+        f"a secret must be {PREFIX} and the base64 of {KEY_BYTES[0]} to {KEY_BYTES[-1]} random bytes; "
+        "make one with new_secret() of celery_batches_notify.notifiers.signature"
     )
     if not isinstance(secret, str) or not secret.startswith(PREFIX):
         raise ValueError(mend)

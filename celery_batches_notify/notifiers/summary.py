@@ -1,4 +1,4 @@
-"""What a chat message says of a batch: the words, before any service's markup."""
+"""Put a notification into the words of a chat message, before any service's markup."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _PAGE = re.compile(r"https?://[^\s<>\"'|\\^`{}]{1,500}", re.ASCII)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """One notification in words. All of it is plain text on single lines: escape it before you use it.
+    """One notification in words. Every text is plain and on a single line: escape it before you use it.
 
     Attributes:
-        verdict: How it goes.
-        headline: The same in one line, with a sign and the batch's name.
+        verdict: How the batch goes.
+        headline: The verdict in one line, with a sign and the batch's name.
         facts: Names and values: how many tasks, how long, where.
         errors: The most frequent errors, each `15 × Class in task: message of the first`.
-        more_errors: How many other failures there are.
-        next_step: The command that says more, if there is no page, or an empty text.
-        url: The batch's page, safe as it is, or None.
+        more_errors: The number of other failures.
+        next_step: The command that shows more, or empty if the batch has a page.
+        url: The batch's page, safe in any markup, or None.
         bid: The batch's id.
     """
 
@@ -55,12 +55,12 @@ class Summary:
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """All of it but the address, without markup."""
+        """Everything except the address, without markup."""
         return (self.headline, self.sentence, *self.error_lines, *filter(None, [self.next_step]))
 
 
 def summarise(notification: Notification, failures: str = FULL) -> Summary:
-    """Put a notification into words, with as much of its failures as the receiver may see."""
+    """Put a notification into words, with the part of its failures that the receiver may see."""
     notification = restrict(notification, failures)
     status, event = notification.status, notification.event
     verdict = judge(status, event)
@@ -80,12 +80,12 @@ def summarise(notification: Notification, failures: str = FULL) -> Summary:
 
 
 def link_of(notification: Notification) -> str | None:
-    """Return the address of the batch's page, if it can be written into any markup as it is."""
+    """Return the address of the batch's page if it is safe in any markup."""
     return notification.url if notification.url and _PAGE.fullmatch(notification.url) else None
 
 
 def next_step(notification: Notification, verdict: Verdict) -> str:
-    """Return the command that says more, if there is something to do."""
+    """Return the command that shows more if there is something to do."""
     if verdict in (Verdict.SUCCEEDED, Verdict.RUNNING):
         return ""
     app = notification.origin.app
@@ -93,18 +93,18 @@ def next_step(notification: Notification, verdict: Verdict) -> str:
 
 
 def count_tasks(status: BatchStatus) -> list[tuple[str, str]]:
-    """Say how many tasks went how."""
+    """Return how many tasks have succeeded, failed, will be retried, and wait."""
     of = f"{status.succeeded:,} of {status.total:,}" if status.total else "no tasks"
     counts = {
         "Failed for good": status.dead,
-        "Will be retried": status.failures - status.dead,
+        "Will be retried": status.failing,
         "Not run yet": status.pending - status.failures,
     }
     return [("Succeeded", of), *((name, f"{count:,}") for name, count in counts.items() if count > 0)]
 
 
 def time_facts(notification: Notification) -> list[tuple[str, str]]:
-    """Say how long it took, or has run, and what its limit was."""
+    """Return how long the batch took, or has run, and its limit."""
     status, event, now = notification.status, notification.event, notification.read_at
     facts = []
     ends = {"complete": status.complete_at, "success": status.success_at, "cancel": status.cancelled_at}
@@ -124,14 +124,14 @@ def time_facts(notification: Notification) -> list[tuple[str, str]]:
 
 
 def origin_facts(notification: Notification) -> list[tuple[str, str]]:
-    """Say which system it is, and the batch's tags."""
+    """Return the system's name and the batch's tags."""
     tags = [tag for tag in (one_line(tag, TAG_CHARACTERS) for tag in notification.status.tags) if tag]
     facts = {"System": str(notification.origin), "Tags": ", ".join(tags[:TAGS_SHOWN])}
     return [(name, value) for name, value in facts.items() if value]
 
 
 def write_time(notification: Notification, at: datetime) -> str:
-    """Write a time as the system's people read it."""
+    """Return a time in the system's time zone."""
     return f"{at.astimezone(notification.origin.timezone):%Y-%m-%d %H:%M:%S %Z}".rstrip()
 
 

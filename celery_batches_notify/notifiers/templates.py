@@ -1,4 +1,4 @@
-"""Texts of a mail with `${fields}` of the batch in them, escaped for the place where they stand."""
+"""Fill `${fields}` of the batch into the texts of a mail, escaped for each place."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FIELDS = (*_OF_STATUS, *_OF_NOTIFICATION)
 
 
 class _Braces(Template):
-    """A template in which only `${name}` is a field, so that `$5` and `$PATH` are what they look like."""
+    """A template with `${name}` as its only kind of field, so that `$5` and `$PATH` stay as they are."""
 
     pattern = r"""
         \$(?:
@@ -39,13 +39,13 @@ class _Braces(Template):
             | \{(?P<braced>[a-z_]+)\}
             | (?P<invalid>(?=\{))
         )
-    """  # type: ignore[assignment]  # which string.Template compiles
+    """  # type: ignore[assignment]  # string.Template compiles it
 
 
 def check_template(option: str, text: object) -> None:
-    """Raise `TypeError` or `ValueError` unless this is a text whose fields are those of a batch."""
+    """Raise `TypeError` or `ValueError` unless this is a string whose fields a batch has."""
     if not isinstance(text, str):
-        raise TypeError(f"{option} must be a text, got {text!r}")
+        raise TypeError(f"{option} must be a string, got {text!r}")
     template = _Braces(text)
     unknown = sorted(set(template.get_identifiers()) - set(FIELDS))
     if unknown or not template.is_valid():
@@ -58,7 +58,7 @@ def check_template(option: str, text: object) -> None:
 
 
 def fields_of(notification: Notification) -> dict[str, str]:
-    """Return the values of all fields as plain text, each on one line but `errors`."""
+    """Return the values of all fields as plain text, each on one line except `errors`."""
     status, summary = notification.status, summarise(notification)
     values = {name: getattr(status, name) for name in _OF_STATUS}
     values |= {
@@ -88,7 +88,7 @@ def fill_text(text: str, fields: Mapping[str, str]) -> str:
 
 
 def fill_html(text: str, fields: Mapping[str, str]) -> str:
-    """Fill in HTML; what the fields hold is text in it."""
+    """Fill in HTML; the values of the fields are escaped."""
     return _fill(text, fields, lambda value: escape_html(value).replace("\n", "<br>"))  # safety: html-field
 
 

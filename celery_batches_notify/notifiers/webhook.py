@@ -1,4 +1,4 @@
-"""POST a batch's status as JSON to an address of the user's, signed where a secret is set."""
+"""POST a batch's status as JSON to an address of the user's, signed if a secret is set."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class Webhook(HttpNotifier):
     """POST the status of the batch to a URL.
 
     Attributes:
-        url: Where to. Its path and query are never logged.
+        url: The receiver. Its path and query are never logged.
         username: For Basic auth, together with `password`.
         password: For Basic auth.
-        secret: A `whsec_…` secret to sign with (Standard Webhooks), or several while they are being changed.
-        headers: Headers of your own, such as a token the receiver asks for.
+        secret: The `whsec_…` secret of the signature (Standard Webhooks), or several while you change them.
+        headers: Headers of your own, such as a token that the receiver asks for.
     """
 
     name: ClassVar[str] = "webhook"
@@ -89,13 +89,13 @@ class Webhook(HttpNotifier):
             check_text("username", self.username)
             check_text("password", self.password)
             if ":" in self.username and not is_reference(self.username):
-                raise ValueError("username cannot hold a colon: Basic auth has no way to say it")
+                raise ValueError("username must not hold a colon, because Basic auth cannot encode it")
         reserved = _RESERVED | {"authorization"} if self.username is not None else _RESERVED
         check_headers("headers", self.headers, reserved)
 
 
 def render_body(notification: Notification) -> bytes:
-    """Return the body as JSON of at most 64 KB; what is least missed is left out first."""
+    """Return the body as JSON of at most 64 KB; the least important parts are left out first."""
     content = notification.as_dict()
     body = dump_json(content)
     for lighten in _LIGHTER:
@@ -107,7 +107,7 @@ def render_body(notification: Notification) -> bytes:
 
 
 def _shorten_backtraces(content: dict[str, Any]) -> dict[str, Any]:
-    """Keep their ends: the last lines of a backtrace say what happened."""
+    """Keep the last lines of each backtrace, because they say what happened."""
     return _change_failures(content, lambda f: {"backtrace": f["backtrace"] and f["backtrace"][-2_000:]})
 
 

@@ -1,1 +1,1 @@
-"""From a call in a block to a member in the store."""
+"""The way of a call from a block to the store and the broker."""

@@ -1,4 +1,4 @@
-"""What is declared of a batch before it is stored: its words, its lives, and who is told."""
+"""The declaration of a batch before it is stored: description, tags, lifetimes and callbacks."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ Duration = float | timedelta | None
 
 
 class Declaration:
-    """The hash of a batch in the making.
+    """A batch that is declared and not stored yet. The arguments are those of `Batch`.
 
     Raises:
-        ConfigurationError: A value is wrong.
+        ConfigurationError: An argument is wrong.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Declaration:
             self._fields["callback_queue"] = callback_queue
 
     def add_callback(self, event: str, target: Target, options: Mapping[str, Any]) -> None:
-        """Declare who is told of an event. Raises `InvalidCallback` and `ConfigurationError`."""
+        """Declare a callback for an event. Raises `InvalidCallback` and `ConfigurationError`."""
         engine = self._engine
         declared = declare_callback(
             self._callbacks,
@@ -79,7 +79,7 @@ class Declaration:
         self._callbacks.append(declared)
 
     def store(self, bid: str, parent: tuple[str, int] | None) -> None:
-        """Store the batch, with no member yet; `parent` is the batch that it is in, and its place there."""
+        """Store the batch without members; `parent` is its parent's bid and its index there."""
         of_event = {e: [c for c in self._callbacks if c["event"] == e] for e in Event}
         fields = {f"callbacks:{event}": len(callbacks) for event, callbacks in of_event.items()}
         places = {f"{c['event']}:{c['n']}": c for c in self._callbacks}
@@ -98,7 +98,7 @@ class Declaration:
 def _check_description(description: object) -> str:
     if isinstance(description, str) and len(description) <= DESCRIPTION_AT_MOST:
         return replace_halves(description)
-    raise ConfigurationError(f"description: give a text of at most {DESCRIPTION_AT_MOST} characters")
+    raise ConfigurationError(f"description must be a string of at most {DESCRIPTION_AT_MOST} characters")
 
 
 def _check_tags(tags: Iterable[str]) -> tuple[str, ...]:
@@ -106,7 +106,7 @@ def _check_tags(tags: Iterable[str]) -> tuple[str, ...]:
     fit = all(isinstance(tag, str) and 0 < len(tag) <= TAG_AT_MOST for tag in checked)
     if fit and len(checked) <= TAGS_AT_MOST:
         return tuple(map(replace_halves, checked))
-    raise ConfigurationError(f"tags: give at most {TAGS_AT_MOST} texts of 1 to {TAG_AT_MOST} characters")
+    raise ConfigurationError(f"tags must be at most {TAGS_AT_MOST} strings of 1 to {TAG_AT_MOST} characters")
 
 
 def _milliseconds(name: str, value: Duration, default: timedelta, *, at_least: float = 0) -> int:

@@ -1,4 +1,4 @@
-"""Enrolling: calls become members in the store, and only then messages at the broker."""
+"""Enrolling: calls become members in the store before their messages go to the broker."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from celery_batches_notify.store.enrolments import Abandoned, Adder
 
 
 class Enrolment:
-    """The calls of one batch on their way to the broker, from any number of threads.
+    """Takes the calls of one batch to the store and the broker, from any number of threads.
 
-    Members are enrolled before their messages leave, and confirmed after: if a producer dies in between, the
-    sweeper can see it. A publish that raised may have left nevertheless, so its member stays enrolled and the
-    next `submit` sends it again under the same id: counted once, whatever happened.
+    Members are enrolled before their messages leave, and confirmed afterwards, so that the sweeper notices if
+    the producer dies in between. A message whose publishing raised may have left nevertheless. So its member
+    stays enrolled, and the next `submit` sends it again under the same id, which is counted once.
 
     Args:
-        engine: The app's.
+        engine: The app's engine.
         bid: The batch.
-        adder: Who adds the calls: the batch's owner, somebody else, or a running member.
-        declaration: What the owner declared, stored with the first member; None for a stored batch.
+        adder: The one who adds the calls: the batch's owner, somebody else, or a running member.
+        declaration: The owner's declaration, stored before the first member; None for a stored batch.
         parent: The batch that this one becomes a member of.
 
     Attributes:
-        lock: Held by the thread that enrols, publishes or seals.
+        lock: The thread that enrols, publishes or seals holds it.
         is_stored: Whether the batch is in the store.
         is_sealed: Whether this object has sealed the batch.
-        has_begun: Whether calls or the seal were handed over, so that there may be something to resume.
-        has_members: Whether a member was enrolled from here.
+        has_begun: Whether somebody submitted calls or the seal, so that `resume` may have work to do.
+        has_members: Whether this object enrolled a member.
         has_published: Whether a message may have left.
     """
 
@@ -67,8 +67,8 @@ class Enrolment:
         self._declaration = declaration
         self._parent = parent
         self._leaving: list[Chunk] = []
-        self._refusal: BatchSealed | None = None  # not raised yet, because the broker's error came first
-        self._unconfirmed: list[int] = []  # first indexes of chunks that were published and not confirmed
+        self._refusal: BatchSealed | None = None  # kept while the broker's error comes first
+        self._unconfirmed: list[int] = []  # first indexes of published chunks
         self._next = 0
         self._is_canvas = False
         self._eager: dict[str, Membership] = {}
@@ -81,7 +81,7 @@ class Enrolment:
 
     @property
     def has_unsent(self) -> bool:
-        """Whether calls wait here because the store or the broker refused them."""
+        """Whether calls that the store or the broker refused wait here."""
         return bool(self._leaving)
 
     @cached_property
@@ -91,9 +91,9 @@ class Enrolment:
         return self._store.keeps_calls(self.bid) if declaration is None else declaration.keep_calls
 
     def prepare(self, call: Call) -> None:
-        """Pack what the batch keeps of a call. Raises `InvalidCall` if that cannot be kept.
+        """Pack the call for the store if the batch keeps calls. Raises `InvalidCall` if it cannot be kept.
 
-        Whoever adds to a stored batch packs its calls later, because a call must not wait for the store.
+        Calls for a batch that is stored already are packed later, because a call must not wait for the store.
         """
         if self._declaration is not None and self.keeps_calls:
             call.kept = keep_message(call)
@@ -115,7 +115,7 @@ class Enrolment:
             else:
                 index = self._parent.enrol_child(self.bid)
                 self._declaration.store(self.bid, (self._parent.bid, index))
-                # Only now: a cancel reaches the children that are stored, and this sees one that came before.
+                # A cancel of the parent reaches stored children only; `confirm_child` reports an earlier one.
                 if self._parent.confirm_child(index):  # safety: cancelled-child
                     cancel_batch(self._engine, self.bid, terminate=False)
             self.is_stored = True
@@ -123,17 +123,17 @@ class Enrolment:
     def enrol_child(self, bid: str) -> int:
         """Enrol a batch as a member of this one; return its index. Safe to repeat.
 
-        The caller confirms it when it is stored.
+        The caller stores the child, then calls `confirm_child`.
 
         Raises:
-            BatchSealed: This batch takes no more members.
+            BatchSealed: This batch is sealed.
         """
         with self.lock:
             self.open()
             return self._add_members([bid], self._next, children=True)
 
     def confirm_child(self, index: int) -> bool:
-        """Note that a child that was enrolled is stored; return whether this batch, its parent, is cancelled.
+        """Confirm that an enrolled child is stored; return whether this batch, its parent, is cancelled.
 
         Raises:
             BatchSealed: As `submit` does.
@@ -141,7 +141,7 @@ class Enrolment:
         return self._store.confirm_members(self.bid, [index], self._adder)
 
     def enrol_eager(self, task_id: str) -> Membership | None:
-        """Enrol a call that Celery runs here and now; `take_eager_error` has what kept it from that."""
+        """Enrol a call that Celery runs eagerly; return None and keep the error if that fails."""
         with self.lock:
             if task_id in self._eager:  # a retry
                 return self._eager[task_id]
@@ -156,12 +156,12 @@ class Enrolment:
             return self._eager[task_id]
 
     def take_eager_error(self) -> BatchesError | None:
-        """Return why an eager call was not enrolled, once."""
+        """Return the error that kept an eager call from being enrolled, and forget it."""
         error, self._eager_error = self._eager_error, None
         return error
 
     def forget(self) -> None:
-        """Begin anew: the batch is not stored any more."""
+        """Start afresh, because the batch was removed from the store."""
         self.is_stored = self.has_begun = self.has_members = False
         self._next = 0
         self._eager.clear()
@@ -172,12 +172,12 @@ class Enrolment:
 
         Args:
             calls: The calls.
-            is_last: Whether the batch has all its members then.
-            seals: Whether the caller seals next, and confirms what is unconfirmed with the same script.
+            is_last: Whether these are the last members of the batch.
+            seals: Whether the caller seals next, so that the seal confirms the last chunk in the same script.
 
         Raises:
             EnqueueError: The broker refused; the rest waits here for the next `submit`.
-            BatchSealed: The batch takes no more members, or was taken for abandoned.
+            BatchSealed: The batch is sealed, or a worker sealed it because it seemed abandoned.
         """
         with self.lock:
             self.has_begun = True
@@ -195,7 +195,7 @@ class Enrolment:
                 raise refusal
 
     def seal(self) -> None:
-        """Seal the batch, and publish the callbacks that this makes due. Safe to repeat.
+        """Seal the batch, and publish the callbacks that become due. Safe to repeat.
 
         Raises:
             BatchSealed: Calls were not sent, or the batch was abandoned.
@@ -213,10 +213,11 @@ class Enrolment:
         self._engine.publisher.publish(self.bid, sealed)
 
     def _enrol_all(self, chunks: list[Chunk]) -> BatchSealed | None:
-        """Enrol these chunks; of those behind a seal none, and return why.
+        """Enrol these chunks; return an error if somebody sealed the batch in between.
 
-        All are enrolled before the first is published, also those of an earlier `submit`, which may have been
-        written off since. Whoever seals the batch in between has counted those before as members: they leave.
+        All chunks are enrolled before the first is published, also those of an earlier `submit`, because a
+        worker may have written these off. Chunks that were enrolled before the seal count as members, so they
+        are published; the others are dropped.
         """
         for number, chunk in enumerate(chunks):
             try:
@@ -234,12 +235,12 @@ class Enrolment:
         return None
 
     def _make_room(self, chunks: Sequence[Chunk]) -> None:
-        """Pack what is not packed yet, and refuse the calls if the store has no room for them."""
+        """Pack the calls that are not packed yet; raise `StoreUnavailable` if the store is too full."""
         try:
             for call in chain.from_iterable(chunk.calls for chunk in chunks):
                 call.kept = call.kept or keep_message(call)
         except InvalidCall:
-            del self._leaving[-len(chunks) :]  # it would stand in the way of `resume`
+            del self._leaving[-len(chunks) :]  # `resume` would raise the same error again
             raise
         self._store.check_room()
 
@@ -264,7 +265,7 @@ class Enrolment:
         return first
 
     def _note_canvas(self, calls: Sequence[Call]) -> None:
-        """If more members come of some, `reconcile` must not take a result for the end of it all."""
+        """Note in the store that calls have successors, so that `reconcile` awaits more than a result."""
         if not self._is_canvas and any(carries_more(call.name, call.message) for call in calls):
             self._store.note_canvas(self.bid)
             self._is_canvas = True
@@ -282,7 +283,7 @@ class Enrolment:
             self._unconfirmed.clear()
 
     def _publish(self, chunk: Chunk) -> None:
-        """The narrow place where calls become messages."""
+        """Send the calls of a chunk to the broker."""
         calls = [call for call in chunk.calls if not call.sent]
         if not calls:
             return

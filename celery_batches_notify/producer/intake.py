@@ -1,4 +1,4 @@
-"""Taking calls in: by a block, `add` or `map`, from any number of threads; and resuming them."""
+"""Takes calls into a batch by a block, `add` or `map`, from any number of threads, and resumes them."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ logger = logging.getLogger(__name__)
 
 
 class Intake:
-    """The ways into one batch.
+    """Takes the calls of one batch in, and decides when the batch is whole and can be sealed.
 
     Args:
-        engine: The app's.
+        engine: The app's engine.
         enrolment: Takes the calls to the store and the broker.
-        seals: Whether the end of a block, an `add` or a `map` is the last of the batch's calls.
-        autoflush: Publish whenever so many calls wait in the block, or None.
+        seals: Whether the end of a block, an `add` or a `map` seals the batch.
+        autoflush: A block publishes its calls as soon as so many wait; None: at its end.
     """
 
     def __init__(
@@ -44,10 +44,10 @@ class Intake:
         self._autoflush = autoflush
         self._block: Frame | None = None
         self._was_stored = False
-        self._unread: list[tuple[Any, Iterator[Sequence[Any]]]] = []  # maps that a refusal interrupted
-        self._reading = 0  # maps that are under way
-        self._faults = 0  # blocks and iterables that raised, so that calls were never made
-        self._forgiven = 0  # how many of them came before a call that was whole
+        self._unread: list[tuple[Any, Iterator[Sequence[Any]]]] = []  # interrupted maps
+        self._reading = 0  # how many maps are under way
+        self._faults = 0  # how many blocks and iterables raised, so that calls were never made
+        self._forgiven = 0  # how many of them a later, complete block or call made up for
 
     @property
     def is_open_here(self) -> bool:
@@ -55,11 +55,11 @@ class Intake:
         return any(frame.owner is self._enrolment for frame in open_frames())
 
     def open_block(self) -> None:
-        """Let a block begin. Raises `BatchSealed`, and `WouldDeadlock` if it is open already."""
+        """Begin a block. Raises `BatchSealed`, and `WouldDeadlock` if the batch's block is open already."""
         self._enrolment.adopt()
         refuse_on_commit_in_blocks(self._enrolment.app)
         with self._lock:
-            self._refuse_if_sealed()  # a seal that came after this would refuse the calls at the block's end
+            self._refuse_if_sealed()  # in the lock, because a seal in between would refuse the calls
             if self._block is not None:
                 raise WouldDeadlock(
                     f"batch {self._bid}: its block is open already; use the inner calls directly"
@@ -71,13 +71,13 @@ class Intake:
         block.enter()
 
     def _flush(self, block: Frame) -> None:
-        """Send what waits in the block, unless its end, in another thread, has come first and does so."""
+        """Submit the calls that wait in the block, unless its end, in another thread, was faster."""
         with self._lock:
             if calls := block.take():
                 self._enrolment.submit(calls)
 
     def end_block(self) -> None:
-        """Send what the block has collected, and seal. Any context may do it. Raises as `submit` does."""
+        """Submit the calls of the block, and seal. Works in any context. Raises as `submit` does."""
         with self._lock:
             block, self._block = self._block, None
             calls = block.close() if block else ()
@@ -86,15 +86,15 @@ class Intake:
             self._submit_last(calls, self._faults)
             if self._seals and self._is_quiet and not self._enrolment.has_members:
                 BatchLog(logger, bid=self._bid).warning(
-                    "sealed without a member, and so a success: its block made no call that it collects (not "
-                    "collected are delay_on_commit, calls in threads, and other apps' tasks)"
+                    "sealed without members, so it is a success at once: its block collected no calls (it "
+                    "ignores delay_on_commit, calls in other threads, and other apps' tasks)"
                 )
             self._seal_if_whole()
 
     def drop_block(self) -> None:
-        """Forget what the block has collected, because it raised: nothing of it is left.
+        """Drop the calls of a block that raised.
 
-        What `autoflush` has published stays, in a batch that is open.
+        Calls that `autoflush` has published stay, and so does their batch, which remains open.
         """
         with self._lock:
             block, self._block = self._block, None
@@ -103,17 +103,15 @@ class Intake:
             self._enrolment.take_eager_error()
             if self._enrolment.has_published or self._enrolment.has_unsent:
                 self._faults += bool(self._autoflush)
-            elif (
-                self._enrolment.is_stored and not self._was_stored
-            ):  # eager calls, or a child, have stored it
+            elif self._enrolment.is_stored and not self._was_stored:  # by an eager call, or by a child
                 self._discard()  # safety: raised-block-discarded
 
     def _discard(self) -> None:
         bid = self._bid
         try:
             discard_batch(self._engine, bid)
-        except BatchesError as exc:  # the block's own error goes on
-            BatchLog(logger, bid=bid).warning("not removed, though its block raised: %s", exc)
+        except BatchesError as exc:  # the caller gets the block's own error
+            BatchLog(logger, bid=bid).warning("its block raised, and it could not be removed: %s", exc)
         else:
             self._enrolment.forget()
 
@@ -136,7 +134,7 @@ class Intake:
         return results
 
     def starmap(self, task: Any, iterable: Iterable[Sequence[Any]]) -> int:
-        """Call `task` once per item with the item as its arguments; return how many. Raises as `map`."""
+        """Call `task` once per item, with the item as its arguments; return the number. Raises as `map`."""
         self._refuse_if_sealed()
         self._enrolment.adopt()
         self._refuse_if_foreign(task)
@@ -148,9 +146,9 @@ class Intake:
         return count
 
     def resume(self) -> None:
-        """Send what was refused, go on with interrupted maps, then seal if no call was left out.
+        """Submit refused calls again, go on with interrupted maps, then seal if every call was made.
 
-        If nothing was begun, because the block raised, nothing is sealed: that would be an empty success.
+        Does nothing if the only block raised, because sealing an empty batch would make it a success.
         """
         if not self._enrolment.has_begun and not self._unread:  # safety: resume-nothing
             return
@@ -165,13 +163,12 @@ class Intake:
         with self._lock:
             if self._block is not None:
                 raise BatchSealed(
-                    f"batch {self._bid}: its block is open, and its calls leave when it ends: call seal() "
-                    "after that"
+                    f"batch {self._bid}: its block is open, and its calls leave at its end: call seal() then"
                 )
             if self._unread:
                 raise BatchSealed(
-                    f"batch {self._bid} has a map() that was interrupted: call resume(), which goes on "
-                    "with its iterable, and seals too"
+                    f"batch {self._bid} has an interrupted map(): call resume(), which goes on with its "
+                    "iterable, and then seals"
                 )
             self._enrolment.adopt()
             self._enrolment.seal()
@@ -194,7 +191,7 @@ class Intake:
 
     @contextmanager
     def _being_read(self) -> Iterator[None]:
-        """Let only `seal()` seal the batch meanwhile, because its calls are not all made."""
+        """Let only `seal()` seal the batch meanwhile, because more calls are coming."""
         with self._lock:
             self._reading += 1  # safety: reading-open
         try:
@@ -204,7 +201,7 @@ class Intake:
                 self._reading -= 1
 
     def _read_chunk(self, task: Any, items: Iterator[Sequence[Any]]) -> tuple[int, list[Call]] | None:
-        """Make the calls of the next items; if one raises, none of them is made, and the batch stays open."""
+        """Make the calls of the next items, or none if one of them raises; then the batch stays open."""
         try:
             chunk = list(islice(items, chunks.CHUNK))
             with collecting(self._enrolment.app, self._enrolment) as calls:
@@ -221,7 +218,7 @@ class Intake:
             return self._unread.pop(0) if self._unread else None
 
     def _join_block(self, calls: Sequence[Call]) -> bool:
-        """Give calls to the batch's open block, in whatever thread that is; return whether there is one."""
+        """Add calls to the batch's open block, in any thread; return whether it has one."""
         block = self._block
         return block is not None and block.collect(calls)
 
@@ -232,29 +229,29 @@ class Intake:
             if not self._is_whole:  # safety: whole-seal
                 BatchLog(logger, bid=self._bid).warning(
                     "stays open, because a block or an iterable raised: make the missing calls in another "
-                    "block, whose end seals it, or call seal()"
+                    "block, which seals it at its end, or call seal()"
                 )
                 return
             self._enrolment.seal()
 
     def _submit_last(self, calls: Sequence[Call], forgiven: int) -> None:
-        """Send calls: the last, unless a map goes on behind them, or more than these faults are known."""
+        """Submit calls: the last ones, unless a map is unfinished or more than `forgiven` faults happened."""
         # safety: unread-not-last
         is_last = not self._unread and not self._reading and self._faults <= forgiven
         self._enrolment.submit(calls, is_last=is_last, seals=self._seals and is_last)
 
     @property
     def _is_quiet(self) -> bool:
-        """Whether no block is open, and no iterable is being read."""
+        """Whether all blocks are closed and all iterables read."""
         return self._block is None and not self._reading
 
     @property
     def _is_whole(self) -> bool:
-        """Whether every call that was begun has been made."""
+        """Whether every block and iterable has made all its calls."""
         return self._faults <= self._forgiven and not self._unread
 
     def _raise_eager_error(self) -> None:
-        """Raise what kept an eager call from being enrolled: it has run, and no batch counts it."""
+        """Raise the error that kept an eager call from being enrolled; the call has run uncounted."""
         if (error := self._enrolment.take_eager_error()) is not None:
             with self._lock:  # safety: eager-fault-counted
                 self._faults += 1

@@ -1,4 +1,4 @@
-"""Django's `delay_on_commit` in a block is refused: the call would leave when the block has ended."""
+"""Refuses Django's `delay_on_commit` in a block, because the call would leave after the block."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _METHODS = ("delay_on_commit", "apply_async_on_commit")
 
 
 def refuse_on_commit_in_blocks(app: Celery) -> None:
-    """Let these methods of Celery's task class for Django raise `NotAMember` in a block. Safe to repeat."""
-    app.Task  # noqa: B018 - Celery loads its class only now
+    """Make these methods of Celery's task class for Django raise `NotAMember` in a block. Safe to repeat."""
+    app.Task  # noqa: B018 - Celery loads the class at its first use
     module = sys.modules.get("celery.contrib.django.task")
     task: Any = getattr(module, "DjangoTask", None)
     for name in _METHODS if task is not None else ():
@@ -31,8 +31,8 @@ def _refusing(method: Callable[..., Any]) -> Callable[..., Any]:
     def call(task: Any, *args: Any, **kwargs: Any) -> Any:
         if find_frame(task.app) is not None:
             raise NotAMember(
-                f"{task.name}.{method.__name__}() in a `with batch:` block would leave after the block, as "
-                "nobody's member: open the block in transaction.on_commit(...), and call delay() in it"
+                f"{task.name}.{method.__name__}() in a `with batch:` block would leave after it, not as "
+                "a member: open the block in transaction.on_commit(...), and call delay() in it"
             )
         return method(task, *args, **kwargs)
 

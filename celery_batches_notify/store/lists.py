@@ -11,9 +11,9 @@ from uuid import uuid4
 from redis import Redis
 from redis.client import Pipeline
 
+from celery_batches_notify.checks import check_bid
 from celery_batches_notify.errors import CorruptBatch, InvalidBid
 from celery_batches_notify.log_lines import BatchLog
-from celery_batches_notify.model import check_bid
 from celery_batches_notify.settings import LONGEST, Settings
 from celery_batches_notify.store.errors import corrupt_errors
 from celery_batches_notify.store.keys import Keys
@@ -99,13 +99,17 @@ class BatchIndexes:
         self._client.zrem(self._keys.live, bid)
         self._client.zrem(self._keys.cancelled, bid, bid + TERMINATE.decode())
 
+    def walk_index(self, after: Place | None = None) -> Iterator[list[tuple[str, Place]]]:
+        """Yield the list of all batches, newest first, in pages. Some may have expired."""
+        for page in walk_pages(self._client, self._keys.index, INDEX_PAGE, after=after, newest_first=True):
+            if listed := well_formed(page):
+                yield listed
+
     def walk_newest(self, after: Place | None = None) -> Iterator[list[tuple[str, Place]]]:
         """Yield the stored batches, newest first, in pages; begin behind `after` if it is given."""
-        for page in walk_pages(self._client, self._keys.index, INDEX_PAGE, after=after, newest_first=True):
-            listed = well_formed(page)
-            if listed:
-                exist = self.exist([bid for bid, _ in listed])
-                yield [each for each, exists in zip(listed, exist, strict=True) if exists]
+        for listed in self.walk_index(after):
+            exist = self.exist([bid for bid, _ in listed])
+            yield [each for each, exists in zip(listed, exist, strict=True) if exists]
 
     def walk_live(self) -> Iterator[LiveBatch]:
         """Yield the sweeper's view of each live batch, a page per two round trips.

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from kombu.utils import json
@@ -77,6 +78,20 @@ READING_FIELDS = (
     *("schema", "total", "succeeded", "failing", "dead", "sealed_at", "cancelled_at", "reported_at"),
     *(f"{event}_at" for event in Event),
 )
+
+
+# What an `Outline` is made of; of its state, what a `Reading` is.
+OUTLINE_FIELDS = ("schema", "description", "tags")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outline:
+    """What finds a batch in a list; its state is None if it was not read."""
+
+    bid: str
+    description: str
+    tags: tuple[str, ...]
+    state: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +167,7 @@ def parse_status(snapshot: Snapshot, stall_after: timedelta) -> BatchStatus:
     return BatchStatus(
         bid=snapshot.bid,
         description=text_of(batch, b"description"),
-        tags=tuple(json.loads(batch.get(b"tags", b"[]"))),
+        tags=_read_tags(batch.get(b"tags", b"[]")),
         state=counts.state,
         abandoned_at=_at(batch, "abandoned_at"),
         moved_at=_at(batch, "reported_at"),
@@ -179,6 +194,18 @@ def parse_status(snapshot: Snapshot, stall_after: timedelta) -> BatchStatus:
         },
         callbacks=tuple(_callbacks(snapshot)),
         failure_info=tuple(_failures(snapshot.failures)),
+    )
+
+
+def parse_outline(bid: str, values: Sequence[bytes | None], now: datetime, stall_after: timedelta) -> Outline:
+    """Read the values of `OUTLINE_FIELDS`, and of `READING_FIELDS` if they follow."""
+    _, description, tags, *reading = values
+    state = parse_reading(bid, reading, now, stall_after).progress.state if reading else None
+    return Outline(
+        bid=bid,
+        description=(description or b"").decode("utf-8", "replace"),
+        tags=_read_tags(tags or b"[]"),
+        state=state,
     )
 
 
@@ -210,6 +237,11 @@ def parse_child_report(batch: Hash) -> ChildReport | None:
 def parse_time(clock: Sequence[int]) -> datetime:
     """Read the answer of TIME."""
     return datetime.fromtimestamp(clock[0], UTC) + timedelta(microseconds=clock[1])
+
+
+@lru_cache(maxsize=1024)  # many batches have the same
+def _read_tags(stored: bytes) -> tuple[str, ...]:
+    return tuple(json.loads(stored))
 
 
 def _state(batch: Hash, now: datetime, stall_after: timedelta) -> str:

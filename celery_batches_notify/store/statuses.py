@@ -16,7 +16,7 @@ from celery_batches_notify.store import parsing
 from celery_batches_notify.store.base import StoreBase, check_schema
 from celery_batches_notify.store.errors import corrupt_errors, store_errors, type_errors
 from celery_batches_notify.store.paging import Place
-from celery_batches_notify.store.snapshots import Clock, read_snapshot, read_snapshots
+from celery_batches_notify.store.snapshots import Clock, read_snapshot, read_snapshots, read_together
 
 STATUSES_AT_ONCE = 20  # each may bring a hundred failures
 
@@ -59,6 +59,36 @@ class StatusStore(StoreBase):
             for page in self.lists.walk_newest(after):
                 for start in range(0, len(page), STATUSES_AT_ONCE):
                     yield from self._read_statuses(page[start : start + STATUSES_AT_ONCE])
+
+    def list_outlines(self, *, states: bool) -> Iterator[parsing.Outline]:
+        """Read what finds a batch in a list, newest first: one command each, and no failures.
+
+        Args:
+            states: Read their states as well; then a batch whose counts cannot be read is left out.
+        """
+        fields = parsing.OUTLINE_FIELDS + (parsing.READING_FIELDS if states else ())
+        with store_errors(self.settings):
+            for page in self.lists.walk_index():
+                yield from self._read_outlines([bid for bid, _ in page], fields)
+
+    def _read_outlines(self, bids: Sequence[str], fields: Sequence[str]) -> Iterator[parsing.Outline]:
+        def queue(pipe: Pipeline) -> None:
+            for bid in bids:
+                pipe.hmget(self.keys.batch(bid), fields)
+
+        clock, answers = read_together(self.client, queue)
+        now = parsing.parse_time(clock)
+        for bid, answer in zip(bids, answers, strict=True):
+            try:
+                with corrupt_errors(bid):
+                    if isinstance(answer, Exception):
+                        raise answer
+                    check_schema(bid, answer[0])
+                    yield parsing.parse_outline(bid, answer, now, self.settings.stall_after)
+            except NoSuchBatch:
+                continue
+            except (CorruptBatch, SchemaTooNew) as exc:
+                BatchLog(logger, bid=bid).warning("left out of the list: %s", exc)
 
     def _read_statuses(self, listed: Sequence[tuple[str, Place]]) -> Iterator[tuple[Place, BatchStatus]]:
         """Read several statuses; a batch that cannot be read is logged and left out."""

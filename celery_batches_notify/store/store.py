@@ -12,9 +12,10 @@ from typing import Any
 
 from redis.client import Pipeline
 
+from celery_batches_notify.checks import check_bid
 from celery_batches_notify.errors import BatchesError, CorruptBatch, NoSuchBatch
 from celery_batches_notify.membership import Membership, Outcome, State
-from celery_batches_notify.model import Progress, check_bid
+from celery_batches_notify.model import Progress
 from celery_batches_notify.store import packing, parsing
 from celery_batches_notify.store.addresses import AddressStore
 from celery_batches_notify.store.base import check_schema, gone

@@ -1,4 +1,4 @@
-"""Testing users' code: batches that run to their end in the test's own process, and an outbox in memory."""
+"""For tests of users' code: batches that run to their end in the test's own process, and an outbox."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _HOMES = {**dict.fromkeys(__all__, "outbox"), "drain": "draining", "sandbox": "i
 
 
 def __getattr__(name: str) -> object:
-    # Every pytest run loads the plugin beside this, and with it this file: Celery waits until it is needed.
+    # Every pytest run loads the plugin, and so this file, which therefore imports Celery only when needed.
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

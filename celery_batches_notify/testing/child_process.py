@@ -1,4 +1,4 @@
-"""Processes and directories that do not outlive this process, however it ends."""
+"""Start processes and make directories that do not outlive this process, even if it is killed."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, cast
 
-# Each is run by a shell that leads a session and process group of its own and holds the other end of a pipe
-# from us. A line in the pipe says that it is time to end. Without one the pipe only closes: something broke
-# here, or we were killed; then nobody cares for an orderly end any more, only for a quick one.
+# A shell runs each of them. It leads a session and process group of its own, and holds the other end of a
+# pipe. A line in the pipe asks it to end in order. If the pipe closes without one, this process failed or was
+# killed, and the shell kills everything at once.
 _RUN = """
 grace_seconds=$1; shift; exec 3<&0
 "$@" 3<&- & command=$!
@@ -30,19 +30,20 @@ for _ in 1 2 3 4 5 6 7 8 9 10 11 12; do rm -rf "$1" 2>/dev/null && exit; sleep 1
 def run_until_we_end(
     command: Sequence[str], *, grace_seconds: int = 10, **options: Any
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a command that is ended with this block, or with this process, whichever is first.
+    """Run a command until this block or this process ends.
 
-    At the end of the block it gets SIGTERM, and what is then left of it and its children gets SIGKILL. If the
-    block raises, or this process is killed, they all get SIGKILL at once. It does not see Ctrl-C: this
-    process decides when it ends. If it ends by itself, `poll()` of the yielded process says so.
+    At the end of the block the command gets SIGTERM; later, it and its children get SIGKILL. If the block
+    raises, or this process is killed, they all get SIGKILL at once. The command does not see Ctrl-C, because
+    this process decides when it ends. If it ends by itself, `poll()` of the yielded process says so.
 
     Args:
         command: The program and its arguments.
-        grace_seconds: How long it may take to end.
-        options: For `subprocess.Popen`; by default there is no output.
+        grace_seconds: The time from SIGTERM to SIGKILL.
+        options: For `subprocess.Popen`; by default, output is dropped.
 
     Yields:
-        The shell that holds the command, and leads its process group: a signal to it alone ends no command.
+        The shell that runs the command and leads its process group. A signal to the shell alone does not end
+        the command.
     """
     options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **options}
     with _hold(_RUN, [str(grace_seconds), *command], options) as process:
@@ -51,9 +52,9 @@ def run_until_we_end(
 
 @contextmanager
 def directory_until_we_end(prefix: str) -> Iterator[Path]:
-    """Make a temporary directory that is removed with this block, or with this process."""
+    """Make a temporary directory, and remove it when this block or this process ends."""
     directory = Path(tempfile.gettempdir(), f"{prefix}{secrets.token_hex(8)}")
-    with _hold(_REMOVE, [str(directory)], {"cwd": "/", "stdout": subprocess.DEVNULL}):  # before there is one
+    with _hold(_REMOVE, [str(directory)], {"cwd": "/", "stdout": subprocess.DEVNULL}):  # before it exists
         directory.mkdir(mode=0o700)
         yield directory
 

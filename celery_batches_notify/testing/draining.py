@@ -1,4 +1,4 @@
-"""Draining: a batch runs to its end in the test's own process, and nobody waits."""
+"""Drain a batch: run it to its end in the test's own process, without waiting for time to pass."""
 
 from __future__ import annotations
 
@@ -20,26 +20,27 @@ from celery_batches_notify.testing.inline_worker import InlineWorker
 
 
 def drain(batch: Batch, timeout: float | timedelta = 30.0) -> BatchStatus:
-    """Run all that waits in the app's broker in this process, until nothing is left; return the status.
+    """Run everything in the app's broker in this process, until it is empty; return the batch's status.
 
     Members, retries, callbacks and notifications run one after the other, as in a worker with the pool
-    `solo`. Nobody waits: what has an ETA runs when nothing else is left, the earliest first. When all is done
-    the sweeper looks after the batch and its family once. A notification that failed stays due.
+    `solo`. Tasks with an ETA do not wait for it: they run last, the earliest first. At the end, `drain`
+    sweeps the batch and its family once. A notification that failed stays due.
 
     Args:
-        batch: The batch; what else waits in the app's queues runs too.
-        timeout: Seconds or a `timedelta` until it gives up; it does not interrupt a task.
+        batch: The batch. Other messages in the app's queues run too.
+        timeout: Seconds or a `timedelta` until `drain` gives up. It does not interrupt a task.
 
     Raises:
         BatchTimeout: Messages are left after the timeout, for instance because a task calls itself.
-        ConfigurationError: The broker is not `memory://`: a test must not run other people's messages.
-        WouldDeadlock: Called inside a `with batch:` block, whose calls have not left.
+        ConfigurationError: The broker is not `memory://`; a test must not run other people's messages.
+        WouldDeadlock: Called inside a `with batch:` block, which has not sent its calls yet.
         NoSuchBatch: The batch is not stored, or was deleted meanwhile.
     """
     app = batch.app
     if find_frame(app) is not None:
         raise WouldDeadlock(
-            "drain() inside a `with batch:` block has nothing to run: call it after the block"
+            "drain() inside a `with batch:` block would find no calls: the block sends them at its end; "
+            "call it after the block"
         )
     seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
     extension = find_extension(app)
@@ -54,7 +55,7 @@ def drain(batch: Batch, timeout: float | timedelta = 30.0) -> BatchStatus:
 
 
 def sweep(extension: Batches, bid: str) -> None:
-    """Look after a batch and its family once, as the sweeper does: what is due by now is published."""
+    """Sweep a batch and its family once: publish what is due by now."""
     engine = extension.engine
     family = set(_walk_family(engine.store, bid))
     for live in engine.store.walk_live():
@@ -63,7 +64,7 @@ def sweep(extension: Batches, bid: str) -> None:
 
 
 def _walk_family(store: Store, bid: str) -> Iterator[str]:
-    """The bids of a batch's ancestors, and of the batch and all below it."""
+    """Yield the ids of a batch, its descendants and its ancestors."""
     yield from store.walk_family(bid)
     yield from store.walk_ancestors(bid)
 

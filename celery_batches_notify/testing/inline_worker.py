@@ -1,4 +1,4 @@
-"""A worker without threads or time: Celery's own consumer, fed by hand, and a pool that runs inline."""
+"""A worker without threads and timers: Celery's own consumer, and a pool that runs tasks inline."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from celery_batches_notify.errors import BatchTimeout, ConfigurationError
 from celery_batches_notify.extension import Batches
 
 Consumer: Any = celery_consumer.Consumer
-state: Any = _state  # the stubs leave out what is asked of both
+state: Any = _state  # the stubs lack what this module uses of both
 
 
 class InlineWorker:
-    """Runs the messages of one app, one after the other, for so many seconds at most."""
+    """Runs the messages of one app, one after the other, for at most `seconds`."""
 
     def __init__(self, extension: Batches, seconds: float) -> None:
         self._app: Celery = extension.app
@@ -38,7 +38,7 @@ class InlineWorker:
         self._connection = self._app.connection_for_read()
         if self._connection.transport.driver_type != "memory":
             raise ConfigurationError(
-                f"drain() runs what a broker in memory holds, and this app's is "
+                f"drain() needs a broker in memory, but this app's is "
                 f'{self._connection.transport.driver_type}: set broker_url = "memory://" in tests, or use '
                 "celery_batches_notify.testing.sandbox (with pytest: the fixture batches_sandbox)"
             )
@@ -53,7 +53,7 @@ class InlineWorker:
         self._receive: Callable[[Any], None] = self._consumer.create_task_handler()
         self._extension.engine.cancellation.start(self._extension.receivers.received, self._pool)
         self._join_will_block = state.task_join_will_block()
-        state._set_task_join_will_block(True)  # a task that waits for another is told so, as in a worker
+        state._set_task_join_will_block(True)  # a task that waits for another gets an error, as in a worker
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -63,7 +63,7 @@ class InlineWorker:
         self._connection.release()
 
     def run(self) -> None:
-        """Run messages until none is left. Raises `BatchTimeout`."""
+        """Run all messages. Raises `BatchTimeout` if some are left after the timeout."""
         engine = self._extension.engine
         while True:
             engine.outgoing.flush(max(self._deadline - time.monotonic(), 0))
@@ -77,7 +77,7 @@ class InlineWorker:
             self._consumer.perform_pending_operations()
 
     def _take(self) -> Any:
-        """The oldest message of the first queue that has one."""
+        """Return the oldest message of the first queue that is not empty, or None."""
         accept = self._app.conf.accept_content
         for queue in list(self._app.amqp.queues.values()):
             bound = queue(self._channel)
@@ -87,18 +87,18 @@ class InlineWorker:
         return None
 
     def _execute(self, request: Any) -> None:
-        with suppress(TaskRevokedError):  # was told by a signal
+        with suppress(TaskRevokedError):  # a signal has reported it
             request.execute_using_pool(self._pool)
 
 
 class _Consumer(Consumer):  # type: ignore[misc]
-    """Celery's consumer without its connection: it reads messages and tells of bad ones."""
+    """Celery's consumer without its connection: it decodes messages and reports bad ones."""
 
     event_dispatcher = None
     qos = SimpleNamespace(increment_eventually=lambda: None, decrement_eventually=lambda: None)
 
     class Blueprint(Consumer.Blueprint):  # type: ignore[misc]
-        """No steps: nobody starts this consumer."""
+        """Without steps, because this consumer is never started."""
 
         def apply(self, parent: Any, **_: Any) -> Any:  # noqa: ARG002 - Celery's signature
             return self
@@ -118,7 +118,7 @@ class _Consumer(Consumer):  # type: ignore[misc]
 
 
 class _Inline(BasePool):
-    """Runs a task where it stands. What ends a test (Ctrl-C, a timeout, `pytest.fail`) passes through."""
+    """Runs a task in the caller's thread. Exceptions that end a test (Ctrl-C, `pytest.fail`) pass through."""
 
     def __init__(self, app: Celery) -> None:
         super().__init__(app=app, limit=1)
@@ -126,7 +126,7 @@ class _Inline(BasePool):
 
 
 class _FakeTimer:
-    """Stands where a worker has its timer: calls wait for nothing but their turn."""
+    """Takes the place of a worker's timer: it makes calls in their order, without waiting."""
 
     def __init__(self) -> None:
         self._calls: list[tuple[float, int, Callable[..., object], Sequence[Any]]] = []
@@ -143,7 +143,7 @@ class _FakeTimer:
         heapq.heappush(self._calls, (eta, next(self._turn), call, args))
 
     def run_first(self) -> bool:
-        """Make the earliest call; return whether there was one."""
+        """Make the earliest call; return False if none is left."""
         if not self._calls:
             return False
         _, _, call, args = heapq.heappop(self._calls)

@@ -1,4 +1,4 @@
-"""The sandbox: an app that talks to nobody but a broker in memory and a store for tests."""
+"""The sandbox: an app that uses only a broker in memory and a store for tests."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _ABSENT = object()
 
 @contextmanager
 def sandbox(app: Celery, url: str) -> Iterator[Celery]:
-    """Point an app at a broker in memory, and its batches at this store; afterwards all is as it was.
+    """Let an app use a broker in memory and this store inside the block; then restore its settings.
 
-    A result backend, where the app has one, is in memory too. Messages and batches of the block are gone
-    after it. The store may be shared: batches lie under a prefix of their own.
+    If the app has a result backend, that is in memory too. The end of the block deletes its messages and
+    batches. Others may use the same store, because the batches have a prefix of their own.
 
     Args:
         app: An app with `Batches`.
         url: The redis:// URL of the store.
 
     Raises:
-        ConfigurationError: The app has no `Batches`.
+        ConfigurationError: `Batches(app)` was not called.
     """
     hint = ", or name another app (with pytest: let a fixture batches_app in conftest.py return it)"
     extension = find_extension(app, hint)
@@ -60,7 +60,7 @@ def sandbox(app: Celery, url: str) -> Iterator[Celery]:
 
 @contextmanager
 def _configured(app: Celery, settings: dict[str, Any]) -> Iterator[None]:
-    app.conf.get("broker_url")  # loads what is still pending
+    app.conf.get("broker_url")  # loads pending settings
     changes: Any = app.conf.changes
     before = {name: changes.get(name, _ABSENT) for name in settings}
     changes.update(settings)
@@ -75,7 +75,7 @@ def _configured(app: Celery, settings: dict[str, Any]) -> Iterator[None]:
 
 
 def _start_anew(app: Celery, extension: Batches) -> None:
-    """Let the next use of the app read its configuration again."""
+    """Make the next use of the app read its configuration again."""
     extension.reset()
     app._pool = app.amqp._producer_pool = None  # type: ignore[attr-defined]
     app._backend_cache = None  # type: ignore[attr-defined]
@@ -83,7 +83,7 @@ def _start_anew(app: Celery, extension: Batches) -> None:
 
 
 def _purge(app: Celery) -> None:
-    """Empty the queues: the broker in memory lives as long as the process."""
+    """Empty the queues, because the broker in memory lives as long as the process."""
     with app.connection_for_write() as connection, connection.channel() as channel:
         for queue in app.amqp.queues.values():
             bound = queue(channel)

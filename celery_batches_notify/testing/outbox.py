@@ -1,4 +1,4 @@
-"""The outbox: notifications that were kept in memory instead of being sent."""
+"""The outbox: notifications kept in memory instead of being sent."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ class Sent:
 
     Attributes:
         channel: The notifier's name or profile (`email`, `webhook:billing`).
-        notification: What the notifier was given.
-        options: The notifier's options: those of `on()` over the configured ones, `env:NAME` unread.
+        notification: The notification.
+        options: The notifier's options: those of `on()` over the configured ones, with `env:NAME` unread.
     """
 
     channel: str
     notification: Notification
-    options: Mapping[str, Any] = field(repr=False)  # may hold secrets, and reprs end in reports
+    options: Mapping[str, Any] = field(repr=False)  # may hold secrets, and test reports show reprs
 
     @property
     def event(self) -> str:
-        """What happened to the batch."""
+        """The event that the notification is about."""
         return self.notification.event
 
     @property
     def status(self) -> BatchStatus:
-        """The batch as it was then."""
+        """The batch's status at that time."""
         return self.notification.status
 
     def __str__(self) -> str:
@@ -44,10 +44,9 @@ Outbox = list[Sent]
 
 @contextmanager
 def record_notifications() -> Iterator[Outbox]:
-    """Keep what the notifiers of this process would send; yield the list of it, oldest first.
+    """Keep the notifications of this process instead of sending them; yield the list, oldest first.
 
-    Every notifier of every app is replaced, those of the project's own too. Their options are still checked
-    where they are declared.
+    This replaces every notifier of every app, even the project's own. `on()` still checks their options.
     """
     outbox: Outbox = []
 
@@ -65,16 +64,16 @@ def record_notifications() -> Iterator[Outbox]:
 def assert_notified(
     outbox: Sequence[Sent], *, event: str | None = None, channel: str | None = None, bid: str | None = None
 ) -> Sent:
-    """Return the one notification in the outbox that fits.
+    """Return the one notification in the outbox that matches.
 
     Args:
-        outbox: What was kept.
-        event: Only of this event.
-        channel: Only through this notifier or profile, as it was named in `on()`.
-        bid: Only of this batch.
+        outbox: The outbox.
+        event: Only notifications of this event.
+        channel: Only those through this notifier or profile, as named in `on()`.
+        bid: Only those of this batch.
 
     Raises:
-        AssertionError: None fits, or several do; the text shows all that is there.
+        AssertionError: The number of matches is not 1; the text shows the whole outbox.
     """
     found = [
         sent
@@ -95,7 +94,7 @@ def assert_notified(
 
 
 class _Recorder:
-    """Stands where a notifier stood."""
+    """Takes the place of a notifier."""
 
     secrets: ClassVar[frozenset[str]] = frozenset()
     credentials: ClassVar[frozenset[str]] = frozenset()

@@ -1,4 +1,4 @@
-"""The pytest plugin. Every pytest run loads it, so it imports nothing before a test asks for it."""
+"""The pytest plugin. Every pytest run loads it, so it imports the package only when a test needs it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def batches_app() -> Celery:
 
 @pytest.fixture
 def batches_sandbox(batches_app: Celery, batches_server: str) -> Iterator[Celery]:
-    """The app under test with a broker in memory and an empty store, for one test."""
+    """The app under test with a broker in memory and an empty store. Each test gets its own."""
     from celery_batches_notify.testing.isolation import sandbox  # noqa: PLC0415
 
     with sandbox(batches_app, batches_server) as app:
@@ -44,7 +44,7 @@ def batches_sandbox(batches_app: Celery, batches_server: str) -> Iterator[Celery
 
 @pytest.fixture
 def batches_outbox(batches_sandbox: Celery) -> Iterator[Outbox]:  # noqa: ARG001 - notifications need it
-    """What the sandbox's notifiers would have sent, oldest first."""
+    """The notifications that the sandbox's notifiers would have sent, oldest first."""
     from celery_batches_notify.testing.outbox import record_notifications  # noqa: PLC0415
 
     with record_notifications() as outbox:

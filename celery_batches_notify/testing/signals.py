@@ -1,4 +1,4 @@
-"""Ctrl-C and its kin: they end the demo once, in an orderly way, and do not disturb the tidying up."""
+"""Let Ctrl-C and similar signals end the process once, in order, without disturbing its cleanup."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(BaseException):
-    """Somebody asked the demo to end. No `Exception`, so that nothing on the way takes it for a failure.
+    """A signal asked the process to end. Not an `Exception`, so that no handler takes it for a failure.
 
     Attributes:
-        signum: How: SIGINT for Ctrl-C.
+        signum: The signal, such as SIGINT for Ctrl-C.
     """
 
     def __init__(self, signum: int) -> None:
@@ -24,10 +24,10 @@ class Interrupted(BaseException):
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], None]]:
-    """Raise `Interrupted` in this block at the first signal; afterwards, ignore signals until its end.
+    """Raise `Interrupted` in this block at the first signal, and ignore later ones until its end.
 
-    It yields a function that begins to ignore them earlier. What the process was told to ignore
-    (`nohup`) it goes on ignoring.
+    It yields a function that makes the process ignore signals from then on. Signals that the process ignored
+    before (`nohup`) stay ignored.
 
     Raises:
         Interrupted: A signal came.

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from celery_batches_notify.checks import check_bid
 from celery_batches_notify.log_lines import Fields
 from celery_batches_notify.membership import Membership, Outcome, State
 from celery_batches_notify.messages.headers import ENTRY
-from celery_batches_notify.model import DeliveryNote, Failure, check_bid
+from celery_batches_notify.model import DeliveryNote, Failure
 
 HAPPENED = ("due", "delivered", "given_up", "lost", "retried")
 NUMBER_AT_MOST = 2**31

@@ -335,4 +335,4 @@ def test_reconcile_retry_and_redeliver_at_once_do_each_thing_once(
         assert sum(retried) == 10
         assert sum(redelivered) == 0
     status = batch.status()
-    assert (status.succeeded, status.failed, status.dead, status.pending) == (20, 10, 0, 10)
+    assert (status.succeeded, status.failing, status.dead, status.pending) == (20, 10, 0, 10)

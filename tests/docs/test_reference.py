@@ -285,7 +285,7 @@ def test_the_example_of_the_counts_happens_as_the_page_says(app: Celery, redis: 
         now = batch.status()
         fresh = {event for event in Event if getattr(now, f"{event}_at", None)} - fired
         fired |= fresh
-        counts = {"·": now.total - now.succeeded - now.failures, "↻": now.failed, "✗": now.dead}
+        counts = {"·": now.total - now.succeeded - now.failures, "↻": now.failing, "✗": now.dead}
         counts["✓"] = now.succeeded
         assert {sign: row[2].count(sign) for sign in counts} == counts, row[1]
         assert [int(cell) for cell in row[3:5]] == [now.pending, now.failures], row[1]
@@ -307,7 +307,7 @@ def test_a_report_leaves_the_state_that_the_page_says(app: Celery) -> None:
 
     def state_of(batch: Batch) -> str:
         now = batch.status()
-        counts = {"succeeded": now.succeeded, "dead": now.dead, "failing": now.failed, "waiting": 1}
+        counts = {"succeeded": now.succeeded, "dead": now.dead, "failing": now.failing, "waiting": 1}
         return next(word for word, count in counts.items() if count)
 
     for before, *after in table[1:]:

@@ -68,7 +68,7 @@ def test_members_get_the_state_of_their_results(app: Celery) -> None:
     app.backend.store_result(ids[4], None, states.STARTED)
     assert counts(batch.reconcile()) == {"succeeded": 1, "dead": 2, "failing": 1}
     status = batch.status()
-    assert (status.succeeded, status.dead, status.failed, status.pending) == (1, 2, 1, 5)
+    assert (status.succeeded, status.dead, status.failing, status.pending) == (1, 2, 1, 5)
     told = {f.error_class.rpartition(".")[2]: f.error_message for f in status.failure_info}
     assert told == {"ValueError": "stored words", "KeyError": "'again'", "TaskRevokedError": "revoked"}
     assert counts(batch.reconcile()) == {}
@@ -111,7 +111,7 @@ def test_a_failure_of_an_earlier_round_says_nothing_of_a_member_that_was_sent_ag
     store.record_outcome(Membership(bid=batch.bid, index=0, task_id=task_id), died)
     assert batch.retry() == 1
     assert counts(batch.reconcile()) == {}
-    assert batch.status().failed == 1
+    assert batch.status().failing == 1
     app.backend.mark_as_done(task_id, None)
     assert batch.reconcile().succeeded == 1
 
@@ -464,7 +464,7 @@ def test_a_member_that_reported_since_it_was_looked_for_is_not_written_off(app: 
     lost = reconcile._give_up(member)
     store.record_outcome(Membership(bid=batch.bid, index=0, task_id=ids[0]), Outcome(state=State.FAILING))
     assert store.write_off_members(batch.bid, [lost]).count == 0
-    assert batch.status().failed == 1
+    assert batch.status().failing == 1
 
 
 def test_a_word_that_is_none_is_refused(app: Celery) -> None:

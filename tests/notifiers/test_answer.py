@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from celery_batches_notify.notifiers.http.answer import Answer, is_permanent, parse_retry_after, to_failure
+from celery_batches_notify.notifiers.redaction import Redactor
 
 NOW = datetime(2026, 11, 2, 12, 0, tzinfo=UTC)
 
@@ -52,9 +53,9 @@ def test_every_status_is_either_permanent_or_not() -> None:
 )
 def test_words_that_repeat_a_secret_in_any_dress_are_not_told(body: str) -> None:
     answer = Answer(status_code=400, headers={"content-type": "text/plain"}, body=body.encode())
-    assert str(to_failure("http://x", answer, ["abc/def"])) == "http://x: answered 400 Bad Request"
+    assert str(to_failure("http://x", answer, Redactor(["abc/def"]))) == "http://x: answered 400 Bad Request"
 
 
 def test_short_parts_of_an_address_do_not_gag_the_receiver() -> None:
     answer = Answer(status_code=400, headers={"Content-Type": "text/plain"}, body=b"no_text")
-    assert str(to_failure("http://x", answer, ["", "T0", "no"])).endswith(": no_text")
+    assert str(to_failure("http://x", answer, Redactor(["", "T0", "no"]))).endswith(": no_text")

@@ -194,13 +194,13 @@ def test_a_connection_that_breaks_leaves_it_owed_to_whom_it_was(smtp_server: Ser
     assert first.owed and not broken.owed
 
 
-def test_what_is_owed_to_nobody_any_more_is_done(smtp_server: Serve) -> None:
+def test_a_mail_that_no_recipient_waits_for_is_done(smtp_server: Serve) -> None:
     server = smtp_server(answers={"b@x.test": ["450 greylisted"]})
     first = send_in_vain(email(server.port, to=["a@x.test", "b@x.test"]), notification())
 
     said = email(server.port, to="a@x.test").send(replace(notification(), owed=first.owed))
 
-    assert said == "nobody who is still owed it is among the recipients any more"
+    assert said == "none of the recipients still waits for it"
     assert server.only.recipients == ["a@x.test"]
 
 

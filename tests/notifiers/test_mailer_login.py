@@ -100,7 +100,7 @@ def test_an_access_token_that_is_refused_is_535(smtp_server: Serve, google: Goog
         (
             400,
             b'{"error": "invalid_grant"}',
-            "answered 400 invalid_grant; if it says invalid_grant the",
+            "answered 400 invalid_grant; invalid_grant means that the",
         ),
         (500, b"oops", "Google answered 500"),
         (200, b"not json", "JSONDecodeError at Google"),

@@ -52,7 +52,7 @@ def test_these_are_no_rooms(value: Any) -> None:
 
 @pytest.mark.parametrize("value", ["", "a\nb", "a\x00", 42, None, b"x"])
 def test_these_are_no_texts(value: Any) -> None:
-    with pytest.raises(ValueError, match="token must be a text on one line"):
+    with pytest.raises(ValueError, match="token must be a string on one line"):
         options.check_text("token", value)
 
 

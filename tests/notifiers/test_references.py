@@ -99,7 +99,7 @@ def test_a_text_that_looks_like_a_reference_is_mailed_as_it_is(
     [
         ("email", {"to": REFERENCE}, "to: .*is not an address"),
         ("email", {"smtp_envelope_to": [REFERENCE]}, "smtp_envelope_to: .*is not an address"),
-        ("email", {"via_options": {"port": REFERENCE}}, "via_options: port .*is not a port"),
+        ("email", {"via_options": {"port": REFERENCE}}, "via_options: port must be a port"),
         ("webhook", {"url": REFERENCE}, "url is not an HTTP address"),
         ("webhook", {"url": "https://x.test", "username": REFERENCE, "password": REFERENCE}, "username"),
         ("hipchat", {"roomid": 1, "url": REFERENCE, "token": REFERENCE}, "url is not an HTTP address"),

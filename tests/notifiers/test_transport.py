@@ -253,7 +253,7 @@ def test_a_server_without_tls_is_refused() -> None:
 
 
 def test_a_missing_ca_file_is_told(tmp_path: Path) -> None:
-    with pytest.raises(NotificationFailed, match="there is no file where ca_file says"):
+    with pytest.raises(NotificationFailed, match="the file that ca_file names does not exist"):
         post("https://127.0.0.1:1/", b"", HEADERS, ca_file=str(tmp_path / "none.pem"))
 
 
@@ -262,7 +262,7 @@ def test_a_bundle_of_the_environment_that_is_not_there_is_named(
     no_proxy: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
 ) -> None:
     monkeypatch.setenv(name, str(tmp_path / "none.pem"))
-    with pytest.raises(NotificationFailed, match=f"there is no file where {name} says"):
+    with pytest.raises(NotificationFailed, match=f"the file that {name} names does not exist"):
         post("https://127.0.0.1:1/", b"", HEADERS)
     with serving() as server:  # without TLS nobody needs it
         assert post(server.url, b"", HEADERS).status_code == 200

@@ -380,7 +380,7 @@ def test_a_member_that_reports_while_it_is_written_off_is_not(app: Celery) -> No
     store_of(app).record_outcome(place, Outcome(state=State.FAILING, attempt=1))
     assert store_of(app).record_outcome(place, lost_producers.never_published(member)).word == "repeated"
     give_up(app, batch)
-    assert (batch.status().failed, batch.status().dead) == (1, 0)
+    assert (batch.status().failing, batch.status().dead) == (1, 0)
 
 
 def test_in_a_cancelled_batch_it_is_no_death(app: Celery) -> None:
@@ -404,7 +404,7 @@ def test_another_round_of_what_did_run_is_not_harmed(app: Celery) -> None:
     succeed(app, batch, *range(11))
     assert batch.retry() == 1
     give_up(app, batch)
-    assert (batch.status().failed, batch.status().dead) == (1, 0), "it runs again, and nobody writes it off"
+    assert (batch.status().failing, batch.status().dead) == (1, 0), "it runs again, and nobody writes it off"
     store_of(app).record_outcome(dataclasses.replace(place, round=1), SUCCEEDED)
     assert batch.status().state == "success"
 

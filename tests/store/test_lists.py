@@ -334,3 +334,14 @@ def test_a_retry_that_was_claimed_before_the_clock_was_set_back_is_sent_at_once(
         store.client.hset(store.keys.batch(BID), "resend_at", clock_ms + ahead_ms)
         (batch,) = store.walk_live()
         assert batch.resend_due is due, ahead_ms
+
+
+def test_a_list_of_batches_reads_each_in_one_command(store: Store) -> None:
+    for bid in bids(30):
+        open_batch(store, 1, bid=bid, tags='["a"]')
+    store.client.delete(store.keys.batch(bids(30)[7]))
+    store.client.config_resetstat()
+    assert [each.tags for each in store.list_outlines(states=False)] == [("a",)] * 29
+    calls = {name: int(stat["calls"]) for name, stat in store.client.info("commandstats").items()}
+    assert calls["cmdstat_hmget"] == 30
+    assert not calls.keys() & {"cmdstat_hgetall", "cmdstat_exists", "cmdstat_multi"}

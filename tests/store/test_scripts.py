@@ -45,7 +45,7 @@ def dead(attempt: int = 1, reason: str = "failed") -> Outcome:
 
 def counts(store: Store, bid: str = BID) -> tuple[int, int, int, int]:
     status = store.read_status(bid)
-    return status.total, status.succeeded, status.failed, status.dead
+    return status.total, status.succeeded, status.failing, status.dead
 
 
 def dump(store: Store) -> dict[bytes, object]:

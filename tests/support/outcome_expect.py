@@ -75,7 +75,7 @@ def succeeded(*, runs: int = 1, says: str = "") -> Expect:
 SUCCEEDED = succeeded()
 AGAIN = succeeded(runs=2, says="unchanged: it runs again")
 HELD = succeeded(runs=2, says="unchanged: it runs again when this worker has gone")
-STALLS = "unchanged: nothing tells of it, and the batch becomes `stalled`"
+STALLS = "unchanged: Celery does not report it, and the batch becomes `stalled`"
 UNREADABLE = Expect(state="waiting", tokens="", runs=0, says=STALLS)
 AFTER_RETRY = Expect(state="succeeded", tokens="-!+$", runs=2, says="failing; then as the next attempt ends")
 NO_LIMITS = succeeded(says="succeeded: Celery enforces no limits in this pool")

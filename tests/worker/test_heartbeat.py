@@ -513,7 +513,7 @@ def test_a_lost_member_is_sent_again_under_its_id_in_a_new_round_with_its_canvas
     assert again.body[0] == [1]
     assert again.body[2]["chain"] == message.body[2]["chain"]
     status = batch.status()
-    assert (status.failed, status.dead, status.finish_at) == (1, 0, None)
+    assert (status.failing, status.dead, status.finish_at) == (1, 0, None)
     app._batches_extension.engine.sweeper.sweep()
     assert sent_to(app) == []
     round_1 = dataclasses.replace(member, round=1)

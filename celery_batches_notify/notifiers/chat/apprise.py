@@ -1,13 +1,12 @@
-"""Everything else: the more than a hundred services that the Apprise library knows (extra `apprise`)."""
+"""Every service that the Apprise library knows, more than a hundred (extra `apprise`)."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, ClassVar
-from urllib.parse import unquote
 
 from celery_batches_notify.errors import NotificationFailed
 from celery_batches_notify.headline import Verdict
@@ -19,7 +18,7 @@ from celery_batches_notify.notifiers.http import TIMEOUT_SECONDS
 from celery_batches_notify.notifiers.http.answer import is_permanent
 from celery_batches_notify.notifiers.options import check_extra, check_seconds, to_seconds
 from celery_batches_notify.notifiers.quiet_loggers import HTTP_LOGGERS, hush
-from celery_batches_notify.notifiers.redaction import hide
+from celery_batches_notify.notifiers.redaction import Redactor, pieces_of
 from celery_batches_notify.notifiers.references import is_reference
 from celery_batches_notify.notifiers.summary import Summary, summarise
 from celery_batches_notify.text import one_line
@@ -33,7 +32,6 @@ _KINDS = {
     Verdict.DEAD: "failure",
 }
 _STATUS = re.compile(r"\berror=(\d{3})\b")
-_PIECES = re.compile(r"[^A-Za-z0-9._~%+-]+")
 _ASSET: dict[str, Any] = {
     "app_id": "celery-batches-notify",
     "app_desc": "Batches for Celery",
@@ -52,10 +50,10 @@ class Apprise:
     """Write to any service that Apprise knows.
 
     Attributes:
-        urls: One of Apprise's addresses, such as `tgram://…` or `ntfy://…`, or several. Where one of several
+        urls: One or several of Apprise's addresses, such as `tgram://…` or `ntfy://…`. If one of several
             fails, the next attempt writes to all of them again.
-        timeout: How long one attempt may take in all: seconds or a `timedelta`.
-        failures: How much they may see of the failures: `none`, `counts`, `messages` or `full`.
+        timeout: The total time of one attempt: seconds or a `timedelta`.
+        failures: How much receivers may see of the failures: `none`, `counts`, `messages` or `full`.
     """
 
     name: ClassVar[str] = "apprise"
@@ -80,8 +78,8 @@ class Apprise:
         """Send once to every address.
 
         Raises:
-            NotificationFailed: One of them failed. Apprise does not tell how long to wait; where it tells
-                the HTTP status, that decides whether trying again is pointless.
+            NotificationFailed: One of them failed. If Apprise logs the HTTP status, that decides whether
+                trying again is pointless.
         """
         urls = self._list()
         summary = summarise(notification, self.failures)
@@ -95,7 +93,7 @@ class Apprise:
 
     @property
     def receiver(self) -> str:
-        """All of its addresses: they fail together."""
+        """All addresses, because they fail together."""
         return "\n".join(self._list())
 
     def _list(self) -> Sequence[str]:
@@ -107,7 +105,7 @@ def _is_address(url: object) -> bool:
 
 
 def _notify(urls: Sequence[str], summary: Summary) -> list[str] | None:
-    """Return None if all went well, else what Apprise said."""
+    """Return None on success, else the warnings that Apprise logged."""
     import apprise  # noqa: PLC0415 -- an extra, and slow to load
 
     with hush("apprise", *HTTP_LOGGERS) as heard:
@@ -116,30 +114,26 @@ def _notify(urls: Sequence[str], summary: Summary) -> list[str] | None:
         for number, url in enumerate(urls, start=1):
             if not sender.add(url):
                 raise NotificationFailed(
-                    f"apprise: address {number} of urls is none that Apprise knows, or lacks a part",
+                    f"apprise: address {number} of urls is unknown to Apprise, or lacks a part",
                     permanent=True,
                 )
         arguments: dict[str, Any] = {"notify_type": _KINDS[summary.verdict], "body_format": "text"}
         link = [summary.url] if summary.url else []
         body = "\n".join([*map(break_mentions, summary.lines[1:]), *link])
         result = sender.notify(body=body, title=break_mentions(summary.lines[0]), **arguments)
-        return None if result else heard  # in 2.x it is no bool, only its truth counts
+        return None if result else heard  # in 2.x not a bool, but still true or false
 
 
 def _to_failure(heard: Sequence[str], urls: Sequence[str]) -> NotificationFailed:
     statuses = [int(found[1]) for found in map(_STATUS.search, heard) if found]
-    said = hide(one_line("; ".join(heard), 10 * REASON_CHARACTERS), _pieces_of(urls), at_least=3)
+    # any piece may be a token, even one that looks like a host
+    secrets = {piece for url in urls for piece in pieces_of(url, with_host=True)}
+    said = Redactor(secrets, at_least=3).hide(one_line("; ".join(heard), 10 * REASON_CHARACTERS))
     return NotificationFailed(
         f"apprise: {one_line(said, REASON_CHARACTERS) or 'it did not say why'}",
         permanent=bool(statuses) and len(statuses) == len(heard) and all(map(is_permanent, statuses)),
         status_code=statuses[0] if statuses else None,
     )
-
-
-def _pieces_of(urls: Iterable[str]) -> dict[str, str]:
-    """Return every piece of the addresses: any may be a token, also what looks like a host."""
-    pieces = {piece for url in urls for piece in _PIECES.split(url.partition("://")[2])}
-    return dict.fromkeys(pieces | {unquote(piece) for piece in pieces}, "…")
 
 
 def _leave_behind() -> None:

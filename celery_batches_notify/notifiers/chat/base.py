@@ -1,4 +1,4 @@
-"""What the chat services of today share: a secret address that takes one JSON message."""
+"""The base of chat services with incoming webhooks: a secret address that takes one JSON message."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class Campfire(HttpNotifier):
         subdomain: The classic service's account: `acmecorp` of `acmecorp.campfirenow.com`.
         token: The classic API's token.
         bot_key: Today's key of a bot, such as `7-kR3x9mP8qL2n`; with it, `url` is needed.
-        url: Where the server is, such as `https://chat.example.com`.
+        url: The server's address, such as `https://chat.example.com`.
     """
 
     name: ClassVar[str] = "campfire"

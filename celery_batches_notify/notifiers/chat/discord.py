@@ -31,7 +31,7 @@ class Discord(ChatWebhook):
                 raise ValueError("username: Discord takes at most 80 characters")
 
     def render(self, summary: Summary) -> dict[str, Any]:
-        """Return one embed: Discord makes no previews of addresses in it, and is told to ring for nobody."""
+        """Return one embed, without previews of addresses and without mentions."""
         embed: dict[str, Any] = {
             "title": soften(summary.headline),
             "color": int(summary.verdict.colour.removeprefix("#"), 16),

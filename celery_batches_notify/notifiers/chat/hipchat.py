@@ -1,4 +1,4 @@
-"""HipChat. The service ended in 2019; self-hosted servers and look-alikes speak its API still."""
+"""HipChat. The service ended in 2019; self-hosted servers and look-alikes still speak its API."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class HipChat(HttpNotifier):
     Attributes:
         roomid: The room's number or name.
         token: A token that may notify this room (v2), or a notification token (v1).
-        api: `v2`, or `v1` for servers that know no other.
-        url: Where the server is, such as `https://hipchat.example.com`.
+        api: `v2`, or `v1` for older servers.
+        url: The server's address, such as `https://hipchat.example.com`.
         sender: The name to write under, up to 14 characters.
         notify: Whether the message rings.
     """
@@ -73,7 +73,7 @@ class HipChat(HttpNotifier):
         message = {
             "from": self.sender,
             "message": render_html(summary),
-            "message_format": "html",  # in this format, HipChat makes nothing of @mentions and addresses
+            "message_format": "html",  # HipChat leaves @mentions and addresses alone in this format
             "color": _COLOURS[summary.verdict],
         }
         return self._send_v2(message) if self.api == "v2" else self._send_v1(message)
@@ -87,7 +87,7 @@ class HipChat(HttpNotifier):
     def _send_v1(self, message: dict[str, Any]) -> str:
         url = f"{self.url.rstrip('/')}/v1/rooms/message"
         form = message | {
-            "auth_token": self.token,  # in the form, not in the query, which ends in access logs
+            "auth_token": self.token,  # in the form, because access logs hold queries
             "room_id": self.roomid,
             "notify": int(self.notify),
             "format": "json",

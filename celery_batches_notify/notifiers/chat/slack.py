@@ -45,7 +45,7 @@ def _blocks(summary: Summary) -> list[dict[str, Any]]:
 
 
 def _plain(text: str) -> dict[str, Any]:
-    return {"type": "plain_text", "text": text, "emoji": False}  # shown to the letter
+    return {"type": "plain_text", "text": text, "emoji": False}  # without emoji, Slack shows it unchanged
 
 
 def _markdown(text: str) -> dict[str, Any]:

@@ -16,8 +16,8 @@ class SlackCompatible(ChatWebhook):
     """A service that takes Slack's attachments.
 
     Attributes:
-        channel: Another channel than the webhook's own, where the service allows it.
-        username: The name to write under, where the service allows it.
+        channel: Another channel than the webhook's own, if the service allows it.
+        username: The name to write under, if the service allows it.
     """
 
     channel: str | None = None
@@ -30,7 +30,7 @@ class SlackCompatible(ChatWebhook):
                 check_text(option, value)
 
     def render(self, summary: Summary) -> dict[str, Any]:
-        """Return a coloured attachment. The message itself has no text: that is where mentions would ring."""
+        """Return a coloured attachment. The message itself stays empty, because mentions in it would ring."""
         chosen = {"channel": self.channel, "username": self.username}
         attachment = {
             "fallback": soften(summary.headline),
@@ -61,5 +61,5 @@ class RocketChat(SlackCompatible):
     name: ClassVar[str] = "rocketchat"
 
     def render(self, summary: Summary) -> dict[str, Any]:
-        """Return a coloured attachment, and ask for no previews of addresses in it."""
+        """Return a coloured attachment without previews of addresses."""
         return SlackCompatible.render(self, summary) | {"parseUrls": False}

@@ -10,7 +10,7 @@ from celery_batches_notify.notifiers.chat.base import LINK_TEXT, ChatWebhook
 from celery_batches_notify.notifiers.escaping import soften
 from celery_batches_notify.notifiers.summary import Summary
 
-# Adaptive Cards know no hex colours, only names that follow the reader's theme.
+# Adaptive Cards take names of colours, which follow the reader's theme, instead of hex values.
 _COLOURS = {
     Verdict.SUCCEEDED: "Good",
     Verdict.RUNNING: "Accent",
@@ -23,7 +23,7 @@ _COLOURS = {
 class Teams(ChatWebhook):
     """Write into a Teams channel or chat.
 
-    `url` is what the workflow “Post to a channel when a webhook request is received” shows.
+    The workflow “Post to a channel when a webhook request is received” shows the `url`.
     """
 
     name: ClassVar[str] = "teams"
@@ -62,7 +62,7 @@ def _body(summary: Summary) -> list[dict[str, Any]]:
         "type": "FactSet",
         "facts": [{"title": name, "value": soften(value)} for name, value in summary.facts],
     }
-    # Text runs, unlike text blocks, know no Markdown.
+    # Text runs, unlike text blocks, are not Markdown.
     lines = [
         {"type": "RichTextBlock", "inlines": [{"type": "TextRun", "text": line, "fontType": "Monospace"}]}
         for line in filter(None, (*summary.error_lines, summary.next_step))

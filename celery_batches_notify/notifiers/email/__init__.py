@@ -1,4 +1,4 @@
-"""Email: a mail about a batch, by the mailer and with its options."""
+"""The Email notifier: a mail about a batch, sent by the mailer with its options."""
 
 from __future__ import annotations
 
@@ -44,31 +44,31 @@ class Email:
     of the batch, such as `${description}`.
 
     Attributes:
-        to: Recipients: `user@host` or `Name <user@host>`; several in a list or with commas between.
-        cc: More of them, seen by all.
-        bcc: More of them, seen by nobody.
-        from_: Who writes; write it `from` in the configuration.
-        reply_to: Where answers go.
-        sender: Who sends on behalf of `from_`; also where bounces go.
-        smtp_envelope_to: The recipients in truth, in place of to, cc and bcc.
-        subject: A subject of your own for every mail, in place of the headline.
+        to: Recipients: `user@host` or `Name <user@host>`; several in a list or separated by commas.
+        cc: More recipients, whom everybody sees.
+        bcc: More recipients, whom nobody sees.
+        from_: The author; write it `from` in the configuration.
+        reply_to: The address for answers.
+        sender: The sender on behalf of `from_`, who also gets bounces.
+        smtp_envelope_to: The real recipients, instead of to, cc and bcc.
+        subject: A subject of your own for every mail, instead of the headline.
         subject_prefix: A text before every subject, such as `[staging] `.
-        body: A plain text of your own; the mail has no HTML then, unless that is yours too.
+        body: A plain text of your own. The mail then has HTML only if you give `html_body` too.
         html_body: An HTML text of your own, beside your plain text or the usual one.
         content_type: The type of your `body`, if that is not plain text.
-        attachments: Contents by file name: bytes, text, or, in the configuration only, a `Path` to read.
-        charset: How the texts are encoded.
-        text_part_charset: The same for the plain text alone.
+        attachments: Contents by file name: bytes, a string, or, in the configuration only, a `Path` to read.
+        charset: The charset of the texts.
+        text_part_charset: The charset of the plain text, if it is another.
         body_part_header: Headers of the plain text's part.
         html_body_part_header: Headers of the HTML's part.
         message_id: An id of your own; it must hold `${id}`, because each notification needs another.
         headers: More headers by name.
         failures: How much readers may see of the failures: `none`, `counts`, `messages` or `full`.
-        dkim: `domain`, `selector` and `private_key` to sign with (extra `dkim`). In the configuration only.
+        dkim: `domain`, `selector` and `private_key` of a signature (extra `dkim`). In the configuration only.
         via: `smtp`, `sendmail` or `test`.
-        via_options: How to reach and enter the server. `on()` replaces it as a whole, so that a password
-            stays with the server it belongs to.
-        override_options: Options that outdo all others, those of `on()` too, such as the recipients on a
+        via_options: How to connect to the server and log in. `on()` replaces it as a whole, so that a
+            password stays with its server.
+        override_options: Options that override all others, even those of `on()`, such as the recipients on a
             staging system. In the configuration only.
     """
 
@@ -76,7 +76,7 @@ class Email:
     secrets: ClassVar[frozenset[str]] = frozenset({"via_options.password", "via_options.oauth2_file"})
     credentials: ClassVar[frozenset[str]] = frozenset({"via_options"})
     configured_only: ClassVar[frozenset[str]] = frozenset(
-        # nothing that is stored may choose what runs here, or lift what the operator has put on top
+        # stored options must not choose a program to run, or undo the operator's overrides
         {"via_options.location", "via_options.arguments", "via_options.keyring", "dkim", "override_options"}
     )
 
@@ -106,7 +106,7 @@ class Email:
     override_options: Mapping[str, Any] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        """Check what can be checked before there is a mail; `env:NAME` references are left to the sender."""
+        """Check the options as far as possible; only the sending process reads `env:NAME` references."""
         if not self.to:
             raise ValueError("to is required: the address, or a list of addresses, the mail goes to")
         for option in _ADDRESSES:
@@ -130,16 +130,16 @@ class Email:
             self._overridden()
 
     def send(self, notification: Notification) -> Reply:
-        """Mail the notification; recipients that were refused for now get the next attempt, alone.
+        """Mail the notification. Only recipients that were refused for now get the next attempt.
 
         Raises:
-            NotificationFailed: Somebody is still owed it, or everybody was refused.
+            NotificationFailed: The server refused everybody, or somebody for now.
         """
         if self.override_options is not None:
             return self._overridden().send(notification)
         recipients = choose_owed(self._recipients(), notification)
         if not recipients:
-            return Reply("nobody who is still owed it is among the recipients any more")
+            return Reply("none of the recipients still waits for it")
         try:
             receipt = self._mail(notification, recipients)
         except MailFailed as exc:
@@ -148,7 +148,7 @@ class Email:
         return settle_receipt(receipt, notification)
 
     def _recipients(self) -> tuple[str, ...]:
-        """Return the addresses that get the mail, each once."""
+        """Return the recipients, each once."""
         written = (self.smtp_envelope_to,) if self.smtp_envelope_to else (self.to, self.cc, self.bcc)
         found = [address.spec for one in written for address in parse_addresses("to", one)]
         return tuple(dict.fromkeys(found))
@@ -181,7 +181,7 @@ class Email:
         )
 
     def _bodies(self, notification: Notification, values: Mapping[str, str]) -> tuple[str | None, str | None]:
-        """Return the plain text and the HTML, with what their charsets lack replaced."""
+        """Return the plain text and the HTML, with characters replaced that their charsets lack."""
         digest = write_digest(notification, self.failures)
         is_html = (self.content_type or "").lower() == "text/html"
         fill = fill_html if is_html else fill_text
@@ -193,7 +193,7 @@ class Email:
         return body, _to_charset(html, self.charset, is_html=True)
 
     def _headers(self, values: Mapping[str, str]) -> dict[str, str]:
-        thread = f"<{values['bid']}@{self._host}>"  # of no mail that was sent: all of a batch refer to it
+        thread = f"<{values['bid']}@{self._host}>"  # all mails of a batch answer this imaginary one
         headers = {"Auto-Submitted": "auto-generated", "References": thread, "In-Reply-To": thread}
         own = {name.lower() for name in self.headers or {}}
         kept = {name: value for name, value in headers.items() if name.lower() not in own}
@@ -201,7 +201,7 @@ class Email:
 
     @property
     def receiver(self) -> str:
-        """The server, and as whom it is entered."""
+        """The server and its user."""
         if self.override_options is not None:
             return self._overridden().receiver
         options = self.via_options or {}
@@ -211,13 +211,13 @@ class Email:
 
     @property
     def _host(self) -> str:
-        # the same on every worker: so no host name, which the default of from_ has in it
+        # the same on every worker, so not the host name in the default of from_
         return parse_addresses("from", self.from_ or self.to)[0].host
 
     def _check_parts(self) -> None:
         one_part = self.body is not None and self.html_body is None
         if self.content_type is not None and self.body is None:
-            raise ValueError("content_type says what body is: give a body, or html_body instead of both")
+            raise ValueError("content_type is the type of body: give a body, or html_body instead of both")
         if not isinstance(self.attachments or {}, Mapping):
             raise TypeError("attachments must be a mapping of contents by file name")
         for name, content in (self.attachments or {}).items():
@@ -236,7 +236,7 @@ class Email:
         )
 
     def _overridden(self) -> Email:
-        """Return this mail with the options that outdo all others."""
+        """Return this mail with `override_options` applied."""
         if not isinstance(self.override_options, Mapping):
             raise TypeError('override_options must be a mapping of options, such as {"to": "me@example.com"}')
         over = {"from_" if name == "from" else name: value for name, value in self.override_options.items()}
@@ -258,7 +258,7 @@ def _read(name: str, content: bytes | str | Path) -> bytes | str:
 
 
 def _to_charset(text: str, charset: str, *, is_html: bool = False) -> str:
-    """Replace what a charset lacks: no text of a batch may keep its mail from leaving."""
+    """Replace characters that a charset lacks, because no text of a batch may stop its mail."""
     return text.encode(charset, "xmlcharrefreplace" if is_html else "replace").decode(charset)
 
 
@@ -269,7 +269,7 @@ def _without_references(written: Addresses | None) -> Addresses | None:
 
 
 def _without_unread(via_options: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return options to check: a reference stands for the login, and for nothing that has a form."""
+    """Return the options that can be checked: no references, except in place of the login."""
     if not isinstance(via_options, Mapping):
-        return via_options  # which the check complains about
+        return via_options  # the check refuses it
     return {k: None if is_reference(v) and k not in _LOGIN else v for k, v in via_options.items()}

@@ -1,4 +1,4 @@
-"""What a mail says of a batch, in words, and its plain text. Pure; the HTML shows the same digest."""
+"""Put a notification into the words of a mail, and write its plain text. The HTML shows the same digest."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _NOT_SHOWN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailureDigest:
-    """Failures of one kind: how many of what, the message of the first, and the small print."""
+    """Failures of one kind: their number and class, the first one's message, and the small print."""
 
     title: str
     message: str
@@ -50,20 +50,20 @@ class FailureDigest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Digest:
-    """All that a mail says, escaped for nothing yet.
+    """Everything that a mail says, not escaped yet.
 
     Attributes:
         headline: How it went, in one line.
         title: The batch's name.
         verdict: How it went; `label` says so in a word or two, `outcome` in a sentence.
-        counts: Names and numbers, the four that everybody asks for.
+        counts: Names and numbers: the four that everybody asks for.
         facts: Names and values: when, how long, which batch.
         failures: The most frequent failures.
-        more: How many others there are, in words, or nothing.
+        more: The number of other failures, in words, or empty.
         link: The batch's page, or None.
-        next_step: The command that says more, if there is no page, or an empty text.
-        small_print: Who wrote this, and why.
-        status: The numbers behind all of it.
+        next_step: The command that shows more, or empty if the batch has a page.
+        small_print: The program that wrote the mail, and why.
+        status: The batch's status.
     """
 
     headline: str
@@ -82,7 +82,7 @@ class Digest:
 
 
 def write_digest(notification: Notification, failures: str = FULL) -> Digest:
-    """Put a notification into the words of a mail, with as much of its failures as the reader may see."""
+    """Put a notification into the words of a mail, with the part of its failures that readers may see."""
     notification = restrict(notification, failures)
     status, event = notification.status, notification.event
     verdict = judge(status, event)
@@ -98,7 +98,7 @@ def write_digest(notification: Notification, failures: str = FULL) -> Digest:
         counts=(
             ("Tasks", f"{status.total:,}"),
             ("Succeeded", f"{status.succeeded:,}"),
-            ("Will be retried", f"{status.failures - status.dead:,}"),
+            ("Will be retried", f"{status.failing:,}"),
             ("Failed for good", f"{status.dead:,}"),
         ),
         facts=(
@@ -129,7 +129,7 @@ def write_text(digest: Digest) -> str:
         lines += ["", "Failures"]
     for failure in digest.failures:
         lines += ["", f"  {failure.title}"]
-        # the indent keeps a message of many lines from passing for the mail's own words
+        # indented, so that a message of many lines does not pass for the mail's own words
         lines += [textwrap.indent(failure.message, "    ", lambda _: True)] if failure.message else []
         lines += [f"  {failure.details}"] if failure.details else []
     if digest.more:
@@ -138,7 +138,7 @@ def write_text(digest: Digest) -> str:
 
 
 def _told_by(event: str, status: BatchStatus) -> str:
-    """Return the event that the label names; a success after all outdoes that the batch was cancelled."""
+    """Return the event that the label names; a success goes before a cancellation."""
     return Event.CANCEL if status.cancelled_at is not None and event != Event.SUCCESS else event
 
 

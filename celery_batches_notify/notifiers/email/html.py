@@ -1,7 +1,6 @@
-"""The HTML of a mail: tables and inline looks, as mail clients want them, and every value escaped.
+"""Write the HTML of a mail: tables and inline styles, as mail clients need them, with every value escaped.
 
-The sheet adds only what cannot stand inline, dark colours and a phone's sizes. Nothing is loaded from
-anywhere.
+The style sheet adds only dark colours and sizes for phones, which cannot be inline. The HTML loads nothing.
 """
 
 from __future__ import annotations
@@ -130,11 +129,11 @@ def write_html(digest: Digest) -> Html:
 def _bar(status: BatchStatus) -> Html:
     counts = {
         ("ended", Verdict.SUCCEEDED.colour): status.succeeded,
-        ("ended", Verdict.FAILING.colour): status.failed,
+        ("ended", Verdict.FAILING.colour): status.failing,
         ("ended", Verdict.DEAD.colour): status.dead,
         ("waiting", _WAITING): status.pending - status.failures,
     }
-    # a share too small to see is still shown, at the cost of the largest
+    # widen a share that is too small to see, at the cost of the largest
     shares = {part: max(100 * count // status.total, 1) for part, count in counts.items() if count > 0}
     shares = shares or {("ended", Verdict.SUCCEEDED.colour): 100}
     shares[max(shares, key=lambda part: shares[part])] += 100 - sum(shares.values())
@@ -165,7 +164,7 @@ def _join(pieces: Iterable[Html]) -> Html:
 
 
 def _dressed(template: str) -> str:
-    """Put the looks of its classes beside each `class`, because some mail clients drop style sheets."""
+    """Add a `style` to each `class`, because some mail clients drop style sheets."""
 
     def style(match: re.Match[str]) -> str:
         looks = [_LOOKS[name] for name in match[1].split() if name in _LOOKS]

@@ -1,4 +1,4 @@
-"""Who of a mail's recipients got it, and who is still owed it: the next attempt goes to those alone."""
+"""Track which recipients of a mail still wait for it, because the next attempt goes only to them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _REFUSAL_CHARACTERS = 100
 
 
 def choose_owed(recipients: Sequence[str], notification: Notification) -> list[str]:
-    """Return the addresses that an attempt goes to: all, or those that an earlier one left out."""
+    """Return the addresses of this attempt: all, or those that an earlier one did not reach."""
     return [spec for spec in recipients if not notification.owed or _token(spec) in notification.owed]
 
 
 def settle_receipt(receipt: Receipt, notification: Notification) -> Reply:
-    """Say who got the mail.
+    """Return who got the mail.
 
     Raises:
         NotificationFailed: Some were refused for now, and are still owed it.
@@ -39,7 +39,7 @@ def settle_receipt(receipt: Receipt, notification: Notification) -> Reply:
 
 
 def add_owed(failed: MailFailed, recipients: Sequence[str]) -> None:
-    """Complete the error of a mail that nobody got: those who were refused for good are not asked again."""
+    """Complete the error of a mail that nobody got, so that recipients refused for good are left out."""
     if final := {refusal.address for refusal in failed.refused if refusal.is_final}:
         failed.owed = tuple(_token(spec) for spec in recipients if spec not in final)
     if len(failed.refused) > 1:
@@ -47,12 +47,12 @@ def add_owed(failed: MailFailed, recipients: Sequence[str]) -> None:
 
 
 def _token(spec: str) -> str:
-    """Return a recipient's name in the store: its address may come from the environment, so it stays out."""
+    """Return a recipient's name in the store. It is not the address, which may come from the environment."""
     return blake2b(spec.encode(), digest_size=8).hexdigest()
 
 
 def _list_recipients(accepted: Sequence[str], refused: Sequence[Refusal], total: int) -> str:
-    """Say who got the mail and who did not, those first, because a long list is cut short."""
+    """Return who got the mail and who did not, the latter first, because a long list is cut."""
     parts = [f"accepted for {len(accepted)} of {total} recipients"]
     for words, is_final in (("refused for now", False), ("refused for good", True)):
         if those := [refusal for refusal in refused if refusal.is_final is is_final]:

@@ -1,6 +1,6 @@
-"""POST once, within a total time, and say in our own words what came of it.
+"""POST once, within a total time; an error has a text of our own.
 
-Every notifier that speaks HTTP goes through here, and notifiers of your own may too.
+All notifiers over HTTP use this, and notifiers of your own may too.
 """
 
 from __future__ import annotations
@@ -8,14 +8,13 @@ from __future__ import annotations
 import base64
 import functools
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, ClassVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from celery_batches_notify.errors import NotificationFailed
 from celery_batches_notify.notifiers.deadline import DeadlinePassed, run_within
@@ -29,6 +28,7 @@ from celery_batches_notify.notifiers.options import (
     check_url,
     to_seconds,
 )
+from celery_batches_notify.notifiers.redaction import Redactor, pieces_of
 from celery_batches_notify.notifiers.references import texts_in
 
 TIMEOUT_SECONDS = 15.0
@@ -38,13 +38,13 @@ ANSWER_BYTES_READ = 64 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpNotifier:
-    """The options that every notifier over HTTP has, and its way out.
+    """The base of notifiers over HTTP: their common options, and `post`.
 
     Attributes:
-        timeout: How long one attempt may take in all: seconds or a `timedelta`.
+        timeout: The total time of one attempt: seconds or a `timedelta`.
         ca_file: A file of certificates to trust instead of the usual ones.
-        allow_private: False refuses receivers whose address is not public (extra `ssrf`); it also goes
-            past any HTTP proxy, which would look the address up again.
+        allow_private: False refuses receivers whose address is not public (extra `ssrf`). It also ignores
+            HTTP proxies, which would look the address up again.
         failures: How much the receiver may see of the failures: `none`, `counts`, `messages` or `full`.
     """
 
@@ -69,7 +69,7 @@ class HttpNotifier:
     def post(
         self, url: str, body: bytes, headers: Mapping[str, str], *, authorization: str | None = None
     ) -> Answer:
-        """POST as `post` of this module does, with the notifier's own options and its secrets hidden."""
+        """POST with the notifier's options, and hide its secrets in errors; see `post` of this module."""
         return post(
             url,
             body,
@@ -105,20 +105,20 @@ def post(
     """POST once. No redirects, no retries, no `~/.netrc`; TLS is verified.
 
     Args:
-        url: An http:// or https:// address. Of it, errors show the scheme, the host and the port only.
-        body: What to send.
+        url: An http:// or https:// address. Errors show only its scheme, host and port.
+        body: The bytes to send.
         headers: Headers besides `User-Agent` and `Authorization`.
         authorization: The value of the `Authorization` header; see `basic_auth`.
-        timeout: How long it may take in all, in seconds.
+        timeout: The total time, in seconds.
         ca_file: A file of certificates to trust instead of the usual ones.
-        allow_private: Whether the receiver's address may be other than public.
-        hidden: Texts which the receiver's own words may not carry into an error.
+        allow_private: Whether the receiver's address may be private.
+        hidden: Secrets. If the receiver's answer repeats one, the error does not quote the answer.
 
     Returns:
-        The answer of a receiver that took it (2xx).
+        The receiver's answer, a success (2xx).
 
     Raises:
-        NotificationFailed: Any other outcome.
+        NotificationFailed: The receiver answered otherwise, or not at all.
     """
     try:
         check_url("url", url)
@@ -131,8 +131,8 @@ def post(
     answer = _exchange(url, body, sent, timeout=timeout, ca_file=ca_file, allow_private=allow_private)
     if is_success(answer.status_code):
         return answer
-    hidden = {*hidden, *_address_parts(url), *headers.values(), *(authorization or "").split()}
-    raise to_failure(show_origin(url), answer, hidden)
+    secrets = {*hidden, *pieces_of(url), *headers.values(), *(authorization or "").split()}
+    raise to_failure(show_origin(url), answer, Redactor(secrets))
 
 
 def basic_auth(username: str, password: str) -> str:
@@ -141,12 +141,12 @@ def basic_auth(username: str, password: str) -> str:
 
 
 def dump_json(value: object) -> bytes:
-    """Return compact JSON in UTF-8. Half a surrogate pair, which UTF-8 has no bytes for, becomes a `?`."""
+    """Return compact JSON in UTF-8. Half a surrogate pair, which UTF-8 cannot encode, becomes a `?`."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
 def show_origin(url: str) -> str:
-    """Return what errors and logs may show of an address: scheme, host and port."""
+    """Return an address's scheme, host and port, which errors and logs may show."""
     with suppress(ValueError):
         parts = urlsplit(url)
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
@@ -155,7 +155,7 @@ def show_origin(url: str) -> str:
 
 @functools.cache
 def user_agent() -> str:
-    """Return what this package calls itself."""
+    """Return this package's `User-Agent`."""
     try:
         return f"celery-batches-notify/{version('celery-batches-notify')}"
     except PackageNotFoundError:  # run from a checkout
@@ -171,7 +171,7 @@ def _exchange(
     ca_file: str | None,
     allow_private: bool,
 ) -> Answer:
-    # Loaded late: declaring a callback needs no requests, and it is slow to load.
+    # Loaded late, because requests is slow to load, and declaring a callback does not need it.
     from celery_batches_notify.notifiers.http.transport import Exchange, Trouble  # noqa: PLC0415
 
     exchange = Exchange(
@@ -189,17 +189,10 @@ def _exchange(
         run_within(timeout, exchange.run, exchange.cut)
     except DeadlinePassed:
         too_late = Trouble(words=f"no answer within {timeout:g} s")
-    if exchange.status_code is not None:  # the status decides, whatever became of the answer's body
+    if exchange.status_code is not None:  # the status decides, even if the body did not arrive
         return Answer(
             status_code=exchange.status_code, headers=exchange.headers, body=bytes(exchange.received)
         )
     trouble = too_late or exchange.trouble or Trouble(words="no answer")
     # Raised outside of any handler, so that no foreign error, whose text holds the address, is its context.
     raise NotificationFailed(f"{show_origin(url)}: {trouble.words}", permanent=trouble.permanent)
-
-
-def _address_parts(url: str) -> Iterator[str]:
-    parts = urlsplit(url)
-    for piece in re.split(r"[/?&=;]", f"{parts.path}?{parts.query}"):
-        yield piece
-        yield unquote(piece)

@@ -11,14 +11,14 @@ from requests_hardened.ip_filter_adapter import IPFilterAdapter
 from celery_batches_notify.notifiers.http.transport import AddressRefused, WatchedAdapter
 
 
-class PublicOnlyAdapter(WatchedAdapter, IPFilterAdapter):  # type: ignore[misc]  # it has no types
-    """requests-hardened's adapter: resolves once, checks the address, and connects to that very address."""
+class PublicOnlyAdapter(WatchedAdapter, IPFilterAdapter):  # type: ignore[misc]  # it is untyped
+    """requests-hardened's adapter: it resolves once, checks the address, and connects to that address."""
 
     def __init__(self, *, is_tls: bool) -> None:
         IPFilterAdapter.__init__(self, is_https_proto=is_tls)
 
     def build_connection_pool_key_attributes(self, *args: Any, **kwargs: Any) -> Any:
-        """Return where to connect (called by `HTTPAdapter`); raise `AddressRefused` if that is not public."""
+        """Return the public address to connect to (called by `HTTPAdapter`), or raise `AddressRefused`."""
         try:
             host, pool = super().build_connection_pool_key_attributes(*args, **kwargs)
         except InvalidIPAddress as exc:
@@ -29,7 +29,10 @@ class PublicOnlyAdapter(WatchedAdapter, IPFilterAdapter):  # type: ignore[misc] 
 
 
 def is_public(address: str) -> bool:
-    """Say no also to what requests-hardened 1.3 lets through: site-local, and IPv4 inside `::/96`."""
+    """Return whether an address is public; refuse also site-local ones and IPv4 inside `::/96`.
+
+    requests-hardened 1.3 accepts those two.
+    """
     ip = ipaddress.ip_address(address)
     if isinstance(ip, ipaddress.IPv6Address) and (ip.is_site_local or int(ip) < 2**32):
         return False

@@ -1,12 +1,11 @@
-"""One HTTP exchange over requests, with requests' own ideas switched off.
+"""One HTTP exchange over requests.
 
-What hurts, and what is done here:
-
-- A session follows redirects, and even where it is told not to, it reads the whole body of one into memory;
-  it takes passwords from `~/.netrc` over the caller's. So there is no session, only its adapter.
-- A timeout holds for each read. So the sockets are kept at hand, and whoever watches the clock cuts them.
-- A body may be endless or a compressed bomb. So it is read raw, and no further than a limit.
-- Errors and debug logs carry the address. So errors are put into words here, and the loggers are hushed.
+- A session of requests follows redirects, or at least reads their whole body into memory, and prefers
+  passwords from `~/.netrc` to the caller's. So this uses a session's adapter only.
+- A timeout applies to each read. So the sockets are registered, and the thread that watches the clock cuts
+  them.
+- A body may be endless or a compressed bomb. So it is read raw, up to a limit.
+- Errors and debug logs hold the address. So errors get texts of our own, and the loggers are silenced.
 """
 
 from __future__ import annotations
@@ -35,16 +34,16 @@ _CA_BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 
 class AddressRefused(requests.RequestException):
-    """The host's address is not a public one, and only those are allowed."""
+    """The host's address is not public, and `allow_private` is off."""
 
 
 class NoCaFile(OSError):
-    """There is no file where an option or a variable of the environment says; it is named by that."""
+    """A file of certificates is missing. The text names the option or variable that points to it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trouble:
-    """Why there was no answer, in words without the address."""
+    """The reason for a missing answer, in words without the address."""
 
     words: str
     permanent: bool = False
@@ -79,7 +78,7 @@ _POOLS = {"http": _Pool, "https": _TlsPool}
 
 
 class WatchedAdapter(HTTPAdapter):
-    """An adapter whose sockets the running exchange can cut, other than those to a SOCKS proxy."""
+    """An adapter whose sockets the running exchange can cut, except those to a SOCKS proxy."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """Make the pools for direct connections (called by `HTTPAdapter`)."""
@@ -95,13 +94,13 @@ class WatchedAdapter(HTTPAdapter):
 
 
 class Exchange:
-    """One POST on its way. `run` may hang; `cut` ends it from another thread.
+    """One POST. `run` may hang; `cut` ends it from another thread.
 
     Attributes:
-        status_code: What the receiver answered, or None as long as it has not.
+        status_code: The answer's status, or None before it arrives.
         headers: The answer's headers.
-        received: The first bytes of the answer's body, as they came: not decompressed.
-        trouble: Why there is no answer, once `run` has ended without one.
+        received: The first bytes of the answer's body, not decompressed.
+        trouble: The reason for a missing answer, after `run` has ended.
     """
 
     def __init__(
@@ -127,7 +126,7 @@ class Exchange:
         self._sockets = Sockets()
 
     def run(self) -> None:
-        """Send, and read the answer. It never raises what the network or requests raise: see `trouble`."""
+        """Send, and read the answer. Errors of the network and of requests go to `trouble`."""
         _sockets.set(self._sockets)
         try:
             with hush(*HTTP_LOGGERS):
@@ -138,7 +137,7 @@ class Exchange:
             self._sockets.close()
 
     def cut(self) -> None:
-        """End the exchange: whatever it waits for fails at once, and it opens nothing any more."""
+        """End the exchange: its reads and writes fail at once, and it opens no other socket."""
         self._sockets.cut()
 
     def _exchange(self) -> None:
@@ -151,11 +150,11 @@ class Exchange:
                 stream=True,
                 timeout=self._timeouts,
                 verify=self._find_authorities(),
-                # A proxy would look the name up again and so undo the check of its address.
+                # A proxy would look the name up again, which would undo the check of its address.
                 proxies=get_environ_proxies(prepared.url or "") if self._allow_private else {},
             )
             try:
-                self._sockets.check()  # to http.client, a cut in the middle of the headers is their end
+                self._sockets.check()  # http.client takes a cut within the headers for their end
                 self.headers = dict(answer.headers)
                 self.status_code = answer.status_code
                 self._receive(answer.raw.stream(READ_SIZE, decode_content=False))
@@ -176,7 +175,7 @@ class Exchange:
         return self._url.lower().startswith("https:")
 
     def _find_authorities(self) -> str | bool:
-        # Without a session, the environment's bundles are ours to look up.
+        # A session would look up the environment's bundles.
         named = {"ca_file": self._ca_file, **{name: os.environ.get(name) for name in _CA_BUNDLES}}
         name, path = next(((name, path) for name, path in named.items() if path), ("", None))
         if path and self._is_tls and not os.path.exists(path):
@@ -206,7 +205,7 @@ def _explain(exc: BaseException) -> Trouble:
 def _words_of(cause: BaseException) -> str | None:
     match cause:
         case NoCaFile():
-            return f"not connected, because there is no file where {cause} says"
+            return f"not connected, because the file that {cause} names does not exist"
         case ssl.SSLCertVerificationError():
             return f"its TLS certificate is not valid: {cause.verify_message}"
         case ssl.SSLError():
@@ -216,7 +215,7 @@ def _words_of(cause: BaseException) -> str | None:
     return None
 
 
-# What is behind an error, the telling ones first: a name that does not resolve is also a failed connection.
+# Causes of errors, the most precise first: a name that does not resolve is also a failed connection.
 _WORDS: tuple[tuple[tuple[type[BaseException], ...], str, bool], ...] = (
     ((AddressRefused,), "not connected, because allow_private is off and its address is not public", True),
     ((LocationParseError, requests.exceptions.InvalidURL, UnicodeError), "the url cannot be used", True),
@@ -228,7 +227,7 @@ _WORDS: tuple[tuple[tuple[type[BaseException], ...], str, bool], ...] = (
 
 
 def _causes(exc: BaseException) -> Iterator[BaseException]:
-    """Yield an exception and all that is behind it: requests and urllib3 wrap it many times over."""
+    """Yield an exception and all its causes, because requests and urllib3 wrap errors many times."""
     seen: list[BaseException] = []
     waiting: list[object] = [exc]
     while waiting and len(seen) < 50:

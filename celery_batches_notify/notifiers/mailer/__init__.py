@@ -1,7 +1,7 @@
 """A mailer in one call, with Pony's option names: `mail(to=…, subject=…, body=…)`.
 
-It stands by itself; the Email notifier is one of its users. Nothing here asks at a terminal, opens a
-file because a text looks like a path, or trusts a certificate it cannot verify.
+You can use it without batches. It never prompts at a terminal, opens a file because a text looks like a path,
+or trusts a certificate that it cannot verify.
 
     >>> from celery_batches_notify.notifiers import mailer
     >>> receipt = mailer.mail(to="ops@example.com", subject="Hi", body="Ready.", via="test")
@@ -59,42 +59,42 @@ def mail(
     via_options: Mapping[str, Any] | None = None,
     **from_mapping: str,
 ) -> Receipt:
-    """Send one mail, and return who got it.
+    """Send one mail, and return who got it and who did not.
 
     Args:
-        to: Recipients: `user@host` or `Name <user@host>`; several in a list or with commas between.
-        cc: More of them, seen by all.
-        bcc: More of them, seen by nobody.
-        from_: Who writes; also accepted as `**{"from": …}`. By default `via_options`' `user_name` where
+        to: Recipients: `user@host` or `Name <user@host>`; several in a list or separated by commas.
+        cc: More recipients, whom everybody sees.
+        bcc: More recipients, whom nobody sees.
+        from_: The author; also accepted as `**{"from": …}`. By default the `user_name` in `via_options` if
             that is an address, else `celery@` and this machine's name.
         subject: One line.
         body: The plain text.
-        html_body: The HTML text; with `body`, readers see the one they prefer.
-        attachments: Contents by file name; `str` is sent as UTF-8. Nothing is read from disk.
-        reply_to: Where answers go.
-        sender: Who sends on behalf of `from_`; also where bounces go.
-        smtp_envelope_to: The recipients in truth, in place of to, cc and bcc.
-        message_id: `<unique@domain>`; made up if None. Keep it when you send the same mail again.
+        html_body: The HTML text; if both are given, mail clients choose.
+        attachments: Contents by file name; strings are sent as UTF-8. The mailer reads no file.
+        reply_to: The address for answers.
+        sender: The sender on behalf of `from_`, who also gets bounces.
+        smtp_envelope_to: The real recipients, instead of to, cc and bcc.
+        message_id: `<unique@domain>`; generated if None. Keep it when you send the same mail again.
         date: The Date header; now if None.
         headers: More headers by name.
-        content_type: The type of `body`, if that is not plain text, such as `text/html`; without `html_body`.
-        charset: How the texts are encoded.
-        text_part_charset: The same for `body` alone.
+        content_type: The type of `body` if that is not plain text, such as `text/html`; without `html_body`.
+        charset: The charset of the texts.
+        text_part_charset: The charset of `body`, if it is another.
         body_part_header: Headers of the part that holds `body`.
         html_body_part_header: Headers of the part that holds `html_body`.
-        dkim: `domain`, `selector` and `private_key` to sign with (extra `dkim`).
-        via: `smtp`, `sendmail` or `test` (which appends to `outbox`). By default SMTP where `via_options`
-            has an `address`, else sendmail where this machine has it, else SMTP to localhost.
-        via_options: For `smtp` and `sendmail`: see `docs/how-to/email.md`. Timeouts in seconds.
-        from_mapping: `from`, which cannot be written as a keyword in Python.
+        dkim: `domain`, `selector` and `private_key` of a signature (extra `dkim`).
+        via: `smtp`, `sendmail` or `test` (which appends to `outbox`). By default SMTP if `via_options` has an
+            `address`, else sendmail if this machine has it, else SMTP to localhost.
+        via_options: The options of `smtp` and `sendmail`; see `docs/how-to/email.md`. Timeouts in seconds.
+        from_mapping: `from`, which is a keyword of Python.
 
     Raises:
         TypeError: An argument is unknown or of a wrong type. Nothing was sent.
-        ValueError: An argument cannot be used; the text says what to write. Nothing was sent.
-        MailFailed: Nobody got it; the error says whether sending again may help.
+        ValueError: An argument has a wrong value; the text says what to write. Nothing was sent.
+        MailFailed: Nobody got the mail; the error says whether sending again may help.
     """
     if unknown := sorted(set(from_mapping) - {"from"}):
-        raise TypeError(f"mail() has no option {', '.join(unknown)}; see its documentation for those it has")
+        raise TypeError(f"mail() got unknown options: {', '.join(unknown)}; see its documentation")
     if dkim is not None:
         check_dkim(dkim)
     options = via_options or {}

@@ -1,7 +1,7 @@
-"""Mail addresses: read from what people write, refused where they could mean something else.
+"""Parse mail addresses as people write them, and refuse ambiguous ones.
 
-The parsers of the standard library guess (CVE-2023-27043) and decode encoded words; this one takes
-`user@host`, `Name <user@host>` and lists of them, and nothing that needs guessing.
+The parsers of the standard library guess (CVE-2023-27043) and decode encoded words. This one accepts only
+`user@host`, `Name <user@host>` and lists of them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?"
 _USER = re.compile(rf"{_ATOM}(?:\.{_ATOM})*")
 _HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*|\[(?:IPv6:)?[0-9A-Fa-f:.]+\]")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+")
-_LONGEST, _LONGEST_NAME = 254, 60  # a line with both is short enough
+_LONGEST, _LONGEST_NAME = 254, 60  # so that a line with both is short enough
 _MEND = (
     "write user@host, the user in plain ASCII, or Name <user@host>, the name in double quotes if it has "
     "special characters; several in a list or with commas between"
@@ -35,14 +35,14 @@ _MEND = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """One mailbox: `spec` is `user@host` in ASCII, `name` who that is, or empty."""
+    """One mailbox: `spec` is `user@host` in ASCII, `name` its owner's name, or empty."""
 
     spec: str
     name: str = ""
 
     @property
     def host(self) -> str:
-        """What stands after the `@`."""
+        """The part after the `@`."""
         return self.spec.rpartition("@")[2]
 
     def __str__(self) -> str:
@@ -53,11 +53,11 @@ def parse_addresses(option: str, written: Addresses | None) -> tuple[Address, ..
     """Return the mailboxes of one option, each once, in their order.
 
     Args:
-        option: The option's name, for the error.
-        written: A text or several; each may hold one mailbox or more, with commas between.
+        option: The option's name; errors quote it.
+        written: One text or several. Each holds one mailbox or more, separated by commas.
 
     Raises:
-        TypeError: One of them is not a text.
+        TypeError: One of them is not a string.
         ValueError: One of them is not an address that can be written safely.
     """
     if written is not None and not isinstance(written, Iterable):
@@ -66,7 +66,7 @@ def parse_addresses(option: str, written: Addresses | None) -> tuple[Address, ..
     found: dict[str, Address] = {}
     for text in texts:
         if not isinstance(text, str):
-            raise TypeError(f"{option}: {text!r} is not an address; write it as a str")
+            raise TypeError(f"{option}: an address must be a string, got {text!r}")
         if not is_one_line(text):
             raise ValueError(f"{option} holds a line break or another control character: {text!r}")
         for address in _read(option, " ".join(text.split())):
@@ -78,11 +78,11 @@ def parse_address(option: str, written: str) -> Address:
     """Return the one mailbox of an option that takes one.
 
     Raises:
-        ValueError: It is none, more than one, or not an address that can be written safely.
+        ValueError: It is not exactly one address that can be written safely.
     """
     addresses = parse_addresses(option, written)
     if len(addresses) != 1:
-        raise ValueError(f"{option} takes one address, not {len(addresses)}: {written!r}")
+        raise ValueError(f"{option} must be one address, got {len(addresses)}: {written!r}")
     return addresses[0]
 
 
@@ -113,7 +113,7 @@ def _spec(option: str, written: str) -> str:
     except UnicodeError:
         host = ""
     spec = f"{user}@{host}"
-    # "=?" would let a reader decode the address into another one
+    # a mail reader could decode "=?" into another address
     if (
         not at
         or not _USER.fullmatch(user)

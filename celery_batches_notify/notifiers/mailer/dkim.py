@@ -1,4 +1,4 @@
-"""DKIM by yagmail: a signature of the domain before the mail."""
+"""Sign a mail for its domain (DKIM), by yagmail."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _OPTIONS = ("domain", "selector", "private_key")
 def check_dkim(dkim: object) -> None:
     """Raise `TypeError` or `ValueError` unless these are the options of a signature.
 
-    They are `domain`, `selector` (where in the domain's DNS the public key is), and `private_key`: an RSA key
-    in PEM, or a `Path` to it.
+    They are `domain`, `selector` (the place of the public key in the domain's DNS), and `private_key`: an RSA
+    key in PEM, or a `Path` to it.
     """
     if not isinstance(dkim, Mapping) or set(dkim) != set(_OPTIONS):
         raise TypeError(f"dkim must be a mapping with the keys {', '.join(_OPTIONS)}")
@@ -43,7 +43,7 @@ def sign_letter(letter: Letter, dkim: Mapping[str, Any]) -> Letter:
     """
     from yagmail.dkim import DKIM, add_dkim_sig_to_message  # noqa: PLC0415 -- yagmail is slow to import
 
-    # It signs an old kind of message only, as the new one refuses the folded header that it adds.
+    # It signs messages of the old policy only, because the new one refuses the folded header that it adds.
     copy = message_from_bytes(letter.as_bytes(), policy=compat32)
     key = _read_key(dkim["private_key"])
     domain, selector = (str(dkim[name]).encode() for name in ("domain", "selector"))
@@ -51,7 +51,7 @@ def sign_letter(letter: Letter, dkim: Mapping[str, Any]) -> Letter:
         add_dkim_sig_to_message(
             copy, DKIM(domain=domain, selector=selector, private_key=key, include_headers=None)
         )
-    except Exception as exc:  # noqa: BLE001 -- the library has many, and their texts may hold the key
+    except Exception as exc:  # noqa: BLE001 -- the library raises many, and their texts may hold the key
         raise MailFailed(
             f"dkim: private_key cannot be used ({type(exc).__name__}); give an RSA key in PEM"
         ) from None

@@ -1,8 +1,7 @@
-"""Header lines of a mail: encoded here, because the standard library can be made to inject others.
+"""Encode header lines of a mail, because a hostile text can make the standard library inject others.
 
-`EmailMessage` decodes an encoded word that stands in a text (`=?UTF-8?Q?=0A?=`) and, before the
-patch releases of 2024, writes the line break it holds into the header. So no text reaches its parser:
-each value is encoded first and kept as it is.
+`EmailMessage` decodes an encoded word in a text (`=?UTF-8?Q?=0A?=`) and, before the patch releases of 2024,
+writes the line break in it into the header. So this module encodes each value before that parser sees it.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ _LONGEST_WORD = 900  # a line may hold 998 octets and folds at spaces only
 
 
 class HeaderLine(str):
-    """A header's value that reads as plain text and is written as encoded here.
+    """A header's value: plain text to readers, and encoded as `wire` in the mail.
 
-    The two attributes are those by which an `EmailPolicy` takes it for a header and leaves it alone.
+    `EmailPolicy` recognises a header by these two attributes and leaves it alone.
     """
 
     name: str
@@ -37,16 +36,16 @@ def header_line(name: str, value: object, wire: str | None = None) -> HeaderLine
     Args:
         name: The header's name.
         value: Its text; anything beyond plain ASCII becomes encoded words.
-        wire: The value as it is written, where the text alone does not say it (addresses).
+        wire: The encoded value, if it does not follow from the text (addresses).
 
     Raises:
-        TypeError: The value is no text.
-        ValueError: The name is no header name, or the text would not stay on its line.
+        TypeError: The value is not a string.
+        ValueError: The name cannot be a header's, or the text would not stay on its line.
     """
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} is not a header name: use letters, digits and -")
     if not isinstance(value, str):
-        raise TypeError(f"header {name}: {value!r} is not a text; write it as a str")
+        raise TypeError(f"header {name} must be a string, got {value!r}")
     line = HeaderLine(value)
     line.name = name
     line.wire = encode_words(name, value) if wire is None else wire
@@ -54,12 +53,12 @@ def header_line(name: str, value: object, wire: str | None = None) -> HeaderLine
 
 
 def encode_words(name: str, text: str, *, always: bool = False) -> str:
-    """Return `text` as a header carries it, folded with line feeds.
+    """Return `text` encoded for a header, folded with line feeds.
 
     Args:
         name: The header's name.
         text: Its text, or a part of it.
-        always: Encode plain ASCII too, because it would mean something else where it stands.
+        always: Encode plain ASCII too, because unencoded it would mean something else.
 
     Raises:
         ValueError: It holds a line break or another control character.
@@ -72,5 +71,5 @@ def encode_words(name: str, text: str, *, always: bool = False) -> str:
 
 
 def is_one_line(text: str) -> bool:
-    """Whether `text` holds no line break, control character or lone surrogate."""
+    """Return whether `text` is free of line breaks, control characters and lone surrogates."""
     return not any(unicodedata.category(char) in _LINE_BREAKERS for char in text)

@@ -1,4 +1,4 @@
-"""A mail on paper: its headers, its parts and its envelope. Nothing here touches network or disk."""
+"""Write a mail: its headers, its parts and its envelope. Nothing here touches network or disk."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ _SET_BY_OPTION = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Letter:
-    """A mail ready to go.
+    """A mail that is ready to be sent.
 
     Attributes:
         message: Headers and parts, as a standard `EmailMessage`.
-        sender: The envelope's sender, to whom bounces go.
-        recipients: The envelope's recipients; Bcc ones are here and nowhere else.
-        signature: What the header `DKIM-Signature` says, if there is one.
+        sender: The envelope's sender, who gets bounces.
+        recipients: The envelope's recipients. Bcc ones are only here.
+        signature: The value of the header `DKIM-Signature`, or empty.
     """
 
     message: EmailMessage
@@ -67,7 +67,7 @@ class Letter:
         return str(self.message["Message-ID"])
 
     def as_bytes(self, linesep: str = "\r\n") -> bytes:
-        """Return the mail as it travels, in 7-bit ASCII."""
+        """Return the whole mail in 7-bit ASCII."""
         signature = f"DKIM-Signature: {self.signature}\r\n".replace("\r\n", linesep) if self.signature else ""
         return signature.encode() + self.message.as_bytes(policy=_POLICY.clone(linesep=linesep))
 
@@ -87,8 +87,8 @@ def write_parts(
         body: The plain text, or None.
         html_body: The HTML text, or None.
         attachments: Contents by file name.
-        charsets: That of the plain text, and that of the HTML.
-        part_headers: More headers of the plain text's part, and of the HTML's.
+        charsets: The charsets of the plain text and of the HTML.
+        part_headers: More headers for the part of the plain text, and for that of the HTML.
         content_type: The type of `body`, if that is not plain text: another kind of `text/…`.
 
     Raises:
@@ -116,20 +116,20 @@ def address_letter(
     date: datetime,
     headers: Headers | None,
 ) -> Letter:
-    """Put headers and an envelope round a mail's parts; see `mail` for the arguments.
+    """Add headers and an envelope to a mail's parts.
 
     Args:
         message: The parts.
         people: `to`, `cc`, `bcc`, `reply_to` and `smtp_envelope_to`.
-        from_: Who writes.
-        sender: Who sends.
+        from_: The author.
+        sender: The sender, if that is not the author.
         subject: One line.
         message_id: Its id, or None.
         date: Its date.
         headers: More headers.
 
     Raises:
-        TypeError: An address or a header is no text.
+        TypeError: An address or a header is not a string.
         ValueError: An address or a header is missing or unusable.
     """
     lists = {option: parse_addresses(option, written) for option, written in people.items()}
@@ -153,17 +153,18 @@ def address_letter(
 
 
 def check_headers(headers: Headers) -> list[HeaderLine]:
-    """Return headers of the user's own as they are written.
+    """Return the user's own headers as header lines.
 
     Raises:
-        TypeError: They are no mapping of texts.
-        ValueError: One would not stay on its line, or an option is there for it.
+        TypeError: They are not a mapping of strings.
+        ValueError: One would not stay on its line, or an option sets it.
     """
     if not isinstance(headers, Mapping):
-        raise TypeError(f'headers is a mapping, as {{"X-Team": "billing"}}, not a {type(headers).__name__}')
+        kind = type(headers).__name__
+        raise TypeError(f'headers must be a mapping such as {{"X-Team": "billing"}}, got a {kind}')
     for name in headers:
         if str(name).lower() in _SET_BY_OPTION:
-            raise ValueError(f"headers: {name} is not set there; use {_SET_BY_OPTION[name.lower()]}")
+            raise ValueError(f"headers: {name} cannot be set here; use {_SET_BY_OPTION[name.lower()]}")
     return [header_line(name, value) for name, value in headers.items()]
 
 
@@ -172,7 +173,7 @@ def _writers(from_: str, sender: str | None) -> tuple[tuple[Address, ...], Addre
     if not writers:
         raise ValueError("from is empty: write the address the mail comes from")
     if len(writers) > 1 and not sender:
-        raise ValueError("from names several people: say as sender which one of them sends the mail")
+        raise ValueError("from names several people: name the one who sends the mail as sender")
     return writers, parse_address("sender", sender) if sender else writers[0]
 
 
@@ -201,17 +202,17 @@ def _text_part(
     option: str, text: object, subtype: str, charset: str, headers: Headers | None
 ) -> EmailMessage:
     if not isinstance(text, str):
-        raise TypeError(f"{option} is a {type(text).__name__}; write it as a str")
+        raise TypeError(f"{option} must be a string, got a {type(text).__name__}")
     part = EmailMessage(policy=_POLICY)
     try:
-        # quoted-printable keeps every character, control ones and spaces at a line's end too
+        # quoted-printable keeps every character, even control ones and spaces at a line's end
         part.set_content(text, subtype=subtype, charset=charset, cte="quoted-printable")
     except (LookupError, UnicodeError) as exc:
         raise ValueError(
             f'{option} cannot be written in {charset!r} ({exc}); leave charset at "utf-8"'
         ) from None
     for written, value in (headers or {}).items():
-        name = written.replace("_", "-") if isinstance(written, str) else written  # as Pony's symbols have it
+        name = written.replace("_", "-") if isinstance(written, str) else written  # Pony's symbols have _
         if str(name).lower() == "content-transfer-encoding":
             raise ValueError(f"{option}_part_header: the mailer sets {name} itself; leave it out")
         del part[name]
@@ -224,11 +225,11 @@ def _file_part(name: str, data: bytes | str) -> EmailMessage:
         raise ValueError(f"attachments: {name!r} is not a file name of at most {_LONGEST} bytes")
     if not isinstance(data, (bytes, str)):
         raise TypeError(
-            f"attachments: give the content of {name!r} as bytes or str, not {type(data).__name__}"
+            f"attachments: the content of {name!r} must be bytes or a string, got {type(data).__name__}"
         )
     kind, encoding = mimetypes.guess_type(name)
     maintype, _, subtype = (kind or "application/octet-stream").partition("/")
-    if encoding or maintype in ("message", "multipart"):  # these two may not be sent as base64
+    if encoding or maintype in ("message", "multipart"):  # these two must not be base64
         maintype, subtype = "application", "octet-stream"
     part = EmailMessage(policy=_POLICY)
     content = data.encode() if isinstance(data, str) else data
@@ -246,5 +247,5 @@ def _message_id(written: str | None, host: str) -> str:
         return make_msgid(domain=host)
     bare = written.removeprefix("<").removesuffix(">")
     if not _MESSAGE_ID.fullmatch(bare) or not bare.isascii() or "=?" in bare or len(bare) > _LONGEST:
-        raise ValueError(f"message_id: {written!r} is not one; write <unique-part@domain> in plain ASCII")
+        raise ValueError(f"message_id must be <unique-part@domain> in plain ASCII, got {written!r}")
     return f"<{bare}>"

@@ -1,7 +1,7 @@
-"""With what a mailer logs in: its options, or what yagmail keeps (Gmail's OAuth2, passwords in a keyring).
+"""Read the login of a mailer: from its options, or from yagmail's file (Gmail's OAuth2) or keyring.
 
-yagmail itself asks at the terminal for what is missing or unfinished, and a worker has nobody to answer: so
-its file and its keyring are looked at first, and it is asked for nothing that is not there.
+yagmail prompts at the terminal if something is missing, and a worker cannot answer. So this module reads
+yagmail's file and keyring first, and never calls yagmail without the data it needs.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _FILE = (
 
 
 def read_login(options: SmtpOptions) -> tuple[str, str, str | None] | None:
-    """Return the name, the secret and the mechanism to log in with, or None to log in not at all.
+    """Return the name, the secret and the mechanism of the login, or None if the mailer does not log in.
 
     Raises:
-        MailFailed: There is no secret.
+        MailFailed: The secret is missing.
     """
     if not options.logs_in:
         return None
@@ -58,7 +58,7 @@ def _read_keyring(name: str) -> str:
 
 
 def _read_oauth2(file: str, name: str | None) -> tuple[str, str, str]:
-    """Trade the refresh token that yagmail's file holds for an access token, which lives for an hour."""
+    """Trade the refresh token in yagmail's file for an access token, which is valid for an hour."""
     path = Path(file).expanduser()
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -81,7 +81,7 @@ def _fetch_token(credentials: list[str]) -> str:
         with exc:
             said = one_line(f"{exc.code} {_read_error(exc.read(10_000))}", 100)
         raise MailFailed(
-            f"no OAuth2 token: Google answered {said}; if it says invalid_grant the refresh token has ended: "
+            f"no OAuth2 token: Google answered {said}; invalid_grant means that the refresh token ended: "
             + _FILE
         ) from None
     except (OSError, ValueError, LookupError, TypeError) as exc:

@@ -1,4 +1,4 @@
-"""`via_options`: how a mail leaves, checked before anything is sent, in Pony's words."""
+"""Check `via_options`, which have Pony's names, before anything is sent."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _WORD = re.compile(r"[!-~]+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SmtpOptions:
-    """How to reach, secure and enter an SMTP server.
+    """How to connect to an SMTP server, secure the connection and log in.
 
-    `starttls` is `required`, `auto` (where the server offers it), `off`, or `implicit`: TLS from the
-    first byte. `authentication` is None where the server's offer decides.
+    `starttls` is `required`, `auto` (if the server offers it), `off`, or `implicit`: TLS from the first byte.
+    If `authentication` is None, the server's offer decides.
     """
 
     address: str = "localhost"
@@ -41,18 +41,18 @@ class SmtpOptions:
 
     @property
     def where(self) -> str:
-        """The server, as errors name it."""
+        """The server's name in errors."""
         return f"{self.address}:{self.port}"
 
     @property
     def logs_in(self) -> bool:
-        """Whether there is a name to log in with and it is not switched off."""
+        """Whether the mailer logs in."""
         named = self.user_name is not None or self.oauth2_file is not None
         return named and self.authentication != "none"
 
     @property
     def is_loopback(self) -> bool:
-        """Whether the server is this machine, so that nobody listens in between."""
+        """Whether the server is this machine, so that nobody can listen on the way."""
         try:
             return ipaddress.ip_address(self.address).is_loopback
         except ValueError:
@@ -61,7 +61,7 @@ class SmtpOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SendmailOptions:
-    """Which local program takes the mail, and its arguments before `-f sender -- recipient …`."""
+    """The local program that gets the mail, and its arguments before `-f sender -- recipient …`."""
 
     location: str | None = None
     arguments: tuple[str, ...] = ("-i",)
@@ -69,7 +69,7 @@ class SendmailOptions:
 
 
 def read_smtp_options(via_options: Mapping[str, Any]) -> SmtpOptions:
-    """Check the options of `via="smtp"`; None stands for an option's default.
+    """Check the options of `via="smtp"`; None means an option's default.
 
     Raises:
         TypeError: One is of a wrong type.
@@ -86,7 +86,7 @@ def read_smtp_options(via_options: Mapping[str, Any]) -> SmtpOptions:
     _check_verify_mode(given.pop("openssl_verify_mode", "peer"))
     for name in ("address", "domain", "user_name", "password", "ca_file", "ca_path", "oauth2_file"):
         if not isinstance(given.get(name, ""), str):
-            raise TypeError(f"via_options: {name} is not a str")
+            raise TypeError(f"via_options: {name} must be a string")
     for name in ("address", "domain"):
         if not _WORD.fullmatch(given.get(name, "x")):
             raise ValueError(f"via_options: {name} {given[name]!r} is not a host name or an IP address")
@@ -99,7 +99,7 @@ def read_smtp_options(via_options: Mapping[str, Any]) -> SmtpOptions:
 
 
 def read_sendmail_options(via_options: Mapping[str, Any]) -> SendmailOptions:
-    """Check the options of `via="sendmail"`; None stands for an option's default.
+    """Check the options of `via="sendmail"`; None means an option's default.
 
     Raises:
         ValueError: One is unknown or has a wrong value; the text says what to write.
@@ -108,14 +108,14 @@ def read_sendmail_options(via_options: Mapping[str, Any]) -> SendmailOptions:
     location = given.get("location")
     if location is not None and (not isinstance(location, str) or not location.startswith("/")):
         raise ValueError(
-            f"via_options: location {location!r} is not an absolute path, as /usr/sbin/sendmail is"
+            f"via_options: location must be an absolute path such as /usr/sbin/sendmail, got {location!r}"
         )
     arguments = given.get("arguments", "-i")
     words = shlex.split(arguments) if isinstance(arguments, str) else list(arguments)
     if not all(isinstance(word, str) for word in words) or "-t" in words:
         raise ValueError(
-            'via_options: arguments is a str or a list of them, as "-i"; no "-t", because the recipients, '
-            "Bcc ones too, are given on the command line"
+            'via_options: arguments must be a string such as "-i", or a list of strings, without "-t", '
+            "because the command line names the recipients, even Bcc ones"
         )
     seconds = _seconds("total_timeout", given.get("total_timeout", 60))
     return SendmailOptions(location=location, arguments=tuple(words), total_timeout=seconds)
@@ -125,7 +125,7 @@ def _known(via: str, via_options: Mapping[str, Any], names: str) -> dict[str, An
     if unknown := sorted(set(via_options) - set(names.split())):
         raise ValueError(
             f"via_options: unknown option {', '.join(map(str, unknown))} for via={via!r}; "
-            f"it has {', '.join(names.split())}"
+            f"its options are {', '.join(names.split())}"
         )
     return {name: value for name, value in via_options.items() if value is not None}
 
@@ -135,18 +135,18 @@ def _starttls(given: dict[str, Any]) -> str:
     asked = [(name, given.pop(name)) for name in ("enable_starttls", "enable_starttls_auto") if name in given]
     for value in tls:
         if not isinstance(value, bool):
-            raise TypeError(f"via_options: ssl and tls are True or False, not {value!r}")
+            raise TypeError(f"via_options: ssl and tls must be True or False, got {value!r}")
     meant = set()
     for name, value in asked:
         if not isinstance(value, (bool, str)) or value not in _STARTTLS:
-            raise ValueError(f'via_options: {name} is True, False, "always" or "auto", not {value!r}')
+            raise ValueError(f'via_options: {name} must be True, False, "always" or "auto", got {value!r}')
         auto = name == "enable_starttls_auto" and value is True
         meant.add("auto" if auto else _STARTTLS[value])
     if any(tls):
         if meant - {"off"}:
             raise ValueError(
                 "via_options: ssl/tls (TLS from the first byte, port 465) and enable_starttls (TLS after "
-                "a greeting, ports 25 and 587) exclude each other; keep the one your server speaks"
+                "a greeting, ports 25 and 587) exclude each other; keep the one that your server speaks"
             )
         return "implicit"
     if len(meant) > 1:
@@ -160,8 +160,8 @@ def _starttls(given: dict[str, Any]) -> str:
 def _check_verify_mode(mode: object) -> None:
     if mode != "peer":
         raise ValueError(
-            f"via_options: openssl_verify_mode {mode!r} is refused, certificates are always verified; "
-            'for a server with a CA of its own give that CA as ca_file="/path/ca.pem"'
+            f"via_options: openssl_verify_mode {mode!r} is refused: certificates are always verified; "
+            'if the server has a CA of its own, give that CA as ca_file="/path/ca.pem"'
         )
 
 
@@ -173,15 +173,15 @@ def _seconds(name: str, value: Any) -> float:
 def _port(value: object) -> int:
     digits = str(value)
     if isinstance(value, bool) or not (digits.isascii() and digits.isdigit() and 0 < int(digits) < 65_536):
-        raise ValueError(f"via_options: port {value!r} is not a port, as 25, 465 or 587 are")
+        raise ValueError(f"via_options: port must be a port such as 25, 465 or 587, got {value!r}")
     return int(digits)
 
 
 def _check_login(options: SmtpOptions) -> SmtpOptions:
     if options.authentication is not None and options.authentication not in AUTHENTICATIONS:
         raise ValueError(
-            f"via_options: authentication {options.authentication!r} is not one of "
-            f"{', '.join(AUTHENTICATIONS)}"
+            f"via_options: authentication must be one of {', '.join(AUTHENTICATIONS)}, "
+            f"got {options.authentication!r}"
         )
     named = options.user_name is not None
     if options.oauth2_file is not None and (
@@ -189,13 +189,13 @@ def _check_login(options: SmtpOptions) -> SmtpOptions:
     ):
         raise ValueError("via_options: oauth2_file logs in by itself; leave password and authentication out")
     if not isinstance(options.keyring, bool):
-        raise TypeError(f"via_options: keyring is True or False, not {options.keyring!r}")
+        raise TypeError(f"via_options: keyring must be True or False, got {options.keyring!r}")
     if options.keyring and (not named or options.password is not None or options.oauth2_file is not None):
-        raise ValueError("via_options: keyring goes with user_name alone: it holds that one's password")
+        raise ValueError("via_options: keyring goes with user_name alone, because it holds the password")
     if options.oauth2_file is None and named != (options.password is not None or options.keyring):
         raise ValueError(
-            "via_options: user_name and password go together; nobody is asked for the other one (write "
-            "keyring=True if yagmail's keyring holds it)"
+            "via_options: user_name and password go together: give both or neither, or keyring=True if "
+            "yagmail's keyring holds the password"
         )
     if options.authentication in ("plain", "login", "cram_md5") and not named:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""What became of a mail: who took it, who refused it, and why."""
+"""The result of a mail: who accepted it, who refused it, and why."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LOGIN_WANTED = frozenset({530, 534, 535, 538})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """One recipient that the server turned down, with its code (550 …) and its words."""
+    """One recipient that the server refused, with its code (550 …) and its words."""
 
     address: str
     code: int
@@ -19,7 +19,7 @@ class Refusal:
 
     @property
     def is_final(self) -> bool:
-        """Whether sending it again is pointless; what a login would change is not final."""
+        """Whether sending it again is pointless. A refusal for lack of a login is not final."""
         return 500 <= self.code < 600 and self.code not in LOGIN_WANTED
 
     def __str__(self) -> str:
@@ -28,12 +28,12 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """A mail that at least one recipient's server took over.
+    """A mail that the server accepted for at least one recipient.
 
     Attributes:
         message_id: The mail's `Message-ID`, with its angle brackets.
-        accepted: Addresses whose copy was taken over.
-        refused: The others; sending again would reach those of `accepted` twice.
+        accepted: The addresses that the server accepted.
+        refused: The others. Sending the mail again would reach `accepted` twice.
         status_code: SMTP's code for the mail (250), or None.
     """
 
@@ -44,14 +44,14 @@ class Receipt:
 
 
 class MailFailed(NotificationFailed):
-    """Nobody got the mail, as far as one can know; the text says why.
+    """Nobody got the mail, as far as the mailer can know; the text says why.
 
-    `permanent` is true where the server refused this mail or all of its recipients for good. What lies in
-    the way to the server (network, TLS, login) is not permanent: an operator can mend it. `alone` is true
-    where the server takes mails, and only this one or its recipients not now.
+    `permanent` is true if the server refused this mail or all of its recipients for good. Failures of
+    network, TLS and login are not permanent, because an operator can fix them. `alone` is true if the server
+    accepts mails in general, but not this one, or not for these recipients now.
 
     Attributes:
-        refused: What the server said to each recipient, where it came to that.
+        refused: The server's answer for each recipient, if the mailer got that far.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""sendmail: a mail given to a local program, which queues and delivers it."""
+"""Give a mail to the local program sendmail, which queues and delivers it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from celery_batches_notify.notifiers.mailer.options import SendmailOptions
 from celery_batches_notify.notifiers.mailer.receipt import MailFailed
 from celery_batches_notify.text import one_line
 
-_PERMANENT = {65: "EX_DATAERR", 67: "EX_NOUSER", 68: "EX_NOHOST"}  # sysexits.h: this mail, not this machine
+_PERMANENT = {65: "EX_DATAERR", 67: "EX_NOUSER", 68: "EX_NOHOST"}  # sysexits.h: this mail is at fault
 
 
 def find_sendmail() -> str | None:
-    """Return the path of this machine's sendmail, or None where it has none."""
+    """Return the path of this machine's sendmail, or None."""
     return shutil.which("sendmail") or shutil.which("/usr/sbin/sendmail")
 
 
@@ -22,7 +22,7 @@ def send(letter: Letter, options: SendmailOptions) -> None:
     """Give a letter to the program.
 
     Raises:
-        MailFailed: There is no such program, it took too long, or it ended with an error.
+        MailFailed: The program is missing, took too long, or failed.
     """
     location = options.location or find_sendmail()
     if location is None:

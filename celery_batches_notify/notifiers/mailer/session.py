@@ -1,4 +1,4 @@
-"""One SMTP connection: secured first, entered as told, ended in time."""
+"""One SMTP connection: its TLS, its login, its end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _GO_ON, _LOGGED_IN = 334, 235
 
 
 class Session(smtplib.SMTP):
-    """smtplib's connection, with TLS and timeouts as the options say, and its own way to log in."""
+    """smtplib's connection, with the TLS and timeouts of the options, and a login of its own."""
 
     def __init__(self, options: SmtpOptions, context: ssl.SSLContext, sockets: Sockets) -> None:
         self._options, self._context, self._sockets = options, context, sockets
@@ -61,20 +61,20 @@ class Session(smtplib.SMTP):
             )
 
     def leave(self) -> None:
-        """Say goodbye; what goes wrong here does not undo what the server took."""
+        """End the connection. An error here does not undo what the server accepted."""
         with contextlib.suppress(OSError):
             self.quit()
         self.close()
 
     def log_in(self, user: str, secret: str, authentication: str | None) -> None:
-        """Log in by the mechanism that is asked for, or by the first the server offers.
+        """Log in by the given mechanism, or by the first that the server offers.
 
-        Unlike `login` it tries one only, and writes UTF-8. Some servers repeat what they did not like, so the
-        error may hold the secret.
+        Unlike `login`, it tries one mechanism only, and encodes as UTF-8. The error may hold the secret,
+        because some servers repeat what they refuse.
 
         Raises:
-            MailFailed: The server does not offer it.
-            smtplib.SMTPAuthenticationError: The server says no.
+            MailFailed: The server does not offer the mechanism.
+            smtplib.SMTPAuthenticationError: The server refuses the login.
         """
         self.ehlo_or_helo_if_needed()
         mechanism = self._choose(authentication)
@@ -103,12 +103,12 @@ class Session(smtplib.SMTP):
         )
 
     def _failure(self, words: str) -> MailFailed:
-        """Make an error of our own words, out of which no secret is to be taken: a password may be a word."""
+        """Make an error with our own text, unredacted, because a password may be a common word."""
         return MailFailed(f"{self._options.where}: {words}")
 
 
 def _exchange(mechanism: str, user: str, secret: str) -> tuple[str, list[Callable[[bytes], str]]]:
-    """Return what goes with AUTH, and what answers the server's challenges, one by one."""
+    """Return the argument of AUTH, and the functions that answer the server's challenges, one by one."""
     match mechanism:
         case "PLAIN":
             return _b64(f"\0{user}\0{secret}"), []
@@ -116,7 +116,7 @@ def _exchange(mechanism: str, user: str, secret: str) -> tuple[str, list[Callabl
             return "", [lambda _: _b64(user), lambda _: _b64(secret)]
         case "CRAM-MD5":
             return "", [lambda challenge: _b64(f"{user} {_digest(secret, challenge)}")]
-    # XOAUTH2 answers a bad token with 334, and gives the error once it got an empty line
+    # after a bad token XOAUTH2 answers 334, and sends the error after an empty line
     return _b64(f"user={user}\1auth=Bearer {secret}\1\1"), [lambda _: ""]
 
 

@@ -1,7 +1,7 @@
-"""SMTP: a mail over a connection of our own, in time.
+"""Send a mail over SMTP, on a connection of our own, within a time limit.
 
-yagmail's own `send` is not used: it attaches files that a text names, takes any certificate with STARTTLS,
-asks for passwords, and sleeps over lost connections to report nothing then.
+yagmail's own `send` does not do: it attaches files that a text names, accepts any certificate with STARTTLS,
+prompts for passwords, and after a lost connection it sleeps and reports nothing.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from celery_batches_notify.notifiers.mailer.login import read_login
 from celery_batches_notify.notifiers.mailer.options import SmtpOptions
 from celery_batches_notify.notifiers.mailer.receipt import MailFailed, Refusal
 from celery_batches_notify.notifiers.mailer.session import Session
-from celery_batches_notify.notifiers.redaction import hide
+from celery_batches_notify.notifiers.redaction import Redactor
 from celery_batches_notify.text import one_line
 
 _TEXT_SHOWN = 300
-_SERVICE_ENDS = 421  # a server may say this at any step; said of a recipient, it is about that mail
+_SERVICE_ENDS = 421  # a server may say so at any step; in answer to a recipient, it concerns only that mail
 _REFUSED_STEP = {
     smtplib.SMTPSenderRefused: "the sender",
     smtplib.SMTPDataError: "the mail",
@@ -30,10 +30,10 @@ _REFUSED_STEP = {
 
 
 def send(letter: Letter, options: SmtpOptions) -> tuple[Refusal, ...]:
-    """Hand a letter to the server, and return the recipients it refused while it took the others.
+    """Send a letter, and return the recipients that the server refused although it accepted others.
 
     Raises:
-        MailFailed: No recipient was accepted, or it did not come to that within `total_timeout`.
+        MailFailed: The server accepted no recipient, or did not do so within `total_timeout`.
     """
     sockets = Sockets()
     try:
@@ -44,25 +44,25 @@ def send(letter: Letter, options: SmtpOptions) -> tuple[Refusal, ...]:
 
 def _deliver(letter: Letter, options: SmtpOptions, sockets: Sockets) -> tuple[Refusal, ...]:
     login = read_login(options)
-    hidden = _forms_of(login)
+    redactor = Redactor(_forms_of(login), at_least=1)
     session = None
     try:
         session = Session(options, _tls_context(options), sockets)
         if login is not None:
             session.log_in(*login)
-        return _refusals(session.sendmail(letter.sender, letter.recipients, letter.as_bytes()), hidden)
-    except OSError as exc:  # which smtplib's and ssl's errors are
-        failure = _failure(exc, options.where, hidden)
+        return _refusals(session.sendmail(letter.sender, letter.recipients, letter.as_bytes()), redactor)
+    except OSError as exc:  # the base of smtplib's and ssl's errors
+        failure = _failure(exc, options.where, redactor)
     finally:
         if session is not None:
             session.leave()
         sockets.close()
-    # Raised outside of the handler, so that smtplib's error, with what the server said, is not its context.
+    # Raised outside the handler, so that smtplib's error, which quotes the server, is not its context.
     raise failure
 
 
 def _forms_of(login: tuple[str, str, str | None] | None) -> tuple[str, ...]:
-    """Return what a server that repeats what it was sent would give away."""
+    """Return every form in which a server could repeat the secret."""
     if login is None or not login[1]:
         return ()
     user, secret, _ = login
@@ -77,14 +77,14 @@ def _tls_context(options: SmtpOptions) -> ssl.SSLContext:
         raise MailFailed(f"ca_file {options.ca_file!r} cannot be used: {one_line(str(exc), 100)}") from exc
 
 
-def _failure(exc: OSError, where: str, hidden: tuple[str, ...]) -> MailFailed:
+def _failure(exc: OSError, where: str, redactor: Redactor) -> MailFailed:
     match exc:
         case smtplib.SMTPRecipientsRefused():
-            return _all_refused(_refusals(exc.recipients, hidden), where)
+            return _all_refused(_refusals(exc.recipients, redactor), where)
         case smtplib.SMTPResponseException():
             step = _REFUSED_STEP.get(type(exc), "the connection")
             about_the_mail = isinstance(exc, (smtplib.SMTPSenderRefused, smtplib.SMTPDataError))
-            refusal = Refusal(address="", code=exc.smtp_code, text=_words(exc.smtp_error, hidden))
+            refusal = Refusal(address="", code=exc.smtp_code, text=_words(exc.smtp_error, redactor))
             return MailFailed(
                 f"{where} refused {step}: {refusal}",
                 permanent=about_the_mail and refusal.is_final,
@@ -96,7 +96,7 @@ def _failure(exc: OSError, where: str, hidden: tuple[str, ...]) -> MailFailed:
                 f"the certificate of {where} is not trusted: {exc.verify_message}; if its CA is your own, "
                 "give that as ca_file"
             )
-    return MailFailed(f"{where}: {_words(str(exc), hidden) or type(exc).__name__}")
+    return MailFailed(f"{where}: {_words(str(exc), redactor) or type(exc).__name__}")
 
 
 def _all_refused(refused: tuple[Refusal, ...], where: str) -> MailFailed:
@@ -111,13 +111,13 @@ def _all_refused(refused: tuple[Refusal, ...], where: str) -> MailFailed:
     )
 
 
-def _refusals(refused: dict[str, tuple[int, bytes]], hidden: tuple[str, ...]) -> tuple[Refusal, ...]:
+def _refusals(refused: dict[str, tuple[int, bytes]], redactor: Redactor) -> tuple[Refusal, ...]:
     return tuple(
-        Refusal(address=address, code=code, text=_words(text, hidden))
+        Refusal(address=address, code=code, text=_words(text, redactor))
         for address, (code, text) in refused.items()
     )
 
 
-def _words(text: bytes | str, hidden: tuple[str, ...]) -> str:
+def _words(text: bytes | str, redactor: Redactor) -> str:
     words = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
-    return one_line(hide(words, dict.fromkeys(hidden, "…"), at_least=1), _TEXT_SHOWN)
+    return one_line(redactor.hide(words), _TEXT_SHOWN)

@@ -1,4 +1,4 @@
-"""The ways out for a mail: `smtp`, `sendmail` and `test`, chosen and checked before any is taken."""
+"""Choose between `smtp`, `sendmail` and `test`, and check the options before anything is sent."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from celery_batches_notify.notifiers.mailer.options import read_sendmail_options
 from celery_batches_notify.notifiers.mailer.receipt import Refusal
 
 Taken = tuple[tuple[Refusal, ...], int | None]
-"""The recipients that were refused, and the code with which the others' mail was taken, if there is one."""
+"""The refused recipients, and the server's code for the others, or None."""
 
 Transport = Callable[[Letter], Taken]
 
 TAKEN_BY_SMTP = 250
 
 outbox: list[Letter] = []
-"""What `via="test"` sent in this process, oldest first. Empty it between tests."""
+"""The letters of `via="test"` in this process, oldest first. Empty it between tests."""
 
 
 def choose_transport(via: str | None, via_options: Mapping[str, Any]) -> Transport:
-    """Return what takes a letter away and says which recipients were refused.
+    """Return the function that sends a letter and returns the refused recipients.
 
     Args:
-        via: `smtp`, `sendmail`, `test`, or None: SMTP where the options have an `address`, else sendmail
-            where this machine has it, else SMTP.
-        via_options: The options of that way.
+        via: `smtp`, `sendmail` or `test`. None means SMTP if the options have an `address`, else sendmail if
+            this machine has it, else SMTP.
+        via_options: The options of the transport.
 
     Raises:
         TypeError: An option is of a wrong type.
-        ValueError: There is no such way, or its options are wrong.
+        ValueError: The transport is unknown, or its options are wrong.
     """
     if not isinstance(via_options, Mapping):
-        raise TypeError(f"via_options is a mapping of options, not a {type(via_options).__name__}")
+        raise TypeError(f"via_options must be a mapping of options, got a {type(via_options).__name__}")
     if via is None:
         via = "smtp" if "address" in via_options or sendmail.find_sendmail() is None else "sendmail"
     match via:
@@ -46,11 +46,11 @@ def choose_transport(via: str | None, via_options: Mapping[str, Any]) -> Transpo
             return _sendmail(via_options)
         case "test":
             return _keep
-    raise ValueError(f"via {via!r} is not one of smtp, sendmail, test")
+    raise ValueError(f"via must be one of smtp, sendmail, test, got {via!r}")
 
 
 def default_from(via_options: Mapping[str, Any]) -> str:
-    """Return who writes if nobody says so: the login, where it is an address, else `celery@<this host>`."""
+    """Return the default author: the login if that is an address, else `celery@<this host>`."""
     for guess in (str(via_options.get("user_name")), f"celery@{socket.gethostname()}"):
         try:
             return parse_address("from", guess).spec
