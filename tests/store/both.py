@@ -136,8 +136,8 @@ class Both(Compared):
 
     def settle(self, bid: str, entry: str, happened: str, attempt: int, number: int = 0) -> None:
         word = self.world.batches[self.touch(bid)].settle(entry, happened, attempt, number)
-        settle = self.store.settle_delivery
-        assert settle(bid, entry, happened, attempt, delay_seconds=100, number=number) == word
+        settled = self.store.settle_delivery(bid, entry, happened, attempt, delay_seconds=100, number=number)
+        assert settled.word == word
 
     def redeliver(self, bid: str, event: str, *, ended: bool) -> None:
         entries = [f"{event}:{n}" for n in range(32)]
