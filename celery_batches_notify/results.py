@@ -1,4 +1,4 @@
-"""Reads what members returned or raised from the app's result backend. Counting never needs it."""
+"""What members returned or raised, read from the app's result backend. Counting never needs it."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ _STATE_OF_CHILD = {
 
 
 class ResultReader:
-    """Reads the results of a batch's members on request."""
+    """Reads the results of a batch's members when somebody asks a status for them."""
 
     def __init__(self, app: Celery, store: Store) -> None:
         self._app = app
         self._store = store
 
     def __call__(self, status: BatchStatus) -> Iterator[MemberResult]:
-        """Read the results. Raises `ConfigurationError` at once if results are not kept."""
+        """Begin to read. Raises `ConfigurationError` at once where no result is kept."""
         backend = find_result_backend(self._app)
         return self._read(backend, status)
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
-        """Pickle as None: a status that is copied to another process loses its reader."""
+        """A status that is copied to another process leaves its reader behind."""
         return type(None), ()
 
     def _read(self, backend: Any, status: BatchStatus) -> Iterator[MemberResult]:
@@ -60,7 +60,7 @@ def find_result_backend(app: Celery) -> Any:
     """Return the app's result backend.
 
     Raises:
-        ConfigurationError: The app does not have one, or it does not keep results.
+        ConfigurationError: It does not exist, or it does not keep results.
     """
     backend = app.backend
     if isinstance(backend, DisabledBackend):
@@ -77,7 +77,7 @@ def find_result_backend(app: Celery) -> Any:
 
 
 def read_metas(backend: Any, task_ids: Sequence[str]) -> dict[str, Meta]:
-    """Read what the backend holds of these tasks: in one go if it can, else one by one."""
+    """Read what the backend holds of these tasks: in one go where it can, else one by one."""
     if not task_ids:
         return {}
     if isinstance(backend, BaseKeyValueStoreBackend):
@@ -95,10 +95,10 @@ def read_metas(backend: Any, task_ids: Sequence[str]) -> dict[str, Meta]:
 
 
 def read_metas_since(backend: Any, task_ids: Sequence[str], since: datetime) -> dict[str, Meta]:
-    """Read as `read_metas` does, without results of earlier tasks that had the same ids.
+    """Read as `read_metas`, but no result of a task that bore the same id before.
 
-    A caller may use the same id every night, and backends keep results for a day. Therefore a result without
-    a time counts only if its id is random.
+    A caller may give the same id every night, and backends keep results for a day. So only a random id is
+    believed without a time.
     """
     zone = backend.app.timezone
     metas = read_metas(backend, task_ids)

@@ -1,4 +1,4 @@
-"""What newcomers get wrong, and the words that put them right."""
+"""The mistakes of newcomers, and the error texts that help."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def work(*_: object) -> None:
 
 
 class Flask:
-    """Stands for the other object that is called `app`."""
+    """Stands for another object named `app`, such as Flask's."""
 
 
 async def coroutine() -> None:

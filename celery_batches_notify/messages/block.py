@@ -81,6 +81,7 @@ class Frame:
         self.app = app
         self.owner = owner
         self.is_open = True
+        self.templates: Any = None  # what calls are made from here
         self._limit = limit
         self._flush = flush
         self._calls: list[Call] = []
@@ -102,6 +103,11 @@ class Frame:
         if is_full and self._flush:
             self._flush(self)
         return True
+
+    def last(self) -> Call | None:
+        """Return the call that came last, while it waits here."""
+        with self._lock:
+            return self._calls[-1] if self._calls else None
 
     def take(self) -> list[Call]:
         """Return the calls that wait, and keep them no longer."""

@@ -27,6 +27,7 @@ from celery_batches_notify.messages.headers import (
 )
 from celery_batches_notify.messages.run import run_of
 from celery_batches_notify.messages.successors import Successor
+from celery_batches_notify.messages.task_sender import TaskSender
 
 NOTED_AT_MOST = 32  # of more successors a lost worker's batch waits for these
 
@@ -55,6 +56,7 @@ class Sender:
 
     def __init__(self, app: Celery) -> None:
         self._app = app
+        self.calls = TaskSender(app)
         self.heartbeat: Callable[[], InFlightNotes] | None = None
         self.received: Container[str] = ()
 

@@ -205,8 +205,7 @@ class Intake:
         try:
             chunk = list(islice(items, chunks.CHUNK))
             with collecting(self._enrolment.app, self._enrolment) as calls:
-                for arguments in chunk:
-                    task.apply_async(tuple(arguments))
+                self._engine.sender.calls.starmap(task, chunk)
         except BaseException:
             with self._lock:
                 self._faults += 1

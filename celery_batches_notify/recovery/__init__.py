@@ -1,1 +1,1 @@
-"""Healing, which any worker does."""
+"""Repairs by any worker: lost workers and producers, unsent retries, overdue callbacks."""

@@ -1,4 +1,4 @@
-"""Lost producers: their batches are sealed, and members that were never published are marked dead."""
+"""Seal batches whose producer died, and mark members dead that were never published."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from celery_batches_notify.store.parsing import Member
 from celery_batches_notify.store.store import Store
 
 REASON = "never published"
-MEMBERS_AT_ONCE = 5000  # so that other batches do not wait for a large one
+MEMBERS_AT_ONCE = 5000  # a large batch must not hold up the others
 
 logger = logging.getLogger(__name__)
 
 
 def abandon_batch(store: Store, publisher: Publisher, bid: str) -> None:
-    """Seal a batch whose producer was lost, and write off members that it did not publish, a part per sweep.
+    """Seal a batch whose producer died, and write off its unpublished members, some per sweep.
 
-    If the sweeper dies meanwhile, the chunk stays unconfirmed and the next sweep continues with it.
+    If this process dies, the chunk stays unconfirmed and the next sweep continues with it.
     """
     recorded = store.abandon_batch(bid)
     publisher.publish(bid, recorded)
@@ -40,7 +40,7 @@ def abandon_batch(store: Store, publisher: Publisher, bid: str) -> None:
 
 
 def never_published(member: Member) -> Outcome:
-    """Return the outcome of a member that was never published, or a child that was never stored."""
+    """Return the outcome of a member whose message, or whose record as a child, was never written."""
     failure = Failure(
         task_id=member.id,
         task="a batch" if member.is_batch else "an unknown task",
@@ -53,5 +53,5 @@ def never_published(member: Member) -> Outcome:
 
 
 def _lives(store: Store, member: Member) -> bool:
-    """Whether a member is a stored child, which reports to its parent itself."""
+    """Return whether it is a stored child, which reports to its parent by itself."""
     return member.is_batch and store.read_progress(member.id) is not None

@@ -1,4 +1,4 @@
-"""Lost workers: the tasks of a worker that was silent for a whole lease are ended, or sent again."""
+"""End or resend the tasks of workers whose lease has expired."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 class LostWorkers:
-    """A part of the sweeper. Its work is safe to repeat, so the next sweep finishes what was interrupted."""
+    """Part of the sweeper. Every step is safe to repeat, so the next sweep continues an interrupted one."""
 
     def __init__(
         self,
@@ -48,8 +48,8 @@ class LostWorkers:
     def look(self) -> None:
         """Look once for lost workers. Raises `StoreUnavailable`.
 
-        It waits if this worker was cut off from the store, because the others may have been too, and if the
-        store's clock was set, because then all look lost.
+        It waits if this worker itself was cut off from the store, because then others may have been too, and
+        if the store's clock was set, because then every worker looks lost.
         """
         clock_ms, silent = self._store.find_silent(self._lease)
         if not silent or not self._heartbeat.trusts(clock_ms):  # safety: cut-off-judges-nobody
@@ -108,7 +108,7 @@ class LostWorkers:
         return True
 
     def _requeue_callback(self, ref: DeliveryRef, task: str) -> None:
-        """Let a callback be published again, or give up one that was lost over and over."""
+        """Make a callback due again; the store gives it up if it keeps getting lost."""
         self._store.settle_delivery(ref.bid, ref.entry, "lost", 0, note=worker_lost(task), number=ref.number)
 
     def _end(self, member: Membership, held: InFlight) -> None:

@@ -1,4 +1,4 @@
-"""The sweeper: any worker finishes what another one left undone."""
+"""The sweeper: any worker finishes what another one left behind."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 class Sweeper:
-    """A thread in each worker's main process; only one of them works at a time."""
+    """A thread in each worker's main process; only one of them sweeps at a time."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Sweeper:
         self._resender = resender
         self._publisher = publisher
         self._settings = settings
-        self.done: Counter[str] = Counter()  # for `batch sweep`
+        self.done: Counter[str] = Counter()  # read by the command line; a worker never reads it
         interval = settings.sweep_interval.total_seconds()
         self._lock_seconds = interval * LOCK_INTERVALS
         self._clock = clock
@@ -65,12 +65,12 @@ class Sweeper:
         self._every.start()
 
     def stop(self) -> None:
-        """End the thread after its present batch, and let another process sweep."""
+        """Stop after the current batch, and let another process sweep."""
         self._every.stop()
         self._release()
 
     def sweep(self) -> None:
-        """Look once for lost workers, then at every live batch and at a part of the other lists."""
+        """Sweep once: lost workers, every live batch, and a part of the other lists."""
         self._lost.look()
         longest_life_ms = 0
         for batch in self._store.walk_live():
@@ -92,7 +92,7 @@ class Sweeper:
             self._trimmer.turn()
 
     def sweep_batch(self, batch: LiveBatch) -> None:
-        """Do what is due for one live batch: publish, send again, give up its producer, retire it."""
+        """Do everything that is due for one live batch: publish, resend, abandon, retire."""
         if batch.gone:
             self._store.retire_batch(batch)
             return
@@ -127,7 +127,7 @@ class Sweeper:
         return held
 
     def _renew_parent(self, bid: str, child_abandon_at: int) -> None:
-        """Let a living batch's parent live on; an error there must not stop this batch's healing."""
+        """Renew the parent of a live batch; an error here does not stop the sweep."""
         try:
             self._store.renew_batch(bid, child_abandon_at)
         except BatchesError as exc:
@@ -143,7 +143,7 @@ class Sweeper:
         return held
 
     def _keep_lock(self) -> bool:
-        """Take the lock again if a sweep takes long; return whether it is still ours."""
+        """Extend the lock during a long sweep; return False if another process has taken it."""
         held_at = self._held_at
         return held_at is None or self._clock() - held_at < self._lock_seconds / 3 or self._hold_lock()
 

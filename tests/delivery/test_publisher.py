@@ -183,7 +183,7 @@ def test_a_callback_that_is_refused_eight_times_is_given_up_with_a_line(
     assert f"batch {batch.bid} 'success' by told: given up (attempt 8): {lines(batch)[-1][3]}" in caplog.text
 
 
-def test_a_soft_time_limit_that_hits_while_callbacks_are_published_ends_the_callers_task(
+def test_a_soft_time_limit_while_callbacks_are_published_ends_the_callers_task(
     app: Celery,
 ) -> None:
     def apply_async(*_: object, **__: object) -> None:
@@ -233,7 +233,7 @@ def test_whoever_lacks_the_task_publishes_it_by_its_name_to_where_it_belongs(
     assert [c.state for c in batch.status().callbacks] == ["published"]
 
 
-def test_a_callback_that_a_worker_without_its_task_took_is_sent_again_and_given_up_at_last(
+def test_a_callback_taken_by_a_worker_without_its_task_is_resent_and_given_up(
     app: Celery, redis: Redis
 ) -> None:
     """The worker that has it may be another of that queue, or still be upgraded."""

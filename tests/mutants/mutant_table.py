@@ -45,7 +45,34 @@ class Mutant:
 STILL, PLAIN = "tests/doctor/test_still_batches.py", "tests/store/test_plain_success.py"
 BLOCKS, CUT_SHORT = "tests/test_blocks.py", "tests/test_cut_short.py"
 
+WAYS = "tests/producer/test_ways.py"
+
 MUTANTS = (
+    # Faster ways to the broker
+    Mutant(
+        "a repr that is cut short is Celery's",
+        "long-repr",
+        "return text",
+        "tests/messages/test_plain_repr.py::test_what_is_too_long_is_cut_as_celery_cuts_it",
+    ),
+    Mutant(
+        "a template is made anew after a fork",
+        "template-origin",
+        GONE,
+        f"{WAYS}::test_a_forked_process_is_the_origin_of_its_messages",
+    ),
+    Mutant(
+        "messages whose reply was lost may have arrived",
+        "unknown-not-unsent-pushed",
+        GONE,
+        f"{WAYS}::test_what_a_lost_connection_leaves_open_is_unknown_and_resume_sends_it_again",
+    ),
+    Mutant(
+        "a refusal says nothing about an earlier attempt",
+        "refused-or-unknown",
+        "if True:",
+        f"{WAYS}::test_what_was_unknown_stays_so_if_the_next_attempt_is_refused",
+    ),
     # The store's own timeouts
     Mutant(
         "a report waits no longer than it may, whatever socket_timeout says",
@@ -432,7 +459,7 @@ MUTANTS = (
         "a dead part of a chord is not sent again",
         "chord-part-dead",
         "if False:",
-        "tests/worker/test_kept_calls.py::test_a_dead_part_of_a_chord_is_not_sent_again_because_celery_has_given_the_chord_up",
+        "tests/worker/test_kept_calls.py::test_a_dead_part_of_a_chord_is_not_resent_because_celery_gave_the_chord_up",
     ),
     Mutant(
         "a batch whose chord was given up does not succeed",
@@ -530,7 +557,7 @@ MUTANTS = (
         "a callback that met a worker without its task is sent again",
         "not-registered",
         "if False:",
-        f"{PUBLISHER}::test_a_callback_that_a_worker_without_its_task_took_is_sent_again_and_given_up_at_last",
+        f"{PUBLISHER}::test_a_callback_taken_by_a_worker_without_its_task_is_resent_and_given_up",
     ),
     Mutant(
         "a retry of a callback keeps its delivery",
@@ -676,7 +703,7 @@ MUTANTS = (
         "a notification whose message is lost ends too",
         "notification-ends",
         GONE,
-        f"{SETTLING}::test_a_notification_of_which_nothing_is_heard_is_published_once_more_and_given_up",
+        f"{SETTLING}::test_a_notification_that_stays_silent_is_published_once_more_and_given_up",
     ),
     Mutant(
         "a time limit is a failed attempt",
@@ -701,7 +728,7 @@ MUTANTS = (
         "what the store does not take goes to the disk",
         "report-to-disk",
         "pack_line(message)",
-        f"{REPORTER}::test_what_the_store_did_not_take_is_told_once_it_is_back_and_its_callbacks_follow",
+        f"{REPORTER}::test_what_the_store_did_not_take_is_reported_once_it_is_back_with_its_callbacks",
     ),
     Mutant(
         "a report that names very many others is short enough for the disk",
@@ -713,7 +740,7 @@ MUTANTS = (
         "the spool's callbacks follow",
         "spool-follow-up",
         GONE,
-        f"{REPORTER}::test_what_the_store_did_not_take_is_told_once_it_is_back_and_its_callbacks_follow",
+        f"{REPORTER}::test_what_the_store_did_not_take_is_reported_once_it_is_back_with_its_callbacks",
     ),
     Mutant(
         "a call that may have left is not taken back",
@@ -785,7 +812,7 @@ MUTANTS = (
         "what is lost over and over is given up",
         "lost-attempts",
         "outcome, delay = 'due', delay * 2 ^ (tried - 1)",
-        f"{SETTLING}::test_what_is_lost_is_due_again_after_twice_as_long_each_time_and_given_up_the_eighth",
+        f"{SETTLING}::test_a_lost_delivery_waits_twice_as_long_each_time_and_is_given_up_the_eighth",
     ),
     Mutant(
         "a callback that was lost with its process counts an attempt",
@@ -1005,7 +1032,7 @@ MUTANTS = (
         "a text that somebody wrote names no variable of the environment",
         "stored-text",
         "own = mark_references(_as_fields(own))",
-        f"{REFERENCES}::test_who_can_write_to_the_store_gets_no_variable_into_a_text",
+        f"{REFERENCES}::test_a_writer_to_the_store_gets_no_variable_into_a_text",
     ),
     Mutant(
         "a value of the environment is not repeated by an error",
@@ -1079,7 +1106,7 @@ MUTANTS = (
         "on() does not choose what only the configuration decides",
         "configured-only",
         "for path in sorted(()):",
-        f"{EMAIL_OPTIONS}::test_on_does_not_take_what_only_the_configuration_decides",
+        f"{EMAIL_OPTIONS}::test_on_refuses_options_that_only_the_configuration_may_set",
     ),
     Mutant(
         "what a field of a batch holds is text in HTML",

@@ -162,9 +162,7 @@ def test_a_header_that_is_none_is_left_alone(heartbeat: Heartbeat, redis: Redis)
     assert request.message.ack == ack
 
 
-def test_a_worker_that_ends_leaves_nothing_and_one_that_still_runs_something_its_lease(
-    app: Celery, redis: Redis
-) -> None:
+def test_a_worker_that_ends_leaves_nothing_unless_it_still_runs_something(app: Celery, redis: Redis) -> None:
     heartbeat = app._batches_extension.engine.heartbeat
     heartbeat.name("here")
     heartbeat.start()

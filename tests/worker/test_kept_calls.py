@@ -278,7 +278,7 @@ def chord_app(make_app: Callable[..., Celery], server_url: str) -> Iterator[Cele
 
 
 @pytest.mark.parametrize("where", ["header", "chain in a header", "group in a chain", "chord in a header"])
-def test_a_dead_part_of_a_chord_is_not_sent_again_because_celery_has_given_the_chord_up(
+def test_a_dead_part_of_a_chord_is_not_resent_because_celery_gave_the_chord_up(
     chord_app: Celery, runs: Runs, where: str
 ) -> None:
     @chord_app.task(name="other", shared=False)

@@ -75,7 +75,7 @@ def test_a_store_that_comes_back_in_time_needs_no_spool(
     assert not spooled(tmp_path)
 
 
-def test_what_the_store_did_not_take_is_told_once_it_is_back_and_its_callbacks_follow(
+def test_what_the_store_did_not_take_is_reported_once_it_is_back_with_its_callbacks(
     app: Celery, engine: Engine, proxy: tuple[CutProxy, str], tmp_path: Path
 ) -> None:
     batch, members = members_of(app, 3)
@@ -184,7 +184,7 @@ def test_an_open_breaker_lets_one_report_try_once_in_a_while() -> None:
     assert circuit_breaker.ask() == "insist"
 
 
-def test_a_soft_limit_that_hits_while_reporting_sends_the_outcome_to_the_disk_at_once(
+def test_a_soft_limit_while_reporting_sends_the_outcome_to_the_disk_at_once(
     app: Celery, engine: Engine, proxy: tuple[CutProxy, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It hits between two tries: inside redis-py's connecting it would leave a socket to the collector."""
@@ -368,7 +368,7 @@ def test_a_spool_that_cannot_be_used_is_told_when_the_worker_starts(
 
 
 @pytest.mark.parametrize(("exc", "state"), [(StoreUnavailable("away"), "due"), (KeyError("bug"), "given_up")])
-def test_a_notification_that_could_not_note_its_attempt_is_made_again_and_a_broken_one_is_not(
+def test_a_notification_that_could_not_note_its_attempt_is_repeated_a_broken_one_not(
     app: Celery, engine: Engine, exc: Exception, state: str
 ) -> None:
     batch, (member,) = members_of(app, 1)
