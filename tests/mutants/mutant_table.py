@@ -43,6 +43,7 @@ class Mutant:
 
 
 STILL, PLAIN = "tests/doctor/test_still_batches.py", "tests/store/test_plain_success.py"
+WATCH, SHOW, CHANGE = "tests/cli/test_watch.py", "tests/cli/test_show.py", "tests/cli/test_change.py"
 BLOCKS, CUT_SHORT = "tests/test_blocks.py", "tests/test_cut_short.py"
 
 WAYS = "tests/producer/test_ways.py"
@@ -1131,5 +1132,36 @@ MUTANTS = (
         "keyring-text",
         "if False:",
         "tests/notifiers/test_mailer_login.py::test_a_password_that_is_not_there_is_an_error_and_no_question",
+    ),
+    # Commands
+    Mutant(
+        "nothing is destroyed without a question or --yes",
+        "ask-or-yes",
+        "if False:",
+        f"{CHANGE}::test_without_a_terminal_nothing_is_done_unless_somebody_says_yes",
+    ),
+    Mutant(
+        "a terminal obeys nothing that a batch holds",
+        "terminal-line",
+        "return answer",
+        f"{SHOW}::test_no_field_of_a_batch_reaches_the_terminal_as_it_is",
+    ),
+    Mutant(
+        "a batch whose dead members run again is waited for",
+        "retried-is-not-over",
+        "is_over = progress.finished",
+        f"{WATCH}::test_dead_members_that_run_again_are_waited_for",
+    ),
+    Mutant(
+        "a watcher outlives any absence of the store",
+        "follow-again",
+        GONE,
+        f"{WATCH}::test_a_store_that_goes_away_is_said_once_and_waited_for",
+    ),
+    Mutant(
+        "a batch that waits for a commit does not leave before",
+        "after-commit",
+        "do()",
+        "tests/test_on_commit.py::test_a_rollback_leaves_no_batch",
     ),
 )
