@@ -247,7 +247,7 @@ def test_a_stored_callback_names_a_task_that_a_worker_must_have(task: str, app: 
     batch = forge_callback(app, redis, {"task": task, "args": ["touch /tmp/x"], "kwargs": {}, "options": {}})
     drain(batch)
     line = batch.deliveries()[-1]
-    assert (line.outcome, line.detail) == ("failed", "a worker that has no such task took it")
+    assert (line.outcome, line.detail) == ("failed", "a worker without this task took it")
 
 
 @pytest.mark.parametrize(

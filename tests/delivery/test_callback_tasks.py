@@ -1,4 +1,4 @@
-"""Callbacks that are tasks, in real workers: what is lost with its process, silent, or retried."""
+"""Callbacks that are tasks, in real workers: lost with their process, silent, or retried."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def notes(client: Redis, *begin: str) -> list[str]:
 
 
 def rewrite(client: Redis, batch: Batch, entry: str) -> None:
-    """Let the outbox hold this, and the sweeper look at it."""
+    """Set an outbox entry, and sweep."""
     client.hset(f"batches:{{{batch.bid}}}:outbox", "success:0", entry)
     client.hset(f"batches:{{{batch.bid}}}", "next_due", 1)
 

@@ -10,7 +10,7 @@ NOTHING = Recorded(word="repeated")
 
 
 class SlowPublisher:
-    """Stands for one whose broker does not answer; the real one takes 5 s per batch."""
+    """A publisher whose broker does not answer; the real one takes 5 s per batch."""
 
     def __init__(self) -> None:
         self.broker_is_back = threading.Event()

@@ -164,7 +164,7 @@ MUTANTS = (
     ),
     # A Cluster
     Mutant(
-        "a worker's marks follow its key to another node",
+        "a worker's records follow its key to another node",
         "node-moved",
         "if False:",
         "tests/test_topologies.py::test_a_worker_marks_what_it_begins_where_its_key_has_moved_to",
@@ -330,13 +330,13 @@ MUTANTS = (
         f"{SCRIPTS}::test_sixteen_adders_at_once_get_places_of_their_own",
     ),
     Mutant(
-        "a callback's mark counts only under its own id",
+        "a callback's header counts only under its own id",
         "callback-own-id",
         "if isinstance(entry, str) and ENTRY.fullmatch(entry):",
-        "tests/messages/test_headers.py::test_a_callbacks_mark_counts_only_under_its_own_id",
+        "tests/messages/test_headers.py::test_a_callbacks_header_counts_only_under_its_own_id",
     ),
     Mutant(
-        "a mark that was passed on by hand is taken off",
+        "a header that was passed on by hand is removed",
         "strip-header",
         GONE,
         f"{BATCH}::test_a_mark_passed_on_by_hand_is_taken_off",
@@ -552,7 +552,7 @@ MUTANTS = (
         "a callback is published by its name with its task's options",
         "task-options",
         "if False:",
-        f"{PUBLISHER}::test_whoever_lacks_the_task_publishes_it_by_its_name_to_where_it_belongs",
+        f"{PUBLISHER}::test_a_process_without_the_task_publishes_it_by_its_name_to_its_queue",
     ),
     Mutant(
         "a callback that met a worker without its task is sent again",
@@ -606,7 +606,7 @@ MUTANTS = (
         "the loss of a message that was overtaken is no news",
         "overtaken-number",
         "return DeliveryRef(bid=bid, entry=entry)",
-        "tests/messages/test_headers.py::test_a_notifications_mark_names_the_claim_that_it_was_published_under",
+        "tests/messages/test_headers.py::test_a_notifications_header_names_the_claim_that_published_it",
     ),
     Mutant(
         "a message that was overtaken sends nothing",
@@ -729,7 +729,7 @@ MUTANTS = (
         "what the store does not take goes to the disk",
         "report-to-disk",
         "pack_line(message)",
-        f"{REPORTER}::test_what_the_store_did_not_take_is_reported_once_it_is_back_with_its_callbacks",
+        f"{REPORTER}::test_spooled_reports_and_their_callbacks_follow_once_the_store_is_back",
     ),
     Mutant(
         "a report that names very many others is short enough for the disk",
@@ -741,7 +741,7 @@ MUTANTS = (
         "the spool's callbacks follow",
         "spool-follow-up",
         GONE,
-        f"{REPORTER}::test_what_the_store_did_not_take_is_reported_once_it_is_back_with_its_callbacks",
+        f"{REPORTER}::test_spooled_reports_and_their_callbacks_follow_once_the_store_is_back",
     ),
     Mutant(
         "a call that may have left is not taken back",
@@ -750,22 +750,22 @@ MUTANTS = (
         f"{BATCH}::test_a_broker_that_refuses_leaves_the_batch_open_and_resume_finishes_it",
     ),
     Mutant(
-        "a member is marked before its acknowledgement leaves",
+        "a member is recorded before its acknowledgement leaves",
         "in-flight-first",
         GONE,
-        f"{LEASES}::test_a_running_member_is_marked_before_its_acknowledgement_leaves",
+        f"{LEASES}::test_a_running_member_is_recorded_before_its_acknowledgement_leaves",
     ),
     Mutant(
-        "a callback is marked as it arrives",
+        "a callback is recorded as it arrives",
         "callback-in-flight",
         GONE,
-        f"{LEASES}::test_a_callback_is_marked_as_it_arrives",
+        f"{LEASES}::test_a_callback_is_recorded_as_it_arrives",
     ),
     Mutant(
         "what a lost worker held is settled",
         "lost-settled",
         "for beat in ():",
-        f"{LEASES}::test_what_a_lost_worker_ran_is_dead_and_nothing_of_the_worker_is_left",
+        f"{LEASES}::test_a_lost_workers_members_are_dead_and_its_records_are_removed",
     ),
     Mutant(
         "a worker lives until its lease has ended",
@@ -777,19 +777,19 @@ MUTANTS = (
         "a worker that was cut off judges nobody",
         "cut-off-judges-nobody",
         "if not silent:",
-        f"{LEASES}::test_a_worker_that_is_not_sure_of_itself_judges_nobody",
+        f"{LEASES}::test_a_worker_that_is_not_sure_of_itself_judges_no_other",
     ),
     Mutant(
         "a clock that was set since the last beat buries nobody",
         "clock-jumped",
         GONE,
-        f"{LEASES}::test_a_clock_that_was_set_since_the_last_beat_buries_nobody",
+        f"{LEASES}::test_a_clock_that_was_set_since_the_last_beat_makes_no_worker_lost",
     ),
     Mutant(
         "a lost worker's beat that lies ahead does not keep it alive",
         "beat-ahead",
         GONE,
-        f"{LEASES}::test_a_beat_that_a_clock_ahead_wrote_is_a_lost_workers_once_nobody_renews_it",
+        f"{LEASES}::test_a_beat_from_the_future_is_a_lost_workers_once_it_is_not_renewed",
     ),
     Mutant(
         "a lock from before the clock was set back is nobody's",
@@ -807,7 +807,7 @@ MUTANTS = (
         "a member that went on is not lost",
         "lost-or-running",
         "if held is None or self._store.is_tagged(living, field):",
-        f"{LEASES}::test_a_mark_of_what_went_on_or_claims_nothing_changes_nothing",
+        f"{LEASES}::test_a_record_of_a_task_that_went_on_or_is_invalid_changes_nothing",
     ),
     Mutant(
         "what is lost over and over is given up",

@@ -158,7 +158,7 @@ def test_no_text_is_taken_for_a_path(given: Callable[..., Letter], tmp_path: Pat
 
 def test_on_takes_no_path(make_app: Callable[..., Celery], tmp_path: Path) -> None:
     app = make_app(batches_notifications={"email": TO})
-    with pytest.raises(InvalidCallback, match="stored as JSON"):
+    with pytest.raises(InvalidCallback, match="must be JSON"):
         Batch(app=app).on("complete", "email", attachments={"x": tmp_path})
 
 
