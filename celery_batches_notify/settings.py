@@ -127,12 +127,8 @@ class Settings:
     @property
     def origin(self) -> Origin:
         """The system that notifications come from."""
-        return Origin(
-            name=self.name or self.main,
-            environment=self.environment or "",
-            app=self.main,
-            timezone=self.timezone,
-        )
+        name, environment = self.name or self.main, self.environment or ""
+        return Origin(name=name, environment=environment, app=self.main, timezone=self.timezone)
 
     @property
     def expires_at_least(self) -> float:
@@ -246,8 +242,7 @@ def _mapping(name: str, value: object) -> dict[str, Any]:
 
 
 def _profiles(name: str, value: object) -> dict[str, dict[str, Any]]:
-    profiles = _mapping(name, value)
-    return {key: _mapping(f"{name}[{key!r}]", options) for key, options in profiles.items()}
+    return {key: _mapping(f"{name}[{key!r}]", options) for key, options in _mapping(name, value).items()}
 
 
 def _names(name: str, value: object) -> frozenset[str]:
