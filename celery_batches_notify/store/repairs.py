@@ -155,6 +155,10 @@ class RepairStore(StoreBase):
             canvas, late = self.client.hmget(self.keys.batch(bid), ["canvas", "late"])
         return bool(canvas or late)
 
+    def note_action(self, bid: str, note: str) -> None:
+        """Keep a note, as JSON that no other equals, of what was done by hand. Raises `NoSuchBatch`."""
+        self._run(self.scripts.note_action, bid, note)
+
     def is_whole(self, bid: str) -> bool:
         """Whether all keys that hold the batch's members are complete."""
         part = self.keys.part

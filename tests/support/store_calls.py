@@ -92,6 +92,7 @@ CALLS: dict[str, tuple[Call, Call]] = {
     "beat_worker": (lambda _: None, lambda s: s.beat_worker("a worker")),
     "find_silent": (lambda s: s.beat_worker("a worker"), lambda s: s.find_silent(20)[1]),
     "keep_calls": (lambda _: None, lambda s: s.keep_calls(BID, 0, [b"x", b"y"])),
+    "note_action": (lambda _: None, lambda s: s.note_action(BID, '{"action": "retry"}')),
     "claim_look": (lambda _: None, lambda s: s.claim_look(BID, 60)),
     "resend_lost": (lambda _: None, lambda s: s.resend_lost(member(3), kept())),
     "record_outcome": (lambda _: None, lambda s: s.record_outcome(member(3), kept())),
@@ -151,4 +152,6 @@ def settled(store: Store) -> dict[bytes, object]:
     batch = held.get(f"batches:{{{BID}}}".encode())
     if isinstance(batch, dict):
         batch.pop(b"next_due", None)
+        notes = {name: value.split(b" ", 2)[::2] for name, value in batch.items() if b"action:" in name}
+        batch.update({name: b" ".join(parts) for name, parts in notes.items()})
     return held
