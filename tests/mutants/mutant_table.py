@@ -81,7 +81,7 @@ MUTANTS = (
     Mutant(
         "a success that ends a batch is decided by the long way",
         "plain-not-last",
-        "elseif states[n] == WAITING then",
+        GONE,
         f"{PLAIN}::test_a_success_changes_the_same_by_the_short_way",
     ),
     Mutant(
