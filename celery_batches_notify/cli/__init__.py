@@ -1,6 +1,6 @@
 """`celery -A proj batch …`: every command parses, makes one call, and prints. Light to import.
 
-The commands lie in `commands/` by what they do to a batch; importing them declares them.
+`commands/` declares them, grouped by reading, changing and tending batches.
 """
 
 from __future__ import annotations

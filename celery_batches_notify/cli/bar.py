@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Sequence
 
-from celery_batches_notify.model import Progress
+from celery_batches_notify.model import BatchStatus, Progress
 from celery_batches_notify.text import one_line
 
 CELLS_AT_LEAST, CELLS_AT_MOST = 8, 40
@@ -17,14 +17,16 @@ SIGNS, ASCII_SIGNS = "█▒▓░", "#~x."  # succeeded, failing, dead, waiting
 Paint = Callable[[str, str], str]
 
 
-def bar_line(name: str, progress: Progress, columns: int, *notes: str, ascii_only: bool, paint: Paint) -> str:
+def bar_line(
+    name: str, progress: Progress | BatchStatus, columns: int, *notes: str, ascii_only: bool, paint: Paint
+) -> str:
     """Return name, bar and figures, as much of them as so many columns hold.
 
     Args:
-        name: What people know the batch by.
+        name: The batch's name.
         progress: Its counters.
         columns: The width of the terminal.
-        notes: What else there is to say, the most important first.
+        notes: More to say, the most important first.
         ascii_only: Draw with ASCII.
         paint: Gives a text a colour: green, yellow, red or dim.
     """
@@ -37,7 +39,8 @@ def bar_line(name: str, progress: Progress, columns: int, *notes: str, ascii_onl
     )
     room = columns - 1 - width(name) - len(GAP) - CELLS_AT_LEAST  # a full line would break
     shown = []
-    for text in [percent, _figures(counts, progress.total, room - len(GAP + percent + GAP)), *notes]:
+    figures = _figures(counts, progress.total, room - len(GAP + percent + GAP))
+    for text in [percent, figures, *filter(None, notes)]:
         room -= len(GAP) + width(text)
         if room < 0:
             break

@@ -12,7 +12,7 @@ from celery import Celery
 from celery_batches_notify.batch import Batch
 from celery_batches_notify.cli.engine_of import engine_of
 from celery_batches_notify.cli.exit_codes import ExitCode, code_of
-from celery_batches_notify.cli.output import Output, tell, tell_error
+from celery_batches_notify.cli.output import Output, error_line, one_safe_line
 from celery_batches_notify.engine import Engine
 from celery_batches_notify.errors import (
     BatchesError,
@@ -26,7 +26,7 @@ from celery_batches_notify.model import BatchStatus
 from celery_batches_notify.operations import delete_batch
 from celery_batches_notify.store.base import gone
 
-Changed = tuple[str, dict[str, Any]]  # what was done, for people and for programs
+Changed = tuple[str, dict[str, Any]]  # the change, in words and as JSON
 
 
 def cancel_batches(app: Celery, out: Output, *, bids: Sequence[str], terminate: bool, yes: bool) -> int:
@@ -98,7 +98,7 @@ def _confirm(
     """Ask on a terminal, and go on only after a yes.
 
     Raises:
-        UsageError: There is no terminal, and no `--yes`.
+        UsageError: Standard input is not a terminal, and `--yes` is not given.
         ClickException: The answer was no.
         NoSuchBatch: The only batch is gone.
     """
@@ -107,7 +107,7 @@ def _confirm(
     if not sys.stdin.isatty():
         raise click.UsageError(f"there is no terminal to ask on: {verb.lower()} without a question by --yes")
     for bid in bids:
-        click.echo(tell(_explain(engine, bid, explain, alone=len(bids) == 1)), err=True)
+        click.echo(one_safe_line(_explain(engine, bid, explain, alone=len(bids) == 1)), err=True)
     what = "it" if len(bids) == 1 else f"these {len(bids):,} batches"
     click.echo(f"{verb} {what}? [y/N] ", nl=False, err=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
@@ -125,10 +125,10 @@ def _explain(engine: Engine, bid: str, explain: Callable[[BatchStatus], str], *,
 
 
 def _for_each(out: Output, bids: Sequence[str], change: Callable[[str], Changed]) -> int:
-    """Change batches one by one, and print what came of each; a store that is away ends it.
+    """Change batches one by one, and print the result of each; a store that is away ends it.
 
-    One batch that cannot be changed keeps nobody from changing the next; the exit code is that of the last
-    of them.
+    If a batch cannot be changed, the next ones are changed all the same; the exit code is that of the last
+    such error.
     """
     code: int = ExitCode.DONE
     for bid in dict.fromkeys(bids):
@@ -139,5 +139,5 @@ def _for_each(out: Output, bids: Sequence[str], change: Callable[[str], Changed]
             if len(bids) == 1 or isinstance(exc, StoreUnavailable):
                 raise
             code = code_of(exc)
-            out.say(f"{bid}: not changed: {exc}", bid=bid, error=tell_error(exc), exit_code=int(code))
+            out.say(f"{bid}: not changed: {exc}", bid=bid, error=error_line(exc), exit_code=int(code))
     return code

@@ -1,4 +1,4 @@
-"""How commands are declared and run: the group, their common options, and what an error prints."""
+"""Declaring and running commands: the group, the common options, and the line that an error prints."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ def command(name: str) -> Callable[[Callable[..., None]], click.Command]:
 
 
 def run(ctx: click.Context, do: Run) -> None:
-    """Let a command do its work; end with its exit code, or with one line that says why it could not."""
+    """Run a command; end with its exit code, or with one line that says why it failed."""
     from celery_batches_notify.cli.exit_codes import ExitCode, code_of  # noqa: PLC0415 - every celery command loads this
-    from celery_batches_notify.cli.output import Output, tell_error  # noqa: PLC0415
+    from celery_batches_notify.cli.output import Output, error_line  # noqa: PLC0415
 
     out = Output(sys.stdout, as_json=ctx.meta.get(_AS_JSON, False))
     try:
@@ -63,7 +63,7 @@ def run(ctx: click.Context, do: Run) -> None:
     except KeyboardInterrupt:
         code = ExitCode.INTERRUPTED
     except Exception as exc:
-        failure = exc if isinstance(exc, click.ClickException) else _Failure(tell_error(exc), code_of(exc))
+        failure = exc if isinstance(exc, click.ClickException) else _Failure(error_line(exc), code_of(exc))
         out.finish(failure.exit_code, error=failure.message)
         raise failure from exc
     out.finish(code)

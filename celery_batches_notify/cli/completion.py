@@ -15,11 +15,11 @@ NEWEST = 50
 
 
 def complete_bid(app: Celery | str | None, begun: str) -> list[tuple[str, str]]:
-    """Return the bids that begin so, each with what the batch is; an error offers nothing.
+    """Return the bids with this beginning, each with the batch's headline; after an error, return nothing.
 
     Args:
-        app: What `celery -A` was given, or None.
-        begun: What was typed so far.
+        app: The argument of `celery -A`, or None.
+        begun: The beginning that was typed.
     """
     logging.disable()  # the shell shows what a completion prints
     try:

@@ -1,4 +1,4 @@
-"""What `watch` shows meanwhile: bars on a terminal, lines for a pipe or a program."""
+"""The displays of `watch`: bars on a terminal, lines for a pipe or a program."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Any, Protocol
 import click
 
 from celery_batches_notify.cli.bar import bar_line
-from celery_batches_notify.cli.output import Output, tell
+from celery_batches_notify.cli.output import Output, one_safe_line
 from celery_batches_notify.cli.terminal import Terminal
 from celery_batches_notify.model import Progress
+from celery_batches_notify.pace import Pace
 
 STEPS = 10
 MINUTE_SECONDS = 60.0
@@ -22,11 +23,12 @@ Now = Callable[[], datetime]
 
 @dataclass(slots=True, kw_only=True)
 class View:
-    """What is known of a watched batch; `ended` is why there is no more to come, or nothing."""
+    """A watched batch as the displays know it; `ended` says how it ended, and is empty until then."""
 
     bid: str
     name: str = ""
     progress: Progress | None = None
+    pace: Pace | None = None
     ended: str = ""
     verdict: str = ""
 
@@ -35,10 +37,10 @@ class Display(Protocol):
     """Shows batches as they move."""
 
     def show(self, views: Mapping[str, View]) -> None:
-        """Show what has become of them."""
+        """Show the batches as they are now."""
 
     def say(self, line: str) -> None:
-        """Say what happened beside that."""
+        """Show a notice."""
 
 
 class Bars:
@@ -59,7 +61,7 @@ class Bars:
 
     def say(self, line: str) -> None:
         """Let the line scroll by."""
-        self._terminal.say(tell(line))
+        self._terminal.say(one_safe_line(line))
 
     def leave(self) -> None:
         """Leave the bars where they are."""
@@ -69,7 +71,8 @@ class Bars:
         assert view.progress is not None  # noqa: S101 - `show` has seen to that
         terminal = self._terminal
         name, ascii_only = view.name or view.bid, terminal.ascii_only
-        notes = [view.ended] if view.ended else []
+        pace = [view.pace.rate, view.pace.time_left] if view.pace else []
+        notes = [view.ended] if view.ended else pace
         return bar_line(
             name, view.progress, terminal.columns, *notes, ascii_only=ascii_only, paint=terminal.paint
         )
@@ -78,7 +81,7 @@ class Bars:
 class Lines:
     """For people a line per tenth, per change of state and per minute; for programs one per change.
 
-    What is said beside goes to standard error.
+    Notices go to standard error.
     """
 
     def __init__(self, out: Output, now: Now, clock: Callable[[], float]) -> None:
@@ -88,7 +91,7 @@ class Lines:
         self._shown: dict[str, tuple[object, float]] = {}
 
     def show(self, views: Mapping[str, View]) -> None:
-        """Print what is new of each."""
+        """Print a line for each batch that has news."""
         for view in views.values():
             if view.progress is None or (view.ended and len(views) == 1):  # that is the last line
                 continue
@@ -103,22 +106,22 @@ class Lines:
 
     def say(self, line: str) -> None:
         """Print the line to standard error."""
-        click.echo(tell(line), err=True)
+        click.echo(one_safe_line(line), err=True)
 
 
 class Nothing:
-    """Shows nothing; what is said beside goes to standard error."""
+    """Shows nothing; notices go to standard error."""
 
     def show(self, views: Mapping[str, View]) -> None:
         """Show nothing."""
 
     def say(self, line: str) -> None:
         """Print the line to standard error."""
-        click.echo(tell(line), err=True)
+        click.echo(one_safe_line(line), err=True)
 
 
 def describe(view: View, now: datetime, *, many: bool = False) -> str:
-    """Say in one line how a batch goes: time, state, figures, and why there is no more to come."""
+    """Say in one line how a batch goes: time, state, figures, and how it ended."""
     words = [f"{now:%H:%M:%S}", *([view.bid] if many else [])]
     if (progress := view.progress) is not None:
         failing = progress.failures - progress.dead
@@ -145,7 +148,7 @@ def fields_of(view: View, now: datetime) -> dict[str, Any]:
             "waiting": progress.total - progress.succeeded - progress.failures,
             "progress": round(progress.progress, 4),
         }
-    return {**fields, "ended": view.ended or None}
+    return {**fields, **(view.pace.as_dict() if view.pace else {}), "ended": view.ended or None}
 
 
 def _milestone(view: View) -> object:

@@ -1,4 +1,4 @@
-"""Saying what is wrong, and what to do: with the surroundings, with all live batches, or with one."""
+"""Finding faults and their fixes: in the surroundings, in all live batches, or in one batch."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ NEED_HANDS = {Kind.UNREAD, Kind.ENDED, Kind.CHILD_GONE, Kind.VANISHED}
 
 
 def examine(app: Celery, out: Output, *, bid: str | None, limit: int) -> int:
-    """Examine one batch, or the surroundings and all live batches; return 1 where hands are needed, else 0.
+    """Examine one batch, or the surroundings and all live batches; return 1 if hands are needed, else 0.
 
     Raises:
-        BatchesError: There is no such batch, the store is away, or a setting is wrong.
+        BatchesError: The batch does not exist, the store is away, or a setting is wrong.
     """
     engine = engine_of(app)
     if bid is not None:

@@ -1,4 +1,4 @@
-"""What the app that a command was given works with."""
+"""The engine of the app that a command was given."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from celery_batches_notify.engine import Engine, find_extension
 
 
 def engine_of(app: Celery) -> Engine:
-    """Return the app's engine. Raises `ConfigurationError` if it has none, or if a setting is wrong."""
+    """Return the app's engine. Raises `ConfigurationError` if it has no batches, or if a setting is wrong."""
     return find_extension(app, hint=", and name that app, as in celery -A proj batch").engine

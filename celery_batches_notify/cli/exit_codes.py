@@ -1,4 +1,4 @@
-"""What a command's exit code says, and which code each error has."""
+"""The exit codes of commands, and the code of each error."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from celery_batches_notify.errors import (
 
 
 class ExitCode(IntEnum):
-    """How a command ended. 69 is what `celery` itself takes for an answer that did not come."""
+    """How a command ended. `celery` itself uses 69 if no answer came."""
 
     DONE = 0
     OTHERWISE = 1

@@ -20,7 +20,7 @@ BID = "sample-notification-00"
 
 
 def send_sample(app: Celery, out: Output, *, channel: str, options: Sequence[str]) -> int:
-    """Send a sample through a notifier or profile, and print what the receiver said, and how long it took.
+    """Send a sample through a notifier or profile, and print the receiver's answer and how long it took.
 
     Raises:
         BatchesError: The channel or an option is wrong, or the sample did not arrive.
@@ -59,7 +59,7 @@ def read_options(words: Sequence[str]) -> dict[str, Any]:
 
 
 def sample_status(now: datetime) -> BatchStatus:
-    """A batch of 50 of which 2 failed and wait for their retry."""
+    """A batch of 50 members; two failed and wait for their retry."""
     failures = tuple(
         Failure(
             task_id=f"00000000-0000-4000-8000-00000000000{n}",

@@ -1,4 +1,4 @@
-"""What the terminal is told: lines for people, or JSON lines for programs, and never an escape sequence."""
+"""Printing: lines for people, or JSON lines for programs, and never an escape sequence."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ CHARACTERS = 1_000
 _IN_ASCII = str.maketrans(
     {"…": "...", "\u2013": "-", "·": "-", "×": "x", "✓": "+", "✗": "x", "⚠": "!", "▸": ">"}
 )
-_COERCED = "C.UTF-8"  # what Python makes of LC_CTYPE under LANG=C
+_COERCED = "C.UTF-8"  # Python sets LC_CTYPE to it under LANG=C
 
 
 class Output:
-    """Prints what a command has to say.
+    """Prints a command's answer.
 
     Args:
-        stream: Where to.
+        stream: The stream to print to.
         as_json: Print one JSON object per line; the last one has `"final": true` and the exit code.
     """
 
@@ -30,16 +30,21 @@ class Output:
         self.as_json = as_json
         self._has_ended = False
 
+    @property
+    def ascii_only(self) -> bool:
+        """Whether it is a terminal that takes nothing but ASCII."""
+        return self._stream.isatty() and not is_utf8(self._stream)
+
     def say(self, text: str, /, **fields: Any) -> None:
         """Print a line for people; for programs its fields, or the text if it has none."""
-        self._write(as_json_line(fields or {"text": text}) if self.as_json else tell(text))
+        self._write(as_json_line(fields or {"text": text}) if self.as_json else one_safe_line(text))
 
     def end(self, text: str, code: int, /, **fields: Any) -> int:
         """Print the last line; return the exit code."""
         if self.as_json:
             self.finish(code, **fields)
         else:
-            self._write(tell(text))
+            self._write(one_safe_line(text))
         return code
 
     def finish(self, code: int, **fields: Any) -> None:
@@ -75,12 +80,12 @@ def as_json_line(fields: dict[str, Any]) -> str:
     return json.dumps(fields, default=str).replace("\x7f", "\\u007f")
 
 
-def tell(answer: str) -> str:
-    """Return what a receiver said as a line that a terminal only shows."""
+def one_safe_line(answer: str) -> str:
+    """Return a text as one line that a terminal only shows."""
     return one_line(answer, CHARACTERS)
 
 
-def tell_error(exc: BaseException) -> str:
-    """Return an error as such a line; one that is not of our making with its class."""
+def error_line(exc: BaseException) -> str:
+    """Return an error as one line; an error that is not ours is shown with its class."""
     words = str(exc) if isinstance(exc, BatchesError) and str(exc) else f"{type(exc).__name__}: {exc}"
     return one_line(words, CHARACTERS)

@@ -19,9 +19,9 @@ class Bid(click.ParamType):  # type: ignore[type-arg]
     name = "bid"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return a well-formed bid; a word that begins with a dash and is none was meant as an option."""
-        from celery_batches_notify.checks import check_bid  # noqa: PLC0415
-        from celery_batches_notify.errors import InvalidBid  # noqa: PLC0415 - every celery command loads this
+        """Return a well-formed bid; any other word that begins with a dash was meant as an option."""
+        from celery_batches_notify.checks import check_bid  # noqa: PLC0415 - every celery command loads this
+        from celery_batches_notify.errors import InvalidBid  # noqa: PLC0415
 
         try:
             return check_bid(value)

@@ -1,4 +1,4 @@
-"""Repairing batches, and saying in numbers what was done."""
+"""Repairing batches, and printing the number of repairs."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ WORDS = {
 
 
 def repair(app: Celery, out: Output, *, bid: str | None, vanished: str) -> int:
-    """Reconcile one batch, or all live ones, and print what was done; return the exit code.
+    """Reconcile one batch, or all live ones, and print the repairs; return the exit code.
 
     Raises:
-        BatchesError: There is no such batch, the store is away, or a setting is wrong.
+        BatchesError: The batch does not exist, the store is away, or a setting is wrong.
     """
     engine = engine_of(app)
     if bid is not None:

@@ -29,10 +29,10 @@ def send_again(
     ended: bool,
     limit: int,
 ) -> int:
-    """Send again what was given up or is stuck, and print how much that is; return the exit code.
+    """Send callbacks again that were given up or are stuck, and print how many; return the exit code.
 
     Raises:
-        BatchesError: An option is wrong, there is no such batch, or the store is away.
+        BatchesError: An option is wrong, the batch does not exist, or the store is away.
     """
     engine = engine_of(app)
     wanted = Wanted(

@@ -40,7 +40,7 @@ def stream_tokens(app: Celery, out: Output, *, bids: Sequence[str]) -> int:
 
 
 def _have_ended(engine: Engine, bids: Sequence[str]) -> bool:
-    """Whether no token is to come: asked once none has come for a while."""
+    """Whether all have ended, so that no token can come; asked once no token came for a while."""
     answers = engine.store.read_many(bids).values()
     for answer in answers:
         if isinstance(answer, Exception):

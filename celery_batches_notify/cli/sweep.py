@@ -11,7 +11,7 @@ from celery_batches_notify.cli.output import Output
 
 
 def sweep_once(app: Celery, out: Output) -> int:
-    """Sweep, unless a worker does just now, and say what came of it; return the exit code.
+    """Sweep, unless a worker is sweeping, and print the result; return the exit code.
 
     Raises:
         BatchesError: The store is away, or a setting is wrong.

@@ -1,4 +1,4 @@
-"""A terminal: how wide it is, what it can show, and lines that are drawn anew in place."""
+"""A terminal: its width, its abilities, and lines that are redrawn in place."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _CODES = {"dim": "2", "red": "31", "green": "32", "yellow": "33"}
 
 
 class Terminal:
-    """Draws lines in place; what is said scrolls by above them. Never the alternate screen.
+    """Redraws lines in place and lets others scroll by above them. It never uses the alternate screen.
 
     Args:
         stream: The terminal.
-        environ: Where it says what it can: `TERM`, `NO_COLOR`, `LC_ALL`, `LC_CTYPE`, `LANG`.
+        environ: Describes it: `TERM`, `NO_COLOR`, `LC_ALL`, `LC_CTYPE`, `LANG`.
     """
 
     def __init__(self, stream: TextIO, environ: Mapping[str, str] = os.environ) -> None:
@@ -47,12 +47,12 @@ class Terminal:
             self._drawn = list(lines)
 
     def say(self, line: str) -> None:
-        """Let a line scroll by above what is drawn."""
+        """Let a line scroll by above the drawn lines."""
         drawn = "".join(f"{each}\n" for each in self._drawn)
         self._write(f"{self._erase()}{line}\n{drawn}")
 
     def leave(self) -> None:
-        """Leave what is drawn where it is."""
+        """Leave the drawn lines where they are."""
         self._drawn = []
 
     def _erase(self) -> str:

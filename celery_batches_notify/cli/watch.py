@@ -1,4 +1,4 @@
-"""Watching batches until an event: what comes of each, what is shown meanwhile, and the exit code."""
+"""Watching batches until an event: how each ends, and the exit code."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from celery import Celery
 from celery_batches_notify.cli.display import Bars, Display, Lines, Nothing, View, describe, fields_of
 from celery_batches_notify.cli.engine_of import engine_of
 from celery_batches_notify.cli.exit_codes import ExitCode, code_of
-from celery_batches_notify.cli.output import Output, tell_error
+from celery_batches_notify.cli.observed_pace import ObservedPace
+from celery_batches_notify.cli.output import Output, error_line
 from celery_batches_notify.cli.terminal import Terminal, can_draw
 from celery_batches_notify.engine import Engine
 from celery_batches_notify.errors import BatchesError, InvalidCall, NoSuchBatch, StoreUnavailable
 from celery_batches_notify.headline import describe as describe_status
 from celery_batches_notify.headline import headline, name_of
 from celery_batches_notify.model import BatchStatus, Event, Failure, Progress
+from celery_batches_notify.store.errors import corrupt_errors
 from celery_batches_notify.store.follow_many import FollowMany
-from celery_batches_notify.store.parsing import Reading
+from celery_batches_notify.store.parsing import Reading, parse_status
 from celery_batches_notify.store.watches import Answer
 
 TICK_SECONDS = 1.0
@@ -47,7 +49,7 @@ def watch_batches(
 
     Raises:
         InvalidCall: Neither a batch nor a tag is given, or both.
-        NoSuchBatch: There is none.
+        NoSuchBatch: The batch does not exist.
         StoreUnavailable: The store is away at the start; later it is waited for.
     """
     engine = engine_of(app)
@@ -63,7 +65,7 @@ def watch_batches(
         if bars:
             bars.leave()
         named = " ".join(bids) if tag is None else f"--tag {tag}"
-        Nothing().say(f"it goes on; watch again with: celery -A … batch watch {named}")
+        Nothing().say(f"the batch goes on; watch it again with: celery -A … batch watch {named}")
         raise
     if bars:
         bars.leave()
@@ -74,7 +76,7 @@ def find_unfinished(engine: Engine, tag: str | None) -> list[str]:
     """Return the batches with this tag that have not ended, newest first.
 
     Raises:
-        NoSuchBatch: There is none.
+        NoSuchBatch: All have ended, or no batch has the tag.
     """
     statuses = (status for _, status in engine.store.list_batches() if tag in status.tags)
     bids = [
@@ -86,7 +88,7 @@ def find_unfinished(engine: Engine, tag: str | None) -> list[str]:
 
 
 def make_displays(out: Output, progress: str) -> tuple[Bars | None, list[Display]]:
-    """Choose what is shown: the bars, if there are any, and all of it.
+    """Choose the displays; return the bars, if they are among them, and all displays.
 
     Bars go to standard output, or to standard error if that is the terminal of the two, so that a pipe
     takes lines and somebody still sees the bars.
@@ -107,7 +109,7 @@ class Watch:
     Args:
         engine: The app's.
         bids: The batches.
-        displays: Where they are shown; the first one also says what happens beside.
+        displays: Show the batches; the first one also prints notices.
         until: The event that each is watched for.
         bars: The display that shows failures too, or None.
         clock: Seconds that only grow.
@@ -131,6 +133,7 @@ class Watch:
         self._views = {bid: View(bid=bid) for bid in bids}
         self._codes: dict[str, ExitCode] = {}
         self._failures = {bid: FailureNews(clock) for bid in bids}
+        self._paces = {bid: ObservedPace(clock) for bid in bids}
         self._is_away = False
 
     def run(self, seconds: float | None) -> ExitCode:
@@ -165,12 +168,13 @@ class Watch:
         return out.end(f"{now:%H:%M:%S} {len(views):,} batches: {words}", code, at=at, states=states)
 
     def _take(self, view: View, answer: Answer) -> None:
-        """Note what was read of a batch, and whether that ends the watch over it."""
+        """Note a reading of a batch, and whether it ends the watch over the batch."""
         if isinstance(answer, Reading):
             if self._is_away:
                 self._is_away = False
                 self._displays[0].say("the store is back")
             view.progress = answer.progress
+            self._paces[view.bid].see(answer.progress)
             if (code := judge(answer, self._until)) is not None:
                 self._end(view, code)
             elif not view.name:
@@ -181,7 +185,7 @@ class Watch:
                 self._displays[0].say(f"waiting for the store: {answer}")
         elif isinstance(answer, BatchesError) and (view.progress is not None or len(self._views) > 1):
             gone = isinstance(answer, NoSuchBatch) and view.progress is not None
-            view.ended = "it was deleted, or has expired" if gone else tell_error(answer)
+            view.ended = "it was deleted, or has expired" if gone else error_line(answer)
             view.verdict = ""
             self._codes[view.bid] = code_of(answer)
         else:
@@ -206,15 +210,20 @@ class Watch:
         for view in self._views.values() if self._bars else ():
             if view.progress is not None and self._failures[view.bid].is_due(view.progress):
                 self._look(view)
+        for view in self._views.values():
+            view.pace = self._paces[view.bid].measure()
         for display in self._displays:
             display.show(self._views)
 
     def _look(self, view: View) -> BatchStatus | None:
         """Read a batch's name, verdict and failures; None if the store is away or the batch gone just now."""
         try:
-            status = self._engine.store.read_status(view.bid)
+            snapshot = self._engine.store.read_snapshot(view.bid)
         except (NoSuchBatch, StoreUnavailable):
             return None
+        with corrupt_errors(view.bid):
+            status = parse_status(snapshot, self._engine.settings.stall_after)
+        self._paces[view.bid].begin(status, snapshot.now)
         view.name, view.verdict = name_of(status), headline(status)
         if self._bars is not None:
             for line in self._failures[view.bid].take(status):

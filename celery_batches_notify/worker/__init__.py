@@ -1,1 +1,1 @@
-"""Following members: enrolling calls on the producer's side, reporting outcomes on the worker's."""
+"""The worker's part: reporting outcomes, its heartbeat, its spool, and discarding cancelled members."""

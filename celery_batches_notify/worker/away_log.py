@@ -1,4 +1,4 @@
-"""What a worker logs while the store is away: a few lines, however many threads ask it."""
+"""Log lines while the store is away: one a minute, however many threads use the store."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 class AwayLog:
-    """One warning when the store goes away, at most one a minute after that, and a line when it is back."""
+    """Logs a warning when the store goes away, then at most one a minute, and a line when it is back."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

@@ -1,4 +1,4 @@
-"""Cancelling: every worker knows the cancelled batches, and discards their members as they arrive."""
+"""Cancelling: every worker reads the cancelled batches, and discards their members as they arrive."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 class Cancellation:
-    """The worker's knowledge of cancelled batches: read at start and every 2 s, in its main process."""
+    """The cancelled batches, as the worker's main process has read them: at its start, then every 2 s."""
 
     def __init__(self, store: Store, away: AwayLog) -> None:
         self._store = store
@@ -36,7 +36,7 @@ class Cancellation:
     def start(self, received: ReceivedRequests, pool: Any) -> None:
         """Begin to read, for the requests that this worker holds and the pool that runs them."""
         self._received, self._pool = received, pool
-        with contextlib.suppress(BatchesError):  # else the thread says so
+        with contextlib.suppress(BatchesError):  # the thread logs the next failure
             self.read()
         self._every.start()
 
@@ -50,11 +50,11 @@ class Cancellation:
             _revoke(request, bid)
 
     def knows(self, bid: str) -> bool:
-        """Whether a batch is known to be cancelled."""
+        """Return whether this worker knows that a batch is cancelled."""
         return bid in self._bids
 
     def read(self) -> None:
-        """Read the cancelled batches, and revoke their members that this worker holds."""
+        """Read the cancelled batches, and revoke their members that this worker has received."""
         bids = self._store.read_cancelled()
         fresh = {bid for bid, terminate in bids.items() if self._bids.get(bid) != terminate}
         self._bids = bids
@@ -67,7 +67,7 @@ class Cancellation:
                     self._terminate(request)
 
     def _terminate(self, request: Any) -> None:
-        """End a task that has not ended: at once or, where the pool has not begun it, as soon as it does."""
+        """Terminate a task: at once, or as soon as the pool begins it."""
         if getattr(self._pool.terminate_job, "__func__", None) is BasePool.terminate_job:
             log = BatchLog(logger, bid=self._bid_of(request), task_id=request.id)
             log.warning("this pool cannot terminate the running task %s", request.id)
@@ -75,23 +75,24 @@ class Cancellation:
             request.terminate(self._pool)
 
     def _bid_of(self, request: Any) -> str:
-        """The batch that a message is a member of; a callback is none, and runs though that is cancelled."""
-        mark = request.request_dict.get(HEADER)
-        return str(mark.get("bid")) if isinstance(mark, dict) and "delivery" not in mark else ""
+        """Return a member's batch, or "" for any other message: a cancelled batch's callbacks run."""
+        header = request.request_dict.get(HEADER)
+        return str(header.get("bid")) if isinstance(header, dict) and "delivery" not in header else ""
 
 
 def _revoke(request: Any, bid: str) -> None:
     """Make Celery find this request revoked when it is about to run it.
 
-    Celery's own revoked set holds 50,000 ids and drops the oldest, so a big batch would push out what the
-    user revoked.
+    Celery's own revoked set holds 50,000 ids and drops the oldest, so a big batch would push out the tasks
+    that the user revoked.
     """
-    of_request = ref(request)  # no cycle: an ended request must leave the held ones at once
+    of_request = ref(request)  # no cycle: a request that has ended must be freed at once
 
     def revoked() -> bool:
         it = of_request()
         if it is not None and not it._already_revoked:
-            BatchLog(logger, bid=bid, task_id=it.id).info("the task %s is discarded: it is cancelled", it.id)
+            log = BatchLog(logger, bid=bid, task_id=it.id)
+            log.info("the task %s is discarded, because its batch is cancelled", it.id)
             it._announce_revoked("revoked", False, None, False)
         return True
 

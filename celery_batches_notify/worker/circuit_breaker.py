@@ -1,4 +1,4 @@
-"""What one process knows of a store that is away, so that not every outcome waits for it. Pure: no I/O."""
+"""The circuit breaker of one process: not every report waits for a store that is away. Pure: no I/O."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ AWAY_SECONDS = 5.0
 
 
 class CircuitBreaker:
-    """A note that the store was away, good for some seconds; then one outcome tries whether it is back."""
+    """Remembers for some seconds that the store was away; then one report tries whether it is back."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._try_at: float | None = None
 
     @property
-    def noted(self) -> bool:
-        """Whether the store is believed to be away."""
+    def is_open(self) -> bool:
+        """Whether the store was away when it was last tried."""
         return self._try_at is not None
 
     def ask(self) -> Literal["insist", "try once", "do not try"]:
-        """Say how whoever has an outcome is to go about it; one `try once` is said per while."""
-        try_at = self._try_at  # once: another thread may learn meanwhile that the store is back
+        """Return how to send a report; only one caller in some seconds gets "try once"."""
+        try_at = self._try_at  # read once: another thread may close the breaker meanwhile
         if try_at is None:
             return "insist"
         if self._clock() < try_at:
             return "do not try"
-        self.begin()
+        self.open()
         return "try once"
 
-    def begin(self) -> None:
+    def open(self) -> None:
         """Note that the store did not answer."""
         self._try_at = self._clock() + AWAY_SECONDS
 
-    def end(self) -> None:
-        """Note that it answered."""
+    def close(self) -> None:
+        """Note that the store answered."""
         self._try_at = None

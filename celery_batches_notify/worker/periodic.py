@@ -1,4 +1,4 @@
-"""Doing something at intervals, in a thread of the worker's main process."""
+"""Threads of the worker's main process that do something at intervals."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ logger = logging.getLogger(__name__)
 
 
 class PeriodicThread:
-    """A daemon thread that does something at once and every so many seconds, whatever that raises.
+    """A daemon thread that calls a function at once and every so many seconds, whatever that raises.
 
     Args:
-        name: Who does it, for the log and the thread's name.
-        seconds: How long it rests in between.
-        do: What it does.
-        away: Where it says that the store is away. Whoever shares it asks the store each time.
+        name: The thread's name, for the log too.
+        seconds: The pause between two calls.
+        do: The function.
+        away: Logs that the store is away. All threads that share it use the store in each call.
     """
 
     def __init__(
@@ -34,18 +34,18 @@ class PeriodicThread:
 
     @property
     def stopping(self) -> bool:
-        """Whether what takes long should break off."""
+        """Whether a call that takes long should return."""
         return self._stop.is_set()
 
     def start(self) -> None:
-        """Begin."""
-        self._stop = threading.Event()  # of its own: a thread that has not ended yet keeps its order to
+        """Start the thread."""
+        self._stop = threading.Event()  # a new one: the last thread may still have to see that it must stop
         name = f"batches-{self._name}"
         self._thread = threading.Thread(target=self._run, args=(self._stop,), name=name, daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """End, and wait for what is under way as long as one interval; harmless where nothing runs."""
+        """Stop, and wait for the call under way at most as long as one pause. Harmless if no thread runs."""
         self._stop.set()
         if self._thread not in (None, threading.current_thread()):
             self._thread.join(timeout=self._seconds)

@@ -1,7 +1,7 @@
-"""Callbacks whose process is lost: the outbox sends them again, because it counts, and the broker does not.
+"""Callbacks whose process is lost: the outbox sends them again, and counts, as the broker does not.
 
-A task that is acknowledged late and rejected on worker loss goes back to the broker when it kills its
-process, as often as it does that, and no Celery signal reports it.
+A task with `acks_late` and `reject_on_worker_lost` goes back to the broker whenever it kills its process,
+without end, and no Celery signal reports it.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from celery_batches_notify.worker.outcomes import runs_again
 
 
 def watch_process(request: Any, note_loss: Callable[[Any], None]) -> None:
-    """Call `note_loss(request)` where Celery would hand the message of a lost callback back to the broker."""
-    held = weakref.ref(request)  # a request that held itself would stay with what this worker holds
+    """Call `note_loss(request)` when Celery would give a lost callback's message back to the broker."""
+    received = weakref.ref(request)  # a request that refers to itself would not be freed when it ends
 
     def on_failure(exc_info: Any, *args: Any, **kwargs: Any) -> Any:
-        request = held()
+        request = received()
         if request is None:
             return None
         if _goes_back(request, exc_info.exception):  # safety: process-killer
-            request.acknowledge()  # so it does not
+            request.acknowledge()  # so it does not go back
             note_loss(request)
         return type(request).on_failure(request, exc_info, *args, **kwargs)
 
@@ -32,7 +32,7 @@ def watch_process(request: Any, note_loss: Callable[[Any], None]) -> None:
 
 
 def _goes_back(request: Any, raised: Any) -> bool:
-    """Whether Celery, as it handles this failure, gives the message back."""
+    """Return whether Celery would give the message back to the broker after this failure."""
     task, exc = request.task, getattr(raised, "exc", raised)  # it may be wrapped with its traceback
     if not task.acks_late or getattr(task, "retry_on_worker_lost", False):
         return False

@@ -88,7 +88,7 @@ class Reporter:
     def replay(self, message: Message) -> None:
         """Send what the spool kept, without hurry. Raises what the store raises."""
         recorded = self._insist(message, REPLAY_SECONDS, patient=True)
-        self._circuit_breaker.end()
+        self._circuit_breaker.close()
         self._follow_up(message, recorded)  # safety: spool-follow-up
 
     def _send(self, message: Message, seconds: float) -> None:
@@ -102,9 +102,9 @@ class Reporter:
             _log_of(message).warning("%s waits for an upgrade: %s", message.name, exc)
             self._keep(message, exc)
         except (StoreUnavailable, SoftTimeLimitExceeded) as exc:
-            if not self._circuit_breaker.noted:
+            if not self._circuit_breaker.is_open:
                 logger.warning("batches: outcomes are kept in %s for now: %r", self._spool.path, exc)
-            self._circuit_breaker.begin()
+            self._circuit_breaker.open()
             self._keep(message, exc)
         except BatchesError as exc:
             _log_of(message).critical("%s is not counted: %s", message.name, exc)
@@ -113,7 +113,7 @@ class Reporter:
             log.exception("%s is not counted yet", message.name)
             self._keep(message, exc)
         else:
-            self._circuit_breaker.end()
+            self._circuit_breaker.close()
             self._follow_up(message, recorded)
 
     def _follow_up(self, message: Message, recorded: Recorded) -> None:
@@ -131,7 +131,7 @@ class Reporter:
                 return _record(self._store if patient else self._store_until(deadline), message)
             except StoreUnavailable:
                 # safety: report-again
-                if self._clock() + pause > deadline or (self._circuit_breaker.noted and not patient):
+                if self._clock() + pause > deadline or (self._circuit_breaker.is_open and not patient):
                     raise
             self._sleep(pause * (0.5 + random.random() / 2))  # noqa: S311 - jitter
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS)

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from celery import Celery
 
 from celery_batches_notify import Batch
 from celery_batches_notify.membership import State
+from celery_batches_notify.store import follow_many, followed
 from celery_batches_notify.store.keys import Keys
+from tests.support.apps import open_app
+from tests.support.cut_proxy import cut_proxy
+from tests.support.servers import ROOT
 from tests.support.terminal import Commands, Made, Screen, fail, make_batch
 
 BAR = ("stdin", "stdout", "stderr")
@@ -172,7 +182,7 @@ def test_a_program_gets_json_lines_and_knows_the_last(app: Celery, command: Comm
     assert any("1 dead" in line for line in ran.screen.lines), "the bar is on the terminal all the same"
 
 
-@pytest.mark.parametrize("columns", [40, 80, 200])
+@pytest.mark.parametrize("columns", [40, 200])
 def test_a_terminal_keeps_the_bar_below_and_failures_scroll_by(
     app: Celery, command: Commands, columns: int
 ) -> None:
@@ -253,7 +263,6 @@ def test_several_batches_have_a_bar_each_and_one_exit_code(app: Celery, command:
 
 def test_dead_members_that_run_again_are_waited_for(app: Celery, command: Commands) -> None:
     made = make_batch(app, 2)
-    made.batch.on = None  # type: ignore[method-assign, assignment]
     end(made, dead=1)
     store = made.batch._engine.store
     keys = Keys("batches")
@@ -279,3 +288,69 @@ def test_a_batch_that_is_deleted_meanwhile_ends_it(app: Celery, command: Command
     ran = command("watch", made.bid, terminal=("stderr",), meanwhile=delete)
     assert ran.code == 4
     assert ran.stdout.splitlines()[-1].endswith("of 2: it was deleted, or has expired")
+
+
+def test_a_store_that_goes_away_is_said_once_and_waited_for(
+    server_url: str, command: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(followed, "AWAY_SECONDS", 0.2)
+    monkeypatch.setattr(followed, "REREAD_SECONDS", 0.2)
+    monkeypatch.setattr(follow_many, "AGAIN_SECONDS", 0.05)
+    with cut_proxy(server_url) as (proxy, url), open_app(server_url) as app:
+        made = make_batch(app, 2)
+
+        def cut(screen: Screen) -> None:
+            screen.wait_for("0%")
+            proxy.misbehave("refuse")
+            screen.wait_for("waiting for the store")
+            made.report(State.SUCCEEDED)
+            proxy.behave()
+
+        with open_app(url) as far:
+            ran = command.of(far)("watch", made.bid, terminal=BAR, meanwhile=cut)
+    assert ran.code == 0
+    text = "".join(ran.screen.lines)
+    assert (text.count("waiting for the store"), text.count("the store is back")) == (1, 1)
+    assert ran.screen.lines[-1].startswith("✓ All 2 succeeded")
+
+
+def test_a_store_that_is_away_when_the_time_is_up_is_said_by_the_exit_code(
+    server_url: str, command: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(followed, "AWAY_SECONDS", 0.1)
+    monkeypatch.setattr(followed, "REREAD_SECONDS", 0.1)
+    with cut_proxy(server_url) as (proxy, url), open_app(url) as app:
+        made = make_batch(app, 2)
+
+        def cut(screen: Screen) -> None:
+            screen.wait_for("0%")
+            proxy.misbehave("refuse")
+
+        ran = command.of(app)("watch", made.bid, "--timeout", "3", terminal=("stderr",), meanwhile=cut)
+        assert ran.code == 69
+        assert ran.stdout.splitlines()[-1].endswith("of 2: the store is away")
+        proxy.behave()
+
+
+def test_ctrl_c_leaves_the_batch_alone_and_says_how_to_go_on(
+    app: Celery, installed: Path, server_url: str
+) -> None:
+    made = make_batch(app, 2)
+    env = {**os.environ, "PYTHONPATH": f"{installed}:{ROOT}", "BATCHES_TEST_URL": server_url}
+    words = ["celery", "-A", "tests.projects.proj", "batch", "watch", made.bid, "--json"]
+    with subprocess.Popen(
+        [sys.executable, "-m", *words],
+        env=env,
+        cwd=installed,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        first = process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        rest, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert json.loads(first)["bid"] == made.bid
+    assert json.loads(rest.splitlines()[-1]) == {"exit_code": 130, "final": True}
+    assert errors == f"the batch goes on; watch it again with: celery -A … batch watch {made.bid}\n"
+    assert made.batch.status().state == "running"

@@ -1,4 +1,4 @@
-"""A store that is away is logged once for all threads of a worker, then once a minute, then as it ends."""
+"""A store that is away is logged once for all threads of a worker, once a minute, and when it is back."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ AWAY = StoreUnavailable("the batches' store at redis://h does not answer")
 
 
 class Clock:
-    """A time that the test sets."""
+    """A clock that the test sets."""
 
     now = 1000.0
 
@@ -35,10 +35,10 @@ def away(clock: Clock, caplog: pytest.LogCaptureFixture) -> AwayLog:
     return AwayLog(clock)
 
 
-def said(caplog: pytest.LogCaptureFixture) -> list[str]:
-    words = [f"{record.levelname} {record.getMessage()}" for record in caplog.records]
+def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
+    lines = [f"{record.levelname} {record.getMessage()}" for record in caplog.records]
     caplog.clear()
-    return words
+    return lines
 
 
 def test_an_hour_without_the_store_is_a_warning_a_minute_and_one_line_at_its_end(
@@ -49,16 +49,16 @@ def test_an_hour_without_the_store_is_a_warning_a_minute_and_one_line_at_its_end
         clock.now += 2
     away.answered()
     away.answered()
-    words = said(caplog)
+    lines = logged(caplog)
     assert (
-        words[:-1]
+        lines[:-1]
         == [
             "WARNING batches: the batches' store at redis://h does not answer. "
             "Until it can be used, outcomes wait on this host's disk"
         ]
         * 60
     )
-    assert words[-1] == "INFO batches: the store can be used again, after 3600 s"
+    assert lines[-1] == "INFO batches: the store can be used again, after 3600 s"
 
 
 def test_a_store_that_comes_and_goes_is_no_more_than_a_warning_a_minute(
@@ -68,30 +68,30 @@ def test_a_store_that_comes_and_goes_is_no_more_than_a_warning_a_minute(
         away.failed(AWAY)
         away.answered()
         clock.now += 2
-    assert [word.split()[0] for word in said(caplog)] == ["WARNING", "INFO"]
+    assert [line.split()[0] for line in logged(caplog)] == ["WARNING", "INFO"]
 
 
 def test_the_threads_of_a_worker_share_it(away: AwayLog, caplog: pytest.LogCaptureFixture) -> None:
-    turns, is_away = dict.fromkeys("abc", 0), threading.Event()
+    runs, is_away = dict.fromkeys("abc", 0), threading.Event()
     is_away.set()
 
-    def ask(name: str) -> None:
-        turns[name] += 1
+    def read(name: str) -> None:
+        runs[name] += 1
         if is_away.is_set():
             raise AWAY
 
-    threads = [PeriodicThread(name, 0.01, lambda name=name: ask(name), away) for name in turns]
+    threads = [PeriodicThread(name, 0.01, lambda name=name: read(name), away) for name in runs]
     for thread in threads:
         thread.start()
-    wait_until(lambda: min(turns.values()) > 3, what="three tries of each")
+    wait_until(lambda: min(runs.values()) > 3, what="three runs of each")
     is_away.clear()
     wait_until(lambda: len(caplog.records) == 2, what="the line that says that it is back")
     for thread in threads:
         thread.stop()
-    assert [word.split()[0] for word in said(caplog)] == ["WARNING", "INFO"]
+    assert [line.split()[0] for line in logged(caplog)] == ["WARNING", "INFO"]
 
 
-def test_a_worker_shares_one_among_what_asks_the_store_all_the_time(app: object) -> None:
+def test_the_threads_of_a_worker_that_use_the_store_share_one_log(app: object) -> None:
     engine = app._batches_extension.engine  # type: ignore[attr-defined]
     asking = (engine.cancellation, engine.heartbeat, engine.sweeper)
     assert len({id(each._every._away) for each in asking}) == 1

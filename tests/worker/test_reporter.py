@@ -165,22 +165,22 @@ def test_what_the_spool_holds_is_reported_with_all_the_patience_that_is_set(
     assert asked[1] < 1
 
 
-def test_an_absence_that_ends_while_somebody_asks_is_no_error() -> None:
-    circuit_breaker = CircuitBreaker(lambda: circuit_breaker.end() or 0.0)
-    circuit_breaker.begin()
+def test_a_breaker_that_closes_while_another_thread_asks_is_no_error() -> None:
+    circuit_breaker = CircuitBreaker(lambda: circuit_breaker.close() or 0.0)
+    circuit_breaker.open()
     assert circuit_breaker.ask() == "do not try"
     assert circuit_breaker.ask() == "insist"
 
 
-def test_absence_is_tried_once_in_a_while() -> None:
+def test_an_open_breaker_lets_one_report_try_once_in_a_while() -> None:
     now = [0.0]
     circuit_breaker = CircuitBreaker(lambda: now[0])
     assert circuit_breaker.ask() == circuit_breaker.ask() == "insist"
-    circuit_breaker.begin()
+    circuit_breaker.open()
     assert circuit_breaker.ask() == "do not try"
     now[0] += AWAY_SECONDS
     assert [circuit_breaker.ask(), circuit_breaker.ask()] == ["try once", "do not try"]
-    circuit_breaker.end()
+    circuit_breaker.close()
     assert circuit_breaker.ask() == "insist"
 
 

@@ -1,1 +1,1 @@
-"""The commands' names and options, by what they do; what they do it with is imported when one is run."""
+"""The commands' names and options; a command imports its implementation when it runs."""

@@ -10,12 +10,12 @@ from celery_batches_notify.cli.command import command, run
 from celery_batches_notify.cli.parameters import Bid
 
 _bids = click.argument("bids", nargs=-1, required=True, type=Bid(), metavar="BID...")
-_yes = click.option("--yes", is_flag=True, help="Do not ask; needed where there is no terminal to ask on.")
+_yes = click.option("--yes", is_flag=True, help="Do not ask; needed if there is no terminal to ask on.")
 
 
 @command("cancel")
 @_bids
-@click.option("--terminate", is_flag=True, help="End members that run, too, where the worker's pool can.")
+@click.option("--terminate", is_flag=True, help="End running members, too, if the worker's pool can.")
 @_yes
 def cancel(ctx: click.Context, **options: Any) -> None:
     """Cancel batches and those below them: workers discard members as they arrive."""

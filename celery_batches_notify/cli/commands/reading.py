@@ -31,6 +31,34 @@ def _watching(function: Callable[..., None]) -> Callable[..., None]:
     return function
 
 
+@command("list")
+@click.argument("text", required=False)
+@click.option("--state", help="Only batches in this state, such as running, stalled, dead or success.")
+@click.option("--tag", help="Only batches with this tag.")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="Stop after so many.")
+def list_(ctx: click.Context, **options: Any) -> None:
+    """List the batches that are kept, newest first; with TEXT those whose description or id holds it."""
+    from celery_batches_notify.cli.listing import list_batches
+
+    run(ctx, lambda app, out: list_batches(app, out, **options))
+
+
+@command("show")
+@click.argument("bid", type=Bid())
+@click.option("--failures", is_flag=True, help="List the failures that are kept, one by one.")
+@click.option("--deliveries", is_flag=True, help="List the last attempts to deliver callbacks.")
+@click.option(
+    "--members",
+    type=click.Choice(["waiting", "failing", "dead", "succeeded"]),
+    help="List the members in this state.",
+)
+def show(ctx: click.Context, **options: Any) -> None:
+    """Show how the batch BID goes, its failures, and how far its callbacks are."""
+    from celery_batches_notify.cli.show import show_batch
+
+    run(ctx, lambda app, out: show_batch(app, out, **options))
+
+
 @command("watch")
 @_watching
 @click.option(
@@ -44,7 +72,7 @@ def watch(ctx: click.Context, **options: Any) -> None:
     """Show how batches move until an event, and end with its exit code.
 
     0: the event came, and for `finish` the batch succeeded. 1: it ended otherwise. 3: the time was up.
-    4: there is no such batch (any more). 69: the store was away. 130: Ctrl-C; the batch goes on.
+    4: the batch does not exist (any more). 69: the store was away. 130: Ctrl-C; the batch goes on.
     """
     from celery_batches_notify.cli.watch import watch_batches
 
@@ -65,7 +93,7 @@ def wait(ctx: click.Context, **options: Any) -> None:
 def stream(ctx: click.Context, **options: Any) -> None:
     """Print the tokens of a batch as they are sent: + succeeded, - failed, ! complete, $ success.
 
-    It ends with the batch. Of several batches, or of all if none is named, each token has a line, with its
+    It ends with the batch. Of several batches, or of all if you name none, each token has a line, with its
     bid; of all it ends with Ctrl-C.
     """
     from celery_batches_notify.cli.stream import stream_tokens

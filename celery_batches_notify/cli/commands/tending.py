@@ -16,10 +16,10 @@ _bid = click.argument("bid", required=False, type=Bid())
 @click.argument("channel")
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 def test_notify(ctx: click.Context, **options: Any) -> None:
-    """Send a sample through CHANNEL, a notifier or profile, and print what its receiver said.
+    """Send a sample through CHANNEL, a notifier or profile, and print its receiver's answer.
 
     OPTIONS override the configured ones, as with `on()`: `--to me@example.com`, or
-    `--via_options '{"address": "localhost"}'` for what is not a text.
+    `--via_options '{"address": "localhost"}'` for other values than texts.
     """
     from celery_batches_notify.cli.notify import send_sample
 
@@ -28,7 +28,7 @@ def test_notify(ctx: click.Context, **options: Any) -> None:
 
 @command("sweep")
 def sweep(ctx: click.Context) -> None:
-    """Do once what a worker's sweeper does every few seconds, unless one is at it: for cron."""
+    """Sweep once, as a worker's sweeper does every few seconds, unless one is sweeping: for cron."""
     from celery_batches_notify.cli.sweep import sweep_once
 
     run(ctx, sweep_once)
@@ -40,7 +40,7 @@ def sweep(ctx: click.Context) -> None:
     "--limit", type=click.IntRange(0), default=20, show_default=True, help="Members listed one by one."
 )
 def doctor(ctx: click.Context, **options: Any) -> None:
-    """Say where the members are that the batch BID waits for, and what to do.
+    """Find the members that the batch BID waits for, and say how to fix what is wrong.
 
     Without BID, check the surroundings, and name the live batches that do not move. Exits with 1 if
     something needs your hands.
@@ -57,7 +57,7 @@ def doctor(ctx: click.Context, **options: Any) -> None:
     type=click.Choice(["leave", "dead", "resend"]),
     default="leave",
     show_default=True,
-    help="What becomes of members that no queue, worker or result backend knows any more.",
+    help="How to treat members that no queue, worker or result backend knows any more.",
 )
 def reconcile(ctx: click.Context, **options: Any) -> None:
     """Repair the batch BID, or all live ones, from the result backend and the workers."""
@@ -71,8 +71,10 @@ def reconcile(ctx: click.Context, **options: Any) -> None:
 @click.option("--event", help="Only callbacks of this event, such as complete.")
 @click.option("--number", type=int, help="Only this one, from 0, delivered or not; with BID and --event.")
 @click.option("--channel", help="Only this notifier, profile (webhook:billing) or task.")
-@click.option("--since", type=Span(), help="Of those given up, only what was so within 90s, 30m, 2h or 1d.")
-@click.option("--all", "ended", is_flag=True, help="What was delivered or skipped, too; with BID.")
+@click.option(
+    "--since", type=Span(), help="Of those given up, only the ones given up within 90s, 30m, 2h or 1d."
+)
+@click.option("--all", "ended", is_flag=True, help="Delivered and skipped ones, too; with BID.")
 @click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="Stop after so many.")
 def redeliver(ctx: click.Context, **options: Any) -> None:
     """Send callbacks again that were given up or are stuck: of the batch BID, or of all that are kept.

@@ -1,0 +1,115 @@
+"""One batch in a terminal, in the words of its page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from celery import Celery
+
+from celery_batches_notify.cli.bar import bar_line
+from celery_batches_notify.cli.engine_of import engine_of
+from celery_batches_notify.cli.exit_codes import ExitCode
+from celery_batches_notify.cli.output import Output
+from celery_batches_notify.engine import Engine
+from celery_batches_notify.failure_groups import group_failures
+from celery_batches_notify.headline import headline
+from celery_batches_notify.membership import State
+from celery_batches_notify.model import BatchStatus, DeliveryAttempt, Failure
+from celery_batches_notify.pace import Pace, measure_pace
+from celery_batches_notify.store.errors import corrupt_errors
+from celery_batches_notify.store.parsing import parse_status
+
+COLUMNS = 100
+TIMES = ("created", "sealed", "death", "complete", "success", "finish", "cancelled", "expires")
+
+
+def show_batch(
+    app: Celery, out: Output, *, bid: str, failures: bool, deliveries: bool, members: str | None
+) -> int:
+    """Print how a batch goes, and the lists that were asked for; return the exit code.
+
+    Raises:
+        NoSuchBatch: It is gone.
+    """
+    engine = engine_of(app)
+    snapshot = engine.store.read_snapshot(bid)
+    with corrupt_errors(bid):
+        status = parse_status(snapshot, engine.settings.stall_after)
+    pace = measure_pace(status, [], snapshot.now)
+    for line in () if out.as_json else describe(status, snapshot.now, pace, ascii_only=out.ascii_only):
+        out.say(line)
+    if failures:
+        for failure in status.failure_info:
+            out.say(describe_failure(failure), kind="failure", **failure.as_dict())
+    if deliveries:
+        for attempt in engine.store.read_deliveries(bid):
+            out.say(describe_attempt(attempt), kind="delivery", **_fields(attempt))
+    if members is not None:
+        _say_members(engine, status, members, out)
+    url = engine.settings.page_of(bid)
+    verdict = headline(status, now=snapshot.now)
+    out.finish(ExitCode.DONE, **status.as_dict(), verdict=verdict, pace=pace.as_dict(), url=url)
+    return ExitCode.DONE
+
+
+def describe(status: BatchStatus, now: datetime, pace: Pace, *, ascii_only: bool) -> Iterator[str]:
+    """Say how a batch goes, line by line, the most urgent first."""
+    yield headline(status, now=now)
+    bar = bar_line(
+        "", status, COLUMNS, pace.rate, pace.time_left, ascii_only=ascii_only, paint=lambda text, _: text
+    )
+    yield bar.strip()
+    yield " ".join([status.bid, status.state, *(f"#{tag}" for tag in status.tags)])
+    times = ((name, getattr(status, f"{name}_at")) for name in TIMES)
+    yield ", ".join(f"{name} {_local(at)}" for name, at in times if at is not None)
+    if status.parent_bid or status.children:
+        yield f"parent {status.parent_bid or 'none'}, {status.children:,} batches below it"
+    for reason, count in status.unsendable.items():
+        yield f"{count:,} of the dead cannot be sent again: {reason}"
+    groups = group_failures(status.failure_info)
+    if groups:
+        kept = len(status.failure_info)
+        yield f"failures: {len(groups):,} kinds in the {kept:,} that are kept of {status.failures:,}"
+    for group in groups:
+        place = f" ({group.place})" if group.place else ""
+        yield f"- {group.count:,} × {group.title}{place}: {group.message}"
+    for callback in status.callbacks:
+        waits = f", waits for {callback.waits_for}" if callback.waits_for else ""
+        state = f"{callback.state}, {callback.attempts} attempts{waits}"
+        yield f"callback {callback.entry} {callback.target}: {state}"
+
+
+def describe_failure(failure: Failure) -> str:
+    """Say in one line which task failed, when and how."""
+    at = f"{_local(failure.failed_at)} " if failure.failed_at else ""
+    task = f"{failure.task}[{failure.task_id}]"
+    return f"{at}attempt {failure.retries + 1} {task} {failure.error_class}: {failure.error_message}"
+
+
+def describe_attempt(attempt: DeliveryAttempt) -> str:
+    """Say in one line how an attempt to deliver a callback went."""
+    at = f"{_local(attempt.at)} " if attempt.at else ""
+    code = f" {attempt.status_code}" if attempt.status_code else ""
+    place = f"{attempt.event}:{attempt.n} {attempt.channel}"
+    return f"{at}{place}: attempt {attempt.attempt} {attempt.outcome}{code} {attempt.detail}"
+
+
+def _say_members(engine: Engine, status: BatchStatus, state: str, out: Output) -> None:
+    wanted = State[state.upper()]
+    for chunk in engine.store.walk_members(status.bid, status.total):
+        for member in chunk:
+            if member.state is wanted:
+                kind = " (a batch)" if member.is_batch else ""
+                fields: dict[str, Any] = {"index": member.index, "id": member.id, "is_batch": member.is_batch}
+                out.say(f"#{member.index:,} {member.id} {state}{kind}", kind="member", state=state, **fields)
+
+
+def _fields(attempt: DeliveryAttempt) -> dict[str, Any]:
+    names = ("event", "n", "channel", "attempt", "outcome", "status_code", "detail", "at")
+    return {name: getattr(attempt, name) for name in names}
+
+
+def _local(at: datetime) -> str:
+    return f"{at.astimezone():%Y-%m-%d %H:%M:%S}"
