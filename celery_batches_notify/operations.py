@@ -98,7 +98,7 @@ def redeliver_event(
     """
     snapshot = engine.store.read_snapshot(bid)
     with corrupt_errors(bid):
-        places = [place for place, c in parse_deliverable(snapshot.batch).items() if c["event"] == event]
+        places = [place for place, c in parse_deliverable(snapshot).items() if c["event"] == event]
     if n is not None:
         if isinstance(n, bool) or not isinstance(n, int) or not 0 <= n < len(places):
             numbers = f"are numbered from 0 to {len(places) - 1}" if places else "do not exist"

@@ -51,7 +51,7 @@ def redeliver_one(engine: Engine, bid: str, wanted: Wanted, *, ended: bool = Fal
     """Send callbacks of one batch again; return how many. Raises `NoSuchBatch`."""
     snapshot = engine.store.read_snapshot(bid)
     with corrupt_errors(bid):
-        places = [place for place, each in parse_deliverable(snapshot.batch).items() if wanted.fits(each)]
+        places = [place for place, each in parse_deliverable(snapshot).items() if wanted.fits(each)]
     return redeliver(engine, snapshot, places, ended=ended, since_ms=wanted.since_ms(snapshot))
 
 

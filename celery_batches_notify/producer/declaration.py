@@ -90,7 +90,8 @@ class Declaration:
         watches = [c["at"] for c in (*of_event[Event.DEADLINE], *of_event[Event.STALL])]
         self._engine.store.open_batch(
             bid,
-            {**self._fields, **fields, **at, **family, "callbacks": json.dumps(self._callbacks)},
+            {**self._fields, **fields, **at, **family},
+            callbacks=json.dumps(self._callbacks) if self._callbacks else "",
             watch_after=min(watches, default=0),
         )
 
