@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, NoReturn
@@ -21,6 +22,7 @@ from celery_batches_notify.model import BatchStatus
 from celery_batches_notify.producer.declaration import Declaration
 from celery_batches_notify.producer.enrolment import Enrolment
 from celery_batches_notify.producer.intake import Intake
+from celery_batches_notify.producer.on_commit import OnCommit, check_on_commit
 from celery_batches_notify.store.enrolments import Adder
 from celery_batches_notify.store.parsing import Outline
 from celery_batches_notify.stored_batch import StoredBatch
@@ -41,6 +43,9 @@ class Batch(StoredBatch):
             again after the broker lost it; `batches_keep_calls` if not given.
         parent: The batch that this one is a member of. A batch that is opened inside `with current_batch():`
             becomes a child of that batch by itself.
+        on_commit: Django's `transaction.on_commit`, or another function that is given a function to run at
+            the commit: calls leave then, and never if the transaction is rolled back. A child takes its
+            parent's.
         app: The Celery app; the current one if not given.
 
     Raises:
@@ -59,6 +64,7 @@ class Batch(StoredBatch):
         keep_open: bool = False,
         keep_calls: bool | None = None,
         parent: Batch | None = None,
+        on_commit: OnCommit | None = None,
         app: Celery | None = None,
     ) -> None:
         engine = find_engine(app)
@@ -76,11 +82,15 @@ class Batch(StoredBatch):
             raise ConfigurationError(f"autoflush must be a number of calls from 1 on, got {autoflush!r}")
         if parent is not None and not isinstance(parent, Batch):
             raise explain_parent(parent)
+        if on_commit is not None:
+            check_on_commit(on_commit, autoflush)
+        elif parent is not None:
+            on_commit = parent._intake.on_commit
         parents = parent._enrolment if parent is not None else None
         enrolment = Enrolment(
             engine, secrets.token_urlsafe(16), "owner", declaration=declaration, parent=parents
         )
-        intake = Intake(engine, enrolment, seals=not keep_open, autoflush=autoflush)
+        intake = Intake(engine, enrolment, seals=not keep_open, autoflush=autoflush, on_commit=on_commit)
         super().__init__(engine, enrolment, intake, declaration.description, declaration.tags)
         self._declaration = declaration
 
@@ -173,7 +183,8 @@ class Batch(StoredBatch):
             NotAMember: A signature belongs to another app.
         """
         check_signatures(signatures)
-        return self._intake.add(signatures)
+        with self if self._intake.needs_block else nullcontext():
+            return self._intake.add(signatures)
 
     def map(self, task: Any, iterable: Iterable[Any]) -> int:
         """Call `task` once per item, in chunks of 1,000; return the number. Seals, except in a block.
@@ -191,7 +202,8 @@ class Batch(StoredBatch):
     def starmap(self, task: Any, iterable: Iterable[Sequence[Any]]) -> int:
         """Call `task` once per item, with the item as its arguments. Otherwise like `map`."""
         check_task(task)
-        return self._intake.starmap(task, iterable)
+        with self if self._intake.needs_block else nullcontext():
+            return self._intake.starmap(task, iterable)
 
     def seal(self) -> None:
         """Declare that the batch has all its members; from now on events fire. Safe to repeat.

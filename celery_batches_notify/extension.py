@@ -73,6 +73,7 @@ class Batches:
             self.engine  # noqa: B018 - raises if a setting is wrong, before the app is changed
         setattr(app, EXTENSION, self)
         app.amqp.send_task_message = self._sender  # type: ignore[misc]
+        app.send_task = self._sender.calls  # type: ignore[method-assign]
         watch_results(app)
         keep_secrets_out_of_reports(app)
         register_deliver_task(app, lambda: self.engine.attempts)

@@ -1,4 +1,4 @@
-"""Failures of one kind together: 2,000 failures are often three errors. Pure."""
+"""Groups failures of one kind, because 2,000 failures are often three errors. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 NAME_CHARACTERS, MESSAGE_CHARACTERS = 80, 200
 
-# What differs from one failure to the next though the error is the same one.
+# Parts of a message that differ between failures with the same error.
 _PARTICULARS = re.compile(
     r"""(?P<url>\b\w+://[^\s'"]+)
     |(?P<uuid>\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b)
@@ -30,12 +30,12 @@ _NOT_THEIRS = re.compile(r"/(?:site|dist)-packages/|/lib/python3|^<")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailureGroup:
-    """Failures of one class in one task, at one place and with one message, but for ids and numbers.
+    """Failures of one class in one task, at one place, with one message apart from ids and numbers.
 
     Attributes:
-        failures: All of them, in the order in which they happened.
-        message: What they say, each particular as `…`.
-        place: The last line of the user's own code, as `mailer.py:88`, or an empty text.
+        failures: The failures, the oldest first.
+        message: Their message, with `…` for each id and number.
+        place: The last line of the user's own code, as `mailer.py:88`, or an empty string.
     """
 
     failures: tuple[Failure, ...]
@@ -44,17 +44,17 @@ class FailureGroup:
 
     @property
     def count(self) -> int:
-        """How many they are."""
+        """The number of failures."""
         return len(self.failures)
 
     @property
     def first(self) -> Failure:
-        """The one that happened first."""
+        """The oldest failure."""
         return self.failures[0]
 
     @property
     def last(self) -> Failure:
-        """The one that happened last."""
+        """The newest failure."""
         return self.failures[-1]
 
     @property

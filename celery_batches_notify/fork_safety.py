@@ -1,4 +1,4 @@
-"""What a fork must not cut in two, it waits for."""
+"""Makes forks wait until no thread is in the middle of a TLS handshake."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ WAIT_SECONDS = 5
 
 
 class ForkSafety:
-    """Lets the forks of this process wait while one of its threads makes a TLS connection.
+    """Makes the forks of this process wait while a thread makes a TLS connection.
 
-    OpenSSL's own locks are not made for forks: one that another thread holds just then stays locked in the
-    child, which hangs as soon as it makes a connection itself. Celery's prefork pool forks at any time, for a
-    child that ended.
+    OpenSSL's locks do not survive forks: a lock that another thread holds stays locked in the child, which
+    hangs when it makes a connection itself. Celery's prefork pool forks at any time, to replace a child.
     """
 
     def __init__(self) -> None:
@@ -28,7 +27,7 @@ class ForkSafety:
         self._inside = 0
 
     def _wait(self) -> None:
-        self._gate.acquire()  # nobody else enters
+        self._gate.acquire()  # other threads stay outside
         with self._left:
             self._left.wait_for(lambda: not self._inside, WAIT_SECONDS)
 
@@ -37,7 +36,7 @@ class ForkSafety:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Let forks wait until this ends, but at most `WAIT_SECONDS`."""
+        """Make forks wait until this block ends, but at most `WAIT_SECONDS`."""
         with self._gate, self._left:
             self._inside += 1
         try:

@@ -1,4 +1,4 @@
-"""A member of a batch: its state in the store, which member a task is, and how its executions end."""
+"""A member of a batch: its state in the store, its identity in messages, and the outcomes of its runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from celery_batches_notify.model import Failure
 
 
 class State(IntEnum):
-    """What the store knows of one member: two bits."""
+    """The state of one member in the store, in two bits."""
 
     WAITING = 0
     FAILING = 1
@@ -19,11 +19,11 @@ class State(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Membership:
-    """Which member of which batch a task is, as its message says.
+    """The identity of a task as a member, as its message carries it.
 
-    A late member, which a worker published as the successor of another, has no `index` in its message, for a
-    report enrols it. `of` names the member (its index and id) whose canvas it goes on with. `turn` counts the
-    tasks that bore the same id before it: each was replaced by a canvas, and is a member of its own.
+    A successor, which a worker published on behalf of another member, lacks the `index` in its message,
+    because a report enrols it. `of` is the index and the id of the member whose canvas it continues. `turn`
+    counts the earlier tasks of the same id: each was replaced by a canvas, and is a separate member.
     """
 
     bid: str
@@ -35,12 +35,12 @@ class Membership:
 
     @property
     def origin(self) -> tuple[int, str] | None:
-        """Which member's canvas its successors go on with: one that was enrolled before its message left."""
+        """The member whose canvas its successors continue; it was enrolled before its message left."""
         return self.of if self.index is None else (self.index, self.identity)
 
     @property
     def identity(self) -> str:
-        """What the store knows it by: no two members of a batch share it."""
+        """The id of the member in the store, unique in its batch."""
         return f"{self.task_id}#{self.turn}" if self.turn else self.task_id
 
 
@@ -48,10 +48,10 @@ class Membership:
 class Outcome:
     """How one execution of a member ended. `attempt` counts from 1.
 
-    Of a dead one, `resend` is what a retry needs as JSON, or "" and `unsendable` says why.
-    `successors` are the late members that this execution published: its report enrols them. Of a part of a
-    chord's header, `body` are the members that follow once all of the header has succeeded, and
-    `breaks_chord` says that Celery does not count this part, so that none will.
+    For a dead member, `resend` is the JSON that a retry needs, or empty if `unsendable` says why not.
+    `successors` are the members that this execution published; its report enrols them. For a part of a
+    chord's header, `body` are the members that follow once the whole header has succeeded, and
+    `breaks_chord` says that Celery does not count this part, so that they will never follow.
     """
 
     state: State

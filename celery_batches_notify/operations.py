@@ -1,9 +1,9 @@
-"""Cancel, retry, delete and redeliver a stored batch and the batches below it."""
+"""Cancel, retry and delete a stored batch and the batches below it."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 
 from celery_batches_notify.delivery.parents import ENTRY as PARENT
@@ -12,17 +12,14 @@ from celery_batches_notify.engine import Engine
 from celery_batches_notify.errors import (
     BatchCancelled,
     CorruptBatch,
-    InvalidCallback,
     NoSuchBatch,
     SchemaTooNew,
 )
 from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.membership import Membership, State
-from celery_batches_notify.model import Event
 from celery_batches_notify.store.deliveries import Claim
 from celery_batches_notify.store.errors import corrupt_errors
-from celery_batches_notify.store.outbox import parse_address
-from celery_batches_notify.store.parsing import Snapshot, parse_child_report, parse_deliverable, parse_status
+from celery_batches_notify.store.parsing import parse_child_report, parse_status
 from celery_batches_notify.store.store import Recorded
 
 logger = logging.getLogger(__name__)
@@ -85,46 +82,6 @@ def _remove_batch(engine: Engine, bid: str, reason: str, words: str, *, family: 
         with suppress(CorruptBatch):
             publish_recorded(engine, report.parent_bid, engine.store.record_outcome(member, outcome))
     return engine.store.delete_batch(bid, family=family)
-
-
-def redeliver_event(
-    engine: Engine, bid: str, event: Event, *, n: int | None = None, ended: bool = False
-) -> int:
-    """Send callbacks of an event once more; return how many. See `Batch.redeliver`.
-
-    Raises:
-        InvalidCallback: The callback does not exist.
-        NoSuchBatch: The batch is gone.
-    """
-    snapshot = engine.store.read_snapshot(bid)
-    with corrupt_errors(bid):
-        places = [place for place, c in parse_deliverable(snapshot).items() if c["event"] == event]
-    if n is not None:
-        if isinstance(n, bool) or not isinstance(n, int) or not 0 <= n < len(places):
-            numbers = f"are numbered from 0 to {len(places) - 1}" if places else "do not exist"
-            raise InvalidCallback(f"batch {bid} has no callback {event}:{n}: those for {event} {numbers}")
-        places, ended = [f"{event}:{n}"], True
-    return redeliver(engine, snapshot, places, ended=ended)
-
-
-def redeliver(
-    engine: Engine, snapshot: Snapshot, places: Sequence[str], *, ended: bool = False, since_ms: int = 0
-) -> int:
-    """Send callbacks once more, at once: open the addresses that they wait for. Return how many are sent.
-
-    Args:
-        engine: The app's engine.
-        snapshot: The batch of the callbacks.
-        places: The entries of the callbacks in the outbox.
-        ended: Send those that were delivered or skipped, too.
-        since_ms: Leave out those that were given up before this time.
-    """
-    claims = engine.store.redeliver_event(snapshot.bid, places, ended=ended, since_ms=since_ms)
-    for claim in claims:
-        if address := parse_address(snapshot.batch, claim.entry):
-            engine.store.open_address(address.key, answered=False)
-    engine.publisher.publish_due(snapshot.bid, claims)
-    return len(claims)
 
 
 def _for_family(engine: Engine, bid: str, do: Callable[[str], None]) -> None:

@@ -1,4 +1,4 @@
-"""How fast a batch moves, and about how long it still takes: a number only if one can be had. Pure."""
+"""How fast a batch moves, and about how long it still takes, if that can be said. Pure."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class Pace:
 
     Attributes:
         per_second: Members that ended per second lately, or None if nothing can be said.
-        left: How many have not ended.
-        seconds: How long these take at this pace, or None where no number would be true.
+        left: How many members have not ended.
+        seconds: How long these take at this pace, or None if no number would be true.
         seconds_low: The lower bound of that: nine of ten batches take longer.
         seconds_high: The upper bound.
-        why: What is said instead of a number, such as `the last 12`; empty if there is nothing to say.
+        why: The words instead of a number, such as `the last 12`; perhaps empty.
     """
 
     left: int
@@ -53,7 +53,7 @@ class Pace:
 
     @property
     def time_left(self) -> str:
-        """The time left in words, such as `about 8 min at this pace (5–20 min)`, or why there is none."""
+        """The time left in words, such as `about 8 min at this pace (5–20 min)`, or why it is unknown."""
         if self.seconds is None or self.seconds_low is None or self.seconds_high is None:
             return self.why
         about, low, high = (_round(s) for s in (self.seconds, self.seconds_low, self.seconds_high))
@@ -63,11 +63,11 @@ class Pace:
 
     @property
     def words(self) -> str:
-        """Both in one line; empty if there is nothing to say."""
+        """The rate and the time left in one line, perhaps empty."""
         return " · ".join(part for part in (self.rate, self.time_left) if part)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON; what is not known is null."""
+        """Return the pace as JSON; unknown values are null."""
         return {
             "pace_per_second": _rounded(self.per_second),
             "left": self.left,

@@ -1,17 +1,17 @@
-"""Sends the undelivered callbacks of many batches again, chosen by channel, event and time."""
+"""Sends callbacks again, of one batch or of many, chosen by channel, event and time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from celery_batches_notify.engine import Engine
-from celery_batches_notify.errors import CorruptBatch, NoSuchBatch, SchemaTooNew
+from celery_batches_notify.errors import CorruptBatch, InvalidCallback, NoSuchBatch, SchemaTooNew
 from celery_batches_notify.model import Event
-from celery_batches_notify.operations import redeliver
 from celery_batches_notify.store.errors import corrupt_errors
+from celery_batches_notify.store.outbox import parse_address
 from celery_batches_notify.store.parsing import Snapshot, parse_deliverable
 
 
@@ -47,12 +47,28 @@ class Redelivered:
     why: str = ""
 
 
+def redeliver_event(
+    engine: Engine, bid: str, event: Event, *, n: int | None = None, ended: bool = False
+) -> int:
+    """Send callbacks of an event once more; return how many. See `Batch.redeliver`.
+
+    Raises:
+        InvalidCallback: The callback does not exist.
+        NoSuchBatch: The batch is gone.
+    """
+    snapshot, places = _find_callbacks(engine, bid, Wanted(event=event))
+    if n is not None:
+        if isinstance(n, bool) or not isinstance(n, int) or not 0 <= n < len(places):
+            numbers = f"are numbered from 0 to {len(places) - 1}" if places else "do not exist"
+            raise InvalidCallback(f"batch {bid} has no callback {event}:{n}: those for {event} {numbers}")
+        places, ended = [f"{event}:{n}"], True
+    return _redeliver(engine, snapshot, places, ended=ended)
+
+
 def redeliver_one(engine: Engine, bid: str, wanted: Wanted, *, ended: bool = False) -> int:
     """Send callbacks of one batch again; return how many. Raises `NoSuchBatch`."""
-    snapshot = engine.store.read_snapshot(bid)
-    with corrupt_errors(bid):
-        places = [place for place, each in parse_deliverable(snapshot).items() if wanted.fits(each)]
-    return redeliver(engine, snapshot, places, ended=ended, since_ms=wanted.since_ms(snapshot))
+    snapshot, places = _find_callbacks(engine, bid, wanted)
+    return _redeliver(engine, snapshot, places, ended=ended, since_ms=wanted.since_ms(snapshot))
 
 
 def redeliver_many(engine: Engine, wanted: Wanted) -> Iterator[Redelivered]:
@@ -64,3 +80,31 @@ def redeliver_many(engine: Engine, wanted: Wanted) -> Iterator[Redelivered]:
             continue
         except (CorruptBatch, SchemaTooNew) as exc:
             yield Redelivered(bid=bid, why=str(exc))
+
+
+def _find_callbacks(engine: Engine, bid: str, wanted: Wanted) -> tuple[Snapshot, list[str]]:
+    """Read a batch; return it, and the entries of the callbacks that are chosen."""
+    snapshot = engine.store.read_snapshot(bid)
+    with corrupt_errors(bid):
+        places = [place for place, each in parse_deliverable(snapshot).items() if wanted.fits(each)]
+    return snapshot, places
+
+
+def _redeliver(
+    engine: Engine, snapshot: Snapshot, places: Sequence[str], *, ended: bool = False, since_ms: int = 0
+) -> int:
+    """Send callbacks once more, at once: open the addresses that they wait for. Return how many are sent.
+
+    Args:
+        engine: The app's engine.
+        snapshot: The batch of the callbacks.
+        places: The entries of the callbacks in the outbox.
+        ended: Send those that were delivered or skipped, too.
+        since_ms: Leave out those that were given up before this time.
+    """
+    claims = engine.store.redeliver_event(snapshot.bid, places, ended=ended, since_ms=since_ms)
+    for claim in claims:
+        if address := parse_address(snapshot.batch, claim.entry):
+            engine.store.open_address(address.key, answered=False)
+    engine.publisher.publish_due(snapshot.bid, claims)
+    return len(claims)

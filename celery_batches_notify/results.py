@@ -60,7 +60,7 @@ def find_result_backend(app: Celery) -> Any:
     """Return the app's result backend.
 
     Raises:
-        ConfigurationError: There is none, or it keeps no results.
+        ConfigurationError: It does not exist, or it does not keep results.
     """
     backend = app.backend
     if isinstance(backend, DisabledBackend):

@@ -19,7 +19,6 @@ from celery_batches_notify.store_url import Source, find_address
 from celery_batches_notify.text import one_line
 
 PREFIX = "batches_"
-DAY = 24 * 60 * 60
 LINGER_AT_LEAST = 30
 LONGEST = timedelta(days=36_500)  # Python cannot read a time after the year 9999
 EXPIRES_SWEEPS = 3  # the sweeper renews running batches once per interval, and may move to another worker
@@ -114,11 +113,7 @@ class Settings:
         url, source, tls = find_address(app.conf)
         given = {f.name: app.conf.get(PREFIX + f.name) for f in fields(cls)}
         given["backend_options"] = {**tls, **(given["backend_options"] or {})}
-        read = {
-            name: _READERS[name](PREFIX + name, value)
-            for name, value in given.items()
-            if name in _READERS and value is not None
-        }
+        read = {n: reader(PREFIX + n, given[n]) for n, reader in _READERS.items() if given[n] is not None}
         main = app.main if app.main and app.main != "__main__" else ""
         own = {"backend_url": url, "backend_source": source, "main": main, "timezone": app.timezone}
         settings = cls(**own, **read)  # type: ignore[arg-type]

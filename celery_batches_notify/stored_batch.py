@@ -14,9 +14,10 @@ from celery_batches_notify.errors import BatchTimeout, NoSuchBatch, WouldDeadloc
 from celery_batches_notify.membership import Membership
 from celery_batches_notify.messages.headers import current_member
 from celery_batches_notify.model import BatchStatus, DeliveryAttempt
-from celery_batches_notify.operations import cancel_batch, delete_batch, redeliver_event, retry_batch
+from celery_batches_notify.operations import cancel_batch, delete_batch, retry_batch
 from celery_batches_notify.producer.enrolment import Enrolment
 from celery_batches_notify.producer.intake import Intake
+from celery_batches_notify.redelivery import redeliver_event
 from celery_batches_notify.results import ResultReader
 from celery_batches_notify.store.follow import Follow, wait_for_event
 
@@ -180,5 +181,5 @@ class StoredBatch:
         if not self._enrolment.is_stored and self._engine.store.read_progress(self.bid) is None:
             raise NoSuchBatch(
                 f"batch {self.bid} is not stored yet: the end of its block stores it, as do add(), map() and "
-                "seal() outside of one"
+                "seal() outside of one; with on_commit= its transaction's commit does"
             )

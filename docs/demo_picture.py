@@ -1,4 +1,4 @@
-"""Draw docs/images/demo.svg: what a real run of the demo shows in a terminal, with the long parts cut.
+"""Draw docs/images/demo.svg: the terminal of a real run of the demo, with the long parts cut.
 
 Run it again after a change to what the demo prints: `python docs/demo_picture.py [SVG]`.
 """
@@ -39,7 +39,7 @@ text {{ fill: #c9d1d9; font: {size}px ui-monospace, Menlo, Consolas, "DejaVu San
 
 
 def run_demo() -> str:
-    """Run the demo in a terminal of its own; return all that it wrote."""
+    """Run the demo in a terminal of its own; return its output."""
     pid, terminal = pty.fork()
     if pid == 0:
         os.environ["TERM"] = "xterm"
@@ -58,13 +58,13 @@ def run_demo() -> str:
 
 
 def last_states(written: str) -> Iterator[str]:
-    """Yield each line as it stood in the end."""
+    """Yield the final text of each line."""
     for line in written.replace("\r\n", "\n").split("\n"):
         yield line.rsplit("\r\x1b[K", 1)[-1]
 
 
 def cut(lines: Iterator[str]) -> Iterator[str]:
-    """Leave out the ends of long sections, and what belongs to the machine the demo ran on."""
+    """Leave out the ends of long sections, and paths of the machine."""
     left = None
     for line in lines:
         plain = re.sub(r"\x1b\[\d+m", "", line)

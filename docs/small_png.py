@@ -1,4 +1,4 @@
-"""Make pictures of text a third of their size: 256 colours are enough for them."""
+"""Reduce pictures of text to a third of their size, because 256 colours are enough for them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ COLOURS, EXACT = 256, 96
 
 
 def shrink(png: bytes) -> bytes:
-    """Return an RGB picture, as a browser takes it, with its frequent colours and some near the others."""
+    """Return an RGB picture from a browser with its frequent colours, and others replaced by near ones."""
     chunks = dict(_read_chunks(png))
     width, height = struct.unpack(">II", chunks[b"IHDR"][:8])
     data = b"".join(content for name, content in _read_chunks(png) if name == b"IDAT")

@@ -1,1 +1,1 @@
-"""The tests, as a package: helpers are imported by their full names."""
+"""The tests are a package, so that helpers are imported by their full names."""

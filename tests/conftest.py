@@ -1,8 +1,9 @@
-"""Real servers and real workers for all tests; nothing is left on them without a time to live."""
+"""Fixtures for all tests: real servers and workers. Every key of ours must have a time to live."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -18,25 +19,17 @@ from tests.support.servers import PATIENT, close_store
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
 
-LONGEST = [
-    "test_machine.py",
-    "test_workers.py",
-    "test_outcome_table.py",
-    "test_canvas_worlds.py",
-    "test_canvas.py",
-]
-
 
 @pytest.fixture(scope="session")
 def server_url() -> Iterator[str]:
-    """An embedded Valkey for the whole run."""
+    """Start an embedded Valkey for the whole run."""
     with embedded_server() as url:
         yield url
 
 
 @pytest.fixture
 def redis(server_url: str) -> Iterator[Redis]:
-    """A client of the server; afterwards every key of ours must have had a time to live."""
+    """Return a client of the empty server; fail if a key of ours has no time to live at the end."""
     client = Redis.from_url(server_url)
     client.flushall()
     yield client
@@ -47,9 +40,9 @@ def redis(server_url: str) -> Iterator[Redis]:
 
 @pytest.fixture
 def make_app(redis: Redis, server_url: str) -> Iterator[Callable[..., Celery]]:
-    """Make an app with batches in the embedded server, and any broker: in memory if not given.
+    """Return a function that makes apps with batches in the embedded server; the broker is in memory.
 
-    Its store's user has the rights that the documentation gives it, and no other.
+    The user of the store has exactly the rights that the documentation gives it.
     """
     made: list[Celery] = []
 
@@ -72,23 +65,27 @@ def make_app(redis: Redis, server_url: str) -> Iterator[Callable[..., Celery]]:
 
 @pytest.fixture
 def app(make_app: Callable[..., Celery]) -> Celery:
-    """An app with a memory broker, whose messages nobody takes."""
+    """Return an app whose broker is in memory, without a worker."""
     return make_app()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out canvas shapes where Celery itself does not have them: other pools, other result backends.
+    """Leave out canvas shapes that Celery itself lacks with some pools and result backends.
 
-    The files that take longest come first, so that no process is left alone with one of them at the end.
+    The files with the longest time limits come first, so that no process is left alone with one at the end.
     """
     left_out = [item for item in items if not _has_shape(item)]
-    kept = [item for item in items if item not in set(left_out)]
-    items[:] = sorted(kept, key=_place_of)
     config.hook.pytest_deselected(items=left_out)
+    kept = [item for item in items if item not in set(left_out)]
+    limits: dict[Path, float] = {}
+    for item in kept:
+        limits[item.path] = max(limits.get(item.path, 0), _limit_of(item))
+    items[:] = sorted(kept, key=lambda item: -limits[item.path])
 
 
-def _place_of(item: pytest.Item) -> int:
-    return LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST)
+def _limit_of(item: pytest.Item) -> float:
+    mark = item.get_closest_marker("timeout")
+    return float(mark.args[0]) if mark else 0.0
 
 
 def _has_shape(item: pytest.Item) -> bool:

@@ -1,4 +1,4 @@
-"""The users of the documentation: what each may do, what it may not, and how tenants are kept apart."""
+"""The users of the documentation can do what they need and nothing else, and tenants are kept apart."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture
 def make(server: str) -> Iterator[Callable[..., Celery]]:
-    """Make an app whose store's user is made by the page's line for it."""
+    """Return a function that makes apps whose store user is created by a line of the page."""
     made: list[Celery] = []
 
     def make_app(user: str = "batches", prefix: str = "batches") -> Celery:
@@ -124,7 +124,7 @@ def test_the_readers_keys_may_be_marked_as_read_only_from_redis_7_on(
 
 
 def test_nothing_that_batches_do_is_denied(server: str, make: Callable[..., Celery]) -> None:
-    """The server's own record of what was denied stays empty."""
+    """The server's own log of denied commands stays empty."""
     app = make()
     with Redis.from_url(server) as admin:
         admin.execute_command("ACL", "LOG", "RESET")
@@ -157,7 +157,7 @@ def test_one_tenant_neither_reads_nor_changes_nor_sweeps_anothers_batches(
     with pytest.raises(NoSuchBatch):
         Batch.get(batch.bid, app=theirs)
     assert list(theirs._batches_extension.engine.store.walk_live()) == []
-    # And not either where a tenant's configuration names the other's prefix.
+    # Nor does it help a tenant to configure the prefix of another one.
     spy = Celery(set_as_current=False, broker="memory://")
     spy.conf.update(batches_backend_url=theirs.conf.batches_backend_url, batches_prefix="ours")
     Batches(spy)

@@ -1,4 +1,4 @@
-"""A bad way to the store: whatever is cut or forgotten, calls are enrolled and outcomes counted once."""
+"""Over a bad connection to the store, calls are still enrolled and outcomes counted once."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def members_of(batch: Batch, count: int) -> list[Membership]:
 
 
 def report_all(app: Celery, batch: Batch, count: int) -> None:
-    """Report all members from eight threads, each as a worker's child does."""
+    """Report all members from eight threads, as the children of a worker do."""
     reporter = app._batches_extension.engine.reporter
     members = members_of(batch, count)
 
@@ -48,7 +48,7 @@ def report_all(app: Celery, batch: Batch, count: int) -> None:
 def shaky(
     make_app: Callable[..., Celery], server_url: str, tmp_path: Path
 ) -> Iterator[tuple[Celery, CutProxy]]:
-    """An app whose way to the store is bad; its messages nobody takes."""
+    """Return an app with a bad connection to the store, without a worker."""
     with cut_proxy(server_url) as (proxy, url):
         app = make_app(batches_backend_url=url, batches_spool_dir=tmp_path)
         declare_tasks(app)

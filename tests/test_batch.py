@@ -299,7 +299,7 @@ def test_kept_open_a_batch_takes_calls_until_it_is_sealed_from_anywhere(app: Cel
 
 
 def break_broker(app: Celery, after: int) -> Callable[[], None]:
-    """Let the broker refuse every message after the first so many; return the mend."""
+    """Let the broker refuse every message after the first `after`; return a function that ends that."""
     sender = app._batches_extension.engine.sender
     real, sent = sender.send, []
 
@@ -582,7 +582,7 @@ def test_follow_ends_when_the_batch_is_deleted(app: Celery) -> None:
     assert list(readings) == []
 
 
-def test_a_cancelled_follower_gives_its_thread_and_connection_back_though_nothing_moves(
+def test_a_cancelled_follower_frees_its_thread_and_connection_though_nothing_moves(
     app: Celery, redis: Redis
 ) -> None:
     batch = Batch(app=app)

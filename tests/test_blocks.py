@@ -1,4 +1,4 @@
-"""A block is a frame: whoever holds it, and whenever it ends, each call goes to one batch or to none."""
+"""A block is a frame: each call goes to one batch or to none, in any context and at any time."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def add(app: Celery, x: int = 0) -> object:
 
 
 def sent(app: Celery) -> list[object]:
-    """The batches of the members' messages at the broker, None for those of nobody; callbacks by name."""
+    """Return the batch of each message at the broker, None without one, and the names of callbacks."""
     return [
         message.headers["task"] if message.headers["task"] == "told" else owner(message)
         for message in waiting_messages(app)
@@ -262,7 +262,7 @@ def test_a_task_that_runs_in_a_block_neither_sees_nor_ends_it(eager: Celery) -> 
 
 
 def test_a_block_that_ends_in_another_context_submits_what_it_collected(app: Celery) -> None:
-    """As a `yield` dependency of FastAPI, whose halves run in contexts of their own."""
+    """Work like a `yield` dependency of FastAPI, whose halves run in separate contexts."""
     batch = Batch(app=app)
 
     def begin() -> None:

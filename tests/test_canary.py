@@ -1,4 +1,4 @@
-"""One secret in every place that may hold one, and a look at everything that could have told it."""
+"""Puts one secret into every place that may hold one, and looks for it in every output."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def fail_once(handler: Handler) -> None:
 
 
 def body_of(request: Received) -> str:
-    """Return a request without what must carry a secret: some headers, the address, HipChat's old form."""
+    """Return a request without what carries a secret: some headers, the address, HipChat's old form."""
     headers = {name: value for name, value in request.headers.items() if name not in MAY_CARRY}
     body = re.sub(r"auth_token=[^&]*", "", request.body.decode())
     return f"{headers} {body}"
@@ -87,7 +87,7 @@ def run_batch(app: Celery, profiles: dict[str, Any], *, member: str) -> Batch:
 
 @pytest.fixture(scope="module")
 def evidence(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Run everything once, with the canary wherever it may be, and collect all that can be read anywhere."""
+    """Run everything once with the canary in every place, and collect all output."""
     found: dict[str, str] = {}
     with ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
@@ -167,7 +167,7 @@ def evidence(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str
 
 
 def show(app: Celery, notifications: dict[str, Any]) -> str:
-    """Return everything of ours as debuggers and reports of errors print it."""
+    """Return all our objects as debuggers and error reports print them."""
     extension = app._batches_extension
     engine = extension.engine
     things = [app, extension, *vars(extension).values(), engine, engine.settings]
@@ -217,7 +217,7 @@ STORES = (
 
 
 def provoke(app: Celery, url: str) -> Iterator[str]:
-    """Do all that goes wrong with a secret at hand, and yield what a log would show of it."""
+    """Provoke every error that has a secret at hand, and yield its log text."""
     registry = app._batches_extension.engine.registry
     for name, wrong in WRONG.items():
         for options in wrong:

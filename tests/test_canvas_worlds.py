@@ -1,4 +1,4 @@
-"""Canvases where members are delivered twice, processes are killed, or Sentry adds headers of its own."""
+"""Canvases whose members are delivered twice or killed, or get headers from Sentry."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from redis import Redis
 
 from celery_batches_notify import Batch
 from tests.projects.canvas_tasks import send_twice
+from tests.support.canvas_runs import WAYS, Runs, Setting, canvas_setting, check, run_all, start, stored
 from tests.support.canvas_shapes import SHAPES, Shape
 from tests.support.servers import ROOT, need, wait_until
-from tests.test_canvas import WAYS, Runs, Setting, canvas_setting, check, run_all, start, stored
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -82,7 +82,7 @@ def twice(request: pytest.FixtureRequest, server_url: str) -> Iterator[tuple[Set
 def test_a_shape_delivered_twice_ends_once_with_all_its_parts_and_leaves_nothing(
     twice: tuple[Setting, Runs], shape: Shape, way: str
 ) -> None:
-    """What Celery calls under a new id at each run (links, parts of replacements) is a member each time."""
+    """Tasks that Celery calls under a new id in each run (links, parts of replacements) are new members."""
     _, runs = twice
     held = stored(runs[shape.name, way])
     total = int(held["total"])
@@ -120,7 +120,7 @@ LATE_ACKS = [
 
 
 @pytest.mark.parametrize("shape", LATE_ACKS, ids=lambda shape: shape.name)
-def test_a_member_killed_between_publishing_its_successor_and_its_report_counts_once_when_redelivered(
+def test_a_member_killed_before_it_reports_its_successor_counts_once_if_redelivered(
     late_acks: Runs, shape: Shape
 ) -> None:
     batch = late_acks[shape.name, WAYS[0]]
@@ -129,13 +129,13 @@ def test_a_member_killed_between_publishing_its_successor_and_its_report_counts_
 
 @pytest.fixture(scope="module")
 def late_acks(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
-    """Without chords counted by the backend: Celery takes a stored success for the whole task's end."""
+    """Celery takes a stored success for the end of the whole task if the backend does not count chords."""
     backend = f"file://{tmp_path_factory.mktemp('results')}"
     with canvas_setting(server_url, "prefork", backend, BATCHES_TEST_WORLD="kill, late acks") as setting:
         yield run_all(setting, LATE_ACKS)
 
 
-def test_a_member_that_is_lost_after_publishing_its_successor_is_dead_and_the_successor_counts(
+def test_a_successor_counts_though_the_member_that_published_it_is_lost_and_dead(
     server_url: str,
 ) -> None:
     with canvas_setting(server_url, "prefork", server_url, BATCHES_TEST_WORLD="kill") as setting:

@@ -1,6 +1,6 @@
-"""Who is buried where clocks are set or differ: on real stores whose clock is shifted, without waiting.
+"""Which workers count as lost if clocks are set or differ: on real stores with a shifted clock.
 
-The time that passes does so for the store's clock and for the judge's own; who sets a clock sets the store's.
+Time passes on the store's clock and on the sweeper's own; setting a clock sets the store's.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tests.support.servers import wait_until
 from tests.support.topologies import MASTER_NAME, PASSWORD, Guarded, Node, cluster, has_all, nodes, sentinel
 
 LEASE, BEAT, SWEEP = 20, 5, 10
-FAR = 60  # a beat that is written this long ago looks like a lost worker's
+FAR = 60  # after so long without a beat a worker looks lost
 
 
 def told() -> None:
@@ -29,7 +29,7 @@ def told() -> None:
 
 
 class Scene:
-    """Workers that beat as long as they live, and one of them that sweeps."""
+    """Workers that send beats while they live; one of them sweeps."""
 
     def __init__(self, app: Celery, servers: list[Node], monkeypatch: pytest.MonkeyPatch) -> None:
         self.app, self.store = app, app._batches_extension.engine.store
@@ -43,7 +43,7 @@ class Scene:
         self.heartbeat.name("sweeper")
 
     def hold(self, wid: str) -> None:
-        """Let a worker begin a member that was acknowledged early, and live."""
+        """Let a worker begin a member, acknowledged early, and stay alive."""
         batch = self.batches[wid] = Batch(app=self.app)
         (result,) = batch.add(self.app.tasks["told"].s())
         member = Membership(bid=batch.bid, index=0, task_id=result.id)
@@ -57,7 +57,7 @@ class Scene:
             clock.set(clock.ahead + by)
 
     def pass_time(self, seconds: int) -> None:
-        """Let time pass: each worker that lives beats, and the sweeper looks after each beat of its own."""
+        """Let time pass: living workers send beats, and the sweeper sweeps after each of its own."""
         for _ in range(seconds // BEAT):
             self._passed += BEAT
             self.set_clocks(BEAT)
@@ -114,14 +114,14 @@ def test_a_store_whose_clock_is_set_buries_nobody_who_lives_and_whoever_does_not
     with play(f"redis://127.0.0.1:{single.port}", [single]) as scene:
         scene.living.remove("lost")
         scene.set_clocks(step)
-        scene.look()  # before anybody's next beat
+        scene.look()  # before the next beat of any worker
         assert not scene.is_dead("living") and not scene.is_dead("lost")
         waited = 0
         while not scene.is_dead("lost") and waited < 4 * LEASE:
             scene.pass_time(BEAT)
             waited += BEAT
         assert not scene.is_dead("living")
-        # Set back by less than a lease, the clock makes a lost worker's last beat look younger by as much.
+        # A clock that is set back by less than a lease makes the last beat of a lost worker look newer.
         younger = -step if -LEASE < step < 0 else 0
         assert waited <= LEASE + SWEEP + younger
 
@@ -139,7 +139,7 @@ def test_a_replica_that_is_ahead_and_takes_over_buries_nobody_who_lives(play: Ca
 
 
 def fail_over(guarded: Guarded, scene: Scene) -> None:
-    """Let the replica take over, as an operator does, and every client follow."""
+    """Promote the replica, as an operator does, and point every client at it."""
     old, new = guarded.servers
     with old.client() as master, new.client() as replica:
         wait_until(lambda: has_all(replica, master), what="the replica")

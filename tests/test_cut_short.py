@@ -1,4 +1,4 @@
-"""What is cut short says so: `resume()` finishes what was begun, and nothing partial is sealed as whole."""
+"""Interrupted batches: `resume()` finishes them, and no partial batch is sealed as complete."""
 
 from __future__ import annotations
 
@@ -234,7 +234,7 @@ def test_after_a_block_that_raised_resume_has_nothing_to_seal(app: Celery, redis
 
 @pytest.mark.parametrize("broken", [False, True], ids=["map", "resume"])
 def test_only_its_end_seals_a_batch_while_an_iterable_is_read(app: Celery, broken: bool) -> None:
-    """What is called meanwhile, by the iterable or by another thread, is not the last of the calls."""
+    """Calls that the iterable or another thread makes in between are not the last ones."""
     batch = Batch(app=app)
 
     def items() -> Iterator[int]:

@@ -1,4 +1,4 @@
-"""Deleting: the batch, all below it, and no command that holds the server up."""
+"""Deleting removes a batch and all batches below it, without a slow command."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def store(app: Celery) -> Store:
 
 
 def family(app: Celery, *widths: int) -> list[Batch]:
-    """A batch with so many children, each with so many of their own, and so on."""
+    """Return a batch with so many children on each level."""
     top = Batch("top", app=app, keep_open=True)
     top.add(app.tasks["number"].s(1))
     generation, everybody = [top], [top]
@@ -83,7 +83,7 @@ def test_a_deletion_that_was_cut_short_is_repeated(app: Celery, store: Store, re
     store.lists.remove_batch = real
     assert top.delete() is True
     assert redis.keys("batches:{*") == []
-    # What was unlinked and still on the lists is dropped when it is met.
+    # Deleted batches that are still on the lists are dropped when a reader meets them.
     assert list(Batch.all(app=app)) == list(store.walk_live()) == []
     assert redis.zcard("batches:index") == redis.zcard("batches:live") == 0
 
@@ -97,7 +97,7 @@ def test_more_children_than_one_page_are_deleted(app: Celery, redis: Redis) -> N
 
 def test_no_command_of_a_big_deletion_holds_the_server_up(app: Celery, store: Store, redis: Redis) -> None:
     tries = []
-    for _ in range(3):  # a busy machine may hold the server itself up
+    for _ in range(3):  # a busy machine may delay the server itself
         tries.append(delete_big_batch(app, store, redis))
         slow, seconds = tries[-1]
         if not slow and seconds < 1:
@@ -106,12 +106,12 @@ def test_no_command_of_a_big_deletion_holds_the_server_up(app: Celery, store: St
 
 
 def delete_big_batch(app: Celery, store: Store, redis: Redis) -> tuple[list[object], float]:
-    """Return the commands that were slow, and how long all took."""
+    """Return the slow commands, and the time of all commands together."""
     batch = Batch(app=app)
     batch._enrolment.open()
     chunks = 300
     for k in range(chunks):
-        ids = [f"row-{k}-{i}" for i in range(1000)]  # no UUIDs: each is kept in a hash too
+        ids = [f"row-{k}-{i}" for i in range(1000)]  # not UUIDs, so each is kept in a hash too
         store.enrol_members(batch.bid, k * 1000, ids, "owner")
     assert redis.hlen(store.keys.part(batch.bid, "names")) == chunks * 1000
     began = time.monotonic()

@@ -1,4 +1,4 @@
-"""The failpoints themselves: each is where it says, strikes when it should, and a wrong name is an error."""
+"""Failpoints strike at the right place and time, and a wrong name is an error."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_strike_kills_at_once_and_is_logged_before(tmp_path: Path) -> None:
 
 @pytest.fixture
 def app(make_app: Callable[..., Celery], server_url: str) -> Celery:
-    """A producer for `proj.py`'s workers, whose webhooks nobody takes."""
+    """Return a producer for the workers of `proj.py`, whose webhooks have no receiver."""
     app = make_app(broker=server_url, task_default_queue="celery")
     app.conf.batches_notifications = {"webhook": {"url": "http://127.0.0.1:9/hook"}}
     declare_tasks(app)
@@ -86,7 +86,7 @@ def app(make_app: Callable[..., Celery], server_url: str) -> Celery:
 
 
 def strike_in_worker(url: str, point: str, log: Path) -> None:
-    """Run a worker until it dies there."""
+    """Run a worker until it dies at a failpoint."""
     environment = {
         "PYTHONPATH": str(ROOT),
         "BATCHES_TEST_URL": url,

@@ -1,4 +1,4 @@
-"""Batches of batches, cancelling, another round, and watches. The store is real; the test is the worker."""
+"""Nested batches, cancelling, retries and watches. The store is real; the test plays the worker."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def store(app: Celery) -> Store:
 
 
 class Made:
-    """A batch, and its members in the order of their places."""
+    """A batch and its members in the order of their indexes."""
 
     def __init__(self, app: Celery, n: int, parent: Batch | None = None, **options: object) -> None:
         self.app = app
@@ -48,7 +48,7 @@ class Made:
         self.ids = [r.id for r in self.batch.add(*(app.tasks["told"].s(i) for i in range(n)))] if n else []
 
     def report(self, index: int, outcome: Outcome, round_: int = 0) -> None:
-        """Report an outcome as a worker does, callbacks and all."""
+        """Report an outcome and publish callbacks, as a worker does."""
         engine = self.app._batches_extension.engine
         member = Membership(bid=self.batch.bid, index=index, task_id=self.ids[index], round=round_)
         due = engine.store.record_outcome(member, outcome).due
@@ -76,7 +76,7 @@ def failed(state: State, attempt: int = 1, **more: object) -> Outcome:
 
 
 def family(app: Celery) -> tuple[Made, Made, Made]:
-    """A grandparent with one child of its own, which has one child, which has two members."""
+    """Return a batch with one child, which has one child, which has two members."""
     top = Made(app, 0, keep_open=True)
     middle = Made(app, 0, parent=top.batch, keep_open=True)
     bottom = Made(app, 2, parent=middle.batch)
@@ -133,10 +133,10 @@ def test_a_child_that_recovers_unmarks_its_ancestors(app: Celery) -> None:
 
 @pytest.fixture
 def deep(app: Celery) -> list[Made]:
-    """More batches below each other than Python lets functions be."""
+    """A family is deeper than Python's recursion limit."""
     line = [Made(app, 0, keep_open=True)]
     for _ in range(sys.getrecursionlimit() // 2):
-        with line[-1].batch:  # stored, and open still
+        with line[-1].batch:  # stored and still open
             pass
         line.append(Made(app, 0, parent=line[-1].batch, keep_open=True))
     line.append(Made(app, 1, parent=line[-1].batch))
@@ -248,7 +248,7 @@ def test_a_living_child_keeps_its_parent_alive(app: Celery, redis: Redis) -> Non
 
 def test_a_parent_that_is_gone_harms_no_child(app: Celery, store: Store, redis: Redis) -> None:
     top, middle, bottom = family(app)
-    redis.delete(*store.keys.of_batch(top.batch.bid))  # as when it expires: delete() takes its children too
+    redis.delete(*store.keys.of_batch(top.batch.bid))  # as if expired; delete() removes children too
     bottom.report(0, SUCCEEDED)
     bottom.report(1, SUCCEEDED)
     assert middle.fired == ["complete", "finish", "success"]
@@ -321,7 +321,7 @@ def test_a_cancel_reaches_a_child_that_is_just_being_stored(app: Celery, store: 
     open_batch = store.open_batch
 
     def cancel_before(bid: str, *args: object, **options: object) -> None:
-        top.batch.cancel()  # the child is a member of it by now, and has no record
+        top.batch.cancel()  # the child is enrolled now, and not stored yet
         open_batch(bid, *args, **options)
 
     store.open_batch = cancel_before

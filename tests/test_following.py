@@ -1,4 +1,4 @@
-"""However many follow, one thread of the process hears and reads for all; none of them misses the end."""
+"""One thread per process listens and reads for all followers, and none of them misses the end."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Made:
             seen.put(progress.succeeded)
 
     async def follow_async(self, seen: queue.SimpleQueue[int], times: int = 1) -> None:
-        """Follow to the end, with so many tasks of this event loop."""
+        """Follow to the end in `times` tasks of this event loop."""
         if times > 1:
             await asyncio.gather(*(self.follow_async(seen) for _ in range(times)))
         else:
@@ -78,13 +78,13 @@ def app(make_app: Callable[..., Celery]) -> Celery:
 
 @pytest.fixture
 def only_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is read again unless something was heard."""
+    """The listener reads again only after a token."""
     monkeypatch.setattr(followed, "REREAD_SECONDS", NEVER)
 
 
 @pytest.fixture
 def pages(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[str]]:
-    """The batches of each round trip, once these have been read; none where the store was away."""
+    """Return the batches of each round trip as it happens; a failed one has none."""
     made: list[Sequence[str]] = []
     read = Store.read_many
 
@@ -102,7 +102,7 @@ def pages(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[str]]:
 
 
 def subscribers(redis: Redis, made: Made) -> int:
-    """The connections that hear of a batch."""
+    """Return the number of connections that are subscribed to a batch."""
     return int(redis.pubsub_numsub(f"batch-{made.batch.bid}")[0][1])
 
 
@@ -115,7 +115,7 @@ def begun(batch: Batch) -> Readings:
 
 @contextmanager
 def in_threads(count: int, do: Callable[[], object]) -> Iterator[None]:
-    """Do something in so many threads beside the block, and wait for their end."""
+    """Run `do` in `count` threads beside the block, and wait for their end."""
     threads = [threading.Thread(target=do) for _ in range(count)]
     for thread in threads:
         thread.start()
@@ -276,7 +276,7 @@ def test_a_follower_that_comes_as_the_listener_leaves_is_served(
         left.set()
 
     def clock() -> float:
-        if left.is_set():  # the listener has nobody left, and is about to leave
+        if left.is_set():  # the listener has lost its last follower, and is about to end
             left.clear()
             with in_threads(1, lambda: serving.add(second)):
                 pass
@@ -379,7 +379,7 @@ def test_debug_mode_and_warnings_as_errors_say_nothing(app: Celery, server_url: 
 
 
 def run_script(url: str, script: str, bid: str, *options: str) -> tuple[str, str]:
-    """Run a script in a process of its own; return what it wrote, and what it complained of."""
+    """Run a script in another process; return its output and its errors."""
     env = {**os.environ, "BATCHES_TEST_URL": url, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, *options, "-c", script, bid]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=100)
@@ -473,7 +473,7 @@ def test_a_subscription_that_is_cut_misses_nothing(
 
 @pytest.fixture
 def node() -> Iterator[Node]:
-    """A server that can be killed, and started again with what it had."""
+    """A server that can be killed, and started again with its data."""
     with nodes(1) as (node,):
         node.start()
         yield node
@@ -587,7 +587,7 @@ def subscribed(redis: Redis) -> Iterator[Subscription]:
 
 
 def hear(subscribed: Subscription, wanted: set[str]) -> None:
-    """Wait until just these batches were named."""
+    """Wait until exactly these batches were named."""
     named: set[str] = set()
 
     def is_named() -> bool:

@@ -1,4 +1,4 @@
-"""What does not belong to a batch: malformed bids, forged members, and failures as large as they like."""
+"""Malformed bids, forged members and huge failures do no harm."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ KNOWN = [
 
 
 def malicious_bids() -> list[str]:
-    """Two hundred of them: the known ones, and well-formed ones with one wrong character."""
+    """Return 200 bids: known bad ones, and good ones with one wrong character."""
     draw = Random(38)
     wrong = [chr(c) for c in range(0x250) if not re.fullmatch(r"[A-Za-z0-9_-]", chr(c))]
     made = dict.fromkeys(KNOWN)
@@ -81,7 +81,7 @@ def app(make_app: Callable[..., Celery]) -> Celery:
 
 
 def test_a_malicious_bid_touches_no_key(app: Celery, server_url: str) -> None:
-    """At the API, in a message's header, and as a channel; what the store is asked is heard there."""
+    """Bad bids reach the API, a message's header and a channel, and the store's commands are watched."""
     bids = malicious_bids()
     ear = Eavesdropper(urlsplit(server_url).port)
     for bid in bids:
@@ -150,7 +150,7 @@ def test_the_commands_refuse_a_malicious_profile_without_a_traceback(app: Celery
 
 
 def test_a_thousand_foreign_tasks_with_a_real_bid_change_nothing(app: Celery, redis: Redis) -> None:
-    """They name every place there is, and some that there are not."""
+    """The forged members name every index, and some that do not exist."""
     batch = Batch(app=app, keep_open=True).on("success", app.tasks["told"].s())
     mine = batch.add(*(app.tasks["told"].s() for _ in range(5)))
     batch.seal()
@@ -217,7 +217,7 @@ def test_ten_thousand_failures_of_a_megabyte_each_take_less_than_300_kb(app: Cel
 
 
 def test_text_of_any_script_takes_no_more_than_its_characters(app: Celery, redis: Redis) -> None:
-    """And what JSON would write in six bytes takes one to four."""
+    """Characters that JSON escapes in six bytes take one to four."""
     for char, octets in (("\U0001f600", 4), ("字", 3), ("é", 2), ("\ud800", 1)):
         batch = Batch(app=app, keep_open=True)
         (result,) = batch.add(app.tasks["told"].s())

@@ -1,4 +1,4 @@
-"""A fork does not cut a TLS connection in two: the child would inherit OpenSSL's locks as they are."""
+"""Forks wait for TLS handshakes, because a child inherits OpenSSL's locks as they are."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def settings_of(url: str, **options: Any) -> Settings:
 
 
 def fork_and(answer: str = "") -> str:
-    """Fork; return what the child writes once it has made its way through `forks.waiting`."""
+    """Fork; return the output of the child after it passed `forks.waiting`."""
     reading, writing = os.pipe()
     if not (child := os.fork()):
         with suppress(BaseException), fork_safety.forks.waiting():
@@ -47,7 +47,7 @@ def fork_and(answer: str = "") -> str:
 
 @contextmanager
 def handshake_that_hangs() -> Iterator[tuple[str, threading.Event, threading.Event]]:
-    """Take a TLS client's greeting, and cut it off half a second later; tell of both."""
+    """Accept a TLS client's greeting, close it half a second later, and set an event for both."""
     greeted, cut = threading.Event(), threading.Event()
 
     class Greeted(socketserver.BaseRequestHandler):
@@ -85,7 +85,7 @@ def test_a_fork_waits_for_a_connection_that_is_being_made(monkeypatch: pytest.Mo
 
 @pytest.fixture
 def held_back(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Whether forks waited, for each TLS handshake of the test."""
+    """Return for each TLS handshake of the test whether forks waited."""
     seen: list[bool] = []
     wrap = ssl.SSLContext.wrap_socket
 

@@ -1,4 +1,4 @@
-"""What somebody else wrote into the store: it is told in our words, and the other batches do not notice."""
+"""Foreign data in the store raises our own errors, and leaves the other batches alone."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def app(make_app: Callable[..., Celery]) -> Celery:
 
 
 def make_full(app: Celery, *, due: bool = True) -> tuple[Batch, list[str]]:
-    """A batch with something in every key: one member succeeded, one dead, one waiting; a callback is due."""
+    """Return a batch with all its keys: one member succeeded, one dead, one waiting, and a callback due."""
     parent = Batch("parent", app=app, keep_open=True)
     with Batch("full", app=app, parent=parent, tags=["t"]).on("death", app.tasks["told"].s()) as batch:
         for i in range(3):
@@ -84,7 +84,7 @@ def store_of(app: Celery) -> Any:
 
 
 def left_behind(app: Celery, redis: Redis) -> Batch:
-    """A batch whose callback nobody published, which the sweeper must find."""
+    """Return a batch with an unpublished callback, which the sweeper must find."""
     batch = Batch(app=app).on("success", app.tasks["told"].s())
     (result,) = batch.add(app.tasks["told"].s())
     store_of(app).record_outcome(Membership(bid=batch.bid, index=0, task_id=result.id), SUCCEEDED)
@@ -95,7 +95,7 @@ def left_behind(app: Celery, redis: Redis) -> Batch:
 
 
 def use(app: Celery, batch: Batch, ids: list[str]) -> None:
-    """Do everything with a batch; only our own errors may come of it."""
+    """Do everything with a batch; fail on an error that is not ours."""
     store, engine = store_of(app), app._batches_extension.engine
     member = Membership(bid=batch.bid, index=2, task_id=ids[2])
     calls: tuple[Callable[[], object], ...] = (
@@ -120,7 +120,7 @@ def use(app: Celery, batch: Batch, ids: list[str]) -> None:
 
 
 def check_others(app: Celery, redis: Redis, well: Batch) -> None:
-    """The others are listed and swept."""
+    """Check that the other batches are listed and swept."""
     assert well.bid in [batch.bid for batch in Batch.all(app=app)]
     app._batches_extension.engine.sweeper.sweep()
     assert well.status().callbacks[0].state == "published"
@@ -229,7 +229,7 @@ def test_hostile_entries_of_the_lists_are_left_out(app: Celery, redis: Redis) ->
 
 
 def forge_callback(app: Celery, redis: Redis, signature: object) -> Batch:
-    """A batch whose due callback somebody else wrote, and that the sweeper has looked after."""
+    """Return a batch with a foreign due callback, after the sweeper looked after it."""
     batch, _ = make_full(app)
     key = f"batches:{{{batch.bid}}}"
     forged = [{"event": "death", "n": 0, "target": "x", "signature": signature}]
@@ -245,7 +245,7 @@ def test_a_stored_callback_names_a_task_that_a_worker_must_have(task: str, app: 
     batch = forge_callback(app, redis, {"task": task, "args": ["touch /tmp/x"], "kwargs": {}, "options": {}})
     drain(batch)
     line = batch.deliveries()[-1]
-    assert (line.outcome, line.detail) == ("failed", "a worker that has no such task took it")
+    assert (line.outcome, line.detail) == ("failed", "a worker without this task took it")
 
 
 @pytest.mark.parametrize(

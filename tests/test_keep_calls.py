@@ -1,4 +1,4 @@
-"""Kept calls: whatever the broker lost is sent again as it was sent, as often as it must be and no more."""
+"""Kept calls are sent again as they were first sent, and only as often as necessary."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DEAD = Outcome(
 
 @pytest.fixture
 def app(redis: Redis, server_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Celery]:
-    """An app whose queue the test reads and empties; two looks need no pause, because nothing moves."""
+    """Return an app whose queue the test reads and empties. Two looks need no pause: nothing moves."""
     monkeypatch.setattr(reconcile, "BETWEEN_LOOKS_SECONDS", 0)
     monkeypatch.setattr(reconcile, "QUIET_SECONDS", 0)
     with open_app(server_url, batches_keep_calls=True, batches_retry_kept=0) as app:
@@ -35,17 +35,17 @@ def app(redis: Redis, server_url: str, monkeypatch: pytest.MonkeyPatch) -> Itera
 
 
 def kept(redis: Redis, batch: Batch) -> set[int]:
-    """The members of which the store keeps the call."""
+    """Return the members whose calls the store keeps."""
     return {int(index) for index in redis.hkeys(f"batches:{{{batch.bid}}}:calls")}
 
 
 def messages(redis: Redis, queue: str = "celery") -> list[dict]:
-    """What waits at the broker, the oldest first."""
+    """Return the messages that wait at the broker, the oldest first."""
     return [json.loads(message) for message in reversed(redis.lrange(queue, 0, -1))]
 
 
 def report(app: Celery, message: dict, outcome: Outcome) -> str:
-    """Report what a worker would of a message."""
+    """Report the outcome of a message, as a worker does."""
     header = message["headers"]["batches"]
     member = Membership(
         bid=header["bid"],

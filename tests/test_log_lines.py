@@ -1,4 +1,4 @@
-"""Log lines say which batch they are about, in the words and in fields that collide with nobody's."""
+"""Log lines name their batch in the text and in fields that collide with no other."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from celery_batches_notify.membership import Membership, Outcome, State
 
 PACKAGE = Path(celery_batches_notify.__file__).parent
 LEVELS = ("debug", "info", "warning", "error", "exception", "critical", "log")
-# Lines that are about no single batch, and so are written without a `BatchLog`.
+# Lines without a single batch, which are written without a `BatchLog`.
 ABOUT_NO_BATCH = {
     "batches: %s",
     "batches live in %s (from %s)",
@@ -61,7 +61,7 @@ def calls_of_the_package() -> Iterator[tuple[str, ast.Call]]:
 
 
 def plain_log_calls() -> Iterator[tuple[str, str | None, ast.Call]]:
-    """Yield the calls of a module's own logger, each with its place and its message."""
+    """Yield the calls of a module's logger, each with its position and its message."""
     for place, call in calls_of_the_package():
         match call.func:
             case ast.Attribute(value=ast.Name(id="logger"), attr=method) if method in LEVELS:
@@ -150,7 +150,7 @@ def test_a_line_with_a_traceback_keeps_it(caplog: pytest.LogCaptureFixture) -> N
 
 
 class AsStructlogDoes(logging.Formatter):
-    """Renders a record as structlog's `ExtraAdder` does: extras go beside its own keys, and over them."""
+    """Render a record as structlog's `ExtraAdder` does: extras go beside its own keys, and override them."""
 
     def format(self, record: logging.LogRecord) -> str:
         own = vars(logging.makeLogRecord({}))
@@ -166,7 +166,7 @@ class AsStructlogDoes(logging.Formatter):
 def failed(
     make_app: Callable[..., Celery], caplog: pytest.LogCaptureFixture
 ) -> tuple[str, logging.LogRecord]:
-    """A notification that failed: the batch's id, and the line about it."""
+    """Let a notification fail; return the batch's id and the log line."""
     app = make_app(batches_notifications={"webhook": {"url": "http://127.0.0.1:1/hush"}})
     batch = Batch(app=app).on("complete", "webhook")
     batch.seal()

@@ -1,4 +1,4 @@
-"""Whole workers killed with `kill -9`: what they ran ends or runs again, and callbacks are delivered."""
+"""After `kill -9` of whole workers, members end or run again, and callbacks are delivered."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.servers import close_store, kill, running_worker, wait_until
 
 POOLS = ("prefork", "threads", "gevent", "solo")
 QUICK = ("--without-mingle", "--without-gossip", "--without-heartbeat")
-KEEPS_UNTIL_THE_END = "solo"  # it acknowledges what it began only after that has ended
+KEEPS_UNTIL_THE_END = "solo"  # it acknowledges a task only after its end
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -43,7 +43,7 @@ def app(server_url: str) -> Iterator[Celery]:
 
 @dataclass
 class Killed:
-    """What was running as the workers were killed."""
+    """The members that ran when the workers were killed."""
 
     batches: dict[str, Batch] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
@@ -73,7 +73,7 @@ def marked(redis: Redis) -> int:
     return sum(redis.hlen(key) for key in redis.scan_iter("batches:worker:*"))
 
 
-# First of all: the worker of the others would hold the sweeper's lock, and its setting is another one.
+# First, because the worker of the other tests would hold the sweeper's lock with other settings.
 def test_a_lost_member_and_its_chain_run_again_where_the_setting_says_so(
     server_url: str, app: Celery, redis: Redis
 ) -> None:
@@ -100,7 +100,7 @@ def test_a_lost_member_and_its_chain_run_again_where_the_setting_says_so(
 
 @pytest.fixture(scope="module")
 def killed(server_url: str, app: Celery, redis: Redis) -> Iterator[Killed]:
-    """A worker of every pool, killed while it ran something; then one worker that lives."""
+    """Kill a worker of every pool while it runs a member; then start one worker."""
     killed = Killed()
     with ExitStack() as stack:
         for pool in POOLS:
@@ -168,9 +168,9 @@ def test_what_was_not_acknowledged_comes_back_from_the_broker(
     assert [killed.batches[name].status().failures for name in names] == [0, 0]
     with app.connection_for_write(transport_options={"visibility_timeout": 0}) as connection:
         channel = connection.default_channel
-        lost = redis.zrange(channel.unacked_index_key, 0, -1)  # what is taken from now on has other tags
+        lost = redis.zrange(channel.unacked_index_key, 0, -1)  # later tasks have other tags
 
-        def restored() -> bool:  # it does nothing where somebody else is at it
+        def restored() -> bool:  # it does nothing while another worker does it
             channel.qos.restore_visible(num=1000, interval=1)
             return not any(redis.zscore(channel.unacked_index_key, tag) for tag in lost)
 

@@ -1,4 +1,4 @@
-"""One `Batch` in the hands of many threads: every call is a member once, or its caller gets an error."""
+"""Many threads share one `Batch`: every call is a member once, or its caller gets an error."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def app(redis: object, server_url: str, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 
 def in_threads(work: Callable[[int], object]) -> list[BaseException]:
-    """Run this in all threads at once; return what they raised."""
+    """Run this in all threads at once; return the errors."""
     barrier = threading.Barrier(THREADS)
 
     def begin(n: int) -> object:
@@ -39,7 +39,7 @@ def in_threads(work: Callable[[int], object]) -> list[BaseException]:
 
 
 def messages(app: Celery) -> Counter[tuple[str, int]]:
-    """The ids and places that the messages at the broker name."""
+    """Return the ids and indexes that the messages at the broker name."""
     with app.connection_for_read() as connection:
         channel, queue = connection.default_channel, app.conf.task_default_queue
         found = iter(lambda: channel.basic_get(queue, no_ack=True), None)
@@ -47,7 +47,7 @@ def messages(app: Celery) -> Counter[tuple[str, int]]:
 
 
 def check(app: Celery, batch: Batch, calls: int) -> None:
-    """Each call is a member, and has one message, which names its place."""
+    """Check that each call is a member with one message, which names its index."""
     store, total = batch._engine.store, batch.status().total
     members = [member for chunk in store.walk_members(batch.bid, total) for member in chunk]
     assert total == calls
@@ -120,7 +120,7 @@ def test_a_seal_beside_threads_that_add_refuses_what_comes_after_it(app: Celery)
 
 
 def test_threads_that_end_and_add_at_once_lose_nothing(app: Celery) -> None:
-    """The block ends while others add: each call is in it, or its caller learns that it came too late."""
+    """The block ends while others add: each call is in it, or its caller gets an error."""
     ok = app.tasks["proj.ok"]
     for _ in range(ROUNDS):
         batch, added = Batch(app=app), []

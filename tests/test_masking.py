@@ -1,4 +1,4 @@
-"""What Celery's own reports show of our settings."""
+"""Celery's own reports show our settings without secrets."""
 
 from __future__ import annotations
 

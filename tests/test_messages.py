@@ -1,4 +1,4 @@
-"""What newcomers get wrong, and the words that put them right."""
+"""The mistakes of newcomers, and the error texts that help."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def work(*_: object) -> None:
 
 
 class Flask:
-    """Stands for the other object that is called `app`."""
+    """Stands for another object named `app`, such as Flask's."""
 
 
 async def coroutine() -> None:
@@ -59,12 +59,12 @@ def refused(kind: type[BatchesError], call: Callable[..., object], *args: object
 
 def test_a_task_as_a_callback_is_shown_as_a_signature(app: Celery) -> None:
     words = refused(InvalidCallback, Batch(app=app).on, "success", app.tasks["proj.work"])
-    assert words == "on() takes a signature, and 'proj.work' is a task: write work.s()"
+    assert words == "on() takes a signature, got the task 'proj.work': write work.s()"
 
 
 def test_the_result_of_a_call_as_a_callback_says_that_it_was_called(app: Celery) -> None:
     words = refused(InvalidCallback, Batch(app=app).on, "success", app.tasks["proj.work"].delay())
-    assert "a call that was made already: write task.s(), not task.delay()" in words
+    assert "got the result of a call: write task.s(), not task.delay()" in words
 
 
 @pytest.mark.parametrize(

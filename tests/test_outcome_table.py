@@ -1,4 +1,4 @@
-"""The outcome table, every row, in every pool, on the Celery line that is installed."""
+"""Every row of the outcome table, in every pool, with the installed Celery."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.timeout(240)
 
 @pytest.fixture(scope="module", params=POOLS)
 def played(request: pytest.FixtureRequest, server_url: str) -> Iterator[tuple[str, dict[str, Seen]]]:
-    """A pool, and what became of each row in it: all rows are played at once."""
+    """Play all rows at once in one pool; return the pool and the outcome of each row."""
     with stage(server_url, request.param, rows_for(ROWS, request.param, celery.VERSION)) as made:
         yield request.param, made.play()
 
@@ -63,5 +63,5 @@ def test_the_limits_of_the_worker_are_known_where_its_tasks_run(
 
 
 def test_the_documentation_shows_this_table() -> None:
-    """`python -m tests.support.outcome_table --write` mends it."""
+    """`python -m tests.support.outcome_table --write` fixes the page."""
     assert read_page() == render(GROUPS)

@@ -36,7 +36,7 @@ def number(x: int) -> int:
 def app(
     request: pytest.FixtureRequest, make_app: Callable[..., Celery], server_url: str, tmp_path: Path
 ) -> Iterator[Celery]:
-    """An app with tasks, and each kind of result backend in turn."""
+    """Return an app with tasks, once per kind of result backend."""
     if request.param == "database":
         need("SQLAlchemy", installed("sqlalchemy"))
     url = {
@@ -144,7 +144,7 @@ def test_a_child_has_its_place_its_bid_and_its_state(redis_app: Celery) -> None:
 
 
 def end(app: Celery, batch: Batch, state: State) -> None:
-    """Report the only member of a batch, and publish what that makes due."""
+    """Report the only member of a batch, and publish the callbacks that become due."""
     from celery_batches_notify.store.deliveries import Claim
 
     engine = app._batches_extension.engine
@@ -196,7 +196,7 @@ def test_a_backend_that_reads_one_key_at_a_time_is_asked_one_by_one(make_app: Ca
 
 
 def enrol_many(app: Celery, batch: Batch, count: int) -> Store:
-    """Enrol members without calls: 1,000 per script, as enrolment does."""
+    """Enrol members without calls, 1,000 per script, as `Enrolment` does."""
     store: Store = app._batches_extension.engine.store
     batch._enrolment.open()
     for first in range(0, count, 1000):
@@ -235,7 +235,7 @@ def test_memory_does_not_grow_with_the_members(redis_app: Celery, redis: Redis) 
 
     peak_of(1000)
     small, large = peak_of(1000), peak_of(30_000)
-    # A result that is kept takes hundreds of bytes; what the garbage collector has not got to yet varies.
+    # A kept result takes hundreds of bytes; the amount of uncollected garbage varies.
     assert (large - small) / 29_000 < 32
 
 
@@ -243,7 +243,7 @@ def test_memory_does_not_grow_with_the_members(redis_app: Celery, redis: Redis) 
 
 
 def load_in(app: Celery, pickled: bytes) -> object:
-    """Load a pickle in a thread where this app is Celery's current one, as it is in the app's processes."""
+    """Load a pickle in a thread where this app is Celery's current one, as in the app's processes."""
 
     def load() -> object:
         app.set_current()
@@ -290,7 +290,7 @@ def test_a_task_can_return_a_result_through_the_pickle_serializer(
 
 
 class FormerPickle:
-    """What a result's pickle held while its class was called `BlockAwareResult`."""
+    """Pickles a result as if its class were still called `BlockAwareResult`."""
 
     def __init__(self, result: AsyncResult) -> None:
         self.args = result.__reduce_args__()

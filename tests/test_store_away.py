@@ -1,4 +1,4 @@
-"""The store goes away under real workers and comes back: every outcome is counted, once."""
+"""The store goes away under real workers and comes back: every outcome is counted once."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from tests.support.cut_proxy import CutProxy, cut_proxy
 from tests.support.servers import Ear, kill, running_worker, wait_until
 
 KNOWN = {"batches:index", "batches:live", "batches:sweeper", "batches:cancelled", "batches:workers", "notes"}
-COUNTED_SECONDS = 20  # 10 are promised, from the store's return; the machine may stand still meanwhile
+COUNTED_SECONDS = 20  # 10 are promised after the store's return; the machine may be slow
 
 
 @pytest.fixture(scope="module")
 def store_url() -> Iterator[str]:
-    """A server that only holds batches, so that it may be ill-treated."""
+    """Start a server that holds only batches, so that a test can stop it."""
     with embedded_server("--enable-debug-command", "local") as url:
         yield url
 
@@ -48,7 +48,7 @@ def proxied(store_url: str, store: Redis) -> Iterator[tuple[CutProxy, str]]:
 
 @pytest.fixture
 def app(make_app: Callable[..., Celery], store_url: str, server_url: str) -> Celery:
-    """The producer's app, for which the store is never away."""
+    """Return the producer's app, which always reaches the store."""
     app = make_app(batches_backend_url=store_url, broker=server_url, task_default_queue="celery")
     declare_tasks(app)
     return app
@@ -95,7 +95,7 @@ def test_a_worker_that_is_killed_with_a_full_spool_leaves_it_to_the_next_one(
         batch = add_members(new_batch(app), 400, "slow", 0.005)
         wait_until(lambda: batch.status().succeeded > 50)
         proxy.misbehave("blackhole")
-        # One may be both: counted by a store whose reply was lost.
+        # One may be both, if the store counted it and the reply was lost.
         wait_until(lambda: spooled(tmp_path) + batch.status().succeeded >= 400, what="the last task")
         kill(worker)
     proxy.behave()
@@ -107,7 +107,7 @@ def test_a_worker_that_is_killed_with_a_full_spool_leaves_it_to_the_next_one(
 
 
 def another(store: Redis) -> Redis:
-    """A client of its own, as patient: what is asked twice would spoil what the fault is."""
+    """Return a separate, patient client, because a second try would spoil the fault."""
     options = store.connection_pool.connection_kwargs
     return Redis(**{name: options[name] for name in ("host", "port", "socket_timeout")})
 
@@ -133,7 +133,7 @@ def changed(store: Redis, name: str, value: object) -> Iterator[None]:
     (before,) = store.config_get(name).values()
     store.config_set(name, value)
     yield
-    time.sleep(2)  # for so long the fault stays
+    time.sleep(2)  # the fault lasts so long
     store.config_set(name, before)
 
 

@@ -126,7 +126,7 @@ def test_an_address_is_shown_as_it_was_written(url: str, shown: str) -> None:
 
 
 def kwargs_of(url: object, options: object, *, no_retry: bool = False) -> dict[str, Any]:
-    """What redis-py's connections are made with."""
+    """Return the arguments of redis-py's connections."""
     with connect(settings(url, options), no_retry=no_retry) as client:
         return {**client.connection_pool.connection_kwargs, "kind": client.connection_pool.connection_class}
 
@@ -159,7 +159,7 @@ def test_celerys_words_for_certificates_are_understood(word: str) -> None:
         assert client.connection_pool.connection_kwargs["ssl_cert_reqs"] == word
 
 
-def test_a_strange_word_for_certificates_is_a_wrong_setting_and_no_store_that_is_away() -> None:
+def test_a_strange_word_for_certificates_is_a_wrong_setting_not_a_store_that_is_away() -> None:
     with pytest.raises(ConfigurationError, match="batches_backend_options: Invalid SSL"):
         connect(settings("rediss://h?ssl_cert_reqs=perhaps", {}))
 

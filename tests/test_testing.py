@@ -26,7 +26,7 @@ from tests.support.servers import wait_until
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pager:
-    """A project's own notifier, which must not be asked in these tests."""
+    """A project's own notifier, which these tests must not use."""
 
     name: ClassVar[str] = "pager"
     secrets: ClassVar[frozenset[str]] = frozenset({"key"})
@@ -345,7 +345,7 @@ def test_assert_notified_returns_the_one_that_fits_and_shows_all_otherwise(
 
 @pytest.fixture
 def project() -> Iterator[Celery]:
-    """An app as projects have it: its servers are somewhere else, and not there."""
+    """Return an app like those of projects, whose servers cannot be reached."""
     app = Celery("project", broker="redis://127.0.0.1:1/1", set_as_current=False)
     app.conf.update(
         result_backend="redis://127.0.0.1:1/2",

@@ -1,4 +1,4 @@
-"""The pytest plugin in a small project of a user, as pip installs it: found by its entry point alone."""
+"""The pytest plugin in a small project: pytest finds it by its entry point alone."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ FILES = {
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A project's directory, and beside it what pip writes about an installed distribution."""
+    """Make a project's directory, and beside it the metadata of an installed distribution."""
     import textwrap
 
     folder, site = tmp_path / "shop", tmp_path / "site" / "celery_batches_notify-0.1.0.dist-info"

@@ -1,4 +1,4 @@
-"""Batches in the stores that production has, with real workers: Cluster, Sentinel, TLS, and a socket."""
+"""Batches in stores like those of production, with real workers: Cluster, Sentinel, TLS and a socket."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ FORMS = tuple(SCHEMES)
 
 @dataclass(kw_only=True)
 class Form:
-    """One kind of store, as an app's configuration names it, what it is made of, and a broker of its own."""
+    """One kind of store: its configuration, its servers, and a broker of its own."""
 
     url: str
     broker: str = "memory://"
@@ -90,7 +90,7 @@ def store_form(request: pytest.FixtureRequest) -> Form:
 
 @contextmanager
 def app_in(store: Form, **conf: object) -> Iterator[Celery]:
-    """Make a producer whose batches lie there."""
+    """Make a producer with batches in this store."""
     app = Celery("producer", broker=store.broker, set_as_current=False)
     app.conf.update(batches_backend_url=store.url, batches_backend_options=store.options, **conf)
     Batches(app)
@@ -115,7 +115,7 @@ def worker_in(store: Form, pool: str = "prefork") -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def busy(store_form: Form) -> Iterator[Celery]:
-    """A producer and a worker on one of the stores."""
+    """Run a producer and a worker on one of the stores."""
     with worker_in(store_form), app_in(store_form, result_backend=store_form.broker) as app:
         yield app
 
@@ -126,7 +126,7 @@ def ended(batch: Batch, seconds: float = 30) -> BatchStatus:
 
 @contextmanager
 def followed_to_the_end(batch: Batch) -> Iterator[None]:
-    """Follow a batch beside the block, from before it; what happens in the block must not end that early."""
+    """Follow a batch beside the block, from before it, to the end of the batch."""
     seen: list[Progress] = []
     begun = threading.Event()
 
@@ -234,7 +234,7 @@ def test_the_tokens_reach_followers(busy: Celery, monkeypatch: pytest.MonkeyPatc
 
 
 def test_what_was_left_behind_is_swept(busy: Celery) -> None:
-    """The last report comes from somebody who publishes nothing: the worker's sweeper must."""
+    """The last report comes from a process that does not publish, so the sweeper must."""
     task, store = busy.tasks["proj.ok"], busy._batches_extension.engine.store
     batch = Batch(app=busy, keep_open=True).on("success", busy.tasks["proj.callback"].s("swept"))
     (result,) = batch.add(task.s().set(queue="nobody"))
@@ -274,7 +274,7 @@ def test_every_key_there_has_a_time_to_live(busy: Celery, store_form: Form) -> N
 
 
 def test_threads_and_forks_share_a_client(busy: Celery) -> None:
-    """A fork's child does not use, nor close, what it inherits; and threads use it at once."""
+    """A forked child neither uses nor closes inherited connections; threads share them."""
     store = busy._batches_extension.engine.store
     batch = Batch(app=busy, keep_open=True)
     batch.add(busy.tasks["proj.ok"].s().set(queue="nobody"))
@@ -292,8 +292,8 @@ def test_threads_and_forks_share_a_client(busy: Celery) -> None:
     threads = [threading.Thread(target=read) for _ in range(4)]
     for thread in threads:
         thread.start()
-    # What another test of this process left waiting for its broker's answer, the first child would take and
-    # the others wait for without end: kombu reads it out as it closes what a fork inherited.
+    # The first child would take what another test of this process left waiting for its broker's answer, and
+    # the others would wait for ever: kombu reads inherited connections before it closes them.
     pools.reset()
     context = multiprocessing.get_context("fork")
     children = []
@@ -429,7 +429,7 @@ def test_a_batch_ends_on_the_replica_that_became_the_master(
                 app.tasks["proj.slow"].delay(3)
         old = guarded.master()
         (replica,) = (node for node in guarded.servers if node is not old)
-        with replica.client() as behind, old.client() as ahead:  # nothing that was counted may be lost
+        with replica.client() as behind, old.client() as ahead:  # every counted outcome must survive
             wait_until(lambda: has_all(behind, ahead), what="the replica's last write")
         with followed_to_the_end(batch):
             old.kill()

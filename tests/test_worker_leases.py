@@ -1,4 +1,4 @@
-"""Workers that live: stopped for a while, ended in good order, or cut off from the store as all are."""
+"""Workers that live: paused, shut down properly, or cut off from the store like all others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from celery_batches_notify import Batch
 from celery_batches_notify.testing.server import embedded_server
 from tests.support.servers import running_worker, wait_until
 
-LEASE_SECONDS = 5  # as `proj_lost` has it
+LEASE_SECONDS = 5  # as in `proj_lost`
 QUICK = ("--without-mingle", "--without-gossip", "--without-heartbeat")
 
 pytestmark = pytest.mark.timeout(120)
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.timeout(120)
 
 @pytest.fixture(scope="module")
 def broker_url() -> Iterator[str]:
-    """A broker beside the store, which tests stop."""
+    """Start a broker beside the store, because tests stop the store."""
     with embedded_server() as url:
         yield url
 
@@ -46,7 +46,7 @@ def runs(broker: Redis, key: str) -> int:
 
 
 def start_nap(app: Celery, broker: Redis, queue: str, seconds: float) -> Batch:
-    """Let a worker run a member, until its message is acknowledged."""
+    """Let a worker run a member; wait until the message is acknowledged."""
     key = uuid4().hex
     batch = Batch(app=app)
     batch.add(app.signature("lost.nap", (key, seconds), queue=queue))

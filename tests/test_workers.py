@@ -30,7 +30,7 @@ def prefork(server_url: str) -> Iterator[None]:
 
 @pytest.fixture
 def redis(server_url: str) -> Iterator[Redis]:
-    """The server's client; nothing is flushed, for the workers live in there."""
+    """Return a client of the server, which is not flushed because workers use it."""
     client = Redis.from_url(server_url)
     client.delete("notes")
     yield client
@@ -196,7 +196,7 @@ def test_dead_members_run_again_and_succeed(prefork: None, app: Celery) -> None:
     assert (status.succeeded, status.failures, status.failure_info) == (5, 0, ())
 
 
-def test_the_last_part_of_a_canvas_runs_again_under_the_id_of_the_task_that_it_replaced(
+def test_the_last_part_of_a_canvas_runs_again_under_the_id_of_the_task_it_replaced(
     prefork: None, app: Celery
 ) -> None:
     batch = Batch(app=app)
@@ -220,7 +220,7 @@ def test_cancel_discards_what_waits_and_what_arrives(pool: str, app: Celery, red
     status = batch.join(timeout=60)
     assert status.state == "cancelled"
     assert (status.succeeded + status.dead, status.death_at) == (22, None)
-    # A thread pool has taken what was prefetched; Celery itself cannot revoke that there either.
+    # A thread pool has started prefetched tasks, which Celery cannot revoke there either.
     assert status.dead >= (1 if pool == "threads" else 15)
     assert {f.error_message for f in status.failure_info} <= {"cancelled", "revoked"}
     wait_until(lambda: {c.state for c in batch.status().callbacks} == {"delivered"}, what="every callback")
@@ -326,7 +326,7 @@ def test_a_worker_warns_of_an_eviction_policy_that_drops_batches(server_url: str
 def test_what_a_dead_worker_left_behind_is_published_by_another(
     app: Celery, redis: Redis, server_url: str
 ) -> None:
-    """The process is killed between the script that fired and the publish: the outbox is all that is left."""
+    """A kill between the script and the publishing leaves only the outbox."""
     batch = Batch(app=app).on("success", app.tasks["proj.callback"].s("late"))
     (result,) = batch.add(app.signature("proj.ok", queue="nobody"))
     from celery_batches_notify.membership import Membership, Outcome, State

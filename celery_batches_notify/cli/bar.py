@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from celery_batches_notify.model import BatchStatus, Progress
 from celery_batches_notify.text import one_line
 
-CELLS_AT_LEAST, CELLS_AT_MOST = 8, 40
+CELLS_AT_MOST = 40
 NAME_COLUMNS = 30
 GAP = "  "
 COLOURS = ("green", "yellow", "red", "dim")
@@ -37,7 +37,8 @@ def bar_line(
     name = cut(
         one_line(name, 4 * NAME_COLUMNS), min(NAME_COLUMNS, columns // 3), "..." if ascii_only else "…"
     )
-    room = columns - 1 - width(name) - len(GAP) - CELLS_AT_LEAST  # a full line would break
+    cells = min(CELLS_AT_MOST, columns // 4)  # the same whatever the figures are, so that it does not jump
+    room = columns - 1 - width(name) - len(GAP) - cells  # a full line would break
     shown = []
     figures = _figures(counts, progress.total, room - len(GAP + percent + GAP))
     for text in [percent, figures, *filter(None, notes)]:
@@ -45,10 +46,8 @@ def bar_line(
         if room < 0:
             break
         shown.append(text)
-    rest = columns - 1 - width(name) - len(GAP) - sum(len(GAP) + width(text) for text in shown)
-    cells = share(counts, max(1, min(CELLS_AT_MOST, rest)))
     signs = ASCII_SIGNS if ascii_only else SIGNS
-    parts = zip(signs, cells, COLOURS, strict=True)
+    parts = zip(signs, share(counts, cells), COLOURS, strict=True)
     drawn = "".join(paint(sign * count, colour) for sign, count, colour in parts if count)
     return GAP.join([name, drawn, *shown])
 

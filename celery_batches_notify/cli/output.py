@@ -77,12 +77,12 @@ def is_utf8(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
 
 def as_json_line(fields: dict[str, Any]) -> str:
     """Return fields as JSON in ASCII, so that a terminal that shows it obeys nothing."""
-    return json.dumps(fields, default=str).replace("\x7f", "\\u007f")
+    return json.dumps(fields, default=str)
 
 
 def one_safe_line(answer: str) -> str:
     """Return a text as one line that a terminal only shows."""
-    return one_line(answer, CHARACTERS)
+    return one_line(answer, CHARACTERS)  # safety: terminal-line
 
 
 def error_line(exc: BaseException) -> str:

@@ -11,8 +11,7 @@ from celery_batches_notify.cli.engine_of import engine_of
 from celery_batches_notify.cli.output import Output
 from celery_batches_notify.engine import Engine
 from celery_batches_notify.errors import InvalidCallback
-from celery_batches_notify.operations import redeliver_event
-from celery_batches_notify.redelivery import Wanted, redeliver_many, redeliver_one
+from celery_batches_notify.redelivery import Wanted, redeliver_event, redeliver_many, redeliver_one
 
 PROGRESS_EVERY = 100
 

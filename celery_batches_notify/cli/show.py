@@ -71,7 +71,8 @@ def describe(status: BatchStatus, now: datetime, pace: Pace, *, ascii_only: bool
     groups = group_failures(status.failure_info)
     if groups:
         kept = len(status.failure_info)
-        yield f"failures: {len(groups):,} kinds in the {kept:,} that are kept of {status.failures:,}"
+        kinds = "1 kind" if len(groups) == 1 else f"{len(groups):,} kinds"
+        yield f"failures: {kinds} in the {kept:,} that are kept of {status.failures:,}"
     for group in groups:
         place = f" ({group.place})" if group.place else ""
         yield f"- {group.count:,} × {group.title}{place}: {group.message}"

@@ -260,7 +260,7 @@ def judge(reading: Reading, until: Event) -> ExitCode | None:
     A batch whose dead members run again has finished once, and is not over.
     """
     progress = reading.progress
-    is_over = progress.finished and progress.ended == progress.total
+    is_over = progress.finished and progress.ended == progress.total  # safety: retried-is-not-over
     if until is Event.FINISH:
         succeeded = Event.SUCCESS in reading.fired
         return (ExitCode.DONE if succeeded else ExitCode.OTHERWISE) if is_over else None

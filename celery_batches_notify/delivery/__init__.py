@@ -1,1 +1,1 @@
-"""Callbacks on their way: what was declared, how it is published, and what became of it."""
+"""Callbacks: their declaration, their publishing, and their delivery."""

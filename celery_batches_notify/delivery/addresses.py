@@ -1,4 +1,4 @@
-"""Addresses that fail: what they are known by, what waits for them, and how it goes on once they answer."""
+"""Addresses that fail: notifications wait for them, and go on once one of them was taken."""
 
 from __future__ import annotations
 
@@ -16,10 +16,8 @@ from celery_batches_notify.store.outbox import Address
 from celery_batches_notify.store.store import Store
 
 ATTEMPT_SECONDS = 60
-COUNTDOWN_AT_MOST = 60.0  # what is longer may outlast a broker's visibility timeout
-TAKEN_SECONDS = (
-    10.0  # how long a message may take from its time until it runs; then the sweeper sends another
-)
+COUNTDOWN_AT_MOST = 60.0  # a longer one may outlast a broker's visibility timeout
+TAKEN_SECONDS = 10.0  # how long after its time a message may run; then the sweeper sends another
 WAKEN_AT_MOST = 50
 BUSY = (429, 503)
 
@@ -27,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 def address_of(channel: str, notifier: Notifier) -> Address:
-    """What fails together: a channel's own address, or all of the channel if it names none.
+    """Return the address whose failure concerns all its notifications: a URL, a server, or the channel.
 
     Args:
         channel: The notifier's name or profile.
@@ -42,55 +40,55 @@ def address_of(channel: str, notifier: Notifier) -> Address:
 
 
 def is_busy(failed: NotificationFailed) -> bool:
-    """Whether an address takes notifications, but not so many: it says when the next one may come."""
+    """Return whether an address is overloaded: its answer says when the next notification may come."""
     return failed.retry_after is not None and failed.status_code in BUSY
 
 
 def probe_after(pause: float) -> float:
-    """Return after how many seconds a sweeper publishes what finds out, unless its message came before."""
+    """Return after how many seconds a sweeper publishes the probe, unless its own message came before."""
     return pause + TAKEN_SECONDS if pause <= COUNTDOWN_AT_MOST else pause
 
 
 class Addresses:
-    """Lets go what waits for an address: one when its pause is over, and all once that one has arrived."""
+    """Releases the notifications of an address: one when its pause is over, and all once that was taken."""
 
     def __init__(self, store: Store, publisher: Publisher) -> None:
         self._store = store
         self._publisher = publisher
 
     def ask(self, bid: str, entry: str, address: Address) -> float:
-        """How many seconds an address must be left alone; at 0 the caller must send, and note the answer."""
+        """Return how many seconds an address rests; at 0 the caller must send, and report the answer."""
         return self._store.ask_address(address.key, "send", f"{bid} {entry}", seconds=ATTEMPT_SECONDS).seconds
 
     def opened(self, address: Address) -> None:
-        """Note that a notification was taken, or refused for good, and let two of those that wait follow it.
+        """Note that a notification was taken, or refused for good, and publish two of those that wait.
 
-        Each of them lets two more follow, so the workers' number is the pace, and nobody waits for a sweep.
+        Each of them releases two more, so the number of workers sets the pace, and none waits for a sweep.
         """
         woken = 0
         for _ in range(WAKEN_AT_MOST):
             waiting = self._store.open_address(address.key, answered=True)
             for who in waiting:
                 woken += self._wake(who)  # safety: outage-over
-            if woken or not waiting:  # those that are gone wake nobody
+            if woken or not waiting:  # notifications that are gone do not release others
                 return
 
     def closed(self, address: Address, failed: NotificationFailed) -> float:
-        """Note that an address failed or is busy; return how many seconds it is left alone."""
+        """Note that an address failed or is busy; return how many seconds it rests."""
         busy = is_busy(failed)
         closed = self._store.close_address(address.key, busy=busy, seconds=failed.retry_after or 0)
-        if closed.first and not busy:  # what is busy does not count, so the same one may ask again
+        if closed.first and not busy:  # if it is busy, the same notification may ask again
             any(self._probe(who, address) for who in closed.candidates)
         return closed.seconds
 
     def wait(self, bid: str, entry: str, address: Address, *, rest: bool = False) -> None:
-        """Put a delivery that is due later among those that wait; it goes at once if the address is open.
+        """Let a delivery that is due later wait for its address; publish it at once if the address is open.
 
         Args:
             bid: Its batch.
             entry: Its place in the outbox.
-            address: What it waits for.
-            rest: It was tried, and is not the one to find out.
+            address: Its address.
+            rest: It has just been tried, so another one must be the next probe.
         """
         who = f"{bid} {entry}"
         wait = self._store.ask_address(address.key, "rest" if rest else "wait", who)
@@ -100,7 +98,7 @@ class Addresses:
             self._wake(who)
 
     def _probe(self, who: str, address: Address) -> bool:
-        """Let one that waits find out at the end of the pause, unless it is gone."""
+        """Make a waiting notification the probe at the end of the pause; return whether it still exists."""
         bid, _, entry = who.partition(" ")
         if not self._claim(bid, entry, TAKEN_SECONDS):
             return False
@@ -110,7 +108,7 @@ class Addresses:
     def _publish_later(self, who: str, seconds: float) -> None:
         bid, _, entry = who.partition(" ")
         for claim in self._claim(bid, entry, probe_after(seconds)):
-            if seconds <= COUNTDOWN_AT_MOST:  # else the sweeper publishes it
+            if seconds <= COUNTDOWN_AT_MOST:  # the sweeper publishes the others
                 self._publisher.publish_later(bid, claim, seconds)
 
     def _wake(self, who: str) -> bool:

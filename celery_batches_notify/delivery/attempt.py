@@ -14,7 +14,7 @@ from celery import Celery
 from celery_batches_notify.delivery.addresses import Addresses, address_of, is_busy
 from celery_batches_notify.delivery.backoff import ATTEMPTS_AT_MOST, delay_after, fallback_after
 from celery_batches_notify.delivery.callbacks import Declared
-from celery_batches_notify.delivery.publisher import DETAIL_AT_MOST, NEVER_PUBLISHED, Publisher, words_of
+from celery_batches_notify.delivery.publisher import DETAIL_AT_MOST, NEVER_PUBLISHED, Publisher, message_of
 from celery_batches_notify.delivery.waiting import note_wait
 from celery_batches_notify.errors import NoSuchBatch, NotificationFailed
 from celery_batches_notify.messages.headers import DELIVER_TASK, callback_id
@@ -29,17 +29,17 @@ from celery_batches_notify.store.parsing import Snapshot, parse_deliverable, par
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.text import one_line
 
-# Above what a notifier may take in all (300 s), whatever the app's own limits are.
+# Above the 300 s that a notifier may take, whatever the app's own limits are.
 SOFT_LIMIT_SECONDS, HARD_LIMIT_SECONDS = 330, 360
 
-Outcome = Literal["delivered", "failed", "given_up", "postponed"]
+AttemptResult = Literal["delivered", "failed", "given_up", "postponed"]
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Delivery:
-    """What one attempt is about: its place, what was declared there, and the claim that it is made under."""
+    """The delivery of one attempt: its place, its declaration, and the number of its claim."""
 
     entry: str
     declared: Declared
@@ -50,7 +50,7 @@ class _Delivery:
 
 
 class Attempts:
-    """Sends notifications, calls what may have to wait, and notes in the outbox what became of it."""
+    """Sends notifications, calls canvases that may have to wait, and notes each result in the outbox."""
 
     def __init__(
         self,
@@ -68,12 +68,12 @@ class Attempts:
         self._draw = draw
 
     def run(self, bid: str, place: str, number: int = 0) -> str:
-        """Make one attempt of a delivery; return in a few words what became of it.
+        """Make one attempt of a delivery; return a short text about its result.
 
         Args:
             bid: Its batch.
             place: Its place in the outbox.
-            number: The claim that it was published under, or 0 for whichever is the present one.
+            number: The number of its claim; 0 fits any claim.
         """
         try:
             snapshot = self._store.read_snapshot(bid)
@@ -114,14 +114,14 @@ class Attempts:
         )
 
     def _call(self, delivery: _Delivery, queue: str | None) -> str:
-        """Call a canvas for which Celery asks the result backend first; without one it can never be."""
+        """Call a canvas before which Celery reads the result backend; without a backend it never can be."""
         status = delivery.notification.status
         try:
             self._publisher.call_canvas(delivery.entry, delivery.declared, status, queue)
         except Exception as exc:  # noqa: BLE001 - every broker and result backend has errors of its own
             never = isinstance(exc, (*NEVER_PUBLISHED, NotImplementedError))
             return self._fail(
-                delivery, NotificationFailed(f"not published: {words_of(exc)}", permanent=never)
+                delivery, NotificationFailed(f"not published: {message_of(exc)}", permanent=never)
             )
         self._settle(delivery, "delivered", detail="published")
         return "published"
@@ -145,7 +145,7 @@ class Attempts:
         return answer
 
     def _send(self, notifier: Notifier, notification: Notification) -> Reply:
-        """Send once; a process may die before or after this, and nobody has noted anything."""
+        """Send once. The process may die before or after this, without a note in the outbox."""
         return send_once(notifier, notification)
 
     def _build(self, declared: Declared) -> Notifier:
@@ -155,22 +155,22 @@ class Attempts:
             raise NotificationFailed(str(exc)) from exc
 
     def _refused(self, delivery: _Delivery, address: Address, exc: NotificationFailed) -> str:
-        """Note a failed attempt, and leave its address alone for a while if that is what failed."""
+        """Note a failed attempt, and let its address rest if the address is what failed."""
         if exc.permanent or exc.alone or exc.owed:  # safety: one-notification
-            said = self._fail(delivery, exc)
+            result = self._fail(delivery, exc)
             self._addresses.opened(address)
-            return said
+            return result
         pause = self._addresses.closed(address, exc)
         if is_busy(exc):  # safety: busy-free
             return self._postpone(delivery, address, pause, exc)
-        said = self._fail(delivery, exc, address)
+        result = self._fail(delivery, exc, address)
         self._addresses.wait(delivery.notification.status.bid, delivery.entry, address, rest=True)
-        return said
+        return result
 
     def _postpone(
         self, delivery: _Delivery, address: Address, wait: float, exc: NotificationFailed | None = None
     ) -> str:
-        """Put it off without counting an attempt: it goes when its address has answered somebody."""
+        """Put it off without counting an attempt: it is published once its address has taken another one."""
         note = note_wait(delivery.declared, address, delivery.now, wait, exc, last=delivery.last)
         delay = fallback_after(wait, self._draw())
         code, owed = (exc.status_code, exc.owed) if exc else (None, ())
@@ -193,7 +193,7 @@ class Attempts:
     def _settle(
         self,
         delivery: _Delivery,
-        outcome: Outcome,
+        result: AttemptResult,
         status_code: int | None = None,
         detail: str = "",
         delay: float = 0,
@@ -206,14 +206,14 @@ class Attempts:
             status_code=status_code,
         )
         bid, attempt = delivery.notification.status.bid, delivery.notification.attempt
-        if outcome in ("delivered", "failed"):  # the store logs what is given up, whoever does that
-            level = logging.INFO if outcome == "delivered" else logging.WARNING
+        if result in ("delivered", "failed"):  # the store logs what is given up, whoever does that
+            level = logging.INFO if result == "delivered" else logging.WARNING
             log = log_of_delivery(logger, bid, delivery.entry, note.channel, attempt)
-            log.log(level, "%s (attempt %d of %d): %s", outcome, attempt, ATTEMPTS_AT_MOST, note.detail)
+            log.log(level, "%s (attempt %d of %d): %s", result, attempt, ATTEMPTS_AT_MOST, note.detail)
         self._store.settle_delivery(
             bid,
             delivery.entry,
-            "due" if outcome == "failed" else outcome,
+            "due" if result == "failed" else result,
             attempt,
             delay_seconds=delay,
             note=note,
@@ -227,8 +227,8 @@ def register_deliver_task(app: Celery, attempts: Callable[[], Attempts]) -> None
     """Register the task that workers run for a notification.
 
     It is acknowledged late, so it comes back if its worker is lost; if only its process is lost, the outbox
-    sends it again. A notification may be sent twice, under one id, but not lost. Its time limits are its own:
-    the app's, which are for the user's tasks, may be shorter than a slow receiver.
+    sends it again. A notification may be sent twice, under one id, but is never lost. It has its own time
+    limits, because the app's limits are for the user's tasks and may be too short for a slow receiver.
     """
 
     def deliver(bid: str, entry: str, number: int = 0) -> str:

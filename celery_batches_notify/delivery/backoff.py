@@ -1,4 +1,4 @@
-"""When a delivery that failed, or waits for its address, is looked at again: eight attempts in 27 hours."""
+"""When a delivery that failed or waits for its address is tried again: eight attempts in 27 hours."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def delay_after(attempt: int, drawn: float) -> float | None:
     """Return how many seconds to wait after an attempt failed, or None if it was the last.
 
     Args:
-        attempt: Which one failed, from 1.
-        drawn: A random number from 0 to 1, so that not all come back at once.
+        attempt: The attempt that failed, from 1.
+        drawn: A random number from 0 to 1, so that not all deliveries come back at once.
     """
     if attempt >= ATTEMPTS_AT_MOST:
         return None
@@ -22,10 +22,10 @@ def delay_after(attempt: int, drawn: float) -> float | None:
 
 
 def fallback_after(pause: float, drawn: float) -> float:
-    """Return after how many seconds a sweeper looks at a delivery that nobody woke with its address.
+    """Return after how many seconds a sweeper publishes a delivery that its address has not released.
 
     Args:
-        pause: How long its address is left alone.
+        pause: How many seconds its address rests.
         drawn: A random number from 0 to 1.
     """
     return pause + max(FALLBACK_SECONDS, pause) * (1 + JITTER * drawn)

@@ -1,4 +1,4 @@
-"""What users declare with `on()`: checked, turned into JSON, and back into something to publish."""
+"""Callbacks as users declare them with `on()`: checked, stored as JSON, and made callable again."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ def declare_callback(
     accepted: Collection[str],
     give_up_after: timedelta,
 ) -> Declared:
-    """Check one callback and return what is stored of it.
+    """Check one callback and return its stored form.
 
     Args:
         declared: The callbacks of the batch so far.
-        event: What it waits for.
+        event: The event that calls it.
         target: A notifier, by class, name or profile, or a signature.
-        options: The notifier's own options; for any target `only_if`, the rules under which it is called, and
+        options: The notifier's own options; for any target `only_if`, the rules that must hold, and
             `give_up_after`, how long after its event it gets its last attempt;
             for `progress` the share `at` which, for `deadline` and `stall` the time `after` which.
         registry: The notifiers of the app.
         app: The app whose tasks may be called back.
-        accepted: Names of tasks that may be called back, though the app does not have them.
-        give_up_after: What holds where neither the options nor the profile name it.
+        accepted: Names of tasks that may be called back even if the app does not have them.
+        give_up_after: The default for the option of that name.
 
     Raises:
         InvalidCallback: The event, the target or an option cannot be used.
@@ -82,7 +82,7 @@ def declare_callback(
 
 
 def _take_limit(options: dict[str, Any]) -> timedelta | None:
-    """Take out of the options how long after its event a callback gets its last attempt, if they say so."""
+    """Take `give_up_after` out of the options: how long after its event a callback gets its last attempt."""
     given = options.pop(GIVE_UP_AFTER, None)
     if given is None:
         return None
@@ -97,15 +97,14 @@ def _milliseconds(duration: timedelta) -> int:
 
 
 def _refuse_what_needs_a_signature(target: object) -> None:
-    """Raise `InvalidCallback` if the target is a task, its result or a function: explain how to pass it."""
+    """Raise `InvalidCallback` if the target is a task, its result or a function, and say how to pass it."""
     if isinstance(target, Task):
         raise InvalidCallback(
-            f"on() takes a signature, and {target.name!r} is a task: write {_name_of(target)}.s()"
+            f"on() takes a signature, got the task {target.name!r}: write {_name_of(target)}.s()"
         )
     if isinstance(target, ResultBase):
         raise InvalidCallback(
-            "on() takes a signature, and this is the result of a call that was made already: write task.s(), "
-            "not task.delay()"
+            "on() takes a signature, got the result of a call: write task.s(), not task.delay()"
         )
     if callable(target) and not isinstance(target, type) and not hasattr(target, "send"):
         raise InvalidCallback(
@@ -119,7 +118,7 @@ def _name_of(target: object) -> str:
 
 
 def _read_threshold(event: str, options: dict[str, Any]) -> Declared:
-    """Take the threshold of an event that has one out of the options: a share, or milliseconds."""
+    """Take the threshold of an event out of the options, if it has one: a share, or milliseconds."""
     if event == Event.PROGRESS:
         share = options.pop("at", None)
         if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share <= 1:
@@ -154,14 +153,14 @@ def walk_leaves(signature: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def is_canvas(signature: Mapping[str, Any]) -> bool:
-    """Whether a signature in its JSON form is more than one task."""
+    """Return whether a signature in its JSON form is more than one task."""
     return signature.get("subtask_type") in ("chain", "group", "chord")
 
 
 def asks_results(signature: Mapping[str, Any]) -> bool:
-    """Whether Celery asks the result backend before it calls a signature in its JSON form.
+    """Return whether Celery reads the result backend before it calls a signature in its JSON form.
 
-    It does for a chord, and makes one of a group that has something behind it.
+    It does so for a chord, and a group with a successor in a chain becomes a chord.
     """
     parts = (signature.get("kwargs") or {}).get("tasks") or []
     match signature.get("subtask_type"):
@@ -176,13 +175,13 @@ def asks_results(signature: Mapping[str, Any]) -> bool:
 
 
 def prepare_signature(app: Celery, signature: Declared, task_id: str, queue: str | None) -> Signature[Any]:
-    """Make a signature of what is stored: with the ids that its tasks have on every publish, and a queue.
+    """Make a signature from its stored form, with ids that are the same on every publish, and a queue.
 
-    A task that is not registered here is called by its name, with the options that it had where it was
-    declared: `on()` knew it there, and a worker that has it will run it.
+    A task that is not registered here is called by its name, with the options that it had where `on()` was
+    called, because a worker that has it will run it.
 
     Raises:
-        InvalidCallback: What is stored is no signature.
+        InvalidCallback: The stored form is not a signature's.
     """
     for k, leaf in enumerate(_check_leaves(signature)):
         own, options = leaf.pop("defaults", {}), leaf.setdefault("options", {})
@@ -198,7 +197,7 @@ def prepare_signature(app: Celery, signature: Declared, task_id: str, queue: str
 
 
 def route_of(app: Celery, signature: Mapping[str, Any]) -> dict[str, Any]:
-    """The options with which another task goes where the first task of a prepared signature would go."""
+    """Return the options that route another task like the first task of a prepared signature."""
     leaf = next(walk_leaves(signature))
     task = app.tasks.get(leaf["task"])
     options = {**(_options_of(task) if task else {}), **leaf["options"]}
@@ -210,7 +209,7 @@ def _check_leaves(signature: Mapping[str, Any]) -> list[dict[str, Any]]:
         leaves = list(walk_leaves(signature))
         if leaves and all(map(_is_leaf, leaves)):
             return leaves
-    raise InvalidCallback("what is stored of this callback is no signature")
+    raise InvalidCallback("the stored form of this callback is not a signature")
 
 
 def _is_leaf(leaf: Any) -> bool:
@@ -233,7 +232,7 @@ def _declare_signature(target: Signature[Any], app: Celery, accepted: Collection
 
 
 def _options_of(task: Any) -> dict[str, Any]:
-    """The options that a task's own class sets, as far as they are JSON: they go where the name goes."""
+    """Return the options that a task's class sets, if they are JSON: they are stored with the task's name."""
     options = task._get_exec_options().items()
     return {name: value for name, value in options if isinstance(value, (str, int, float))}
 
@@ -242,10 +241,10 @@ def _as_json(declared: Declared) -> Declared:
     try:
         text = json.dumps(declared)
     except (EncodeError, TypeError, ValueError, RecursionError) as exc:
-        raise InvalidCallback(f"a callback is stored as JSON, and this one is not: {exc}") from exc
+        raise InvalidCallback(f"a callback must be JSON: {exc}") from exc
     if len(text) > BYTES_AT_MOST:
         raise InvalidCallback(
-            f"a callback takes at most {BYTES_AT_MOST} bytes of JSON, and this one has {len(text)}: "
+            f"a callback must be at most {BYTES_AT_MOST} bytes of JSON, got {len(text)}: "
             "give it a reference to the data instead"
         )
     out: Declared = json.loads(text)

@@ -1,4 +1,4 @@
-"""The background: a worker's process does not wait for the broker while it reports."""
+"""Publishing in the background, so that a report does not wait for the broker."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 class Outgoing:
-    """A thread that publishes what is due. If it dies with its process, the sweeper does its work."""
+    """A thread that publishes due callbacks. If it dies with its process, the sweeper publishes them."""
 
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
@@ -27,9 +27,9 @@ class Outgoing:
         os.register_at_fork(after_in_child=self._begin)
 
     def _begin(self) -> None:
-        """Start anew: a child of a fork has no thread, and publishes only what it submits itself."""
+        """Start empty: a fork's child does not have the thread, and publishes only what it submits itself."""
         self._lock = threading.Lock()
-        self._done = threading.Condition(self._lock)  # gevent's queue has nothing of the kind to wait for
+        self._done = threading.Condition(self._lock)  # gevent's queue cannot be waited for
         self._left = 0
         self._running = False
         self._waiting: queue.Queue[tuple[str, Sequence[Claim]] | None] = queue.Queue()
@@ -46,10 +46,10 @@ class Outgoing:
                 threading.Thread(
                     target=self._run, args=(self._waiting,), name="batches-outgoing", daemon=True
                 ).start()
-            self._waiting.put((bid, claims))  # it has room without end, so nobody waits here
+            self._waiting.put((bid, claims))  # never blocks: the queue is unbounded
 
     def flush(self, seconds: float) -> bool:
-        """Wait until all is published, at most so many seconds; return whether it was."""
+        """Wait until all is published, at most this many seconds; return whether it was."""
         with self._done:
             return self._done.wait_for(lambda: not self._left, seconds)
 

@@ -54,7 +54,7 @@ from celery_batches_notify.store.store import Store
 from celery_batches_notify.text import one_line
 
 DETAIL_AT_MOST = 500
-NEVER_PUBLISHED = (InvalidCallback, EncodeError)  # whoever publishes it, and whenever
+NEVER_PUBLISHED = (InvalidCallback, EncodeError)  # another attempt would fail too
 
 logger = logging.getLogger(__name__)
 
@@ -62,9 +62,8 @@ logger = logging.getLogger(__name__)
 class Publisher:
     """Publishes one task per callback, over a connection of its own that never waits without end.
 
-    While the broker is away, what it does not take stays due in the outbox, where the sweeper finds it.
-    Anything else that keeps a callback from being published is an attempt that failed: it is tried again, as
-    often as a notification is.
+    While the broker is away, callbacks stay due in the outbox, and the sweeper finds them. Any other error is
+    a failed attempt: the callback is tried again, as often as a notification is.
     """
 
     def __init__(
@@ -78,26 +77,26 @@ class Publisher:
         os.register_at_fork(after_in_child=self._begin)
 
     def _begin(self) -> None:
-        """Start anew: a fork's child has neither its parent's connection nor the lock's holder."""
+        """Start empty: a fork's child must not use its parent's connection, nor wait for its lock."""
         # safety: reentrant-publish
-        self._lock = threading.RLock()  # what publishes may end another batch on its way
+        self._lock = threading.RLock()  # publishing a callback may end another batch
         self._connection: Connection | None = None
 
     def publish_due(self, bid: str, claims: Sequence[Claim]) -> None:
-        """Publish these deliveries of a batch, in their order, and give up those that are silent.
+        """Publish these deliveries of a batch, in their order, and give up those that stayed silent.
 
-        While the broker is away they stay due. What a child's report makes due in its parent follows, and so
-        on upwards.
+        While the broker is away they stay due. A child's report to its parent may make more callbacks due
+        there: they follow, and so on upwards.
         """
         under_way = [self._publish_of(bid, claims)]
-        while under_way:  # no recursion, for a family may be deep
+        while under_way:  # no recursion, because a family may be deep
             if due := next(under_way[-1], None):
                 under_way.append(self._publish_of(*due))
             else:
                 under_way.pop()
 
     def _publish_of(self, bid: str, claims: Sequence[Claim]) -> Iterator[tuple[str, Sequence[Claim]]]:
-        """See to these deliveries of one batch; yield what is due in its parent first."""
+        """Publish the deliveries of one batch; yield those of its parent, to be published first."""
         try:
             snapshot = self._store.read_snapshot(bid)
         except NoSuchBatch:
@@ -111,24 +110,24 @@ class Publisher:
                 yield from self._report_to_parent(snapshot, status)
                 continue
             try:
-                self._see_to(claim, declared.get(claim.entry, {}), status, snapshot, queue)
+                self._publish_one(claim, declared.get(claim.entry, {}), status, snapshot, queue)
             except _BrokerAway as exc:
                 log = _log_of(bid, claim, declared.get(claim.entry, {}))
                 log.warning("not published yet: %s", exc)
                 return
 
     def close(self) -> None:
-        """Give the connection back; the next callback opens another."""
+        """Close the connection; the next callback opens another."""
         with self._lock:
             self._drop()
 
     def queue_of(self, snapshot: Snapshot) -> str | None:
-        """The queue of those callbacks of a batch that have none of their own, or None."""
+        """Return the queue for a batch's callbacks that do not name one; None for Celery's own routing."""
         own = snapshot.batch.get(b"callback_queue", b"").decode("utf-8", "replace")
         return own or self._settings.callback_queue
 
     def call_canvas(self, entry: str, declared: Declared, status: BatchStatus, queue: str | None) -> None:
-        """Call a callback that is a canvas; here, in a task, Celery may wait for the result backend."""
+        """Call a callback that is a canvas. It runs in a task, so Celery may wait for the result backend."""
         task_id = callback_id(status.bid, entry)
         canvas = prepare_signature(self._app, declared["signature"], task_id, queue)
         with unwatched(self._app):
@@ -144,10 +143,10 @@ class Publisher:
         self._store.settle_delivery(status.bid, PARENT, "delivered", report.version)
         return [(report.parent_bid, recorded.claims) for recorded in made_due if recorded.due]
 
-    def _see_to(
+    def _publish_one(
         self, claim: Claim, callback: Declared, status: BatchStatus, snapshot: Snapshot, queue: str | None
     ) -> None:
-        """Publish one delivery, and note what became of that. Raises `_BrokerAway`."""
+        """Publish one delivery, and note the result. Raises `_BrokerAway`."""
         bid, attempt, delay, note = status.bid, claim.attempts + 1, 0.0, None
         try:
             if claim.silent:
@@ -159,11 +158,7 @@ class Publisher:
                 return
             else:
                 happened = self._publish(claim, callback, status, queue)
-        except (
-            _BrokerAway,
-            StoreUnavailable,
-            SoftTimeLimitExceeded,
-        ):  # the last is meant for the caller's task
+        except (_BrokerAway, StoreUnavailable, SoftTimeLimitExceeded):  # the last is for the caller's task
             raise
         except Exception as exc:
             log = _log_of(bid, claim, callback)
@@ -171,13 +166,13 @@ class Publisher:
             again = None if isinstance(exc, NEVER_PUBLISHED) else delay_after(attempt, self._draw())
             # safety: unpublished-retried
             happened, delay = ("given_up", 0.0) if again is None else ("due", again)
-            note = _note(callback, f"not published: {words_of(exc)}")
+            note = _note(callback, f"not published: {message_of(exc)}")
         self._store.settle_delivery(
             bid, claim.entry, happened, attempt, delay_seconds=delay, note=note, number=claim.number
         )
 
     def publish_later(self, bid: str, claim: Claim, seconds: float) -> None:
-        """Publish a notification whose task runs in so many seconds; until then it stays due."""
+        """Publish a notification whose task runs in this many seconds; until then it stays due."""
         if self._app.conf.task_always_eager:
             return
         try:
@@ -186,7 +181,7 @@ class Publisher:
         except NoSuchBatch:
             return
         except Exception as exc:  # noqa: BLE001 - the sweeper publishes it
-            _log_of(bid, claim, {}).warning("not published yet: %s", words_of(exc))
+            _log_of(bid, claim, {}).warning("not published yet: %s", message_of(exc))
 
     def _publish(self, claim: Claim, declared: Declared, status: BatchStatus, queue: str | None) -> str:
         task_id = callback_id(status.bid, claim.entry)
@@ -195,7 +190,7 @@ class Publisher:
             return "published"
         signature = declared.get("signature") or {}
         callback = prepare_signature(self._app, signature, task_id, queue)
-        if asks_results(signature):  # for which only a task may wait  # safety: chord-by-task
+        if asks_results(signature):  # only a task may wait for them  # safety: chord-by-task
             self._deliver(status.bid, claim, **route_of(self._app, signature))
             return "published"
         if is_canvas(signature):
@@ -215,7 +210,7 @@ class Publisher:
                 call.apply_async(args, **options)
             return
         # safety: outside-blocks
-        with self._lock, outside_batch():  # or the block that is open here would take it
+        with self._lock, outside_batch():  # else a block that is open here would collect it
             connection = self._connect()
             try:
                 with (
@@ -232,7 +227,7 @@ class Publisher:
                 raise
 
     def _broker_answers(self) -> bool:
-        """Whether the broker takes a connection: then it is not why a callback was not published."""
+        """Return whether the broker takes a connection: then it did not cause the error."""
         try:
             with forks.waiting():
                 self._connect().connect()
@@ -253,16 +248,16 @@ class Publisher:
 
 
 class _BrokerAway(Exception):
-    """The broker cannot be reached just now, for whatever is published."""
+    """The broker cannot be reached now."""
 
 
-def words_of(exc: BaseException) -> str:
-    """Say in a few words, on one line, what was raised."""
+def message_of(exc: BaseException) -> str:
+    """Return an exception as one short line."""
     return one_line(f"{type(exc).__name__}: {exc}"[:DETAIL_AT_MOST], DETAIL_AT_MOST)
 
 
 def _errors_of(connection: Connection) -> tuple[type[BaseException], ...]:
-    """What this transport raises when the broker is away or refuses; kombu does not always wrap it."""
+    """Return the errors of a transport whose broker is away or refuses; kombu does not wrap all of them."""
     return (*connection.connection_errors, *connection.channel_errors, OperationalError, OSError)
 
 

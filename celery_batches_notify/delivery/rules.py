@@ -1,4 +1,4 @@
-"""Rules: `only_if` says in a few JSON words when a callback is worth sending."""
+"""Rules: `only_if` says when a callback is worth sending."""
 
 from __future__ import annotations
 
@@ -17,34 +17,32 @@ def check_rules(rules: object) -> dict[str, float]:
     """Return the rules of a callback, checked.
 
     Args:
-        rules: What must hold, all of it: at least so many `failures`, `dead` or `total` members, at least
-            such a `failure_share` (0 to 1), `slower_than` or `faster_than` so many seconds or a `timedelta`
-            from the batch's creation to its finish, or until now.
+        rules: All must hold: a minimum of `failures`, `dead` or `total` members, a minimum `failure_share`
+            (0 to 1), `slower_than` or `faster_than` a number of seconds or a `timedelta` between the batch's
+            creation and its finish, or now.
 
     Raises:
-        InvalidCallback: A rule is unknown, or its value is no possible one.
+        InvalidCallback: A rule is unknown, or its value is impossible.
     """
     if not isinstance(rules, Mapping) or not rules:
-        raise InvalidCallback(f"only_if: give a mapping of rules, of {', '.join(RULES)}")
+        raise InvalidCallback(f"only_if must be a mapping of rules ({', '.join(RULES)}), got {rules!r}")
     checked: dict[str, float] = {}
     for name, given in rules.items():
         if name not in RULES:
-            raise InvalidCallback(f"only_if: there is no rule {name!r}; there are {', '.join(RULES)}")
+            raise InvalidCallback(f"only_if: unknown rule {name!r}; the rules are {', '.join(RULES)}")
         is_duration = name in _DURATIONS and isinstance(given, timedelta)
         value = given.total_seconds() if is_duration else given
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
-            kind = (
-                "a number of seconds from 0 on or a timedelta" if name in _DURATIONS else "a number from 0 on"
-            )
-            raise InvalidCallback(f"only_if: {name} takes {kind}, not {given!r}")
+            kind = "seconds >= 0 or a timedelta" if name in _DURATIONS else "a number >= 0"
+            raise InvalidCallback(f"only_if: {name} must be {kind}, got {given!r}")
         if name == "failure_share" and value > 1:
-            raise InvalidCallback(f"only_if: failure_share is a share from 0 to 1, not {value!r}")
+            raise InvalidCallback(f"only_if: failure_share must be from 0 to 1, got {value!r}")
         checked[name] = value
     return checked
 
 
 def rules_hold(rules: Mapping[str, Any], status: BatchStatus, now: datetime) -> bool:
-    """Whether all rules hold for a batch."""
+    """Return whether all rules hold for a batch."""
     seconds = ((status.finish_at or now) - status.created_at).total_seconds()
     share = status.failures / status.total if status.total else 0.0
     holds: dict[str, Callable[[float], bool]] = {

@@ -1,4 +1,4 @@
-"""What the end of a callback's task means for its delivery. Pure: no I/O."""
+"""How a delivery goes on when its callback's task ends. Pure: no I/O."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STORE_AWAY = f"{StoreUnavailable.__module__}.{StoreUnavailable.__qualname__}"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """What happened, as `settle_delivery` takes it, and what the delivery log says of it."""
+    """What happened to a delivery, in the terms of `settle_delivery`, and its line in the delivery log."""
 
     happened: str
     delay_seconds: float = 0
@@ -25,11 +25,11 @@ class Ending:
 
 
 def ending_of(task: str | None, outcome: Outcome, *, lost: bool) -> Ending | None:
-    """Return what became of a delivery whose task ended so; None where the task notes that itself.
+    """Return what happened to a delivery whose task ended this way; None if the task notes it itself.
 
     Args:
         task: The task's name.
-        outcome: How it ended.
+        outcome: How the task ended.
         lost: Whether its process was lost with it.
     """
     channel = str(task)
@@ -40,20 +40,20 @@ def ending_of(task: str | None, outcome: Outcome, *, lost: bool) -> Ending | Non
     if outcome.state == State.FAILING:
         return Ending(happened="retried")
     if task == DELIVER_TASK and (outcome.state == State.SUCCEEDED or error == STORE_AWAY):
-        # What could not be noted, because the store was away, is tried again.
+        # If the store was away, the attempt could not be noted, so it is made again.
         return Ending(happened="due", delay_seconds=PROCESS_LOST_SECONDS) if error else None
     # safety: time-limit
-    if task == DELIVER_TASK and error.endswith("TimeLimitExceeded"):  # whoever set it, it is no answer
+    if task == DELIVER_TASK and error.endswith("TimeLimitExceeded"):  # its receiver has not answered
         note = DeliveryNote(channel=channel, detail="a time limit ended it")
         return Ending(happened="lost", delay_seconds=TIME_LIMIT_SECONDS, note=note)
     # safety: not-registered
-    if outcome.reason == "not registered":  # another worker of its queue may have it, or have it soon
-        note = DeliveryNote(channel=channel, detail="a worker that has no such task took it")
+    if outcome.reason == "not registered":  # another worker of its queue may have it, or get it soon
+        note = DeliveryNote(channel=channel, detail="a worker without this task took it")
         return Ending(happened="lost", delay_seconds=NOT_REGISTERED_SECONDS, note=note)
     happened = "delivered" if outcome.state == State.SUCCEEDED else "given_up"
     return Ending(happened=happened, note=DeliveryNote(channel=channel, detail=error))
 
 
 def worker_lost(task: str) -> DeliveryNote:
-    """What the delivery log says of a callback whose whole worker was lost."""
+    """Return the line in the delivery log for a callback whose whole worker was lost."""
     return DeliveryNote(channel=task, detail="its worker was lost")

@@ -1,9 +1,9 @@
 """Publishing without the result backend.
 
-Whenever Celery publishes, it asks the result backend to watch for the result. Over Redis that is a
-subscription; while that Redis is away it takes 19 s to fail, and nothing is published. Nobody waits for a
-callback's result where it is published, and a later `get()` subscribes by itself. So callbacks leave as all
-that a pool's child publishes does: there Celery itself asks no backend.
+Whenever Celery publishes, it asks the result backend to watch for the result. With Redis that is a
+subscription; while that Redis is away it takes 19 s to fail, and nothing is published. The process that
+publishes a callback never waits for its result, and a later `get()` subscribes by itself. So callbacks are
+published as Celery publishes in a pool's child: without asking the backend.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _unwatched: ContextVar[bool] = ContextVar("celery_batches_notify_unwatched", def
 
 @contextmanager
 def unwatched(app: Celery) -> Iterator[None]:
-    """Let the calls of this context leave without asking the app's result backend; all others do ask."""
-    with suppress(Exception):  # a backend that cannot even be made fails whoever needs it
+    """Publish the calls of this context without asking the app's result backend; others still ask it."""
+    with suppress(Exception):  # a backend that cannot be created fails where it is needed
         backend: Any = app.backend
         if not isinstance(backend.on_task_call, _Asked):
             backend.on_task_call = _Asked(backend.on_task_call)
@@ -33,7 +33,7 @@ def unwatched(app: Celery) -> Iterator[None]:
 
 
 class _Asked:
-    """Stands where a backend's `on_task_call` stood."""
+    """Replaces a backend's `on_task_call`."""
 
     def __init__(self, ask: Callable[..., Any]) -> None:
         self._ask = ask

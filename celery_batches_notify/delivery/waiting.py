@@ -1,4 +1,4 @@
-"""Deliveries that wait for their address: no message is sent for nothing, and the log says what for."""
+"""Deliveries that wait for their address: they send no message in vain, and the log says why they wait."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ PROBE_SECONDS = 60
 def is_put_off(
     store: Store, claim: Claim, declared: Mapping[str, Any], snapshot: Snapshot, drawn: float
 ) -> bool:
-    """Put a delivery off whose address is still left alone; return whether that was so.
+    """Put a delivery off if its address still rests; return whether it does.
 
     Args:
-        store: Where it is.
+        store: The store that holds both.
         claim: The delivery.
-        declared: What `on()` was given.
+        declared: Its declaration, as `on()` stored it.
         snapshot: Its batch.
         drawn: A random number from 0 to 1.
     """
@@ -57,9 +57,9 @@ def note_wait(
     *,
     last: bool = False,
 ) -> DeliveryNote:
-    """Say what a delivery waits for, and until when; or that it waited until its last attempt."""
+    """Return the log's note on a delivery that waits: for which address and until when, or in vain."""
     until = now + timedelta(seconds=wait)
     why = f"busy ({failed})" if failed else "left alone, because it failed"
-    words = f"{address.shown} is {why}, until {until:%Y-%m-%d %H:%M:%S} UTC"
-    detail = f"too late for another attempt: {words}" if last else f"not tried: {words}"
+    reason = f"{address.shown} is {why}, until {until:%Y-%m-%d %H:%M:%S} UTC"
+    detail = f"too late for another attempt: {reason}" if last else f"not tried: {reason}"
     return DeliveryNote(channel=str(declared.get("target", "nobody")), detail=detail)

@@ -1,1 +1,1 @@
-"""Task messages: the header, what collects calls, the one way out, canvas."""
+"""Task messages: their header, the blocks that collect calls, the sender, and canvas."""

@@ -1,4 +1,4 @@
-"""Checks of what `add`, `map` and `parent=` are given: each refusal says what to write instead."""
+"""Checks of the arguments of `add`, `map` and `parent=`: each error says what to write instead."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from celery_batches_notify.errors import ConfigurationError, InvalidCall
 
 
 def check_task(given: object) -> None:
-    """Raise `InvalidCall` unless `map` can call this: a task or a signature."""
+    """Raise `InvalidCall` unless `map` can call this, that is, it is a task or a signature."""
     if not _can_be_sent(given):
         raise InvalidCall(
             f"map() and starmap() take a task or a signature, got {given!r}: a call runs on a worker, so "
@@ -28,7 +28,7 @@ def check_signatures(given: Iterable[object]) -> None:
 
 
 def explain_parent(given: object) -> ConfigurationError:
-    """The error for a `parent=` that is no batch."""
+    """Return the error for a `parent=` that is not a batch."""
     return ConfigurationError(
         f"parent must be a Batch, got {type(given).__name__}: Batch.get(bid) returns the batch with an id"
     )

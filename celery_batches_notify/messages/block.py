@@ -26,8 +26,9 @@ else:
 class Call:
     """A task message that waits to be sent: the arguments of Celery's sender, and its place in the batch.
 
-    `sent` is None while the broker has neither taken nor refused the message; `kept` is what its batch keeps
-    of it, if it does.
+    Attributes:
+        sent: Whether the broker took the message; None while that is unknown.
+        kept: The packed call, if the batch keeps its calls.
     """
 
     task_id: str
@@ -60,14 +61,14 @@ class Frame:
     """One open block: its app, its outer frame, and the calls made in it.
 
     Contexts are copied (asyncio, `copy_context`, `to_thread`), and generators suspend in the middle of a
-    block. So several contexts, in several threads, may hold one frame, also after its end. A closed frame
-    takes no call.
+    block. So several contexts, in several threads, may hold one frame, even after its end. A closed frame
+    refuses calls.
 
     Args:
-        app: The app whose calls it collects; None lets the calls of every app go out.
-        owner: The batch that it collects for, if any.
-        limit: Call `flush` whenever so many calls wait, or None.
-        flush: What takes them then.
+        app: The app whose calls it collects; if it is None, the calls of every app go out at once.
+        owner: The batch that gets the calls, if any.
+        limit: Call `flush` whenever this many calls wait, if it is set.
+        flush: Takes them then.
     """
 
     def __init__(
@@ -81,10 +82,11 @@ class Frame:
         self.app = app
         self.owner = owner
         self.is_open = True
+        self.templates: Any = None  # what calls are made from here
         self._limit = limit
         self._flush = flush
         self._calls: list[Call] = []
-        self._lock = threading.Lock()  # so that no call joins a list that was taken already
+        self._lock = threading.Lock()  # else a call could join a list that was already taken
         self.outer = next(open_frames(), None)
 
     def enter(self) -> Frame:
@@ -93,7 +95,7 @@ class Frame:
         return self
 
     def collect(self, calls: Sequence[Call]) -> bool:
-        """Take calls, all or none; return whether the frame was still open."""
+        """Take all calls if the frame is still open; return whether it was."""
         with self._lock:
             if not self.is_open:  # safety: closing-frame
                 return False
@@ -103,8 +105,13 @@ class Frame:
             self._flush(self)
         return True
 
+    def last(self) -> Call | None:
+        """Return the call that came last, while it waits here."""
+        with self._lock:
+            return self._calls[-1] if self._calls else None
+
     def take(self) -> list[Call]:
-        """Return the calls that wait, and keep them no longer."""
+        """Remove and return the calls that wait."""
         with self._lock:
             calls, self._calls = self._calls, []
         return calls
@@ -114,7 +121,7 @@ class Frame:
         return any(call.task_id == task_id for call in list(self._calls))
 
     def close(self) -> list[Call]:
-        """Take no more calls, and return those that wait. Safe to repeat, and in any context."""
+        """Refuse further calls, and return those that wait. Safe to repeat, and in any context."""
         with self._lock:
             self.is_open = False
         if _current.get() is self:
@@ -137,7 +144,7 @@ def collecting(app: Celery, owner: Owner | None = None) -> Iterator[list[Call]]:
 
 @contextmanager
 def outside_batch() -> Iterator[None]:
-    """Let the calls of a `with` block go out at once and belong to no batch."""
+    """Send the calls of a `with` block at once, outside any batch."""
     frame = Frame(None).enter()
     try:
         yield
@@ -176,7 +183,7 @@ def refuse_foreign_call(app: Celery, name: str) -> None:
 
 
 def leave_blocks() -> Frame | None:
-    """Begin a task's run outside all blocks; return the frame to give to `return_to` when it ends."""
+    """Begin a task's run outside all blocks; return the frame for `return_to` when the run ends."""
     frame = _current.get()
     if frame is not None:
         _current.set(None)
@@ -184,13 +191,13 @@ def leave_blocks() -> Frame | None:
 
 
 def return_to(frame: Frame | None) -> None:
-    """End a task's run: the context is where it was, whatever blocks the task has left open."""
+    """End a task's run: restore the context, even if the task has left blocks open."""
     if _current.get() is not frame:  # safety: task-leaves-block
         _current.set(frame)
 
 
 class BlockAwareResult(Result):
-    """Celery's result, which knows whether its call has left."""
+    """A result of Celery that knows whether its call still waits in an open block."""
 
     def get(self, *args: Any, **kwargs: Any) -> Any:
         """Wait for the result, as Celery's own `get`. Raises `WouldDeadlock` inside the call's own block."""
@@ -201,20 +208,20 @@ class BlockAwareResult(Result):
 
     @property
     def supports_native_join(self) -> bool:
-        """Whether the backend joins groups by itself; a group asks its first member before it waits."""
+        """Whether the backend joins groups by itself; a group asks its first result before it waits."""
         self._refuse_inside_block()
         return bool(super().supports_native_join)
 
     def _refuse_inside_block(self) -> None:
         if any(frame.holds(self.id) for frame in open_frames()):
             raise WouldDeadlock(
-                f"task {self.id} leaves only when its `with batch:` block ends: ask for its result after that"
+                f"task {self.id} is sent when its `with batch:` block ends: ask for its result after that"
             )
 
 
 def watch_results(app: Celery) -> None:
-    """Let the app make such results."""
-    # A pickle of a result holds the name of the app's attribute that makes the result anew.
+    """Make the app create `BlockAwareResult`s."""
+    # A result's pickle holds the name of the app's attribute that makes the result again.
     # safety: result-attribute
     result = app.subclass_with_self(BlockAwareResult, name="AsyncResult", reverse="AsyncResult")
     app.AsyncResult = result  # type: ignore[misc]

@@ -17,7 +17,7 @@ _IN_KWARGS = ("tasks", "header", "body")
 
 
 def tag_message(name: str, message: Any, member: Membership, *, replaced: Membership | None = None) -> Any:
-    """Return a member's message in which every signature is tagged as a successor in its batch.
+    """Tag every signature in a member's message as a successor in its batch; return the message.
 
     The tags are on copies: a signature may also be an errback, or be used again outside the batch.
 
@@ -49,7 +49,7 @@ def unlocked_body(name: str, message: Any) -> Any:
 def read_tag(headers: Any, task_id: str) -> Headers | None:
     """Read the tag of a signature that was inside this task's own message; None for any other header.
 
-    Only that task publishes the signature. So headers that a task passes on by hand make no task a member.
+    Only that task publishes the signature. So a task that passes headers on by hand does not make members.
     """
     tag = headers.get(HEADER) if isinstance(headers, Mapping) else None
     return tag if isinstance(tag, dict) and tag.get("late") is True and tag.get("by") == task_id else None
@@ -142,8 +142,8 @@ class _Tags:
                 **kwargs,
                 **{k: self.add_to(kwargs[k]) for k in _IN_KWARGS if kwargs.get(k) is not None},
             }
-        # A container's own headers override its parts' headers; if it has none, a tag on the container would
-        # erase what the user wrote on the parts.
+        # A container's own headers override its parts' headers. So a container without headers is not tagged:
+        # that would erase what the user wrote on the parts.
         if not container or options.get("headers"):
             options["headers"] = self._tag_headers(options.get("headers") or {}, options.get("task_id"))
         return {**signature, "options": options, "kwargs": kwargs}

@@ -21,7 +21,7 @@ ENTRY = re.compile(r"[a-z]+:[0-9]{1,4}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryRef:
-    """The delivery that a callback's message is, and the claim under which it was published (0: unknown)."""
+    """The delivery that a callback's message is, and the claim that published it (0: unknown)."""
 
     bid: str
     entry: str

@@ -1,4 +1,4 @@
-"""A dead member's call, kept as JSON so that it can be sent again exactly as it was sent."""
+"""A dead member's call, kept as JSON so that it can be sent again exactly as it was."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _OF_DEAD_LETTERS = (
     "x-death",
     "x-first-death-",
     "x-last-death-",
-)  # RabbitMQ takes a message with these for a circle
+)  # RabbitMQ drops a message with these as a cycle
 
 
 def note_arguments(request: Any) -> None:
@@ -71,7 +71,7 @@ def keep_call(request: Any, task: str) -> tuple[str, str]:
 
 
 def is_json(value: Any) -> bool:
-    """Whether JSON gives a value back as it was: no tuple as a list, no number as a text."""
+    """Return whether JSON gives a value back unchanged: not a tuple as a list, nor a number as a string."""
     try:
         return _is_same(json.loads(json.dumps(value)), value)  # safety: unchanged-by-json
     except (EncodeError, TypeError, ValueError, RecursionError):
@@ -103,13 +103,13 @@ def _options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _routing(request: Any) -> dict[str, Any]:
     routing = dict(request.delivery_info or {})
-    if routing.get("exchange") == "" and routing.get("routing_key"):  # as Celery sends to a queue by its name
+    if routing.get("exchange") == "" and routing.get("routing_key"):  # Celery sends to queues so
         routing = {"queue": routing["routing_key"], "priority": routing.get("priority")}
     return {name: routing[name] for name in _ROUTING if routing.get(name) is not None}
 
 
 def _foreign_headers(headers: Headers | None) -> Headers:
-    """Return the headers that are neither Celery's nor ours: a retry of Celery's own keeps these too."""
+    """Return the headers that are not Celery's or ours, because Celery's own retry keeps them too."""
     foreign = {
         name: value for name, value in (headers or {}).items() if not name.startswith(_OF_DEAD_LETTERS)
     }
@@ -118,7 +118,7 @@ def _foreign_headers(headers: Headers | None) -> Headers:
 
 
 def _copy(value: Any) -> Any:
-    """Copy what JSON consists of; whatever else there is cannot be kept."""
+    """Copy dicts and lists; other mutable values cannot be kept as JSON."""
     if type(value) is dict:
         return {key: _copy(each) for key, each in value.items()}
     if type(value) is list:

@@ -13,11 +13,11 @@ from celery_batches_notify.messages.block import Call
 from celery_batches_notify.messages.kept_calls import is_json
 
 KEPT_AT_MOST = 1024 * 1024
-_NAMED = ("queue", "exchange")  # objects of kombu's, which Celery finds again by their names
+_NAMED = ("queue", "exchange")  # kombu's objects, which Celery finds again by their names
 
 
 def keep_message(call: Call) -> bytes:
-    """Return what sending a call again needs, compressed.
+    """Pack a call so that it can be sent again.
 
     Raises:
         InvalidCall: Its arguments are not JSON, or it takes more than 1 MiB even compressed.
@@ -26,8 +26,8 @@ def keep_message(call: Call) -> bytes:
     body = [list(args), kwargs, embed]
     if not is_json(body):
         raise InvalidCall(
-            f"{call.name}: keep_calls keeps each call as JSON, which does not give these arguments back as "
-            "they are: pass plain values, or leave keep_calls out"
+            f"{call.name}: keep_calls keeps each call as JSON, which would change these arguments: pass "
+            "plain values, or leave keep_calls out"
         )
     options = {name: value for name, value in map(_named, call.options.items()) if is_json(value)}
     kept = {"name": call.name, "message": [headers, properties, body], "options": options}
@@ -41,7 +41,7 @@ def keep_message(call: Call) -> bytes:
 
 
 def read_message(packed: bytes) -> str:
-    """Return what `keep_message` packed, as JSON. Raises `ValueError` if it is nothing of the kind."""
+    """Unpack a kept call to JSON. Raises `ValueError` if `keep_message` did not pack it."""
     try:
         return zlib.decompress(packed).decode()
     except zlib.error as exc:
@@ -49,7 +49,7 @@ def read_message(packed: bytes) -> str:
 
 
 def call_of(kept: dict[str, Any]) -> Call:
-    """Return the call as it was collected; its header is another's to write."""
+    """Return the call as it was collected; the caller must write its header."""
     headers, properties, (args, kwargs, embed) = kept["message"]
     message = task_message(headers, properties, (args, kwargs, embed), None)
     return Call(task_id=headers["id"], name=kept["name"], message=message, options=kept["options"])

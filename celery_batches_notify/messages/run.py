@@ -1,4 +1,4 @@
-"""What one run of a task has shown so far, noted on its request until its outcome is reported."""
+"""Facts about one run of a task, kept on its request until its outcome is reported."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Unsent:
 
 @dataclass(slots=True, eq=False)
 class Run:
-    """One run of a task.
+    """Facts about one run of a task.
 
     Attributes:
         began_at: When it began, by the monotonic clock; None in a process that does not run it.
@@ -38,7 +38,7 @@ class Run:
         returned: Celery has reported that it returned.
         goes_on: A retry or replacement has left under its own id, and ends it, however this run ends.
         is_replaced: A canvas, or a retry under another id, has taken its place.
-        successors: The late members that it has published; the value is set if the broker refused one.
+        successors: The members that it has published; the value is set if the broker refused one.
     """
 
     began_at: float | None = None
@@ -69,7 +69,7 @@ def find_run(request: Any) -> Run | None:
 
 
 def run_of(request: Any) -> Run:
-    """Return what a task's run has shown so far, to read it or to add to it."""
+    """Return the facts about a request's run, to read them or to add to them."""
     if (noted := find_run(request)) is None:
         noted = Run()
         setattr(request, _ATTRIBUTE, noted)

@@ -1,4 +1,4 @@
-"""The one place that sees every message on its way out: into the open block, or to the broker."""
+"""The sender: every message that an app sends goes through it, into the open block or to the broker."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ from celery_batches_notify.messages.headers import (
 )
 from celery_batches_notify.messages.run import run_of
 from celery_batches_notify.messages.successors import Successor
+from celery_batches_notify.messages.task_sender import TaskSender
 
-NOTED_AT_MOST = 32  # of more successors a lost worker's batch waits for these
+NOTED_AT_MOST = 32  # if there are more, a lost worker's batch waits for the first ones
 
 Send = Callable[..., Any]
 
@@ -55,6 +56,7 @@ class Sender:
 
     def __init__(self, app: Celery) -> None:
         self._app = app
+        self.calls = TaskSender(app)
         self.heartbeat: Callable[[], InFlightNotes] | None = None
         self.received: Container[str] = ()
 
@@ -71,7 +73,7 @@ class Sender:
         # safety: callback-no-member
         if isinstance(identity := read_header(message.headers.get(HEADER), task_id), DeliveryRef):
             write_header(message.headers, identity)
-            return send(message)  # a callback is nobody's member
+            return send(message)  # a callback is not a member
         if running is None and find_frame(self._app) is None and task_id in self.received:
             return send(message)  # the worker's main process sends a lost member again
         strip_header(message.headers)  # safety: strip-header

@@ -26,9 +26,9 @@ class Reply(str):
 
     status_code: int | None
 
-    def __new__(cls, words: str, status_code: int | None = None) -> Reply:
-        """Make a reply from its words."""
-        reply = super().__new__(cls, words)
+    def __new__(cls, text: str, status_code: int | None = None) -> Reply:
+        """Make a reply."""
+        reply = super().__new__(cls, text)
         reply.status_code = status_code
         return reply
 
@@ -140,8 +140,8 @@ def send_once(notifier: Notifier, notification: Notification) -> Reply:
         exc.args = (hide_environment(notifier, str(exc)),)
         raise
     except Exception as exc:
-        words = hide_secrets(notifier, hide_environment(notifier, str(exc)))
-        raise NotifierBroke(f"{type(exc).__name__} in the notifier: {words}") from exc
+        message = hide_secrets(notifier, hide_environment(notifier, str(exc)))
+        raise NotifierBroke(f"{type(exc).__name__} in the notifier: {message}") from exc
     return Reply(hide_environment(notifier, said), getattr(said, "status_code", None))
 
 

@@ -13,7 +13,7 @@ _lowered: set[str] = set()  # loggers whose level was too high for us to see the
 _heard: ContextVar[list[str] | None] = ContextVar("celery_batches_notify_heard", default=None)
 
 
-class _Hush(logging.Filter):
+class _Filter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         heard = _heard.get()
         if heard is None:  # a message of somebody else: drop it only if it would be dropped without us
@@ -24,11 +24,11 @@ class _Hush(logging.Filter):
         return False
 
 
-_HUSH = _Hush()
+_FILTER = _Filter()
 
 
 @contextmanager
-def hush(*loggers: str) -> Iterator[list[str]]:
+def quiet_loggers(*loggers: str) -> Iterator[list[str]]:
     """Drop what these loggers log inside the block. Other users of the libraries are not affected.
 
     Yields:
@@ -36,7 +36,7 @@ def hush(*loggers: str) -> Iterator[list[str]]:
     """
     for name in loggers:
         logger = logging.getLogger(name)
-        logger.addFilter(_HUSH)  # a repeated call does not add it again
+        logger.addFilter(_FILTER)  # a repeated call does not add it again
         if logger.level == logging.NOTSET and not logger.isEnabledFor(logging.WARNING):
             _lowered.add(name)
             logger.setLevel(logging.WARNING)

@@ -10,6 +10,7 @@ from typing import Any
 
 from kombu.utils.imports import symbol_by_name
 
+from celery_batches_notify import notifiers
 from celery_batches_notify.errors import InvalidCallback
 from celery_batches_notify.notifiers.base import Notifier, build_notifier, merge_options, refuse_secrets
 from celery_batches_notify.settings import Settings, read_duration
@@ -17,21 +18,7 @@ from celery_batches_notify.spelling import did_you_mean
 
 GIVE_UP_AFTER = "give_up_after"  # a notifier may have an option of this name itself
 GROUP = "celery_batches_notify.notifiers"
-BUILT_IN = {
-    name.lower(): f"celery_batches_notify.notifiers:{name}"
-    for name in (
-        "Apprise",
-        "Campfire",
-        "Discord",
-        "Email",
-        "HipChat",
-        "Mattermost",
-        "RocketChat",
-        "Slack",
-        "Teams",
-        "Webhook",
-    )
-}
+BUILT_IN = {name.lower(): f"{notifiers.__name__}:{name}" for name in dir(notifiers)}
 
 
 class Registry:

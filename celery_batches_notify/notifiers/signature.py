@@ -106,19 +106,19 @@ def list_secrets(secret: str | Sequence[str]) -> Sequence[str]:
 
 def decode_secret(secret: object) -> bytes:
     """Return the key inside a secret; raise `ValueError`, which does not repeat it, if it is malformed."""
-    mend = (
+    fix = (
         f"a secret must be {PREFIX} and the base64 of {KEY_BYTES[0]} to {KEY_BYTES[-1]} random bytes; "
         "make one with new_secret() of celery_batches_notify.notifiers.signature"
     )
     if not isinstance(secret, str) or not secret.startswith(PREFIX):
-        raise ValueError(mend)
+        raise ValueError(fix)
     text = secret.removeprefix(PREFIX)
     try:
         key = base64.b64decode(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4), validate=True)
     except (binascii.Error, ValueError):
-        raise ValueError(mend) from None
+        raise ValueError(fix) from None
     if len(key) not in KEY_BYTES:
-        raise ValueError(mend)
+        raise ValueError(fix)
     return key
 
 

@@ -12,12 +12,13 @@ from celery_batches_notify.engine import Engine
 from celery_batches_notify.errors import BatchesError, BatchSealed, InvalidCall
 from celery_batches_notify.membership import Membership
 from celery_batches_notify.messages.block import Call, find_frame
-from celery_batches_notify.messages.canvas import carries_more, tag_message
-from celery_batches_notify.messages.headers import write_header
+from celery_batches_notify.messages.canvas import carries_more
 from celery_batches_notify.messages.kept_messages import keep_message
+from celery_batches_notify.messages.templates import TemplateCall
 from celery_batches_notify.operations import cancel_batch, publish_recorded
 from celery_batches_notify.producer.chunk import Chunk, explain_refusal, split_calls
 from celery_batches_notify.producer.declaration import Declaration
+from celery_batches_notify.producer.ways import publish_calls
 from celery_batches_notify.store.enrolments import Abandoned, Adder
 
 
@@ -266,7 +267,7 @@ class Enrolment:
 
     def _note_canvas(self, calls: Sequence[Call]) -> None:
         """Note in the store that calls have successors, so that `reconcile` awaits more than a result."""
-        if not self._is_canvas and any(carries_more(call.name, call.message) for call in calls):
+        if not self._is_canvas and any(map(_carries_more, calls)):
             self._store.note_canvas(self.bid)
             self._is_canvas = True
 
@@ -289,13 +290,10 @@ class Enrolment:
             return
         self.has_published = True
         try:
-            with self.app.producer_or_acquire() as producer:
-                for call in calls:
-                    member = Membership(bid=self.bid, index=call.index or 0, task_id=call.task_id)
-                    write_header(call.message.headers, member)
-                    message = tag_message(call.name, call.message, member)
-                    call.sent = None  # safety: unknown-not-unsent
-                    self._engine.sender.send(producer, call.name, message, **call.options)
-                    call.sent = True
+            publish_calls(self.app, self._engine.sender, self.bid, calls)
         except Exception as exc:
             raise explain_refusal(self.app, self.bid, self._leaving, exc) from exc
+
+
+def _carries_more(call: Call) -> bool:
+    return not isinstance(call, TemplateCall) and carries_more(call.name, call.message)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any
@@ -18,7 +18,7 @@ from celery_batches_notify.messages.block import Call, Frame, collecting, open_f
 from celery_batches_notify.operations import discard_batch
 from celery_batches_notify.producer import chunk as chunks
 from celery_batches_notify.producer.enrolment import Enrolment
-from celery_batches_notify.producer.on_commit import refuse_on_commit_in_blocks
+from celery_batches_notify.producer.on_commit import OnCommit, refuse_on_commit_in_blocks
 
 logger = logging.getLogger(__name__)
 
@@ -31,11 +31,19 @@ class Intake:
         enrolment: Takes the calls to the store and the broker.
         seals: Whether the end of a block, an `add` or a `map` seals the batch.
         autoflush: A block publishes its calls as soon as so many wait; None: at its end.
+        on_commit: Runs a function when a transaction commits, because the end of a block waits for that.
     """
 
     def __init__(
-        self, engine: Engine, enrolment: Enrolment, *, seals: bool, autoflush: int | None = None
+        self,
+        engine: Engine,
+        enrolment: Enrolment,
+        *,
+        seals: bool,
+        autoflush: int | None = None,
+        on_commit: OnCommit | None = None,
     ) -> None:
+        self.on_commit = on_commit
         self._engine = engine
         self._bid = enrolment.bid
         self._enrolment = enrolment
@@ -81,6 +89,16 @@ class Intake:
         with self._lock:
             block, self._block = self._block, None
             calls = block.close() if block else ()
+            self._when_committed(lambda: self._end_block(calls))
+
+    def _when_committed(self, do: Callable[[], None]) -> None:
+        if self.on_commit is None:
+            do()
+        else:
+            self.on_commit(do)  # safety: after-commit
+
+    def _end_block(self, calls: Sequence[Call]) -> None:
+        with self._lock:
             self._forgiven = self._faults
             self._raise_eager_error()
             self._submit_last(calls, self._faults)
@@ -90,6 +108,11 @@ class Intake:
                     "ignores delay_on_commit, calls in other threads, and other apps' tasks)"
                 )
             self._seal_if_whole()
+
+    @property
+    def needs_block(self) -> bool:
+        """Whether calls must be made in a block, because they wait for a commit, and none is open."""
+        return self.on_commit is not None and self._block is None
 
     def drop_block(self) -> None:
         """Drop the calls of a block that raised.
@@ -171,7 +194,7 @@ class Intake:
                     "iterable, and then seals"
                 )
             self._enrolment.adopt()
-            self._enrolment.seal()
+            self._when_committed(self._enrolment.seal)
 
     def _read_all(self, task: Any, items: Iterator[Sequence[Any]]) -> int:
         count = 0
@@ -205,8 +228,7 @@ class Intake:
         try:
             chunk = list(islice(items, chunks.CHUNK))
             with collecting(self._enrolment.app, self._enrolment) as calls:
-                for arguments in chunk:
-                    task.apply_async(tuple(arguments))
+                self._engine.sender.calls.starmap(task, chunk)
         except BaseException:
             with self._lock:
                 self._faults += 1

@@ -1,4 +1,4 @@
-"""Refuses Django's `delay_on_commit` in a block, because the call would leave after the block."""
+"""Calls that wait for a transaction's commit: a batch's `on_commit`, and Django's `delay_on_commit`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,23 @@ from typing import Any
 
 from celery import Celery
 
-from celery_batches_notify.errors import NotAMember
+from celery_batches_notify.errors import ConfigurationError, NotAMember
 from celery_batches_notify.messages.block import find_frame
 
+OnCommit = Callable[[Callable[[], None]], object]
+
 _METHODS = ("delay_on_commit", "apply_async_on_commit")
+
+
+def check_on_commit(on_commit: object, autoflush: object) -> None:
+    """Raise `ConfigurationError` unless this can run a function at a commit, and no call leaves before."""
+    if not callable(on_commit):
+        raise ConfigurationError(
+            "on_commit must be a function such as django.db.transaction.on_commit, which is given a function "
+            f"to run at the commit, got {on_commit!r}"
+        )
+    if autoflush is not None:
+        raise ConfigurationError("autoflush publishes calls before the commit: give either it or on_commit")
 
 
 def refuse_on_commit_in_blocks(app: Celery) -> None:
@@ -32,7 +45,7 @@ def _refusing(method: Callable[..., Any]) -> Callable[..., Any]:
         if find_frame(task.app) is not None:
             raise NotAMember(
                 f"{task.name}.{method.__name__}() in a `with batch:` block would leave after it, not as "
-                "a member: open the block in transaction.on_commit(...), and call delay() in it"
+                "a member: call delay(), and give the batch on_commit=transaction.on_commit"
             )
         return method(task, *args, **kwargs)
 

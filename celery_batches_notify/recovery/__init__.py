@@ -1,1 +1,1 @@
-"""What any worker heals."""
+"""Repairs by any worker: lost workers and producers, unsent retries, overdue callbacks."""

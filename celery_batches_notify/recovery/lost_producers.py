@@ -1,4 +1,4 @@
-"""Lost producers: a batch that nobody fills any more is sealed, and what never left counts as dead."""
+"""Seal batches whose producer died, and mark members dead that were never published."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from celery_batches_notify.store.parsing import Member
 from celery_batches_notify.store.store import Recorded, Store
 
 REASON = "never published"
-MEMBERS_AT_ONCE = 5000  # other batches must not wait for all of a large one
+MEMBERS_AT_ONCE = 5000  # a large batch must not hold up the others
 
 logger = logging.getLogger(__name__)
 
 
 def abandon_batch(store: Store, publisher: Publisher, bid: str) -> None:
-    """Seal a batch whose producer died, and write off what it did not publish, a part per sweep.
+    """Seal a batch whose producer died, and write off its unpublished members, some per sweep.
 
-    Whoever dies at this leaves the chunk unconfirmed, and the next sweep goes on with it.
+    If this process dies, the chunk stays unconfirmed and the next sweep continues with it.
     """
     recorded = store.abandon_batch(bid)
     _publish(publisher, bid, recorded)
@@ -40,7 +40,7 @@ def abandon_batch(store: Store, publisher: Publisher, bid: str) -> None:
 
 
 def never_published(member: Member) -> Outcome:
-    """How a member ended whose message, or of a child whose record, never was."""
+    """Return the outcome of a member whose message, or whose record as a child, was never written."""
     failure = Failure(
         task_id=member.id,
         task="a batch" if member.is_batch else "an unknown task",
@@ -53,7 +53,7 @@ def never_published(member: Member) -> Outcome:
 
 
 def _lives(store: Store, member: Member) -> bool:
-    """A child that was stored tells its parent itself what becomes of it."""
+    """Return whether it is a stored child, which reports to its parent by itself."""
     return member.is_batch and store.read_progress(member.id) is not None
 
 

@@ -1,4 +1,4 @@
-"""Lost workers: what one held that has been silent for longer than its lease is ended, or sent again."""
+"""End or resend the tasks of workers whose lease has expired."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 class LostWorkers:
-    """Part of the sweeper. All it does may be repeated, so what is cut short is done by the next sweep."""
+    """Part of the sweeper. Every step is safe to repeat, so the next sweep continues an interrupted one."""
 
     def __init__(
         self,
@@ -47,10 +47,10 @@ class LostWorkers:
         self._resend = settings.lost_members == "resend"
 
     def look(self) -> None:
-        """Look once for workers that were lost. Raises `StoreUnavailable`.
+        """Look once for lost workers. Raises `StoreUnavailable`.
 
-        If this worker was cut off from the store, the others may have been too; and if the store's clock was
-        set, all look lost. Then it waits.
+        It waits if this worker itself was cut off from the store, because then others may have been too, and
+        if the store's clock was set, because then every worker looks lost.
         """
         clock_ms, silent = self._store.find_silent(self._lease)
         if not silent or not self._heartbeat.trusts(clock_ms):  # safety: cut-off-judges-nobody
@@ -77,7 +77,7 @@ class LostWorkers:
             self._store.drop_worker(lost)
 
     def _settle(self, wid: str, field: str, record: bytes, living: Sequence[str]) -> bool:
-        """Do what is to be done for one task; return whether that is all."""
+        """Settle one task of a lost worker; return whether its record can be removed."""
         task_id = task_of(field)
         try:
             held = read_in_flight(field, record)
@@ -90,7 +90,7 @@ class LostWorkers:
             )
             return True
         if held is None or held.went_on or self._store.is_recorded(living, field):  # safety: lost-or-running
-            return True  # another worker has the same message, and will tell
+            return True  # another worker has the same message, and will report it
         log = BatchLog(logger, bid=held.identity.bid, task_id=task_id, worker=wid)
         try:
             if isinstance(held.identity, DeliveryRef):
@@ -109,7 +109,7 @@ class LostWorkers:
         return True
 
     def _requeue_callback(self, ref: DeliveryRef, task: str) -> None:
-        """Let a callback be published again; one that was lost over and over is given up."""
+        """Make a callback due again; the store gives it up if it keeps getting lost."""
         self._store.settle_delivery(ref.bid, ref.entry, "lost", 0, note=worker_lost(task), number=ref.number)
 
     def _end(self, member: Membership, held: InFlight) -> None:

@@ -1,4 +1,4 @@
-"""Dead members are sent again: the calls that were kept as JSON when they died."""
+"""Send dead members again, from the calls kept as JSON when they died."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 class Resender:
-    """Publishes calls again, under their ids and places, in a new round."""
+    """Publishes kept calls in a new round, under the same task ids and indexes."""
 
     def __init__(self, app: Celery, store: Store, sender: Sender) -> None:
         self.app = app
@@ -34,14 +34,14 @@ class Resender:
         self._sender = sender
 
     def send(self, bid: str, members: Sequence[Resend]) -> None:
-        """Publish these members once more. Raises what the broker raises."""
+        """Publish these members again. Raises the broker's errors."""
         indices = [member.index for member in members if member.call == KEPT]
         found = dict(zip(indices, self._store.read_kept_calls(bid, indices), strict=True))
         with forks.waiting(), self.app.producer_or_acquire() as producer:
             for member in members:
                 beside = found.get(member.index)
                 if member.call == KEPT and beside is None:
-                    continue  # it has succeeded meanwhile
+                    continue  # the member has succeeded meanwhile
                 try:
                     with corrupt_errors(bid):
                         kept = json.loads(member.call if beside is None else read_message(beside))
@@ -57,7 +57,7 @@ class Resender:
                 self._sender.send(producer, call.name, message, **call.options)
 
     def _message_of(self, kept: dict[str, Any]) -> Call:
-        """Let Celery make the message, and catch it on its way out; one that was kept is there."""
+        """Return the kept message, or let Celery build one and collect it before it is sent."""
         if "message" in kept:
             return call_of(kept)
         with collecting(self.app) as calls:
@@ -73,7 +73,7 @@ class Resender:
 
 
 def resend_left(store: Store, resender: Resender, bid: str) -> int:
-    """Send the claimed members that were not sent yet, all of them; return how many."""
+    """Send all claimed members that were not sent yet; return their number."""
     left = store.read_unsent_retries(bid)
     for start in range(0, len(left), RETRY_CHUNK):
         chunk = left[start : start + RETRY_CHUNK]

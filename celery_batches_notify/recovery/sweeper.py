@@ -1,4 +1,4 @@
-"""Sweeping: any worker publishes what another one left behind."""
+"""The sweeper: any worker finishes what another one left behind."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 class Sweeper:
-    """A thread in each worker's main process; one of them works at a time."""
+    """A thread in each worker's main process; only one of them sweeps at a time."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class Sweeper:
         self._resender = resender
         self._publisher = publisher
         self._settings = settings
-        self.done: Counter[str] = Counter()  # for the command; a worker's is never read
+        self.done: Counter[str] = Counter()  # read by the command line; a worker never reads it
         interval = settings.sweep_interval.total_seconds()
         self._lock_seconds = interval * LOCK_INTERVALS
         self._clock = clock
@@ -66,12 +66,12 @@ class Sweeper:
         self._every.start()
 
     def stop(self) -> None:
-        """End the thread, after the batch it is at, and let another process sweep."""
+        """Stop after the current batch, and let another process sweep."""
         self._every.stop()
         self._release()
 
     def sweep(self) -> None:
-        """Look once for lost workers, at every live batch, and at a part of the other lists."""
+        """Sweep once: lost workers, every live batch, and a part of the other lists."""
         self._lost.look()
         longest_life_ms = 0
         for batch in self._store.walk_live():
@@ -93,7 +93,7 @@ class Sweeper:
             self._trimmer.turn()
 
     def sweep_batch(self, batch: LiveBatch) -> None:
-        """Do for one live batch what is due: publish, send again, give up its producer, retire it."""
+        """Do everything that is due for one live batch: publish, resend, abandon, retire."""
         if batch.gone:
             self._store.retire_batch(batch)
             return
@@ -117,7 +117,7 @@ class Sweeper:
             self.done["published"] += len(claims)
 
     def turn(self) -> bool:
-        """Sweep, if no other process does; return whether this one did."""
+        """Sweep unless another process does; return whether this one did."""
         held = self._hold_lock()
         if held and self._every.stopping:  # `stop` has released it already
             self._release()
@@ -127,7 +127,7 @@ class Sweeper:
         return held
 
     def _renew_parent(self, bid: str, child_abandon_at: int) -> None:
-        """Let a living batch's parent live on; one that cannot be renewed does not stop its healing."""
+        """Renew the parent of a live batch; an error here does not stop the sweep."""
         try:
             self._store.renew_batch(bid, child_abandon_at)
         except BatchesError as exc:
@@ -143,7 +143,7 @@ class Sweeper:
         return held
 
     def _keep_lock(self) -> bool:
-        """Hold the lock for longer if a sweep takes long; return whether no other process has it now."""
+        """Extend the lock during a long sweep; return False if another process has taken it."""
         held_at = self._held_at
         return held_at is None or self._clock() - held_at < self._lock_seconds / 3 or self._hold_lock()
 

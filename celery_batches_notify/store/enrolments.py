@@ -49,7 +49,7 @@ class EnrolmentStore(StoreBase):
             BatchSealed: The batch takes no more members.
             NoSuchBatch: It is gone.
         """
-        ids = b"".join(map(packing.pack_id, task_ids))
+        ids = packing.pack_ids(task_ids)
         if isinstance(adder, Membership):
             added_by: tuple[Argument, ...] = packing.pack_member(adder)
         else:

@@ -61,7 +61,7 @@ class FollowMany:
             if watch.latest is not None and watch.latest is not self._seen.get(bid)
         }
         self._seen |= news
-        self._read_again()
+        self._read_again()  # safety: follow-again
         return news
 
     def _read_again(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import asdict
 from hashlib import blake2b
 
@@ -18,6 +19,8 @@ ROUNDS = 16
 ID_BYTES = 16
 SENDING_MS = 60_000  # how long whoever begins a member's round has to send it, before the sweeper does
 JUST_SUCCEEDED = Outcome(state=State.SUCCEEDED)
+_UUID_LENGTH = 36
+_UUIDS = re.compile(r"(?:[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})*+")
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 
 
@@ -26,6 +29,14 @@ def pack_id(task_id: str) -> bytes:
     if is_uuid(task_id):
         return bytes.fromhex(task_id.replace("-", ""))
     return blake2b(task_id.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def pack_ids(task_ids: Sequence[str]) -> bytes:
+    """Return the 16 bytes of each of these task ids, which are UUIDs nearly always."""
+    joined = "".join(task_ids)
+    if _UUIDS.fullmatch(joined) and all(len(task_id) == _UUID_LENGTH for task_id in task_ids):
+        return bytes.fromhex(joined.replace("-", ""))
+    return b"".join(map(pack_id, task_ids))
 
 
 def is_uuid(task_id: str) -> bool:

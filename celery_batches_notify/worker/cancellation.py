@@ -34,7 +34,7 @@ class Cancellation:
         self._pool: Any = None
 
     def start(self, received: ReceivedRequests, pool: Any) -> None:
-        """Begin to read, for the requests that this worker holds and the pool that runs them."""
+        """Begin to read the cancelled batches, and to revoke their members among these requests."""
         self._received, self._pool = received, pool
         with contextlib.suppress(BatchesError):  # the thread logs the next failure
             self.read()

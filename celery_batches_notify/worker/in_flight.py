@@ -50,7 +50,7 @@ class InFlight:
         retries: The number of attempts before this one.
         went_on: Its retry or replacement has left, and carries the membership on.
         successors: The successors that it has published.
-        request: The request, from which it can be sent again; None if it was not kept.
+        request: The request, to send it again; None if it was not kept.
         unsendable: Why it was not kept.
     """
 

@@ -50,7 +50,7 @@ def unsignalled(task: Any, state: str | None, retval: Any, *, alone: bool) -> Ou
     Args:
         task: The task, whose request is the one that ended.
         state: Its state; None if it raised something other than an `Exception`.
-        retval: What it returned or raised.
+        retval: Its result or its exception.
         alone: Whether no other process learns that this one exits, as in every pool but prefork.
     """
     run = run_of(task.request)
@@ -191,7 +191,7 @@ def _shorten_backtrace(backtrace: str, message: str) -> str:
 
 
 def _end_of_frames(text: str) -> int:
-    """Return the index at which the last frame ends; its lines of code are indented."""
+    """Return the end of the last frame; a frame's lines of code are indented."""
     end = text.rfind('\n  File "') + 1
     while end and text.startswith("  ", end):
         end = text.find("\n", end) + 1

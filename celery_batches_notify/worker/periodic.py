@@ -16,7 +16,7 @@ class PeriodicThread:
     """A daemon thread that calls a function at once and every so many seconds, whatever that raises.
 
     Args:
-        name: The thread's name, for the log too.
+        name: The thread's name, also in the log.
         seconds: The pause between two calls.
         do: The function.
         away: Logs that the store is away. All threads that share it use the store in each call.

@@ -142,7 +142,7 @@ class Receivers:
             self._end(request, outcomes.dead(request, sender.name, reason, TaskRevokedError(reason)))
 
     def on_task_unknown(self, sender: Any, message: Any, name: str, **_: Any) -> None:
-        """The worker has no such task."""
+        """The worker does not know the task."""
         self._refused(sender, message, name, "not registered", NotRegistered(name))
 
     def on_task_rejected(self, sender: Any, message: Any, exc: Any, **_: Any) -> None:
@@ -158,7 +158,7 @@ class Receivers:
             self._end(context, outcomes.internal_error(context, sender.name, exception, backtrace))
 
     def on_task_postrun(self, task: Any, state: Any, retval: Any, **_: Any) -> None:
-        """It ended in a way that has no signal of its own."""
+        """It ended in a way that no other signal reports."""
         if task.app is not self._app:
             return
         request = task.request
@@ -228,7 +228,7 @@ class Receivers:
             self._reporter().settle(identity, name, outcome, lost=False)
 
     def _request_of(self, task_id: str) -> Any:
-        """Return the request of a task that another process runs, as far as its message tells."""
+        """Return the request of a task that another process runs, as its message has it."""
         received = self.received.get(task_id)
         return received._context if received is not None else Context(id=task_id)
 

@@ -32,10 +32,10 @@ logger = logging.getLogger(__name__)
 
 
 class Reporter:
-    """Reports to the store how members and callbacks ended. Never raises: a user's task must not fail by it.
+    """Reports to the store how members and callbacks ended. It never raises, so no user's task fails by it.
 
     Args:
-        store: Where they are counted.
+        store: The store that counts them.
         outgoing: Publishes the callbacks that become due.
         spool: Keeps the reports that the store does not take in time.
         timeout_seconds: How long one report may take, if the time limits of its task leave as much.

@@ -1,4 +1,4 @@
-"""The spool: lines on this host's disk, which all processes append to and any worker takes."""
+"""The spool: lines on this host's disk. All processes append to it, and any worker takes them."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ from urllib.parse import parse_qs, urlsplit
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store_url import split_addresses
 
-LINE_AT_MOST = 64 * 1024 * 1024  # a report that names a million and a half others
+LINE_AT_MOST = 64 * 1024 * 1024  # a report with a million and a half successors
 LOCK_PAUSE_SECONDS, LOCK_TRIES = 0.005, 400
 _LOCK, _APPENDED, _KEPT, _TAKEN = "lock", "appended", "kept", "taken."
-_MEND = "remove it, or set batches_spool_dir"
+_FIX = "remove it, or set batches_spool_dir"
 _TAKEN_NAME = re.compile(r"taken\.[0-9a-f]{16}\.[0-9]{1,12}")
-# Of redis-py's options those that say which server it is, not how to talk to it.
+# The options of redis-py that say which server it is, not how to talk to it.
 _WHICH = ("db", "host", "master_name", "path", "port", "service_name")
 
 
 def spool_of(settings: Settings) -> Spool:
-    """The spool of one user for one store and prefix: no other store's outcomes may end up in it."""
+    """Return the spool of this user for one store and prefix, so that stores do not mix."""
     urls = [urlsplit(url) for url in split_addresses(settings.backend_url)]
     which: list[object] = [(url.hostname, url.port, url.path, parse_qs(url.query).get("db")) for url in urls]
     which += [settings.prefix, *(settings.backend_options.get(name) for name in _WHICH)]
     name = blake2b(repr(which).encode(), digest_size=8).hexdigest()
-    place = Path(settings.spool_dir or tempfile.gettempdir())
-    return Spool(place / f"batches-spool-{os.geteuid()}-{name}", settings.spool_size)
+    parent = Path(settings.spool_dir or tempfile.gettempdir())
+    return Spool(parent / f"batches-spool-{os.geteuid()}-{name}", settings.spool_size)
 
 
 class Spool:
-    """A directory that belongs to us alone. Every method raises `OSError`, which says what to mend.
+    """A directory that only this user can read. Every method raises `OSError`, whose text says what to fix.
 
-    Whatever is done to a file is done relative to the directory that was checked, so nobody can put another
-    one in its place meanwhile. It needs a disk whose locks work, as those of local disks do.
+    Every file is opened relative to the directory that was checked, so nobody can put another one in its
+    place meanwhile. It needs a disk on which `flock` works, such as a local one.
 
     Args:
-        path: The directory; it is made when the first line comes.
-        bytes_at_most: How much all its files may take.
+        path: The directory; the first `append` creates it.
+        bytes_at_most: The size limit of all its files together.
     """
 
     def __init__(self, path: Path, bytes_at_most: int) -> None:
@@ -54,7 +54,7 @@ class Spool:
         self._bytes_at_most = bytes_at_most
 
     def check(self) -> None:
-        """Make sure that it can be used, without making it."""
+        """Raise if it cannot be used; do not create it."""
         try:
             with self._directory():
                 return
@@ -62,31 +62,34 @@ class Spool:
             place = next(parent for parent in self.path.parents if parent.exists())
         if not os.access(place, os.W_OK | os.X_OK):
             raise PermissionError(
-                errno.EACCES, f"the spool {self.path} cannot be made: set batches_spool_dir"
+                errno.EACCES, f"the spool {self.path} cannot be created: set batches_spool_dir"
             )
 
     def append(self, line: bytes) -> None:
-        """Put one line on the disk; it is there when this returns."""
+        """Append one line; it is on the disk when this returns."""
         if len(line) > LINE_AT_MOST:
-            raise OSError(errno.EFBIG, f"a line of {len(line)} bytes is more than the {LINE_AT_MOST} of one")
+            raise OSError(errno.EFBIG, f"a spool's line has at most {LINE_AT_MOST} bytes, got {len(line)}")
         self._make()
         self._append(_APPENDED, line, self._bytes_at_most)
 
     def keep(self, lines: Sequence[bytes]) -> None:
-        """Put lines that were taken aside: whoever takes next does not see them."""
+        """Set lines aside that were taken; `take` yields them only if it is asked for them."""
         if lines:
             self._append(_KEPT, b"".join(lines).strip(), None)
 
     def take(self, *, kept: bool = False) -> Iterator[Taken]:
-        """Yield what there is, file by file; nobody else gets one meanwhile, and it stays until `done`.
+        """Yield the files, each for this process alone until it is closed; `done` removes it.
 
-        What somebody took before and did not end comes first; `kept` says that what was kept comes too.
+        A file that another process took and did not remove comes first.
+
+        Args:
+            kept: Yield the lines that were set aside too.
         """
         with suppress(FileNotFoundError), self._directory() as directory:
             yield from _take_each(directory)
             for name in (_APPENDED, _KEPT) if kept else (_APPENDED,):
                 if _size(directory, name):
-                    with suppress(FileNotFoundError), _locked(directory):  # or somebody else has taken it
+                    with suppress(FileNotFoundError), _locked(directory):  # else another process took it
                         aside = f"{_TAKEN}{secrets.token_hex(8)}.0"
                         os.rename(name, aside, src_dir_fd=directory, dst_dir_fd=directory)
             yield from _take_each(directory)
@@ -112,28 +115,28 @@ class Spool:
                     raise OSError(errno.ENOSPC, f"the spool {self.path} {full}")
                 file = after.enter_context(_opened(directory, name, os.O_WRONLY | os.O_APPEND | os.O_CREAT))
                 fresh = _write_whole(file, lines)
-            os.fsync(file)  # others need not wait for the disk
+            os.fsync(file)  # after the lock, so that others do not wait for the disk
             if fresh:
                 os.fsync(directory)
 
     @contextmanager
     def _directory(self) -> Iterator[int]:
-        """Open the directory, and make sure that it is one, and ours."""
+        """Open the directory; raise if it is not one, or not only ours."""
         why = ""
         try:
             directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         except NotADirectoryError:
             raise NotADirectoryError(
-                errno.ENOTDIR, f"the spool {self.path} is a link or no directory: remove it"
+                errno.ENOTDIR, f"the spool {self.path} must be a directory, not a link or a file: remove it"
             ) from None
         except PermissionError:
             raise PermissionError(
-                errno.EPERM, f"the spool {self.path} belongs to another user: {_MEND}"
+                errno.EPERM, f"the spool {self.path} belongs to another user: {_FIX}"
             ) from None
         try:
             status = os.fstat(directory)
             if status.st_uid != os.geteuid():
-                why = f"belongs to user {status.st_uid}: {_MEND}"
+                why = f"belongs to user {status.st_uid}: {_FIX}"
             elif stat.S_IMODE(status.st_mode) & 0o077:
                 why = "is open to others: chmod 700 it"
             if why:
@@ -144,36 +147,36 @@ class Spool:
 
 
 class Taken:
-    """One file of lines that this process alone is at. Its name says up to where it has been seen to."""
+    """A file of lines that only this process reads. Its name holds the offset of the first unhandled line."""
 
     def __init__(self, directory: int, name: str, file: int) -> None:
         self._directory = directory
         self._name = name
         self._file = os.fdopen(os.dup(file), "rb")
-        self._seen = int(name.rpartition(".")[2])
+        self._offset = int(name.rpartition(".")[2])
 
     def lines(self) -> Iterator[bytes]:
-        """Yield line by line; of one that is too long to be ours, only how it begins."""
-        self._file.seek(self._seen)
+        """Yield the lines; of a line that is too long to be ours, only its beginning."""
+        self._file.seek(self._offset)
         while line := self._file.readline(LINE_AT_MOST + 2):
             rest = line
             while rest and not rest.endswith(b"\n"):
                 rest = self._file.readline(LINE_AT_MOST)
             if line != b"\n":
                 yield line
-            self._seen = self._file.tell()
+            self._offset = self._file.tell()
 
     def leave(self) -> None:
-        """Leave the line that was read last, and those after it, to the next one who takes."""
-        name = f"{self._name.rpartition('.')[0]}.{self._seen}"
+        """Leave the line that was read last and those after it to the next process."""
+        name = f"{self._name.rpartition('.')[0]}.{self._offset}"
         os.rename(self._name, name, src_dir_fd=self._directory, dst_dir_fd=self._directory)
 
     def done(self) -> None:
-        """Remove the file: all its lines have been seen to."""
+        """Remove the file, because all its lines were handled."""
         os.unlink(self._name, dir_fd=self._directory)
 
     def close(self) -> None:
-        """Give the file back."""
+        """Close the file, so that another process can take it."""
         self._file.close()
 
 
@@ -183,30 +186,30 @@ def _take_each(directory: int) -> Iterator[Taken]:
             continue
         with suppress(FileNotFoundError), _opened(directory, name, os.O_RDONLY) as file:
             if not _lock(file):
-                continue  # somebody is at it
+                continue  # another process reads it
             taken = Taken(directory, name, file)
             try:
-                if _is_at(directory, name, file):  # or somebody has left or ended it meanwhile
+                if _is_at(directory, name, file):  # else another process left or removed it meanwhile
                     yield taken
             finally:
                 taken.close()
-                fcntl.flock(file, fcntl.LOCK_UN)  # closing is not enough: a fork may hold it open
+                fcntl.flock(file, fcntl.LOCK_UN)  # closing is not enough, because a fork may have it open
 
 
 @contextmanager
 def _locked(directory: int) -> Iterator[None]:
-    """Be the only one who appends or takes, once others have ended; they only ever need a moment."""
-    for _ in range(LOCK_TRIES):  # not until a time: a machine that stands still a while costs one try
+    """Hold the spool's lock, to append to a file or to take it. Each holder needs only a moment."""
+    for _ in range(LOCK_TRIES):  # no deadline: if the machine stands still for a while, that costs one try
         with _opened(directory, _LOCK, os.O_RDWR | os.O_CREAT) as file:
             if _lock(file):
                 try:
-                    if _is_at(directory, _LOCK, file):  # or somebody has cleaned up meanwhile
+                    if _is_at(directory, _LOCK, file):  # else somebody removed it meanwhile
                         yield
                         return
                 finally:
                     fcntl.flock(file, fcntl.LOCK_UN)
         time.sleep(LOCK_PAUSE_SECONDS)
-    raise TimeoutError(errno.ETIMEDOUT, "somebody holds the lock of the spool and does not move")
+    raise TimeoutError(errno.ETIMEDOUT, "another process holds the lock of the spool and does not release it")
 
 
 def _lock(file: int) -> bool:
@@ -231,9 +234,9 @@ def _open(directory: int, name: str, flags: int) -> int:
 
 
 def _write_whole(file: int, line: bytes) -> bool:
-    """Write a line, or nothing; return whether it is the file's first.
+    """Write a line or nothing; return whether it is the file's first.
 
-    It begins with a line end: what a process that died half-way left is then a line of its own.
+    A line end comes first, so that half a line, left by a process that died, is a line of its own.
     """
     before = os.fstat(file).st_size
     rest = b"\n" + line + b"\n"
@@ -254,7 +257,7 @@ def _size(directory: int, name: str) -> int:
 
 
 def _is_at(directory: int, name: str, file: int) -> bool:
-    """Whether this open file is the one that bears the name."""
+    """Return whether the name still refers to this open file."""
     try:
         return os.path.samestat(os.fstat(file), os.stat(name, dir_fd=directory, follow_symlinks=False))
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What stands in the spool: JSON, one line per outcome or settlement, checked when it is read. Pure."""
+"""The spool's lines: JSON, one per outcome or settlement, checked when it is read. Pure: no I/O."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NUMBER_AT_MOST = 2**31
 
 
 class UnreadableLine(ValueError):
-    """A line of the spool is not one that we write: torn, of another version, or somebody else's."""
+    """A line of the spool is torn, of another version, or was written by something else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,18 +35,18 @@ class Report:
 
     @property
     def name(self) -> str:
-        """How a log line names it."""
+        """Its name in log lines."""
         return f"the outcome of task {self.member.task_id}"
 
     @property
     def fields(self) -> Fields:
-        """What a log line about it has in its fields."""
+        """The fields of a log line about it."""
         return {"task_id": self.member.task_id, "state": self.outcome.state.name.lower()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settlement:
-    """What became of a delivery, and waits to be noted."""
+    """What happened to a delivery, waiting to be recorded."""
 
     bid: str
     entry: str
@@ -57,143 +57,145 @@ class Settlement:
 
     @property
     def name(self) -> str:
-        """How a log line names it."""
+        """Its name in log lines."""
         return f"the outcome of callback {self.entry}"
 
     @property
     def fields(self) -> Fields:
-        """What a log line about it has in its fields."""
+        """The fields of a log line about it."""
         return {"delivery": self.entry, "state": self.happened}
 
 
 Message = Report | Settlement
 
 
-def pack_line(said: Message) -> bytes:
-    """Write one line, without its end."""
-    if isinstance(said, Settlement):
-        line: dict[str, Any] = {"v": 1, "settlement": asdict(said)}
-    elif said.outcome.successors or said.outcome.body:
-        line = {"v": 2, "report": _pack_canvas(said)}
+def pack_line(message: Message) -> bytes:
+    """Return a message as one line, without its end."""
+    if isinstance(message, Settlement):
+        line: dict[str, Any] = {"v": 1, "settlement": asdict(message)}
+    elif message.outcome.successors or message.outcome.body:
+        line = {"v": 2, "report": _pack_canvas(message)}
     else:
-        line = {"v": 1, "report": asdict(said)}
+        line = {"v": 1, "report": asdict(message)}
     return json.dumps(line, separators=(",", ":")).encode()
 
 
-def _pack_canvas(said: Report) -> dict[str, Any]:
-    """A report that names others: most of them by their ids alone, because they may be very many."""
-    member, outcome = said.member, replace(said.outcome, successors=(), body=())
+def _pack_canvas(report: Report) -> dict[str, Any]:
+    """Pack a report with successors: most of them by their ids alone, because there may be very many."""
+    member, outcome = report.member, replace(report.outcome, successors=(), body=())
     names = {
-        "successors": [_pack_late(member, each) for each in said.outcome.successors],
-        "body": [_pack_late(member, each) for each in said.outcome.body],
+        "successors": [_pack_named(member, each) for each in report.outcome.successors],
+        "body": [_pack_named(member, each) for each in report.outcome.body],
     }
     return {"member": asdict(member), "outcome": asdict(outcome) | names}
 
 
-def _pack_late(member: Membership, each: Membership) -> str | dict[str, Any]:
-    return each.task_id if each == _late(member, each.task_id) else asdict(each)  # safety: short-record
+def _pack_named(member: Membership, each: Membership) -> str | dict[str, Any]:
+    return each.task_id if each == _successor(member, each.task_id) else asdict(each)  # safety: short-record
 
 
-def _late(member: Membership, task_id: str) -> Membership:
-    """Return the late member with this id that goes on with the canvas of another one."""
+def _successor(member: Membership, task_id: str) -> Membership:
+    """Return the successor with this id of a member, as an untagged message makes it."""
     return Membership(bid=member.bid, index=None, task_id=task_id, of=member.origin)
 
 
 def parse_line(line: bytes) -> Message:
-    """Read one line; it is believed as little as a message is.
+    """Parse one line, and check all of it.
 
     Raises:
-        UnreadableLine: It is none of ours.
+        UnreadableLine: This version does not write such lines.
     """
     try:
         match json.loads(line):
-            case {"v": 1 | 2, "report": {"member": dict(said), "outcome": dict(outcome), **rest}} if not rest:
-                member = _membership(said)
-                return Report(member=member, outcome=_outcome(outcome, member))
+            case {"v": 1 | 2, "report": {"member": dict(member), "outcome": dict(outcome), **rest}} if (
+                not rest
+            ):
+                reported = _membership(member)
+                return Report(member=reported, outcome=_outcome(outcome, reported))
             case {"v": 1, "settlement": dict(settlement)}:
                 return _settlement(settlement)
     except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as exc:
         raise UnreadableLine(f"{type(exc).__name__}: {exc}"[:200]) from None
-    raise UnreadableLine("it is of no kind and version that this process knows")
+    raise UnreadableLine("this process does not know its kind or version")
 
 
-def _membership(said: dict[str, Any]) -> Membership:
-    of = said["of"]
+def _membership(fields: dict[str, Any]) -> Membership:
+    of = fields["of"]
     return Membership(
-        bid=check_bid(said["bid"]),
-        index=_number(said["index"]) if said["index"] is not None else None,
-        task_id=_text(said["task_id"]),
-        round=_number(said["round"]),
+        bid=check_bid(fields["bid"]),
+        index=_number(fields["index"]) if fields["index"] is not None else None,
+        task_id=_text(fields["task_id"]),
+        round=_number(fields["round"]),
         of=(_number(of[0]), _text(of[1])) if of is not None else None,
-        turn=_number(said["turn"]),
+        turn=_number(fields["turn"]),
     )
 
 
-def _outcome(said: dict[str, Any], member: Membership) -> Outcome:
-    state = State(_number(said["state"]))
+def _outcome(fields: dict[str, Any], member: Membership) -> Outcome:
+    state = State(_number(fields["state"]))
     if state == State.WAITING:
-        raise ValueError("waiting is no outcome")
+        raise ValueError("an outcome must not be WAITING")
     return Outcome(
         state=state,
-        attempt=_number(said["attempt"]),
-        reason=_text_or_none(said["reason"]),
-        failure=_failure(said["failure"]) if said["failure"] is not None else None,
-        resend=_text(said["resend"]),
-        unsendable=_text(said["unsendable"]),
-        successors=_members(said["successors"], member),
-        body=_members(said["body"], member),
-        breaks_chord=said["breaks_chord"] is True,
+        attempt=_number(fields["attempt"]),
+        reason=_text_or_none(fields["reason"]),
+        failure=_failure(fields["failure"]) if fields["failure"] is not None else None,
+        resend=_text(fields["resend"]),
+        unsendable=_text(fields["unsendable"]),
+        successors=_members(fields["successors"], member),
+        body=_members(fields["body"], member),
+        breaks_chord=fields["breaks_chord"] is True,
     )
 
 
-def _members(said: Sequence[str | dict[str, Any]], member: Membership) -> tuple[Membership, ...]:
-    """Read those that a report names: in lines of version 1 each of them says all there is of it."""
-    return tuple(_late(member, each) if isinstance(each, str) else _membership(each) for each in said)
+def _members(named: Sequence[str | dict[str, Any]], member: Membership) -> tuple[Membership, ...]:
+    """Parse the members that a report names. Lines of version 1 hold each of them in full."""
+    return tuple(_successor(member, each) if isinstance(each, str) else _membership(each) for each in named)
 
 
-def _failure(said: dict[str, Any]) -> Failure:
+def _failure(fields: dict[str, Any]) -> Failure:
     return Failure(
-        task_id=_text(said["task_id"]),
-        task=_text(said["task"]),
-        error_class=_text(said["error_class"]),
-        error_message=_text(said["error_message"]),
-        backtrace=_text_or_none(said["backtrace"]),
-        retries=_number(said["retries"]),
+        task_id=_text(fields["task_id"]),
+        task=_text(fields["task"]),
+        error_class=_text(fields["error_class"]),
+        error_message=_text(fields["error_message"]),
+        backtrace=_text_or_none(fields["backtrace"]),
+        retries=_number(fields["retries"]),
     )
 
 
-def _settlement(said: dict[str, Any]) -> Settlement:
-    entry, happened, delay, note = (said[name] for name in ("entry", "happened", "delay_seconds", "note"))
+def _settlement(fields: dict[str, Any]) -> Settlement:
+    entry, happened, delay, note = (fields[name] for name in ("entry", "happened", "delay_seconds", "note"))
     if not ENTRY.fullmatch(_text(entry)) or happened not in HAPPENED:
-        raise ValueError(f"no such delivery or end: {entry!r}, {happened!r}"[:100])
+        raise ValueError(f"unknown delivery or event: {entry!r}, {happened!r}"[:100])
     return Settlement(
-        bid=check_bid(said["bid"]),
+        bid=check_bid(fields["bid"]),
         entry=entry,
         happened=happened,
         delay_seconds=_number(int(delay)),
         note=_note(note) if note is not None else None,
-        number=_number(said.get("number", 0)),
+        number=_number(fields.get("number", 0)),
     )
 
 
-def _note(said: dict[str, Any]) -> DeliveryNote:
-    code = said["status_code"]
+def _note(fields: dict[str, Any]) -> DeliveryNote:
+    code = fields["status_code"]
     return DeliveryNote(
-        channel=_text(said["channel"]),
-        detail=_text(said["detail"]),
+        channel=_text(fields["channel"]),
+        detail=_text(fields["detail"]),
         status_code=_number(code) if code is not None else None,
     )
 
 
 def _number(value: object) -> int:
     if type(value) is not int or not 0 <= value < NUMBER_AT_MOST:
-        raise ValueError(f"no number that stands here: {value!r}"[:100])
+        raise ValueError(f"must be an int from 0 to {NUMBER_AT_MOST - 1}, got {value!r}"[:100])
     return value
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"no text: {value!r}"[:100])
+        raise TypeError(f"must be a string, got {value!r}"[:100])
     return value
 
 

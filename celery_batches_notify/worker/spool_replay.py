@@ -1,9 +1,10 @@
-"""Replaying: what the spool of this host holds is told to the store again, once that is back."""
+"""Replay: the spool's reports are sent to the store again, once it is back."""
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 
 from celery_batches_notify.errors import CorruptBatch, SchemaTooNew, StoreUnavailable
 from celery_batches_notify.log_lines import BatchLog
@@ -19,19 +20,27 @@ logger = logging.getLogger(__name__)
 
 
 class Replay:
-    """A thread in each worker's main process. Several side by side take what the others leave.
+    """A thread in each worker's main process. Several workers of a host share the spool's files.
 
-    What is told twice changes nothing, so a worker that dies with half a file told leaves the whole of it.
+    Reports are idempotent, so a worker that dies halfway leaves the whole file to be replayed.
+
+    Args:
+        spool: The spool of this host.
+        reporter: Sends each report.
+        clock: The monotonic clock.
     """
 
-    def __init__(self, spool: Spool, reporter: Reporter) -> None:
+    def __init__(
+        self, spool: Spool, reporter: Reporter, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._spool = spool
         self._reporter = reporter
+        self._clock = clock
         self._kept_at = 0.0
         self._every = PeriodicThread("spool", LOOK_SECONDS, self.replay)
 
     def start(self) -> None:
-        """Begin with what there is, that is what a worker of before left too, and go on in the background."""
+        """Begin with what an earlier worker left, and go on in the background."""
         try:
             self._spool.check()
         except OSError as exc:
@@ -40,24 +49,25 @@ class Replay:
         self._every.start()
 
     def stop(self) -> None:
-        """End; what is left stays on the disk."""
+        """Stop; unsent reports stay on the disk."""
         self._every.stop()
 
     def replay(self) -> None:
-        """Tell the store what the spool holds, as far as it takes it."""
-        kept = time.monotonic() >= self._kept_at
+        """Send what the spool holds, until the store does not answer."""
+        now = self._clock()
+        kept = now >= self._kept_at
         if kept:
-            self._kept_at = time.monotonic() + KEPT_SECONDS
+            self._kept_at = now + KEPT_SECONDS
         for taken in self._spool.take(kept=kept):
-            if not self._tell_all(taken):
+            if not self._send_all(taken):
                 return
 
-    def _tell_all(self, taken: Taken) -> bool:
-        """Tell each line of a file; return whether that was possible for all of them."""
-        told, too_new, whole = 0, [], False
+    def _send_all(self, taken: Taken) -> bool:
+        """Send each line of a file; return whether all were handled."""
+        counted, too_new, whole = 0, [], False
         for line in taken.lines():
             try:
-                told += self._tell(line)
+                counted += self._send(line)
             except SchemaTooNew:
                 too_new.append(line)
             except StoreUnavailable:
@@ -71,26 +81,26 @@ class Replay:
             taken.done()
         else:
             taken.leave()
-        if told:
-            logger.info("batches: %d outcomes from the spool are reported", told)
+        if counted:
+            logger.info("batches: %d outcomes from the spool are reported", counted)
         return whole
 
-    def _tell(self, line: bytes) -> bool:
-        """Tell one line, or leave it out for good where that can never succeed; return which."""
+    def _send(self, line: bytes) -> bool:
+        """Send one line, and return whether it counts; leave it out for good if it never can."""
         try:
-            said = parse_line(line)
+            message = parse_line(line)
         except UnreadableLine as exc:
             logger.error("batches: a line of the spool is left out: %s", exc)
             return False
-        log = BatchLog(logger, bid=said.bid, **said.fields)
+        log = BatchLog(logger, bid=message.bid, **message.fields)
         try:
-            self._reporter.replay(said)
+            self._reporter.replay(message)
         except CorruptBatch as exc:
-            log.critical("%s is not counted: %s", said.name, exc)
+            log.critical("%s is not counted: %s", message.name, exc)
         except (SchemaTooNew, StoreUnavailable):
             raise
         except Exception:
-            log.exception("%s is not counted", said.name)
+            log.exception("%s is not counted", message.name)
         else:
             return True
         return False

@@ -118,7 +118,7 @@ def repair_and_compare(app: Celery, told: dict[str, list[list[Report]]], what: s
 
 
 @pytest.mark.parametrize("lost", [0, 7, 500] if is_full() else [0, 23])
-def test_a_failover_that_loses_reports_is_never_early_and_tells_again_under_the_same_ids(
+def test_a_failover_that_loses_reports_is_never_early_and_repeats_the_same_ids(
     start_server: Callable[..., OwnServer], draw: random.Random, lost: int
 ) -> None:
     """The replica is promoted first, and the old master goes on for a while: those writes are lost (M12)."""

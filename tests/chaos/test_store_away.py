@@ -14,7 +14,7 @@ from tests.support.servers import wait_until
 MEMBERS, AWAY_SECONDS = (5_000, 60) if is_full() else (400, 8)
 
 
-def test_what_ended_while_the_store_was_away_is_counted_after_it_and_a_worker_are_back(
+def test_outcomes_of_an_outage_are_counted_once_the_store_and_a_worker_are_back(
     start_server: Callable[..., OwnServer], set_scene: Callable[..., Scene], tmp_path: Path
 ) -> None:
     """A worker is killed with its outcomes on the disk only: their messages are acknowledged."""

@@ -56,8 +56,8 @@ def test_a_line_fits_into_its_terminal(
     ("columns", "words"),
     [
         (40, "Import 89% 892/1,000"),
-        (58, "Import 89% 880 ok 60 retry 12 dead /1,000"),
-        (70, "Import 89% 880 ok 60 retry 12 dead /1,000 412/min"),
+        (64, "Import 89% 880 ok 60 retry 12 dead /1,000"),
+        (80, "Import 89% 880 ok 60 retry 12 dead /1,000 412/min"),
         (140, "Import 89% 880 ok 60 retry 12 dead /1,000 412/min about 3 min at this pace"),
     ],
 )

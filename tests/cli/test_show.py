@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
 from celery import Celery
 
 from celery_batches_notify import Batch
+from celery_batches_notify.cli.output import as_json_line
 from celery_batches_notify.membership import State
 from tests.support.terminal import Commands, Made, fail, make_batch
 
@@ -56,7 +58,7 @@ def test_a_batch_is_shown_with_its_verdict_failures_and_callbacks(app: Celery, c
     assert "1 ok 2 dead /4" in lines[1]
     assert lines[2] == f"{batch.bid} running #prod"
     text = "\n".join(lines)
-    assert "failures: 1 kinds in the 2 that are kept of 2" in text
+    assert "failures: 1 kind in the 2 that are kept of 2" in text
     assert "- 2 × KeyError in import_row: no row …" in text
     assert "callback death:0 proj.callback: due, 0 attempts" in text
     lines = command("show", batch.bid, "--members", "dead", "--failures").stdout.splitlines()
@@ -87,6 +89,13 @@ def test_no_field_of_a_batch_reaches_the_terminal_as_it_is(app: Celery, command:
         assert not re.search(r"^ERROR: forged", ran.stdout, re.MULTILINE)
         if "--json" in words:
             assert ran.records[-1]["final"] is True
+
+
+def test_a_line_of_json_holds_no_control_character() -> None:
+    every = "".join(map(chr, range(0x2070)))
+    line = as_json_line({"text": every})
+    assert line.isprintable() and line.isascii()
+    assert json.loads(line) == {"text": every}
 
 
 @pytest.mark.parametrize("words", [["show"], ["show", "short"], ["show", "--al"], ["list", "--limit", "0"]])

@@ -270,10 +270,11 @@ def test_dead_members_that_run_again_are_waited_for(app: Celery, command: Comman
     store.client.setbit(keys.part(made.bid, "states"), 0, 0)
     store.client.setbit(keys.part(made.bid, "states"), 1, 1)
 
-    def report(_: object) -> None:
+    def report(screen: Screen) -> None:
+        screen.wait_for("50%")
         made.report(State.SUCCEEDED, 0, attempt=2)
 
-    ran = command("wait", made.bid, meanwhile=report)
+    ran = command("watch", made.bid, terminal=("stderr",), meanwhile=report)
     assert (ran.code, "All 2 succeeded" in ran.stdout) == (0, True)
 
 
@@ -307,7 +308,7 @@ def test_a_store_that_goes_away_is_said_once_and_waited_for(
             proxy.behave()
 
         with open_app(url) as far:
-            ran = command.of(far)("watch", made.bid, terminal=BAR, meanwhile=cut)
+            ran = command.of(far)("watch", made.bid, "--timeout", "20", terminal=BAR, meanwhile=cut)
     assert ran.code == 0
     text = "".join(ran.screen.lines)
     assert (text.count("waiting for the store"), text.count("the store is back")) == (1, 1)

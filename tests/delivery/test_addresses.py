@@ -1,4 +1,4 @@
-"""What fails together: which notifications know each other's receiver, and what is shown of it."""
+"""Addresses: which notifications share one, and how it is shown."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ROOM = {"roomid": 1, "token": "CANARY"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Older:
-    """A notifier written before addresses were known by more than a host."""
+    """A notifier from before addresses were more than a host."""
 
     name: ClassVar[str] = "older"
     secrets: ClassVar[frozenset[str]] = frozenset({"key"})
@@ -217,9 +217,7 @@ def test_the_time_for_a_delivery_is_a_setting_a_profiles_and_an_option(make: Cal
 
 
 @pytest.mark.parametrize("wrong", [0, -1, "2h", True, 0.5])
-def test_a_time_that_is_none_is_an_error_where_it_is_written(
-    make: Callable[..., Celery], wrong: object
-) -> None:
+def test_a_wrong_duration_is_an_error_where_it_is_written(make: Callable[..., Celery], wrong: object) -> None:
     app = make(webhook={"url": "https://x.test", "give_up_after": wrong})
     with pytest.raises(ConfigurationError, match=r"batches_notifications\['webhook'\]\['give_up_after'\]"):
         Batch(app=app).on("complete", "webhook")

@@ -78,14 +78,14 @@ def test_a_second_copy_of_the_message_sends_nothing(app: Celery, batch: Batch) -
 
 
 def open_addresses(app: Celery) -> None:
-    """Let no address be closed any more."""
+    """Reopen all addresses."""
     client = app._batches_extension.engine.store.client
     for key in client.scan_iter("batches:address:*"):
         client.delete(key)
 
 
 def next_attempt(app: Celery, batch: Batch) -> None:
-    """Publish what is due, as the sweeper does when the time has come and the address's pause is over."""
+    """Publish what is due, as the sweeper does once its time has come and the address's pause is over."""
     open_addresses(app)
     state, n = callback(batch)
     assert state == "due"
@@ -134,7 +134,7 @@ def test_a_notifier_with_a_bug_is_tried_again_and_harms_nothing(app: Celery, bat
     assert callback(batch) == ("due", 1)
 
 
-def test_a_batch_that_is_gone_is_told_nobody(app: Celery, batch: Batch) -> None:
+def test_no_notification_is_sent_for_a_batch_that_is_gone(app: Celery, batch: Batch) -> None:
     batch.delete()
     assert attempts(app).run(batch.bid, "complete:0") == "the batch is gone"
     assert SENT == []
@@ -150,7 +150,7 @@ def owed(app: Celery, batch: Batch) -> bytes | None:
     return held
 
 
-def test_those_who_are_still_owed_it_get_the_next_attempts_alone(app: Celery, batch: Batch) -> None:
+def test_later_attempts_go_only_to_recipients_that_did_not_get_it(app: Celery, batch: Batch) -> None:
     ANSWERS.append(NotificationFailed("b and c later", status_code=450, owed=["b", "c"]))
     ANSWERS.append(NotificationFailed("no connection"))
     ANSWERS.append(NotificationFailed("c later", owed=["c"]))
@@ -170,7 +170,7 @@ def test_those_who_are_still_owed_it_get_the_next_attempts_alone(app: Celery, ba
     ]
 
 
-def test_redeliver_sends_what_was_given_up_to_those_who_are_owed_it(app: Celery, batch: Batch) -> None:
+def test_redeliver_sends_only_to_recipients_that_did_not_get_it(app: Celery, batch: Batch) -> None:
     ANSWERS.append(NotificationFailed("b for good", permanent=True, owed=["b"]))
     attempts(app).run(batch.bid, "complete:0")
     assert callback(batch)[0] == "given_up"
@@ -301,7 +301,7 @@ def test_what_is_about_one_notification_keeps_no_other_waiting(app: Celery, fail
 # -- the log --------------------------------------------------------------------------------------
 
 
-def test_the_log_tells_every_attempt(app: Celery, batch: Batch) -> None:
+def test_the_log_shows_every_attempt(app: Celery, batch: Batch) -> None:
     ANSWERS.append(NotificationFailed("x" * 1000, status_code=503))
     attempts(app).run(batch.bid, "complete:0")
     next_attempt(app, batch)

@@ -1,4 +1,4 @@
-"""Callbacks that are tasks, in real workers: what is lost with its process, silent, or retried."""
+"""Callbacks that are tasks, in real workers: lost with their process, silent, or retried."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def notes(client: Redis, *begin: str) -> list[str]:
 
 
 def rewrite(client: Redis, batch: Batch, entry: str) -> None:
-    """Let the outbox hold this, and the sweeper look at it."""
+    """Set an outbox entry, and sweep."""
     client.hset(f"batches:{{{batch.bid}}}:outbox", "success:0", entry)
     client.hset(f"batches:{{{batch.bid}}}", "next_due", 1)
 
@@ -104,7 +104,7 @@ def test_a_chord_is_called_back_under_its_own_ids(
     assert (line.channel, line.outcome) == ("proj.ran | proj.ran | proj.ran", "delivered")
 
 
-def test_of_a_worker_without_batches_nothing_is_heard_and_its_callback_is_given_up_at_last(
+def test_a_callback_in_a_silent_worker_without_batches_is_given_up_at_last(
     worker: subprocess.Popen[bytes], app: Celery, client: Redis, url: str
 ) -> None:
     with running_worker(url, "solo", "-Q", "bare", app="proj_bare"):

@@ -87,7 +87,7 @@ def test_signatures_are_named_by_their_tasks(app: Celery) -> None:
         ("complete", "pager:nobody", {}, "no profile 'pager:nobody': describe it in batches_notifications"),
         ("complete", Nameless, {}, "has a name and a send method"),
         ("complete", 7, {}, "has a name and a send method"),
-        ("complete", "pager", {"to": object()}, "stored as JSON"),
+        ("complete", "pager", {"to": object()}, "must be JSON"),
         ("complete", "pager", {"to": "x" * 17000}, "at most 16384 bytes"),
         ("complete", "pager", {"key": "hush"}, r"key is a secret .*on\(event, .pager:NAME.\).*env:NAME"),
         ("complete", "pager", {"deep": {"key": "hush"}}, "deep.key is a secret"),
@@ -95,7 +95,7 @@ def test_signatures_are_named_by_their_tasks(app: Celery) -> None:
     ],
     ids=[f"case{i}" for i in range(10)],
 )
-def test_what_cannot_be_called_back_is_refused_with_the_mend(
+def test_what_cannot_be_called_back_is_refused_with_the_fix(
     app: Celery, redis: Redis, event: str, target: object, options: dict[str, object], fix: str
 ) -> None:
     with pytest.raises(InvalidCallback, match=fix) as told:
@@ -130,7 +130,7 @@ def test_an_unregistered_task_is_refused_also_inside_a_canvas(app: Celery) -> No
 def test_a_signature_takes_no_options_and_must_be_json(app: Celery) -> None:
     with pytest.raises(InvalidCallback, match="options are for notifiers"):
         Batch(app=app).on("complete", app.tasks["told"].s(), queue="x")
-    with pytest.raises(InvalidCallback, match="stored as JSON"):
+    with pytest.raises(InvalidCallback, match="must be JSON"):
         Batch(app=app).on("complete", app.tasks["told"].s(object()))
 
 

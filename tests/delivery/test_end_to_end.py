@@ -1,4 +1,4 @@
-"""Notifications from a batch to their receivers, through real workers, and all that fails in between."""
+"""Notifications from a batch to their receivers, through real workers, with every failure in between."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def worker(url: str) -> Iterator[subprocess.Popen[bytes]]:
 
 @pytest.fixture
 def start(app: Celery, worker: object) -> Iterator[Start]:
-    """Make batches that POST somewhere; those that are not done when the test is are deleted."""
+    """Make batches that POST somewhere; delete them at the end of the test if they have not ended."""
     made = []
 
     def make(*urls: str, event: str = "complete", queue: str | None = None, **options: Any) -> Batch:
@@ -85,7 +85,7 @@ def attempts(batch: Batch) -> list[tuple[int, str, int | None]]:
     return [(line.attempt, line.outcome, line.status_code) for line in batch.deliveries()]
 
 
-def test_a_dead_host_delays_nobody_elses_and_is_asked_a_few_times_only(start: Start) -> None:
+def test_a_dead_host_delays_no_other_and_gets_a_few_requests_only(start: Start) -> None:
     """Fifty notifications wait for an address that never answers; 200 others do not wait for them."""
     with serving(hang) as dead, serving() as healthy:
         waiting = [start(f"{dead.url}/hook", timeout=1) for _ in range(50)]
@@ -162,7 +162,7 @@ def test_time_limits_that_are_for_the_users_tasks_end_no_notification(
 
 
 def children_of(pid: int) -> list[int]:
-    """The children of a process, and theirs, nearest first."""
+    """Return the descendants of a process, the nearest first."""
     with suppress(FileNotFoundError, ProcessLookupError):
         found = list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
         return found + [child for own in found for child in children_of(own)]
@@ -170,7 +170,7 @@ def children_of(pid: int) -> list[int]:
 
 
 def kill_pool(worker: subprocess.Popen[bytes]) -> None:
-    """Kill the processes of a worker's pool: the children of its main process, which a shell holds."""
+    """Kill the processes of a worker's pool: the children of its main process, which runs in a shell."""
     for pid in {child for own in children_of(worker.pid) for child in children_of(own)}:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -179,7 +179,7 @@ def kill_pool(worker: subprocess.Popen[bytes]) -> None:
 def test_a_notification_whose_sender_was_killed_comes_again_under_the_same_id(
     start: Start, worker: subprocess.Popen[bytes]
 ) -> None:
-    """Twenty times the receiver has it, and the process is gone before it could write that down."""
+    """Twenty times the receiver gets it, and the process dies before it could note that."""
     lock, seen = threading.Lock(), set()
 
     def kill_the_first_time(handler: Handler) -> None:
@@ -265,7 +265,7 @@ def test_events_arrive_in_the_order_in_which_they_became_true(worker: object, ap
     assert list(told.values()) == [["complete", "finish", "success"], ["death", "complete", "finish"]]
 
 
-def test_of_a_deleted_batch_nobody_is_told(start: Start, app: Celery, client: Redis, url: str) -> None:
+def test_a_deleted_batch_sends_no_notification(start: Start, app: Celery, client: Redis, url: str) -> None:
     with serving() as server:
         deleted = start(f"{server.url}/deleted", queue="later")
         assert states(deleted) == ["published"]

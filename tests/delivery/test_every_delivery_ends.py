@@ -41,7 +41,7 @@ class Sent:
 
 @dataclass
 class World:
-    """Receivers, a broker, and how processes fare."""
+    """Receivers, a broker, and the fate of processes."""
 
     random: random.Random
     down: set[str] = field(default_factory=set)
@@ -101,7 +101,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     settle = Store.settle_delivery
 
     def settle_or_stall(self: Store, *args: Any, **options: Any) -> str:
-        """Whoever is about to note something may stall with it for as long as it takes."""
+        """Make a process stall before it notes a result, for as long as the test wants."""
         if world.random.random() < 10 * world.harm:
             world.stalled.append(lambda: settle(self, *args, **options))
             return "settled"
@@ -153,7 +153,7 @@ def fire(app: Celery, batches: int, callbacks: int, url: Callable[[int], str]) -
 
 
 def outlive(step: Callable[[], object]) -> bool:
-    """Let a process do something; return whether it lived."""
+    """Run one step of a process; return whether it survived."""
     try:
         step()
     except Killed:
@@ -162,7 +162,7 @@ def outlive(step: Callable[[], object]) -> bool:
 
 
 def run_one(app: Celery, world: World, place: int) -> None:
-    """Let a worker run a message; one that dies gives it back, and may be missed."""
+    """Run a message in a worker; if the worker dies, the message goes back, and the worker may be missed."""
     sent = world.broker.pop(place)
     ref, engine = sent.ref, app._batches_extension.engine
 
@@ -195,7 +195,7 @@ def entries_of(store: Store, batches: list[Batch]) -> Iterator[tuple[str, str, l
 
 
 def let_time_come(app: Celery, batches: list[Batch], *, share: float = 1.0, last: bool = False) -> None:
-    """Let what is due later be due now, and all pauses be over; or let the last attempts come."""
+    """Make later deliveries due now and end all pauses, or make the last attempts due."""
     store = app._batches_extension.engine.store
     Receiver.world.broker += Receiver.world.later
     Receiver.world.later.clear()
@@ -226,7 +226,7 @@ def states(app: Celery, batches: list[Batch]) -> Counter[str]:
 
 
 def come_to_rest(app: Celery, world: World) -> None:
-    """Let everybody finish what they are at: stalled processes go on, and every message is run."""
+    """Let stalled processes go on, and run every message."""
     while world.stalled or world.broker:
         while world.stalled:
             world.stalled.pop(world.random.randrange(len(world.stalled)))()
@@ -234,7 +234,9 @@ def come_to_rest(app: Celery, world: World) -> None:
             run_one(app, world, 0)
 
 
-def test_every_delivery_is_delivered_or_given_up_whoever_stalls_and_dies(app: Celery, world: World) -> None:
+def test_every_delivery_is_delivered_or_given_up_even_if_processes_stall_or_die(
+    app: Celery, world: World
+) -> None:
     count = 625 if FULL else 8
     world.harm = 0.02
     batches = fire(app, count, 32, url_of)

@@ -9,7 +9,7 @@ from tests.support.servers import wait_until
 
 
 class SlowPublisher:
-    """Stands for one whose broker does not answer; the real one takes 5 s per batch."""
+    """A publisher whose broker does not answer; the real one takes 5 s per batch."""
 
     def __init__(self) -> None:
         self.broker_is_back = threading.Event()

@@ -108,7 +108,7 @@ def test_a_broker_that_is_away_leaves_callbacks_due_and_the_seal_stands(
 
 
 def publish_what_is_due(app: Celery, redis: Redis, batch: Batch) -> None:
-    """Let the time come at which its callbacks are due, and a sweeper publish them."""
+    """Make its callbacks due, and sweep."""
     outbox = f"batches:{{{batch.bid}}}:outbox"
     for entry, value in redis.hgetall(outbox).items():
         state, attempts, _, *claim = value.split()
@@ -184,7 +184,7 @@ def test_a_callback_that_is_refused_eight_times_is_given_up_with_a_line(
     assert f"batch {batch.bid} 'success' by told: given up (attempt 8): {lines(batch)[-1][3]}" in caplog.text
 
 
-def test_a_soft_time_limit_that_hits_while_callbacks_are_published_ends_the_callers_task(
+def test_a_soft_time_limit_while_callbacks_are_published_ends_the_callers_task(
     app: Celery,
 ) -> None:
     def apply_async(*_: object, **__: object) -> None:
@@ -220,7 +220,7 @@ def test_what_publishes_a_callback_may_end_another_batch_on_its_way(app: Celery)
 @pytest.mark.parametrize(
     ("batch_queue", "expected"), [(None, "reports7"), ("batch7", "batch7")], ids=["its own", "the batch's"]
 )
-def test_whoever_lacks_the_task_publishes_it_by_its_name_to_where_it_belongs(
+def test_a_process_without_the_task_publishes_it_by_its_name_to_its_queue(
     make_app: Callable[..., Celery], batch_queue: str | None, expected: str
 ) -> None:
     app = make_app()
@@ -234,10 +234,10 @@ def test_whoever_lacks_the_task_publishes_it_by_its_name_to_where_it_belongs(
     assert [c.state for c in batch.status().callbacks] == ["published"]
 
 
-def test_a_callback_that_a_worker_without_its_task_took_is_sent_again_and_given_up_at_last(
+def test_a_callback_taken_by_a_worker_without_its_task_is_resent_and_given_up(
     app: Celery, redis: Redis
 ) -> None:
-    """The worker that has it may be another of that queue, or still be upgraded."""
+    """Another worker of that queue may have the task, or get it by an upgrade."""
     batch = Batch(app=app).on("success", app.tasks["told"].s())
     app.tasks.unregister("told")
     batch.seal()
@@ -305,7 +305,7 @@ def test_the_inner_headers_of_a_callback_hold_its_delivery_too(app: Celery) -> N
 
 
 def test_a_retry_of_a_callback_is_heard_of(app: Celery, redis: Redis) -> None:
-    """So one that waits for its retry for days is not taken for silent."""
+    """Otherwise one that waits for its retry for days would be taken for silent."""
     entries: list[bytes] = []
 
     def poll(self: Task, status: dict[str, object]) -> None:

@@ -1,4 +1,4 @@
-"""What runs on this machine, to see that nothing is left of something."""
+"""The processes on this machine, to check that none is left behind."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def read_until(process: subprocess.Popen[str], text: str) -> None:
 
 
 def find_worker(demo_pid: int) -> int:
-    """The worker's main process: of all below the demo the only one with children and a shell for parent."""
+    """Return the worker's main process: below the demo, only it has children and a shell as parent."""
     parents = running()
     guards = [pid for pid, parent in parents.items() if parent == demo_pid]
     (worker,) = {p for p in parents.values() if parents.get(p) in guards and p not in guards}
@@ -86,7 +86,7 @@ def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(modules: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, int, Path]:
-    """A whole run in other people's surroundings: what it printed, its exit code, its temporary files."""
+    """A whole run with foreign settings in its environment: its output, exit code and temporary files."""
     tmp_path = tmp_path_factory.mktemp("demo")
     with demo(tmp_path, "--path", str(modules), **SOMEBODY_ELSES) as process:
         output, _ = process.communicate(timeout=60)
@@ -167,7 +167,7 @@ def test_a_part_of_the_standard_library_is_enough(tmp_path: Path) -> None:
     assert "The demo succeeded: " in output.splitlines()[-1]
 
 
-def test_ones_own_server_keeps_only_what_was_ones_own(tmp_path: Path, modules: Path, redis: Redis) -> None:
+def test_a_server_of_the_user_keeps_only_the_users_keys(tmp_path: Path, modules: Path, redis: Redis) -> None:
     redis.set("mine", "1")
     pool = redis.connection_pool.connection_kwargs
     url = f"redis://{pool['host']}:{pool['port']}/0"

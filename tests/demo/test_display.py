@@ -62,14 +62,14 @@ def test_a_terminal_is_left_in_peace_between_two_drawings_and_gets_the_last() ->
     assert "100%" in line
 
 
-def test_colours_tell_successes_from_failures() -> None:
+def test_colours_distinguish_successes_from_failures() -> None:
     (line,) = draw(Terminal(), progress(50), progress(98, 2))
     assert "\x1b[32m98 +\x1b[0m" in line
     assert "\x1b[31m2 -\x1b[0m" in line
 
 
 @pytest.mark.parametrize("environ", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
-def test_a_terminal_without_colours_gets_none(environ: dict[str, str]) -> None:
+def test_no_colours_are_written_if_unwanted(environ: dict[str, str]) -> None:
     assert "\x1b[3" not in "".join(draw(Terminal(), progress(98, 2), **environ))
 
 

@@ -54,7 +54,7 @@ def test_a_forged_webhook_is_caught_and_refused() -> None:
     assert "signature" in caught.fault
 
 
-def test_what_is_not_wanted_is_waited_for_in_vain() -> None:
+def test_waiting_for_an_unwanted_value_times_out() -> None:
     catch = Catch[int](0)
     catch.put(1)
     assert catch.wait_for(lambda n: n == 2, 0.05) is None

@@ -47,7 +47,7 @@ def find_blocks(page: str, language: str = "python") -> list[Block]:
 
 
 def read_tables(page: str) -> list[list[list[str]]]:
-    """Return the tables of a page: each a list of rows, each a list of cells; the head is the first."""
+    """Return the tables of a page. Each is a list of rows, the head first, and a row a list of cells."""
     tables: list[list[list[str]]] = []
     before = ""
     for line in read_page(page).splitlines():
@@ -62,13 +62,13 @@ def read_tables(page: str) -> list[list[list[str]]]:
 
 
 def first_codes(page: str, head: str) -> list[str]:
-    """Return what stands in backticks in the first column of the tables whose first head is this."""
+    """Return the code in the first column of the tables with this first head."""
     rows = [row for table in read_tables(page) if table[0][0] == head for row in table[1:]]
     return [code for row in rows for code in re.findall(r"`([^`]+)`", row[0])]
 
 
 def names_read(code: str) -> set[str]:
-    """Return the names that a block reads and does not make itself."""
+    """Return the names that a block reads but does not define."""
     tree = ast.parse(code)
     names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
     made = {node.id for node in names if isinstance(node.ctx, ast.Store)}

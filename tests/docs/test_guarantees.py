@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -27,3 +30,16 @@ def test_a_test_that_the_page_names_exists(under_fire: str, name: str) -> None:
 
 def test_every_scenario_under_fire_is_on_the_page() -> None:
     assert find_tests("chaos") <= {name for _, name in NAMED}
+
+
+def test_pytest_finds_each_test_that_the_page_names_by_its_name() -> None:
+    names = {name for _, name in NAMED}
+    pytest_itself = Path(sys.executable).with_name("pytest")
+    command = [pytest_itself, "--collect-only", "-q", "-p", "no:cacheprovider", "-k", " or ".join(names)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    found = set(re.findall(r"::(test_\w+)", done.stdout))
+    assert names <= found, done.stdout[-2000:]
+
+
+def test_the_name_of_a_test_has_at_most_80_characters() -> None:
+    assert not [name for name in find_tests("") if len(name) > 80]

@@ -80,7 +80,7 @@ def test_the_least_linger_is_the_one_on_the_page() -> None:
     assert f"at least {LINGER_AT_LEAST} s" in read_page("reference/settings.md")
 
 
-def test_no_page_names_a_setting_that_is_none() -> None:
+def test_no_page_names_an_unknown_setting() -> None:
     fixtures = {name for name in vars(plugin) if name.startswith("batches_")}
     fields = {PREFIX + name for name in ("bid", *Fields.__annotations__)}
     known = {*defaults(), "batches_backend_url", *fixtures, *fields}
@@ -112,7 +112,7 @@ def test_the_errors_are_those_of_the_page() -> None:
 @pytest.mark.parametrize(
     "row", read_tables("how-to/handle-errors.md")[0][1:], ids=lambda row: row[0].strip("`")
 )
-def test_an_error_is_also_what_the_page_says(row: list[str]) -> None:
+def test_an_error_is_also_the_builtin_that_the_page_names(row: list[str]) -> None:
     foreign = re.findall(r"`(\w+)`", row[1])
     bases = {base.__name__ for base in getattr(errors, row[0].strip("`")).__mro__}
     assert set(foreign) <= bases

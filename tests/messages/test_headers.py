@@ -8,7 +8,7 @@ from celery_batches_notify.messages.headers import DeliveryRef, read_header, str
 BID = "0123456789abcdefABCD-_"
 
 
-def test_a_members_mark_is_read_as_it_was_written() -> None:
+def test_a_members_header_is_read_as_it_was_written() -> None:
     for round_ in (0, 3):
         member = Membership(bid=BID, index=7, task_id="t", round=round_)
         headers: dict[str, object] = {"id": "t", "headers": {"trace": 1}}
@@ -20,20 +20,20 @@ def test_a_members_mark_is_read_as_it_was_written() -> None:
 
 @pytest.mark.parametrize("turn", [0, 2])
 @pytest.mark.parametrize("of", [None, (3, "first")])
-def test_a_late_members_mark_is_read_as_it_was_written(of: tuple[int, str] | None, turn: int) -> None:
+def test_a_successors_header_is_read_as_it_was_written(of: tuple[int, str] | None, turn: int) -> None:
     member = Membership(bid=BID, index=None, task_id="t", of=of, turn=turn)
     headers: dict[str, object] = {}
     write_header(headers, member)
     assert read_header(headers["batches"], "t") == member
 
 
-def test_a_late_members_mark_says_late() -> None:
+def test_a_successors_header_says_late() -> None:
     headers: dict[str, object] = {}
     write_header(headers, Membership(bid=BID, index=None, task_id="t"))
     assert headers["batches"] == {"bid": BID, "late": True}
 
 
-def test_a_notifications_mark_names_the_claim_that_it_was_published_under() -> None:
+def test_a_notifications_header_names_the_claim_that_published_it() -> None:
     task_id, headers = f"cb_{BID}_complete_0", {}
     ref = DeliveryRef(bid=BID, entry="complete:0", number=3)
     write_header(headers, ref)
@@ -42,15 +42,15 @@ def test_a_notifications_mark_names_the_claim_that_it_was_published_under() -> N
     assert read_header(headers["batches"] | {"claim": "3"}, task_id) is None
 
 
-def test_a_callbacks_mark_counts_only_under_its_own_id() -> None:
-    mark = {"bid": BID, "delivery": "complete:0"}
-    assert read_header(mark, f"cb_{BID}_complete_0") == DeliveryRef(bid=BID, entry="complete:0")
-    assert read_header(mark, f"cb_{BID}_complete_1") is None
-    assert read_header(mark, "t") is None
+def test_a_callbacks_header_counts_only_under_its_own_id() -> None:
+    header = {"bid": BID, "delivery": "complete:0"}
+    assert read_header(header, f"cb_{BID}_complete_0") == DeliveryRef(bid=BID, entry="complete:0")
+    assert read_header(header, f"cb_{BID}_complete_1") is None
+    assert read_header(header, "t") is None
 
 
 @pytest.mark.parametrize(
-    "mark",
+    "header",
     [
         None,
         [],
@@ -80,11 +80,11 @@ def test_a_callbacks_mark_counts_only_under_its_own_id() -> None:
     ],
     ids=repr,
 )
-def test_a_malformed_mark_claims_nothing(mark: object) -> None:
-    assert read_header(mark, "t") is None
+def test_a_malformed_header_counts_for_nothing(header: object) -> None:
+    assert read_header(header, "t") is None
 
 
-def test_a_message_without_an_id_claims_nothing() -> None:
+def test_a_message_without_an_id_is_nothing_of_ours() -> None:
     assert read_header({"bid": BID, "index": 0}, None) is None
 
 

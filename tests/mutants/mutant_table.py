@@ -43,9 +43,37 @@ class Mutant:
 
 
 STILL, PLAIN = "tests/doctor/test_still_batches.py", "tests/store/test_plain_success.py"
+WATCH, SHOW, CHANGE = "tests/cli/test_watch.py", "tests/cli/test_show.py", "tests/cli/test_change.py"
 BLOCKS, CUT_SHORT = "tests/test_blocks.py", "tests/test_cut_short.py"
 
+WAYS = "tests/producer/test_ways.py"
+
 MUTANTS = (
+    # Faster ways to the broker
+    Mutant(
+        "a repr that is cut short is Celery's",
+        "long-repr",
+        "return text",
+        "tests/messages/test_plain_repr.py::test_what_is_too_long_is_cut_as_celery_cuts_it",
+    ),
+    Mutant(
+        "a template is made anew after a fork",
+        "template-origin",
+        GONE,
+        f"{WAYS}::test_a_forked_process_is_the_origin_of_its_messages",
+    ),
+    Mutant(
+        "messages whose reply was lost may have arrived",
+        "unknown-not-unsent-pushed",
+        GONE,
+        f"{WAYS}::test_what_a_lost_connection_leaves_open_is_unknown_and_resume_sends_it_again",
+    ),
+    Mutant(
+        "a refusal says nothing about an earlier attempt",
+        "refused-or-unknown",
+        "if True:",
+        f"{WAYS}::test_what_was_unknown_stays_so_if_the_next_attempt_is_refused",
+    ),
     # The store's own timeouts
     Mutant(
         "a report waits no longer than it may, whatever socket_timeout says",
@@ -136,7 +164,7 @@ MUTANTS = (
     ),
     # A Cluster
     Mutant(
-        "a worker's marks follow its key to another node",
+        "a worker's records follow its key to another node",
         "node-moved",
         "if False:",
         "tests/test_topologies.py::test_a_worker_marks_what_it_begins_where_its_key_has_moved_to",
@@ -302,13 +330,13 @@ MUTANTS = (
         f"{SCRIPTS}::test_sixteen_adders_at_once_get_places_of_their_own",
     ),
     Mutant(
-        "a callback's mark counts only under its own id",
+        "a callback's header counts only under its own id",
         "callback-own-id",
         "if isinstance(entry, str) and ENTRY.fullmatch(entry):",
-        "tests/messages/test_headers.py::test_a_callbacks_mark_counts_only_under_its_own_id",
+        "tests/messages/test_headers.py::test_a_callbacks_header_counts_only_under_its_own_id",
     ),
     Mutant(
-        "a mark that was passed on by hand is taken off",
+        "a header that was passed on by hand is removed",
         "strip-header",
         GONE,
         f"{BATCH}::test_a_mark_passed_on_by_hand_is_taken_off",
@@ -432,7 +460,7 @@ MUTANTS = (
         "a dead part of a chord is not sent again",
         "chord-part-dead",
         "if False:",
-        "tests/worker/test_kept_calls.py::test_a_dead_part_of_a_chord_is_not_sent_again_because_celery_has_given_the_chord_up",
+        "tests/worker/test_kept_calls.py::test_a_dead_part_of_a_chord_is_not_resent_because_celery_gave_the_chord_up",
     ),
     Mutant(
         "a batch whose chord was given up does not succeed",
@@ -524,13 +552,13 @@ MUTANTS = (
         "a callback is published by its name with its task's options",
         "task-options",
         "if False:",
-        f"{PUBLISHER}::test_whoever_lacks_the_task_publishes_it_by_its_name_to_where_it_belongs",
+        f"{PUBLISHER}::test_a_process_without_the_task_publishes_it_by_its_name_to_its_queue",
     ),
     Mutant(
         "a callback that met a worker without its task is sent again",
         "not-registered",
         "if False:",
-        f"{PUBLISHER}::test_a_callback_that_a_worker_without_its_task_took_is_sent_again_and_given_up_at_last",
+        f"{PUBLISHER}::test_a_callback_taken_by_a_worker_without_its_task_is_resent_and_given_up",
     ),
     Mutant(
         "a retry of a callback keeps its delivery",
@@ -578,7 +606,7 @@ MUTANTS = (
         "the loss of a message that was overtaken is no news",
         "overtaken-number",
         "return DeliveryRef(bid=bid, entry=entry)",
-        "tests/messages/test_headers.py::test_a_notifications_mark_names_the_claim_that_it_was_published_under",
+        "tests/messages/test_headers.py::test_a_notifications_header_names_the_claim_that_published_it",
     ),
     Mutant(
         "a message that was overtaken sends nothing",
@@ -676,7 +704,7 @@ MUTANTS = (
         "a notification whose message is lost ends too",
         "notification-ends",
         GONE,
-        f"{SETTLING}::test_a_notification_of_which_nothing_is_heard_is_published_once_more_and_given_up",
+        f"{SETTLING}::test_a_notification_that_stays_silent_is_published_once_more_and_given_up",
     ),
     Mutant(
         "a time limit is a failed attempt",
@@ -701,7 +729,7 @@ MUTANTS = (
         "what the store does not take goes to the disk",
         "report-to-disk",
         "pack_line(message)",
-        f"{REPORTER}::test_what_the_store_did_not_take_is_told_once_it_is_back_and_its_callbacks_follow",
+        f"{REPORTER}::test_spooled_reports_and_their_callbacks_follow_once_the_store_is_back",
     ),
     Mutant(
         "a report that names very many others is short enough for the disk",
@@ -713,7 +741,7 @@ MUTANTS = (
         "the spool's callbacks follow",
         "spool-follow-up",
         GONE,
-        f"{REPORTER}::test_what_the_store_did_not_take_is_told_once_it_is_back_and_its_callbacks_follow",
+        f"{REPORTER}::test_spooled_reports_and_their_callbacks_follow_once_the_store_is_back",
     ),
     Mutant(
         "a call that may have left is not taken back",
@@ -722,22 +750,22 @@ MUTANTS = (
         f"{BATCH}::test_a_broker_that_refuses_leaves_the_batch_open_and_resume_finishes_it",
     ),
     Mutant(
-        "a member is marked before its acknowledgement leaves",
+        "a member is recorded before its acknowledgement leaves",
         "in-flight-first",
         GONE,
-        f"{LEASES}::test_a_running_member_is_marked_before_its_acknowledgement_leaves",
+        f"{LEASES}::test_a_running_member_is_recorded_before_its_acknowledgement_leaves",
     ),
     Mutant(
-        "a callback is marked as it arrives",
+        "a callback is recorded as it arrives",
         "callback-in-flight",
         GONE,
-        f"{LEASES}::test_a_callback_is_marked_as_it_arrives",
+        f"{LEASES}::test_a_callback_is_recorded_as_it_arrives",
     ),
     Mutant(
         "what a lost worker held is settled",
         "lost-settled",
         "for beat in ():",
-        f"{LEASES}::test_what_a_lost_worker_ran_is_dead_and_nothing_of_the_worker_is_left",
+        f"{LEASES}::test_a_lost_workers_members_are_dead_and_its_records_are_removed",
     ),
     Mutant(
         "a worker lives until its lease has ended",
@@ -749,19 +777,19 @@ MUTANTS = (
         "a worker that was cut off judges nobody",
         "cut-off-judges-nobody",
         "if not silent:",
-        f"{LEASES}::test_a_worker_that_is_not_sure_of_itself_judges_nobody",
+        f"{LEASES}::test_a_worker_that_is_not_sure_of_itself_judges_no_other",
     ),
     Mutant(
         "a clock that was set since the last beat buries nobody",
         "clock-jumped",
         GONE,
-        f"{LEASES}::test_a_clock_that_was_set_since_the_last_beat_buries_nobody",
+        f"{LEASES}::test_a_clock_that_was_set_since_the_last_beat_makes_no_worker_lost",
     ),
     Mutant(
         "a lost worker's beat that lies ahead does not keep it alive",
         "beat-ahead",
         GONE,
-        f"{LEASES}::test_a_beat_that_a_clock_ahead_wrote_is_a_lost_workers_once_nobody_renews_it",
+        f"{LEASES}::test_a_beat_from_the_future_is_a_lost_workers_once_it_is_not_renewed",
     ),
     Mutant(
         "a lock from before the clock was set back is nobody's",
@@ -779,13 +807,13 @@ MUTANTS = (
         "a member that went on is not lost",
         "lost-or-running",
         "if held is None or self._store.is_tagged(living, field):",
-        f"{LEASES}::test_a_mark_of_what_went_on_or_claims_nothing_changes_nothing",
+        f"{LEASES}::test_a_record_of_a_task_that_went_on_or_is_invalid_changes_nothing",
     ),
     Mutant(
         "what is lost over and over is given up",
         "lost-attempts",
         "outcome, delay = 'due', delay * 2 ^ (tried - 1)",
-        f"{SETTLING}::test_what_is_lost_is_due_again_after_twice_as_long_each_time_and_given_up_the_eighth",
+        f"{SETTLING}::test_a_lost_delivery_waits_twice_as_long_each_time_and_is_given_up_the_eighth",
     ),
     Mutant(
         "a callback that was lost with its process counts an attempt",
@@ -1005,7 +1033,7 @@ MUTANTS = (
         "a text that somebody wrote names no variable of the environment",
         "stored-text",
         "own = mark_references(_as_fields(own))",
-        f"{REFERENCES}::test_who_can_write_to_the_store_gets_no_variable_into_a_text",
+        f"{REFERENCES}::test_a_writer_to_the_store_gets_no_variable_into_a_text",
     ),
     Mutant(
         "a value of the environment is not repeated by an error",
@@ -1079,7 +1107,7 @@ MUTANTS = (
         "on() does not choose what only the configuration decides",
         "configured-only",
         "for path in sorted(()):",
-        f"{EMAIL_OPTIONS}::test_on_does_not_take_what_only_the_configuration_decides",
+        f"{EMAIL_OPTIONS}::test_on_refuses_options_that_only_the_configuration_may_set",
     ),
     Mutant(
         "what a field of a batch holds is text in HTML",
@@ -1104,5 +1132,36 @@ MUTANTS = (
         "keyring-text",
         "if False:",
         "tests/notifiers/test_mailer_login.py::test_a_password_that_is_not_there_is_an_error_and_no_question",
+    ),
+    # Commands
+    Mutant(
+        "nothing is destroyed without a question or --yes",
+        "ask-or-yes",
+        "if False:",
+        f"{CHANGE}::test_without_a_terminal_nothing_is_done_unless_somebody_says_yes",
+    ),
+    Mutant(
+        "a terminal obeys nothing that a batch holds",
+        "terminal-line",
+        "return answer",
+        f"{SHOW}::test_no_field_of_a_batch_reaches_the_terminal_as_it_is",
+    ),
+    Mutant(
+        "a batch whose dead members run again is waited for",
+        "retried-is-not-over",
+        "is_over = progress.finished",
+        f"{WATCH}::test_dead_members_that_run_again_are_waited_for",
+    ),
+    Mutant(
+        "a watcher outlives any absence of the store",
+        "follow-again",
+        GONE,
+        f"{WATCH}::test_a_store_that_goes_away_is_said_once_and_waited_for",
+    ),
+    Mutant(
+        "a batch that waits for a commit does not leave before",
+        "after-commit",
+        "do()",
+        "tests/test_on_commit.py::test_a_rollback_leaves_no_batch",
     ),
 )

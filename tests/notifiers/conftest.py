@@ -28,7 +28,7 @@ def smtp_server() -> Iterator[Callable[..., SmtpServer]]:
 
 @pytest.fixture
 def outbox() -> Iterator[list[mailer.Letter]]:
-    """What `via="test"` sends, empty at first and afterwards."""
+    """The outbox of `via="test"`, empty before and after each test."""
     mailer.outbox.clear()
     yield mailer.outbox
     mailer.outbox.clear()
@@ -36,7 +36,7 @@ def outbox() -> Iterator[list[mailer.Letter]]:
 
 @pytest.fixture
 def program(tmp_path: Path) -> Path:
-    """A sendmail that writes its arguments and its input beside itself, and ends as the file `exit` says."""
+    """A sendmail that writes its arguments and its input beside itself, and exits with the code in `exit`."""
     path = tmp_path / "sendmail"
     path.write_text(
         "#!/bin/sh\n"
@@ -53,7 +53,7 @@ def program(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let nothing in the environment stand between a test and its server."""
+    """Remove proxies and certificates from the environment."""
     for name in (
         "HTTP_PROXY",
         "HTTPS_PROXY",

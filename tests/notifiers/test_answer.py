@@ -1,4 +1,4 @@
-"""What is read out of an answer, without a server."""
+"""Answers of receivers, without a server."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_every_status_is_either_permanent_or_not() -> None:
         r'{"path": "\/abc\/def"}',
     ],
 )
-def test_words_that_repeat_a_secret_in_any_dress_are_not_told(body: str) -> None:
+def test_an_answer_that_repeats_a_secret_in_any_form_is_not_quoted(body: str) -> None:
     answer = Answer(status_code=400, headers={"content-type": "text/plain"}, body=body.encode())
     assert str(to_failure("http://x", answer, Redactor(["abc/def"]))) == "http://x: answered 400 Bad Request"
 

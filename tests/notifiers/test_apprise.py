@@ -1,4 +1,4 @@
-"""Apprise: its answers that look like success, its logs that hold secrets, and how it is told to try once."""
+"""Apprise: answers that look like success, logs that hold secrets, and a single attempt."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_one_failure_among_several_is_a_failure_and_not_permanent_unless_all_are
             assert not caught.value.permanent
 
 
-def test_the_reason_is_told_without_the_address() -> None:
+def test_the_reason_is_given_without_the_address() -> None:
     with serving(answer(500)) as server, pytest.raises(NotificationFailed) as caught:
         Apprise(urls=address(server, f"/{CANARY}")).send(samples.notification())
     assert (
@@ -89,7 +89,7 @@ def test_it_follows_no_redirect() -> None:
 
 
 @pytest.mark.parametrize("urls", ["", [], ["ntfy"], 42, [42], None])
-def test_what_is_no_address_is_refused(urls: Any) -> None:
+def test_other_texts_than_addresses_are_refused(urls: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"urls"):
         build_notifier(Apprise, {"urls": urls})
 

@@ -61,7 +61,7 @@ def test_todays_campfire_takes_html_as_the_whole_body() -> None:
     )
 
 
-def test_a_wrong_bot_key_is_told_from_the_way_to_the_login_page() -> None:
+def test_a_redirect_to_the_login_page_means_a_wrong_bot_key() -> None:
     with serving(answer(302, Location="/session/new")) as server, pytest.raises(NotificationFailed) as caught:
         Campfire(url=server.url, roomid=42, bot_key="7-wrong").send(samples.notification())
     assert str(caught.value) == f"{server.url}: sent us to its login page: the bot_key is wrong"
@@ -69,7 +69,7 @@ def test_a_wrong_bot_key_is_told_from_the_way_to_the_login_page() -> None:
     assert caught.value.status_code == 302
 
 
-def test_other_failures_of_todays_campfire_are_told_as_they_are() -> None:
+def test_other_failures_of_todays_campfire_stay_as_they_are() -> None:
     with serving(answer(422)) as server, pytest.raises(NotificationFailed, match="422"):
         Campfire(url=server.url, roomid=42, bot_key="7-kR3x9").send(samples.notification())
 
@@ -95,7 +95,7 @@ def test_an_address_with_an_at_sign_stays_whole() -> None:
         ({"token": "t", "subdomain": "acmecorp"}, "roomid"),
     ],
 )
-def test_a_wrong_option_is_named_with_its_mend(options: dict[str, Any], words: str) -> None:
+def test_a_wrong_option_is_named_with_its_fix(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigurationError, match=words):
         build_notifier(Campfire, options)
 

@@ -1,4 +1,4 @@
-"""What every notifier promises, whatever it talks to."""
+"""The promises that every notifier keeps."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ channels = pytest.mark.parametrize("channel", CHANNELS, ids=lambda channel: chan
 
 
 def fail(channel: Channel, mood: Mood, notification: Notification | None = None) -> NotificationFailed:
-    """Send to a receiver in this mood, which must get it once at most."""
+    """Send to a receiver in this mood, which must get at most one request."""
     with channel.open(mood) as visit:
         notifier = build_notifier(channel.kind, visit.options)
         with pytest.raises(NotificationFailed) as caught:
@@ -89,7 +89,7 @@ def test_a_slow_receiver_does_not_hold_the_worker(channel: Channel, mood: Mood) 
 
 
 @channels
-def test_nobody_there_is_tried_again(channel: Channel) -> None:
+def test_a_receiver_that_is_away_is_retried(channel: Channel) -> None:
     with channel.open(Mood.ACCEPTS) as visit:
         options = visit.options
     with pytest.raises(NotificationFailed) as caught:
@@ -102,7 +102,7 @@ def test_nobody_there_is_tried_again(channel: Channel) -> None:
 
 @channels
 @pytest.mark.parametrize("mood", list(Mood))
-def test_no_secret_is_told(channel: Channel, mood: Mood, caplog: pytest.LogCaptureFixture) -> None:
+def test_secrets_are_not_shown(channel: Channel, mood: Mood, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     told: list[object] = []
     with channel.open(mood) as visit:
@@ -162,7 +162,7 @@ def test_hostile_text_is_delivered_and_harmless(channel: Channel, text: str) -> 
 
 
 @channels
-def test_what_people_copy_is_what_was_written(channel: Channel) -> None:
+def test_people_copy_the_original_text(channel: Channel) -> None:
     said = "no mailbox ops+x@example.com at https://x.test/a_b?c=[d](e)"
     bad = samples.failure(error_message=said)
     with channel.open(Mood.ACCEPTS) as visit:

@@ -1,4 +1,4 @@
-"""`run_within`: a limit that holds whatever the work waits for."""
+"""`run_within`: its limit holds for everything that the work waits for."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from celery_batches_notify.notifiers.deadline import DeadlinePassed, run_within
 
 
 class SoftTimeLimit(Exception):
-    """Stands for Celery's, which is raised by a signal too."""
+    """Stands for Celery's exception, which a signal raises too."""
 
 
-def test_it_returns_what_the_work_returns() -> None:
+def test_it_returns_the_result_of_the_work() -> None:
     assert run_within(5, lambda: 42, never) == 42
 
 
-def test_it_raises_what_the_work_raises() -> None:
+def test_it_raises_the_exception_of_the_work() -> None:
     with pytest.raises(ZeroDivisionError):
         run_within(5, lambda: 1 // 0, never)
 
@@ -33,7 +33,7 @@ def test_a_timeout_of_the_work_itself_is_not_the_deadline() -> None:
         run_within(5, work, never)
 
 
-def test_work_that_takes_too_long_is_told_to_stop_and_left_behind() -> None:
+def test_work_that_takes_too_long_is_aborted_and_left_behind() -> None:
     stop = threading.Event()
     start = time.monotonic()
     with pytest.raises(DeadlinePassed):

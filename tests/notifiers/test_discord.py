@@ -1,4 +1,4 @@
-"""What Discord is sent, within its limits."""
+"""Messages to Discord, within its limits."""
 
 from __future__ import annotations
 

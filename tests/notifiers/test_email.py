@@ -18,8 +18,8 @@ from celery_batches_notify.model import Event, Notification
 from celery_batches_notify.notifiers.base import Notifier, build_notifier, merge_options, refuse_secrets
 from celery_batches_notify.notifiers.email import Email
 from celery_batches_notify.notifiers.mailer import Letter
-from tests.notifiers.test_mailer import ADDRESS_TRICKS, INJECTIONS, shape
 from tests.support.http_server import Authority, silent
+from tests.support.mail_shapes import ADDRESS_TRICKS, INJECTIONS, shape
 from tests.support.samples import BID, failing, failure, hostile, notification
 from tests.support.smtp_server import PASSWORD, USER, SmtpServer
 
@@ -122,7 +122,7 @@ def test_sendmail_takes_it(program: Path) -> None:
     assert f"Message-ID: <cb_{BID}_success_0@x.test>" in (program.parent / "mail").read_text()
 
 
-def test_who_is_refused_for_good_is_named_and_no_reason_to_send_again(
+def test_a_recipient_refused_for_good_is_named_and_not_retried(
     smtp_server: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = smtp_server(answers={"b@x.test": ["550 no such user"], "c@x.test": ["553 no"]})
@@ -147,7 +147,7 @@ def send_in_vain(notifier: Email, about: Notification) -> NotificationFailed:
     return caught.value
 
 
-def test_who_is_refused_for_now_gets_the_next_attempt_alone(smtp_server: Serve) -> None:
+def test_only_recipients_refused_for_now_get_the_next_attempt(smtp_server: Serve) -> None:
     busy = {"b@x.test": ["450 greylisted", "250 OK"], "c@x.test": ["452 full", "452 full", "250 OK"]}
     server = smtp_server(answers={**busy, "d@x.test": ["550 no such user"]})
     notifier = email(server.port, to=["a@x.test", "b@x.test"], cc="c@x.test", bcc="d@x.test")
@@ -183,7 +183,7 @@ def test_of_recipients_that_are_all_refused_those_for_good_are_not_asked_again(s
     assert server.only.recipients == ["b@x.test"]
 
 
-def test_a_connection_that_breaks_leaves_it_owed_to_whom_it_was(smtp_server: Serve) -> None:
+def test_a_broken_connection_leaves_the_mail_owed_to_the_same(smtp_server: Serve) -> None:
     server = smtp_server(answers={"b@x.test": ["450 greylisted"], "DATA": ["250 OK", "451 try later"]})
     notifier = email(server.port, to=["a@x.test", "b@x.test"])
     first = send_in_vain(notifier, notification())
@@ -207,7 +207,7 @@ def test_a_mail_that_no_recipient_waits_for_is_done(smtp_server: Serve) -> None:
 @pytest.mark.parametrize(
     ("reply", "permanent"), [("550 no such user", True), ("450 greylisted", False), ("421 closing", False)]
 )
-def test_a_mail_for_nobody_is_a_failure_that_says_whether_to_try_again(
+def test_a_mail_that_nobody_got_says_whether_to_try_again(
     smtp_server: Serve, reply: str, permanent: bool
 ) -> None:
     server = smtp_server(answers={"ops@example.com": [reply]})
@@ -284,7 +284,7 @@ def test_every_event_has_its_mail(outbox: list[Letter], event: Event) -> None:
         ({"to": "a@x.test", "bodi": "x"}, "there is no option 'bodi'"),
     ],
 )
-def test_wrong_options_are_configuration_errors_with_the_mend(options: dict[str, Any], said: str) -> None:
+def test_wrong_options_are_configuration_errors_with_the_fix(options: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigurationError, match=re.escape(said)) as caught:
         build_notifier(Email, options)  # type: ignore[type-abstract]
 

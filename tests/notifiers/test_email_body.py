@@ -1,4 +1,4 @@
-"""The two bodies of a mail: what they say, that they say the same, and that nothing in them can act."""
+"""The two bodies of a mail: they say the same, and hostile text in them is harmless."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Outline(HTMLParser):
 
 
 def failed(count: int, *, dead: int = 1, **changes: Any) -> Notification:
-    """Of fifty tasks so many failed."""
+    """A notification of fifty tasks, so many of them failed."""
     return failing(count, dead=dead, **({"total": 50, "succeeded": 50 - count} | changes))
 
 
@@ -122,9 +122,7 @@ def test_the_text_and_the_html_say_the_same(about: Notification) -> None:
         (notification(Event.DEADLINE, total=1, succeeded=0, pending=1), "Late"),
     ],
 )
-def test_what_happened_is_said_in_a_word_and_in_the_line_of_all_channels(
-    about: Notification, label: str
-) -> None:
+def test_the_label_and_the_headline_say_what_happened(about: Notification, label: str) -> None:
     text, html = bodies(about)
     sentence = about.subject.partition(" ")[2].removesuffix(": Import rows")
 
@@ -176,7 +174,7 @@ def test_ten_kinds_are_listed_and_the_others_counted() -> None:
     assert "and 2 more" in text and "and 2 more" in html
 
 
-def test_those_who_may_see_less_see_less() -> None:
+def test_a_mail_shows_no_more_failures_than_its_level() -> None:
     text, html = (write(write_digest(failed(2), "messages")) for write in (write_text, write_html))
     assert "Something failed 0" in text and "Something failed 0" in html
     assert "5b1f4b52" not in text + html
@@ -280,7 +278,7 @@ def test_a_message_of_many_lines_cannot_pass_for_the_mails_own_words() -> None:
     assert "\n    Open the batch: https://evil.test" in text and "\nOpen the batch: https://evil" not in text
 
 
-def test_what_is_long_is_cut() -> None:
+def test_long_texts_are_cut() -> None:
     text, html = bodies(hostile("x" * 50_000))
 
     assert len(text) < 5_000 and len(html) < 25_000

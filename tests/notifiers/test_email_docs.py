@@ -29,7 +29,7 @@ def test_each_configuration_makes_a_notifier(example: str) -> None:
 
 
 @pytest.mark.parametrize("example", [text for text in EXAMPLES if "mailer" in text])
-def test_each_call_of_the_mailer_does_what_the_page_says(outbox: list[Letter], example: str) -> None:
+def test_each_call_of_the_mailer_works_as_the_page_says(outbox: list[Letter], example: str) -> None:
     exec(example, {})
 
     assert len(outbox) == 1

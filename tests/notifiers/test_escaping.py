@@ -1,4 +1,4 @@
-"""Escaping: what it must break, and what it must leave alone."""
+"""Escaping: it breaks markup and mentions, and leaves other text alone."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ def test_plain_words_stay_as_they_are(escape: object) -> None:
         ("``````", "`` `` ``"),
     ],
 )
-def test_what_would_mean_something_gets_a_space_that_is_seen(text: str, softened: str) -> None:
+def test_markup_is_broken_by_a_visible_space(text: str, softened: str) -> None:
     assert soften(text) == softened
 
 
 @given(text=st.text(max_size=50))
-def test_a_person_reads_the_same_and_nothing_that_nobody_sees(text: str) -> None:
+def test_the_text_reads_the_same_without_invisible_characters(text: str) -> None:
     bare = text.replace(" ", "")
     assert break_mentions(text).replace(" ", "") == bare
     assert soften(text).replace(" ", "") == bare

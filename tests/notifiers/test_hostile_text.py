@@ -1,4 +1,4 @@
-"""Hostile text from the task that raised it to what people read: through a worker, every channel and the log.
+"""Hostile text on its way from the task that raised it to people: by a worker, every channel and the log.
 
 The contract says the same of each channel alone, and `tests/cli` of the command line.
 """
@@ -43,7 +43,7 @@ def visits() -> Iterator[dict[str, Visit]]:
 
 @pytest.fixture(scope="module")
 def told(visits: dict[str, Visit]) -> Iterator[tuple[list[Batch], str]]:
-    """Batches in which everything is hostile, of which everybody was told; and what the worker logged."""
+    """Batches full of hostile text, after all notifications; and the worker's log."""
     notifications = {name: dict(visit.options) for name, visit in visits.items()}
     web = "https://ops.test/batches"
     with (
@@ -68,7 +68,7 @@ def start(app: Celery, visits: dict[str, Visit], texts: list[str]) -> Batch:
 
 
 @pytest.mark.parametrize("channel", CHANNELS, ids=lambda channel: channel.label)
-def test_what_a_task_raised_is_told_everywhere_and_harmless(
+def test_a_hostile_error_is_shown_everywhere_and_harmless(
     told: tuple[list[Batch], str], visits: dict[str, Visit], channel: Channel
 ) -> None:
     batches, _ = told
@@ -86,7 +86,7 @@ def test_our_lines_in_the_workers_log_are_lines_and_nothing_else(told: tuple[lis
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_what_a_notifier_says_is_one_line_in_the_log_and_in_the_delivery_log(
+def test_a_notifiers_reply_is_one_line_in_both_logs(
     make_app: Callable[..., Celery], caplog: pytest.LogCaptureFixture, fails: bool
 ) -> None:
     app = make_app(batches_notifiers={"hostile": "tests.support.own_notifiers.Hostile"})

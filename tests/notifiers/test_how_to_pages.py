@@ -1,4 +1,4 @@
-"""The how-to pages on notifiers: their code runs, their configurations are taken, their JSON is sent."""
+"""The how-to pages on notifiers: their code runs, their configurations work, their JSON is what is sent."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def test_the_pager_opens_and_closes_one_incident(pager: Any) -> None:
     assert opened["payload"]["summary"] == "✗ 1 of 4 failed for good, 1 will be retried: Import rows"
 
 
-def test_the_pager_is_told_what_comes_next(pager: Any) -> None:
+def test_the_pager_raises_errors_that_decide_what_comes_next(pager: Any) -> None:
     with serving(answer(429, Retry_After=30)) as server, pytest.raises(NotificationFailed) as caught:
         pager(routing_key="R0", url=server.url).send(samples.notification())
     assert caught.value.retry_after == 30

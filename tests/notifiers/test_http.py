@@ -1,4 +1,4 @@
-"""`post`: what it sends, what an answer means to it, and what it never tells."""
+"""`post`: its request, the meaning of answers, and the secrets that it never shows."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_these_can_be_tried_again(status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_a_redirect_is_a_failure_and_nobody_follows_it(status: int) -> None:
+def test_a_redirect_is_a_failure_and_is_not_followed(status: int) -> None:
     with serving() as canary:
         failure = fail(answer(status, Location=f"{canary.url}/{CANARY}"))
         assert canary.connections == 0
@@ -190,7 +190,7 @@ BEHAVIOURS: list[Behaviour] = [
 
 @pytest.mark.parametrize("behaviour", BEHAVIOURS)
 @pytest.mark.parametrize("which", ["path", "auth", "body"])
-def test_neither_errors_nor_debug_logs_tell_the_address_or_the_password(
+def test_neither_errors_nor_debug_logs_show_the_address_or_the_password(
     behaviour: Behaviour, which: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -221,7 +221,7 @@ def test_the_debug_logs_of_others_stay(caplog: pytest.LogCaptureFixture) -> None
     assert "/ours" not in caplog.text
 
 
-def test_the_receivers_own_words_are_told_where_they_are_short_and_plain() -> None:
+def test_a_short_and_plain_answer_is_quoted() -> None:
     assert str(fail(answer(404, b"channel_is_archived\n"))).endswith(
         "answered 404 Not Found: channel_is_archived"
     )
@@ -230,10 +230,10 @@ def test_the_receivers_own_words_are_told_where_they_are_short_and_plain() -> No
 
 
 @pytest.mark.parametrize("body", [b"x" * 300, b"\x1b[31mred", "\u202eabc".encode(), b"", b"\xff\x00"])
-def test_long_or_strange_words_are_not_told(body: bytes) -> None:
+def test_a_long_or_strange_answer_is_not_quoted(body: bytes) -> None:
     assert str(fail(answer(404, body))).endswith("answered 404 Not Found")
 
 
-def test_what_is_shown_of_an_address_is_its_origin() -> None:
+def test_only_the_origin_of_an_address_is_shown() -> None:
     assert show_origin("https://me:pw@example.test:8443/hooks/x?y=z#w") == "https://example.test:8443"
     assert show_origin("http://[::1/") == "the receiver"

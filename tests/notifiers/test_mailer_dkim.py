@@ -1,4 +1,4 @@
-"""DKIM: the signature fits the mail that arrives, whatever is in it, and no other."""
+"""DKIM: the signature fits every mail that arrives, and no changed one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SIGN = {"domain": "x.test", "selector": "mail", "private_key": PEM}
 
 
 def is_signed(content: bytes) -> bool:
-    """Say what a reader's server finds, which asks the DNS for the public key."""
+    """Verify as a reader's server does, which gets the public key from the DNS."""
     import dkim
 
     def ask(name: bytes, timeout: int = 5) -> bytes:
@@ -95,6 +95,6 @@ def test_a_key_that_cannot_be_used_is_an_error_without_the_key(tmp_path: Path) -
         ({**SIGN, "private_key": 5}, "private_key must be a key in PEM, or a Path"),
     ],
 )
-def test_wrong_options_are_named_with_their_mend(options: Any, said: str) -> None:
+def test_wrong_options_are_named_with_their_fix(options: Any, said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):
         email(dkim=options, via="test")

@@ -1,4 +1,4 @@
-"""What yagmail does for the mailer: Gmail's tokens and passwords in a keyring, and no question to anybody."""
+"""yagmail's part of the mailer: Gmail's tokens and passwords in a keyring, without a prompt."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import pytest
 import yagmail.oauth2
 import yagmail.password
 
-from tests.notifiers.test_mailer_smtp import CANARY, send, send_in_vain
 from tests.support.http_server import Authority, Server, answer, hang, serving
+from tests.support.mail_sending import CANARY, send, send_in_vain
 from tests.support.smtp_server import PASSWORD, TOKEN, USER, SmtpServer
 
 Serve = Callable[..., SmtpServer]
@@ -25,7 +25,7 @@ Google = Callable[..., AbstractContextManager[Server]]
 
 @pytest.fixture
 def google(mail_authority: Authority, monkeypatch: pytest.MonkeyPatch) -> Google:
-    """A server in Google's place: yagmail's address for it is a constant of its module."""
+    """A server in Google's place; yagmail has the address in a constant of its module."""
     monkeypatch.setenv("SSL_CERT_FILE", mail_authority.file)
     monkeypatch.setenv("NO_PROXY", "*")
 
@@ -126,7 +126,7 @@ def test_the_secrets_do_not_follow_a_redirect(google: Google, tmp_path: Path, st
     assert all(CANARY not in str(request) for request in other.received)
 
 
-def test_a_google_that_is_away_or_silent_holds_nobody_up(
+def test_a_google_that_is_away_or_silent_fails_in_time(
     google: Google, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with google(hang):
@@ -166,7 +166,7 @@ def test_a_missing_or_foreign_credentials_file_is_an_error_and_no_question(
 
 @pytest.fixture
 def keyring(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, str], str]:
-    """What is in yagmail's keyring. It is a dict, because a machine for tests has no keyring of its own."""
+    """yagmail's keyring, as a dict, because machines for tests lack a keyring."""
     held: dict[tuple[str, str], str] = {}
     double = SimpleNamespace(get_password=lambda service, user: held.get((service, user)))
     monkeypatch.setattr(yagmail.password, "keyring", double, raising=False)
@@ -209,7 +209,7 @@ def test_a_keyring_that_is_locked_or_not_installed_is_named(monkeypatch: pytest.
 # -- no more than that --------------------------------------------------------------------------------
 
 
-def test_a_mail_that_needs_none_of_it_does_not_load_yagmail(smtp_server: Serve) -> None:
+def test_an_ordinary_mail_does_not_load_yagmail(smtp_server: Serve) -> None:
     server = smtp_server()
     code = (
         "import sys; from celery_batches_notify.notifiers.mailer import mail; "

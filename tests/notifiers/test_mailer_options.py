@@ -1,4 +1,4 @@
-"""`via_options`: Pony's words and defaults, and a clear word where they cannot be meant."""
+"""`via_options`: Pony's names and defaults, and clear errors for wrong values."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_the_defaults_are_ponys_but_for_the_patience_after_the_greeting() -> Non
     assert (options.open_timeout, options.read_timeout, options.total_timeout) == (5, 30, 60)
 
 
-def test_none_stands_for_a_default() -> None:
+def test_none_means_the_default() -> None:
     names = (
         "address port domain user_name password authentication ssl tls enable_starttls ca_file read_timeout"
     )
@@ -113,7 +113,7 @@ def test_this_machine_is_known_by_its_addresses(address: str) -> None:
         ({"total_timeout": float("nan")}, "total_timeout"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_with_the_mend(given: dict[str, Any], said: str) -> None:
+def test_wrong_options_are_refused_with_the_fix(given: dict[str, Any], said: str) -> None:
     with pytest.raises((TypeError, ValueError), match=re.escape(said)) as caught:
         read_smtp_options(given)
 

@@ -1,4 +1,4 @@
-"""`via="sendmail"`: a program gets the mail, and what it says of it is understood."""
+"""`via="sendmail"`: a program gets the mail, and its exit code decides."""
 
 from __future__ import annotations
 

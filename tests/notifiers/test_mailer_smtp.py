@@ -1,12 +1,10 @@
-"""`via="smtp"`: every way in, and every trap of SMTP that was met, against real servers."""
+"""`via="smtp"`: every kind of login and TLS, and every known trap of SMTP, with real servers."""
 
 from __future__ import annotations
 
-import base64
 import logging
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -14,24 +12,10 @@ import pytest
 
 from celery_batches_notify.notifiers.mailer import MailFailed, Receipt, mail, options
 from tests.support.http_server import Authority, black_hole, silent
+from tests.support.mail_sending import CANARY, send, send_in_vain
 from tests.support.smtp_server import PASSWORD, USER, Peer, SmtpServer, misbehaving
 
 Serve = Callable[..., SmtpServer]
-CANARY = "SENTINEL"
-
-
-def send(port: int, *, to: object = "a@example.com", **via_options: Any) -> Receipt:
-    given = {"address": "127.0.0.1", "port": port, **via_options}
-    return mail(to=to, from_="me@example.com", subject="Hi", body="Ready.", via="smtp", via_options=given)
-
-
-def send_in_vain(port: int, **how: Any) -> MailFailed:
-    with pytest.raises(MailFailed) as caught:
-        send(port, **how)
-    report = "".join(traceback.format_exception(caught.value)) + repr(vars(caught.value))
-    assert CANARY not in report
-    assert base64.b64encode(PASSWORD.encode()).decode() not in report
-    return caught.value
 
 
 def wait_until_the_work_ends() -> None:
@@ -316,7 +300,7 @@ def test_a_refusal_is_permanent_where_it_is_final_and_about_this_mail(
     assert reply[4:] in str(failed) and server.received == []
 
 
-def test_a_server_that_takes_nobody_in_can_be_tried_again() -> None:
+def test_a_server_that_refuses_the_connection_is_retried() -> None:
     with misbehaving(lambda peer: peer.say("554 no service here")) as port:
         failed = send_in_vain(port)
 

@@ -1,4 +1,4 @@
-"""The checks of options that no notifier's own tests reach."""
+"""The checks of options that the notifiers' own tests do not reach."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_these_are_no_rooms(value: Any) -> None:
 
 
 @pytest.mark.parametrize("value", ["", "a\nb", "a\x00", 42, None, b"x"])
-def test_these_are_no_texts(value: Any) -> None:
+def test_these_are_not_strings_on_one_line(value: Any) -> None:
     with pytest.raises(ValueError, match="token must be a string on one line"):
         options.check_text("token", value)
 

@@ -1,4 +1,4 @@
-"""`allow_private=False`: nothing that is not public is ever connected to, whatever it is called."""
+"""`allow_private=False`: only public addresses are connected to, under any name."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ HOSTS = [
 
 
 class Connections:
-    """What this process tries to connect to; while it watches, nothing gets out."""
+    """Records the addresses that this process tries to connect to, and refuses the connections."""
 
     def __init__(self) -> None:
         self.watching = False
@@ -143,7 +143,7 @@ def test_the_canary_would_have_noticed(connections: Connections) -> None:
 
 
 def resolve_to(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> list[str]:
-    """Let the resolver answer these, one a time; there is no name server here to do it for real."""
+    """Let the resolver answer these addresses, one at a time, in place of a name server."""
     left = list(addresses)
 
     def resolve(_host: str, port: int | None, *_: object, **__: object) -> list[Any]:
@@ -155,11 +155,11 @@ def resolve_to(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> list[str]:
     return left
 
 
-def test_a_name_that_changes_its_address_in_between_is_connected_to_where_it_was_checked(
+def test_a_name_that_changes_its_address_is_connected_to_the_checked_one(
     connections: Connections, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def resolve(host: str, port: int | None, *_: object, **__: object) -> list[Any]:
-        """A public address for the check, and the loopback for whoever asks for the name again."""
+        """A public address for the check, and the loopback for every later lookup."""
         asked.append(host)
         public = len([one for one in asked if one == "rebind.test"]) == 1
         address = "93.184.216.34" if public or host == "93.184.216.34" else "127.0.0.1"
@@ -207,7 +207,7 @@ def test_without_the_extra_the_option_is_refused_at_once(monkeypatch: pytest.Mon
 
 
 class LoopbackIsPublic(public_only.PublicOnlyAdapter):
-    """Takes the loopback for public: there is no public server to try TLS with."""
+    """Takes the loopback for public, in place of a public server with TLS."""
 
     def __init__(self, *, is_tls: bool) -> None:
         super().__init__(is_tls=is_tls)

@@ -1,4 +1,4 @@
-"""`hush`: other libraries' logs say nothing of ours, and lose nothing of anybody else's."""
+"""`quiet_loggers`: other libraries do not log our addresses, and lose no message of anybody else."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import threading
 
 import pytest
 
-from celery_batches_notify.notifiers.quiet_loggers import hush
+from celery_batches_notify.notifiers.quiet_loggers import quiet_loggers
 
 LOGGER = logging.getLogger("somebody.else")
 
 
-def test_what_is_said_inside_is_dropped_and_warnings_are_heard(caplog: pytest.LogCaptureFixture) -> None:
+def test_messages_inside_are_dropped_and_warnings_are_collected(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    with hush(LOGGER.name) as heard:
+    with quiet_loggers(LOGGER.name) as heard:
         LOGGER.debug("secret")
         LOGGER.warning("secret %s", "warning")
     assert caplog.text == ""
@@ -24,7 +24,7 @@ def test_what_is_said_inside_is_dropped_and_warnings_are_heard(caplog: pytest.Lo
 def test_warnings_are_heard_though_the_worker_logs_errors_only(caplog: pytest.LogCaptureFixture) -> None:
     quiet = logging.getLogger("somebody.quiet")
     caplog.set_level(logging.ERROR)
-    with hush(quiet.name) as heard:
+    with quiet_loggers(quiet.name) as heard:
         quiet.warning("the reason")
     assert heard == ["the reason"]
     quiet.warning("outside")
@@ -32,10 +32,10 @@ def test_warnings_are_heard_though_the_worker_logs_errors_only(caplog: pytest.Lo
     assert [record.message for record in caplog.records] == ["an error outside"]
 
 
-def test_what_is_said_outside_stays(caplog: pytest.LogCaptureFixture) -> None:
+def test_messages_outside_stay(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     LOGGER.info("before")
-    with hush(LOGGER.name):
+    with quiet_loggers(LOGGER.name):
         other = threading.Thread(target=LOGGER.info, args=("another thread",))
         other.start()
         other.join()
@@ -51,6 +51,6 @@ def test_what_is_said_outside_stays(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_many_calls_leave_one_filter() -> None:
     for _ in range(5):
-        with hush("a.third"):
+        with quiet_loggers("a.third"):
             pass
     assert len(logging.getLogger("a.third").filters) == 1

@@ -1,4 +1,4 @@
-"""`env:NAME`: read where a secret is expected, in no text, and never repeated."""
+"""`env:NAME`: read in place of a secret, never in a text, and never shown."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ REFERENCE = "env:CANARY_VARIABLE"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Talkative:
-    """Repeats its options in whatever it says."""
+    """Repeats its options in its replies and errors."""
 
     name: ClassVar[str] = "talkative"
     secrets: ClassVar[frozenset[str]] = frozenset({"key"})
@@ -63,7 +63,7 @@ def app(make_app: Callable[..., Celery]) -> Celery:
 
 @pytest.fixture
 def everything(redis: Redis, caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
-    """What the store, the log and the delivery log hold."""
+    """The texts in the store, the log and the delivery log."""
     caplog.set_level(logging.DEBUG)
 
     def look() -> str:
@@ -113,7 +113,7 @@ def test_a_reference_in_place_of_an_address_or_a_name_is_refused_by_on(
         Batch(app=app).on("complete", kind, **options)
 
 
-def test_who_can_write_to_the_store_gets_no_variable_into_a_text(app: Celery, outbox: list[Letter]) -> None:
+def test_a_writer_to_the_store_gets_no_variable_into_a_text(app: Celery, outbox: list[Letter]) -> None:
     registry = app._batches_extension.engine.registry
     registry.build("email", {"subject": REFERENCE}).send(samples.notification())
     assert outbox[0].message["Subject"] == REFERENCE
@@ -152,7 +152,7 @@ def test_an_error_about_a_value_names_the_variable_and_not_the_value(
     assert "CANARYdj" not in str(caught.value) and "x y" not in str(caught.value)
 
 
-def test_an_error_that_repeats_no_value_keeps_its_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_that_repeats_no_value_keeps_its_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CANARY_VARIABLE", "xyzzy")
     configured = {"url": "https://x.test", "secret": REFERENCE}
     with pytest.raises(ConfigurationError, match="make one with new_secret"):
@@ -176,7 +176,7 @@ def test_neither_store_nor_log_holds_a_value_of_the_environment(
     assert CANARY not in said + line.detail + everything()
 
 
-def test_a_mail_servers_words_do_not_bring_an_address_of_the_environment_into_the_log(
+def test_a_mail_servers_answer_brings_no_address_of_the_environment_into_the_log(
     smtp_server: Callable[..., SmtpServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("T_TO", "hidden@x.test, other@x.test")

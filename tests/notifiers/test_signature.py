@@ -1,4 +1,4 @@
-"""Standard Webhooks: ours is theirs, and nothing that was touched or kept passes."""
+"""Standard Webhooks: both libraries agree, and changed or old webhooks are refused."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def test_a_body_that_is_no_json_object_is_refused_though_signed(body: bytes) -> 
         42,
     ],
 )
-def test_a_secret_that_is_none_is_refused_with_the_mend_and_not_repeated(secret: Any) -> None:
+def test_a_malformed_secret_is_refused_with_the_fix_and_not_repeated(secret: Any) -> None:
     with pytest.raises(ValueError, match="new_secret") as caught:
         decode_secret(secret)
     assert not secret or str(secret).strip() not in str(caught.value).replace(

@@ -1,4 +1,4 @@
-"""What Slack is sent, within its limits."""
+"""Messages to Slack, within its limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Mattermost and Rocket.Chat are sent."""
+"""Messages to Mattermost and Rocket.Chat."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The words of a message: what they say, and of what."""
+"""The words of a chat message."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_failures_of_one_kind_are_one_line_with_one_example() -> None:
     assert summarise(samples.failing(1)).error_lines == ("ValueError in import_row: Something failed 0",)
 
 
-def test_what_will_be_retried_and_what_failed_for_good_are_told_apart() -> None:
+def test_retries_and_failures_for_good_are_counted_apart() -> None:
     told = facts(samples.notification(Event.DEATH, succeeded=9, pending=41, failures=3, dead=1))
     assert told["Succeeded"] == "9 of 50"
     assert (told["Failed for good"], told["Will be retried"], told["Not run yet"]) == ("1", "2", "38")
@@ -69,7 +69,7 @@ def running(event: Event, **changes: Any) -> Notification:
     return replace(samples.notification(event, **(values | changes)), read_at=NOW)
 
 
-def test_what_is_late_or_still_says_its_limit_and_how_long_it_has_run() -> None:
+def test_a_late_or_stalled_batch_shows_its_limit_and_its_age() -> None:
     late = facts(replace(running(Event.DEADLINE), limit=timedelta(hours=1)))
     assert (late["Running for"], late["Limit"]) == ("2 h", "1 h")
     moved_at = NOW - timedelta(minutes=30)

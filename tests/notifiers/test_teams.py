@@ -1,4 +1,4 @@
-"""What Microsoft Teams is sent."""
+"""Messages to Microsoft Teams."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The transport under `post`: time, memory, TLS and broken lines, against servers that try them."""
+"""The transport under `post`: time, memory, TLS and broken connections, with hostile servers."""
 
 from __future__ import annotations
 
@@ -252,7 +252,7 @@ def test_a_server_without_tls_is_refused() -> None:
     assert server.received == []
 
 
-def test_a_missing_ca_file_is_told(tmp_path: Path) -> None:
+def test_a_missing_ca_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(NotificationFailed, match="the file that ca_file names does not exist"):
         post("https://127.0.0.1:1/", b"", HEADERS, ca_file=str(tmp_path / "none.pem"))
 
@@ -268,7 +268,7 @@ def test_a_bundle_of_the_environment_that_is_not_there_is_named(
         assert post(server.url, b"", HEADERS).status_code == 200
 
 
-def test_a_ca_file_without_certificates_is_told(tmp_path: Path) -> None:
+def test_a_ca_file_without_certificates_is_named(tmp_path: Path) -> None:
     (tmp_path / "none.pem").write_text("nothing")
     with serving() as server, pytest.raises(NotificationFailed, match="TLS failed: "):
         url = server.url.replace("http:", "https:")

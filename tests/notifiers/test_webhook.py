@@ -1,4 +1,4 @@
-"""The webhook's wire: headers, body, schema, and what is left out of a body that is too large."""
+"""The webhook's headers, body and schema, and the parts that a large body leaves out."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def server() -> Iterator[Server]:
 
 
 def check(body: bytes) -> dict[str, Any]:
-    """Hold a body against the schema, made strict: in our own tests nothing may be missing from it."""
+    """Check a body against a strict schema, which knows every property."""
     strict = SCHEMA | {"additionalProperties": False}
     strict["$defs"] = SCHEMA["$defs"] | {
         "failure": SCHEMA["$defs"]["failure"] | {"additionalProperties": False}
@@ -82,7 +82,7 @@ def test_it_always_has_an_id_and_a_time_and_without_a_secret_no_signature(server
     assert "authorization" not in server.only.headers
 
 
-def test_what_it_signs_is_what_arrives(server: Server) -> None:
+def test_the_signed_body_is_the_one_that_arrives(server: Server) -> None:
     Webhook(url=server.url, secret=NEW).send(samples.hostile("grüße 🙂 \ud83d"))
     request = server.only
     assert verify(request.body, request.headers, NEW) == request.json
@@ -108,7 +108,7 @@ def test_headers_of_ones_own_are_sent(server: Server) -> None:
     assert server.only.headers["authorization"] == "Bearer t"
 
 
-def test_it_refuses_private_addresses_where_it_is_told_to(server: Server) -> None:
+def test_it_refuses_private_addresses_if_configured(server: Server) -> None:
     webhook = Webhook(url=server.url, allow_private=False)
     with pytest.raises(NotificationFailed, match="not public"):
         webhook.send(samples.notification())
@@ -160,7 +160,7 @@ def test_a_bare_open_batch_fits_the_schema() -> None:
     assert content["url"] is None
 
 
-def test_the_schema_refuses_what_is_no_body() -> None:
+def test_the_schema_refuses_other_bodies() -> None:
     validator = jsonschema.Draft202012Validator(SCHEMA)
     good = samples.notification().as_dict()
     validator.validate(good)
@@ -236,7 +236,7 @@ def test_any_text_makes_a_good_body(text: str) -> None:
         ({"URL": "https://example.com"}, "no option 'URL' .did you mean 'url'"),
     ],
 )
-def test_a_wrong_option_is_named_with_its_mend_and_without_its_value(
+def test_a_wrong_option_is_named_with_its_fix_and_without_its_value(
     options: dict[str, Any], words: str
 ) -> None:
     given = {"url": "https://example.com"} | options if options else {}

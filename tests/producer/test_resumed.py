@@ -1,4 +1,4 @@
-"""Producers whose store fails them at any step: `resume()` loses nothing, and enrols nothing twice."""
+"""The store fails at any step of a producer; `resume()` loses nothing and enrols nothing twice."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def members_of(batch: Batch) -> Counter[str]:
 
 
 def places_sent(app: Celery) -> dict[tuple[str, str], set[int]]:
-    """Which places the messages at the broker name, by batch and task."""
+    """Return the indexes that the messages at the broker name, by batch and task."""
     sent: dict[tuple[str, str], set[int]] = {}
     with app.connection_for_read() as connection:
         channel, queue = connection.default_channel, app.conf.task_default_queue
@@ -50,7 +50,7 @@ def places_sent(app: Celery) -> dict[tuple[str, str], set[int]]:
 
 
 def check(app: Celery, batch: Batch, ids: list[str]) -> None:
-    """Every call is a member once, its message is at the broker under its place, and nobody is awaited."""
+    """Check that every call is a member once, with a message that names its index, and confirmed."""
     assert members_of(batch) == Counter(ids)
     store, total = batch._engine.store, batch.status().total
     places = {m.id: m.index for chunk in store.walk_members(batch.bid, total) for m in chunk}
@@ -59,7 +59,7 @@ def check(app: Celery, batch: Batch, ids: list[str]) -> None:
 
 
 class Fault:
-    """Fails a method of the store once: before it did anything, or after, as when its reply is lost."""
+    """Fails a method of the store once: before it does anything, or afterwards, like a lost reply."""
 
     def __init__(self, patch: pytest.MonkeyPatch, name: str, nth: int, *, after: bool) -> None:
         method, self.hits = getattr(Store, name), 0
@@ -139,7 +139,7 @@ def test_a_broker_and_a_store_that_fail_in_turn_lose_nothing(
 def test_members_that_landed_behind_others_are_found_again_where_they_landed(
     app: Celery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They were moved, the reply was lost, and others came before the next try."""
+    """The store moves the chunk, the reply is lost, and other members come before the next try."""
     ok = app.tasks["proj.ok"]
     owner = Batch(app=app, keep_open=True)
     ids = [result.id for result in owner.add(*(ok.s() for _ in range(3)))]
@@ -156,7 +156,7 @@ def test_members_that_landed_behind_others_are_found_again_where_they_landed(
 
 
 def test_the_next_submit_finds_them_too(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a batch that flushes by itself, whose user goes on after an error."""
+    """Yield the calls of an autoflush batch whose user goes on after an error."""
     ok, batch = app.tasks["proj.ok"], Batch(app=app, autoflush=2)
     ids: list[str] = []
     Fault(monkeypatch, "enrol_members", 2, after=True)
@@ -172,7 +172,7 @@ def test_the_next_submit_finds_them_too(app: Celery, monkeypatch: pytest.MonkeyP
 
 
 def insist(step: Callable[[], object], after: Callable[[], object]) -> None:
-    """Do it, and after an error the other thing, until it went well."""
+    """Call `step`, and after an error `after`, until one succeeds."""
     try:
         step()
     except BatchesError:
@@ -219,7 +219,7 @@ def test_adders_whose_replies_are_cut_are_each_enrolled_once(app: Celery, server
 
 
 def adder_behind(proxy: CutProxy, url: str, app: Celery, bid: str) -> Iterator[Batch]:
-    """Somebody else who adds to a batch, with a store behind the proxy and the broker before it."""
+    """Return another process's batch object, with the store behind the proxy and the broker before it."""
     with open_app(
         url, broker_url=app.conf.broker_url, task_default_queue=app.conf.task_default_queue
     ) as mine:

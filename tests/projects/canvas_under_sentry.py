@@ -11,8 +11,8 @@ import sys
 import sentry_sdk
 
 from tests.projects import canvas_proj
+from tests.support.canvas_runs import Setting, run_all
 from tests.support.canvas_shapes import SHAPES
-from tests.test_canvas import Setting, run_all
 
 if __name__ == "__main__":
     setting = Setting(app=canvas_proj.app, pool="prefork", counts_chords=True)

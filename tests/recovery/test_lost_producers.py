@@ -208,7 +208,7 @@ def test_a_batch_that_was_cut_short_ends_without_success_whatever_succeeded(app:
     assert parent.status().death_at
 
 
-def test_a_stream_that_was_cut_short_between_two_chunks_has_no_dead_members_and_is_dead(app: Celery) -> None:
+def test_a_stream_cut_short_between_two_chunks_has_no_dead_members_and_is_dead(app: Celery) -> None:
     batch = Batch(app=app)
 
     def items() -> Iterator[int]:

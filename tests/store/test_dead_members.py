@@ -13,17 +13,7 @@ from celery_batches_notify.store.parsing import Member
 from celery_batches_notify.store.repairs import Lost
 from celery_batches_notify.store.retries import Resend
 from celery_batches_notify.store.store import Store
-from tests.store.test_scripts import (
-    BID,
-    SUCCEEDED,
-    counts,
-    dead,
-    dump,
-    failing,
-    listening,
-    open_batch,
-    together,
-)
+from tests.support.scripts import BID, SUCCEEDED, counts, dead, dump, failing, listening, open_batch, together
 
 ROUNDS = 15
 ATTEMPTS = 4095

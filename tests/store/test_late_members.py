@@ -14,7 +14,7 @@ from celery_batches_notify.membership import Membership, Outcome, State
 from celery_batches_notify.store import store as store_module
 from celery_batches_notify.store.scripts import Script
 from celery_batches_notify.store.store import Store
-from tests.store.test_scripts import (
+from tests.support.scripts import (
     BID,
     SUCCEEDED,
     counts,
@@ -138,7 +138,7 @@ def test_once_all_have_succeeded_nothing_is_enrolled_any_more(store: Store) -> N
     assert dump(store) == before
 
 
-def test_a_successor_of_a_member_whose_process_was_lost_is_enrolled_by_its_own_report(store: Store) -> None:
+def test_a_successor_of_a_member_in_a_lost_process_is_enrolled_by_its_own_report(store: Store) -> None:
     one, two = sealed(store, 2)
     late = successor(one)
     store.record_outcome(one, dead(reason="lost"))
@@ -172,7 +172,7 @@ def test_a_claim_that_names_nobody_counts_once_it_was_announced(store: Store) ->
     assert store.record_outcome(bare, SUCCEEDED).word == "counted"
 
 
-def test_a_task_replaced_by_a_canvas_and_the_part_that_takes_over_its_id_are_two_members(
+def test_a_task_replaced_by_a_canvas_and_the_part_with_its_id_are_two_members(
     store: Store,
 ) -> None:
     (one,) = sealed(store)
@@ -359,7 +359,7 @@ def test_a_report_that_is_told_in_parts_comes_to_the_same_as_a_whole(
     assert told(at_once) == told(1000)
 
 
-def test_a_report_whose_process_dies_between_its_parts_counts_nobody_and_may_come_again(
+def test_a_report_whose_process_dies_between_its_parts_counts_nobody_and_may_repeat(
     store: Store, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (one,) = sealed(store)

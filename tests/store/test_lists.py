@@ -18,7 +18,7 @@ from celery_batches_notify.model import Event
 from celery_batches_notify.store.paging import Place, walk_pages
 from celery_batches_notify.store.store import Store
 from tests.store.compared import Surroundings
-from tests.store.test_scripts import BID, LIVES, SUCCEEDED, dead, due_now, open_batch
+from tests.support.scripts import BID, LIVES, SUCCEEDED, dead, due_now, open_batch
 
 LISTS = ("batches:index", "batches:live")
 DAY_MS = 86_400_000

@@ -12,7 +12,7 @@ import pytest
 from celery_batches_notify.membership import Membership
 from celery_batches_notify.store.packing import pack_report
 from celery_batches_notify.store.store import Store
-from tests.store.test_scripts import BID, SUCCEEDED, dead, dump, failing, listening, open_batch
+from tests.support.scripts import BID, SUCCEEDED, dead, dump, failing, listening, open_batch
 
 IDS = [str(UUID(int=n)) for n in range(1, 5)]
 MEMBERS = [Membership(bid=BID, index=n, task_id=task_id) for n, task_id in enumerate(IDS)]

@@ -14,7 +14,7 @@ from celery_batches_notify.membership import Membership
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.testing.server import embedded_server
-from tests.store.test_scripts import BID, SUCCEEDED, open_batch
+from tests.support.scripts import BID, SUCCEEDED, open_batch
 from tests.support.servers import wait_until
 
 

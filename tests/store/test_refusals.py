@@ -15,9 +15,9 @@ from redis.retry import Retry
 from celery_batches_notify.errors import CorruptBatch, StoreUnavailable
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.testing.server import embedded_server
-from tests.store.test_repeats import CALLS, prepare, settled
-from tests.store.test_scripts import BID, SUCCEEDED, counts, dead, dump, open_batch
+from tests.support.scripts import BID, SUCCEEDED, counts, dead, dump, open_batch
 from tests.support.servers import find_server, need, wait_until
+from tests.support.store_calls import CALLS, prepare, settled
 
 LITTLE = 1  # bytes; a server holds more than that before it holds anything
 BALLAST = 2000

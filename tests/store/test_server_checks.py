@@ -23,11 +23,11 @@ from celery_batches_notify.store.keys import Keys
 from celery_batches_notify.store.server_checks import check_store
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.testing.server import embedded_server, find_free_port
-from tests.store.test_repeats import CALLS, prepare
-from tests.store.test_scripts import BID
 from tests.support.acl import url_as
 from tests.support.cut_proxy import cut_proxy
+from tests.support.scripts import BID
 from tests.support.servers import PATIENT, wait_until
+from tests.support.store_calls import CALLS, prepare
 from tests.support.topologies import HAS_CLUSTER, nodes
 
 FULL = ("--save", "", "--appendonly", "yes")

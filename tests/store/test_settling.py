@@ -8,7 +8,7 @@ import pytest
 
 from celery_batches_notify.model import DeliveryNote
 from celery_batches_notify.store.store import Store
-from tests.store.test_scripts import BID, open_batch, outbox
+from tests.support.scripts import BID, open_batch, outbox
 
 ENTRY = "complete:0"
 WEEK_MS = 7 * 24 * 3600 * 1000
@@ -153,7 +153,7 @@ def test_after_its_last_attempt_nothing_is_due_again(fired: Store, happened: str
     assert outbox(fired)[ENTRY].startswith("given_up")
 
 
-def test_a_notification_of_which_nothing_is_heard_is_published_once_more_and_given_up(fired: Store) -> None:
+def test_a_notification_that_stays_silent_is_published_once_more_and_given_up(fired: Store) -> None:
     """Its message may be lost, or wait in a queue that nobody has read for days."""
     fired.client.hset(fired.keys.batch(BID), f"notifies:{ENTRY}", 1)
     settle(fired, "published", 1, number=1)
@@ -217,7 +217,7 @@ def test_in_bulk_only_what_was_given_up_since_then_is_taken(fired: Store) -> Non
 # -- lost -----------------------------------------------------------------------------------------
 
 
-def test_what_is_lost_is_due_again_after_twice_as_long_each_time_and_given_up_the_eighth(
+def test_a_lost_delivery_waits_twice_as_long_each_time_and_is_given_up_the_eighth(
     fired: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     for attempt in range(1, 8):

@@ -12,7 +12,7 @@ from celery_batches_notify.membership import Membership, Outcome
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.store.workers import pack_record, parse_record
-from tests.store.test_scripts import BID, SUCCEEDED, counts, dead, failing, open_batch
+from tests.support.scripts import BID, SUCCEEDED, counts, dead, failing, open_batch
 from tests.support.servers import wait_until
 
 

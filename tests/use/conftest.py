@@ -1,4 +1,4 @@
-"""Two apps that use one store, whose brokers are queues in memory."""
+"""Two apps that share a store, with brokers in memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.use.use_watch import Around  # noqa: E402
 
 
 class WithNumbers(Task):
-    """A task whose first argument is its id, so that the calls of a `map` are known too."""
+    """A task whose first argument is its id, so that the calls of a `map` have known ids too."""
 
     def apply_async(
         self, args: Any = None, kwargs: Any = None, task_id: str | None = None, **more: Any
@@ -37,9 +37,7 @@ class WithNumbers(Task):
 @pytest.fixture
 def surroundings(server_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Around]:
     monkeypatch.setattr(chunk, "CHUNK", CHUNK)
-    monkeypatch.setattr(
-        logging.root.manager, "disable", logging.CRITICAL
-    )  # thousands of warnings that are right
+    monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)  # thousands of justified warnings
     client = Redis.from_url(server_url)
     running: list[Any] = []
     apps = {name: make_app(name, server_url, running) for name in ("a", "b")}

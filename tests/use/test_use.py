@@ -1,4 +1,4 @@
-"""Code that uses batches from anywhere: every call is a member of exactly its batch, and leaves once."""
+"""Code uses batches from any context: each call is a member of the right batch only, and leaves once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real threads on one `Batch` object: each call is a member once, or its caller learns that it is not."""
+"""Real threads share one `Batch` object: each call is a member once, or its caller gets an error."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ THREADS, DEEDS, ROUNDS = 5, 4, 20
 
 @dataclass(frozen=True)
 class Deed:
-    """What one thread did, the calls that it made, and the error that it got."""
+    """One thread's step, its calls and its error."""
 
     what: str
     calls: list[str]
     error: Exception | None
 
     def made(self, members: set[str], *, flushes: bool) -> None:
-        """All are members, or those that the error leaves."""
+        """Return the calls that are members: all, or those that the error leaves."""
         mine = [call for call in self.calls if call in members]
         if self.error is None:
             assert mine == self.calls, f"{self.what} lost calls, and said nothing"
@@ -42,7 +42,7 @@ class Deed:
 
 @pytest.fixture
 def _impatient() -> Iterator[None]:
-    """Threads take turns as often as they can."""
+    """Let threads take turns as often as possible."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     yield

@@ -1,4 +1,4 @@
-"""Who makes calls: contexts, threads and asyncio tasks. One acts at a time, each in a context of its own."""
+"""Actors that make calls: contexts, threads and asyncio tasks. One acts at a time, in its own context."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ class Actor(Protocol):
     """Runs steps in its own context, one after the other, while its caller waits."""
 
     def run(self, step: Step) -> Any:
-        """Return what the step returns, and raise what it raises."""
+        """Run a step; return its result, or raise its error."""
 
     def end(self) -> None:
         """Run nothing more."""
 
 
 class InContext:
-    """A context that somebody keeps and runs code in, as ASGI servers and tests do."""
+    """A context that is kept and that code runs in, as in ASGI servers and tests."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -36,7 +36,7 @@ class InContext:
 
 
 class InThread:
-    """A thread. An empty context is a thread's own; a copy is what `asyncio.to_thread` gives it."""
+    """A thread. It starts with an empty context, or with a copy as in `asyncio.to_thread`."""
 
     def __init__(self, context: Context) -> None:
         self._steps: SimpleQueue[Step | None] = SimpleQueue()
@@ -82,7 +82,7 @@ class InTask:
 
 
 def outcome_of(step: Step) -> tuple[Any, BaseException | None]:
-    """What a step returned or raised, to be handed over."""
+    """A step's result or error, for the caller's thread."""
     try:
         return step(), None
     except BaseException as exc:
@@ -96,7 +96,7 @@ def answer(result: Any, error: BaseException | None) -> Any:
 
 
 def can_start_a_loop() -> bool:
-    """Return whether a task can take a step here: one loop cannot run inside another of the same thread."""
+    """Return whether a task can take a step here, because a thread cannot run a loop inside another."""
     return asyncio._get_running_loop() is None
 
 

@@ -1,4 +1,4 @@
-"""What is done with batches is done to the model too."""
+"""Each step changes the package's batches and the model."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Example(Stage):
     # -- blocks -------------------------------------------------------------------------------
 
     def open_block(self, player: Player, held: Held, *, in_generator: bool = False) -> bool:
-        """Enter the block, in a generator that is suspended in it or not; return whether it is open now."""
+        """Enter the block, perhaps in a generator that is suspended in it; return whether it is open now."""
         model, generator = held.model, suspended_in(held.batch)
         enter = (lambda: next(generator)) if in_generator else held.batch.__enter__
         _, error = self.act(player, enter, BatchSealed, WouldDeadlock)
@@ -50,7 +50,7 @@ class Example(Stage):
         return error is None
 
     def end_block(self, player: Player, held: Held, raises: type[BaseException] | None = None) -> None:
-        """Leave it, in whatever context; a generator goes on to its end, or is closed."""
+        """Leave the block in any context; a generator runs to its end, or is closed."""
         model, generator, makes_good = held.model, held.way_out, held.model.faults
         exc = raises() if raises else None
         if generator is None:
@@ -80,7 +80,7 @@ class Example(Stage):
     # -- calls --------------------------------------------------------------------------------
 
     def call(self, player: Player, calls: Sequence[Call], step: Callable[[], Any]) -> None:
-        """Make calls of one app: they join a block, or leave at once, or may not be made."""
+        """Make calls of one app: they join a block, leave at once, or are refused."""
         try:
             holder = find_holder(player.around, calls[0].app)
         except NotCollected:
@@ -96,12 +96,12 @@ class Example(Stage):
             self.collected(holder, calls, error)
 
     def refused(self, player: Player, step: Callable[[], Any], *errors: type[BaseException]) -> None:
-        """Do what cannot be done."""
+        """Do something that must raise."""
         _, error = self.act(player, step, *errors, EncodeError)
         assert error is not None
 
     def collected(self, holder: Holder, calls: Sequence[Call], error: BaseException | None) -> None:
-        """Calls joined an open block, which may have had to flush."""
+        """Note that calls joined an open block, which may have flushed."""
         holder.collect(calls)
         if error is not None:
             assert holder.autoflush, error
@@ -116,7 +116,7 @@ class Example(Stage):
             assert kept < holder.autoflush, f"{kept} calls wait, though it flushes {holder.autoflush}"
 
     def failed(self, holder: Holder, calls: Sequence[Call], error: BaseException) -> None:
-        """Calls were refused: because of a seal, or because the broker or the store failed."""
+        """Note that calls were refused by a seal, or by a failing broker or store."""
         if isinstance(error, BatchSealed):
             assert holder.batch.is_closed_to(holder) != "no", f"it is open: {holder.batch}"
             holder.refuse(calls)
@@ -134,7 +134,7 @@ class Example(Stage):
     def handed_over(
         self, held: Held, calls: Sequence[Call], error: BaseException | None, makes_good: int
     ) -> None:
-        """Calls were given to the batch, all of them."""
+        """Note that the batch took all these calls."""
         holder = held.model
         if holder.block is not None:
             self.collected(holder, calls, error)

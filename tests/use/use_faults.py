@@ -1,4 +1,4 @@
-"""What breaks while batches are filled: the broker's and the store's answers, before or after the deed."""
+"""Faults of the broker and the store while batches are filled, before or after a step takes effect."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STORE_STEPS = ("open_batch", "enrol_members", "confirm_members", "seal_batch")
 
 
 class BrokerAway(ConnectionRefusedError):
-    """What a broker that is away raises."""
+    """The error of a broker that is away."""
 
 
 class Faults:
@@ -31,11 +31,11 @@ class Faults:
         self.armed = False
 
     def break_broker(self, nth: int, *, lasting: bool, arrives: bool) -> None:
-        """Refuse the nth message from now on, and perhaps all after it; perhaps it arrives nevertheless."""
+        """Refuse the nth message from now on, perhaps also the later ones; it may arrive nevertheless."""
         self._arm("send", self._send, BrokerAway, nth, lasting=lasting, after=arrives, on=self._sender)
 
     def break_store(self, name: str, nth: int, *, after: bool) -> None:
-        """Fail the nth call of a step: before it did anything, or after, so that only its reply is lost."""
+        """Fail the nth call of a step: before it does anything, or after it, so that the reply is lost."""
         method = getattr(type(self._store), name).__get__(self._store)
         self._arm(name, method, StoreUnavailable, nth, lasting=False, after=after, on=self._store)
 

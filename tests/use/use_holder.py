@@ -1,7 +1,7 @@
-"""What one `Batch` object does with the calls that it is given, in plain Python, from what is promised.
+"""The model of one `Batch` object: what happens to its calls, by the promises, in plain Python.
 
-What its block holds leaves when that ends, unless it raises. What the broker or the store cut short is in
-doubt until it is resumed.
+The calls of a block leave at its end, unless it raises. Calls that the broker or the store interrupted are in
+doubt until `resume()`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tests.use.use_model import Call, Fate, Frame, Stored
 
 
 class Items(Protocol):
-    """An iterable that was handed to `map`."""
+    """An iterable that was given to `map`."""
 
     pending: list[Call]  # read, and not known to be taken
     rest: list[Call]  # not read
@@ -26,14 +26,14 @@ class Holder:
     """One `Batch` object.
 
     Attributes:
-        batch: What it stands for.
+        batch: The batch that it stands for.
         is_owner: Whether it made the batch; else it found it, or its member runs (`is_members`).
         autoflush: Its block publishes whenever so many calls wait.
         block: Its open block.
         was_stored: Whether the batch was there when the block began.
         waiting: The calls of the open block.
-        is_cut_short: Whether something is to be resumed.
-        doubt: The calls that were cut short.
+        is_cut_short: Whether `resume()` has work to do.
+        doubt: The calls that were interrupted.
         broken: The iterables that a refusal interrupted.
         reading: How many maps are under way: until they end, the batch has not all its calls.
         faults: How many iterables and autoflush blocks raised, so that calls were never made.
@@ -66,7 +66,7 @@ class Holder:
     # -- blocks -------------------------------------------------------------------------------
 
     def open_block(self, around: Sequence[Frame]) -> Frame:
-        """Begin a block. A new batch that is opened in the block of a running member is its batch's child."""
+        """Begin a block. A new batch becomes a child if it is opened in the block of a running member."""
         outer = next((f for f in reversed(around) if f.is_open and f.app in (None, self.batch.app)), None)
         is_new = self.batch.stored == "no" and self.batch.parent is None
         if is_new and outer and outer.holder and outer.holder.is_members:
@@ -82,12 +82,12 @@ class Holder:
             self.waiting.append(call)
 
     def joined(self) -> None:
-        """The block has them. As many as `autoflush` says leave."""
+        """Add calls to the block; `autoflush` publishes some of them."""
         if self.autoflush and len(self.waiting) >= self.autoflush:
             self.batch.be_stored()
 
     def end_block(self) -> list[Call]:
-        """Let no call join any more; return those that waited."""
+        """Close the block; return the calls that waited."""
         if self.block is not None:
             self.block.is_open = False
         self.block = None
@@ -95,7 +95,7 @@ class Holder:
         return waiting
 
     def drop_block(self, left: Collection[Call]) -> None:
-        """The block raised: nothing is left of it but what `autoflush` had published."""
+        """Drop the block, which raised; only calls that `autoflush` had published remain."""
         for call in self.end_block():
             call.fate = Fate.OUT if call in left else Fate.NEVER
             self.has_lost = self.seals and any(call.fate is Fate.OUT for call in self.batch.calls)
@@ -113,13 +113,13 @@ class Holder:
     # -- calls that were handed over ----------------------------------------------------------
 
     def submit(self, calls: Iterable[Call]) -> None:
-        """All of it has left."""
+        """Note that all calls have left."""
         for call in calls:
             self._take(call, Fate.OUT)
         self.batch.be_stored()
 
     def cut_short(self, calls: Iterable[Call]) -> None:
-        """The broker or the store refused some of it."""
+        """Note that the broker or the store refused some calls."""
         for call in calls:
             self._take(call, Fate.DOUBT)
             self.doubt.append(call)
@@ -129,7 +129,7 @@ class Holder:
             self.batch.be_sealed(self, "maybe")  # perhaps only the seal's reply was lost
 
     def refuse(self, calls: Iterable[Call]) -> None:
-        """The batch was sealed before that, or meanwhile."""
+        """Note that the batch was sealed before or meanwhile."""
         before = self.batch.is_closed_to(self) == "yes"
         for call in calls:
             self._take(call, Fate.NEVER if before and call.fate is not Fate.EITHER else Fate.EITHER)
@@ -140,7 +140,7 @@ class Holder:
         self.broken.clear()
 
     def resumed(self) -> None:
-        """What was in doubt has left."""
+        """Note that the calls in doubt have left."""
         for call in self.doubt:
             call.fate = Fate.EITHER if call.may_be_dropped else Fate.OUT
         if self.is_cut_short:
@@ -173,7 +173,7 @@ class Holder:
             self.to_finish = max(self.to_finish or 0, makes_good)
 
     def finish_now(self) -> None:
-        """What was cut short has gone on to its end: it seals, unless calls were never made.
+        """Note that `resume()` went through: it seals, unless calls were never made.
 
         Whether what was cut short makes these good, or a block that raised took calls of a map with it, is
         nowhere said: the batch may be sealed then or not.

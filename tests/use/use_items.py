@@ -1,4 +1,4 @@
-"""Iterables for `map` that are watched: they raise, and things happen while they are read."""
+"""Iterables for `map` that may raise, and during which other things happen."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ CHUNK = 3
 
 
 class Oddity(LookupError):
-    """What an iterable raises."""
+    """The error of an iterable."""
 
 
 class Items(Iterator[Any]):
     """One call per item. A chunk counts as taken when the next item is asked for.
 
     Args:
-        holder: Whose map it is given to.
-        calls: What it yields.
-        raises_at: It raises before this item.
-        meanwhile: Something that happens before one item, by that item's number.
+        holder: The batch object whose `map` reads it.
+        calls: The calls that it yields.
+        raises_at: The item before which it raises.
+        meanwhile: Steps to take before an item, by its number.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Items(Iterator[Any]):
 
     @property
     def pending(self) -> list[Call]:
-        """Those that were read and are not known to be taken."""
+        """Return the calls that were read and perhaps not taken."""
         return self.calls[self.done : self.at]
 
     def give_to(self, batch: Batch, task: Any) -> int:
@@ -71,7 +71,7 @@ class Items(Iterator[Any]):
         return (item,) if self._as_arguments else item
 
     def taken(self) -> None:
-        """What was read has been handed over."""
+        """Note that the batch took the calls that were read."""
         calls, self.done = self.pending, self.at
         if self._holder.block is not None:
             self._holder.collect(calls)

@@ -1,4 +1,4 @@
-"""Everything that code does with batches, in any order and from anywhere."""
+"""The state machine: all uses of batches, in any order and from any context."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ class Machine(Tasks):
 
     @rule(who=SMALL, app=APPS)
     def make_a_bad_call(self, who: int, app: str) -> None:
-        """It is refused at once, in a block and outside."""
+        """A call that cannot be sent is refused at once, in a block and outside."""
         work = self.apps[app].tasks["work"]
         self.refused(self.somebody(who), lambda: work.delay(object()), NotAMember)
 
@@ -143,7 +143,7 @@ class Machine(Tasks):
 
     @rule(who=SMALL, which=SMALL, foreign=st.booleans())
     def add_what_cannot_be(self, who: int, which: int, foreign: bool) -> None:
-        """The first could be sent, the second cannot: none is."""
+        """None is sent if the first call could be sent and the second cannot."""
         held = self.some(which)
         app = held.model.batch.app
         work, other = self.apps[app].tasks["work"], self.apps["b" if app == "a" else "a"].tasks["work"]
@@ -178,7 +178,7 @@ class Machine(Tasks):
         self.map(self.somebody(who), held, items)
 
     def happen(self, what: str, who: int, held: Held) -> None:
-        """Something happens while an iterable is read: in it, or beside it."""
+        """Other steps happen while an iterable is read, inside or beside it."""
         player, model = self.acting[-1], held.model
         beside = self.somebody(who)
         if beside in self.acting or not can_start_a_loop():
@@ -202,7 +202,7 @@ class Machine(Tasks):
     @precondition(lambda self: self.watch.successful)
     @rule(who=SMALL, which=SMALL)
     def redeliver(self, who: int, which: int) -> None:
-        """Its callback leaves once more, from whatever block that is asked for in."""
+        """A callback leaves once more, in whatever block `redeliver` is called."""
         ended = [held for held in self.held if held.model.batch.bid in self.watch.successful]
         batch = ended[which % len(ended)].batch
         callback = f"cb_{batch.bid}_success_0"

@@ -1,4 +1,4 @@
-"""What becomes of every call, in plain Python, from what is promised: calls, batches, and open blocks.
+"""The model of calls, batches and open blocks: the fate of every call, by the promises, in plain Python.
 
 A context holds the blocks that were opened in it, or in the one it was copied from. A call is a member of
 the innermost of them that is still open and collects for its app.
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Fate(Enum):
-    """What has become of a call."""
+    """The fate of a call."""
 
     WAITING = "it waits in an open block: no message, no member"
     OUT = "its message has left, and it is a member if it was made in a block"
@@ -35,8 +35,8 @@ class Call:
     Attributes:
         id: Its task's.
         app: The name of its app.
-        batch: The batch whose member it is; None if it is nobody's.
-        fate: What has become of it.
+        batch: The batch that it is a member of, if any.
+        fate: Whether and how it left.
         unknown: How often the broker's answer was not known: so many times its message may leave once more.
         behind: The link of a chain that comes before it: the worker that runs that one publishes this one.
         body: What its task does.
@@ -71,7 +71,7 @@ class Stored:
     perhaps: set[str] = field(default_factory=set)  # children whose enrolment was cut short
 
     def be_stored(self, sure: Known = "yes") -> None:
-        """It is in the store, and a member of its parent, which therefore is there too."""
+        """Note that it is stored, and so is its parent, whose member it is."""
         if self.stored != "yes":
             self.stored = sure
             if self.parent is not None:
@@ -83,7 +83,7 @@ class Stored:
             self.sealed, self.sealed_by = sure, by
 
     def is_closed_to(self, holder: Holder) -> Known:
-        """Whether it refuses calls of this object: others may only add to what is kept open."""
+        """Return whether it refuses calls of this object; others may only add if it is kept open."""
         if holder.is_members:
             return "no"
         if not holder.is_owner and not self.keep_open:
@@ -92,7 +92,7 @@ class Stored:
 
     @property
     def is_closed(self) -> Known:
-        """Whether it takes no more members. A child is stored with its first ones, if its parent takes it."""
+        """Whether it refuses members. A child is stored with its first members, if its parent takes it."""
         if self.stored == "yes" or self.parent is None or self.in_members_block:
             return self.sealed
         return self.parent.is_closed if self.stored == "no" else "maybe"
@@ -108,11 +108,11 @@ class Frame:
 
 
 class NotCollected(Exception):
-    """The open blocks are all of other apps."""
+    """All open blocks are of other apps."""
 
 
 def find_holder(around: Sequence[Frame], app: str) -> Holder | None:
-    """Return whose member a call becomes that is made in these blocks; None if it leaves at once.
+    """Return the batch that collects a call in these blocks; None if it leaves at once.
 
     Raises:
         NotCollected: It is made in open blocks of other apps only.

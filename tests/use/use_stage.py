@@ -1,4 +1,4 @@
-"""One example: who acts, what breaks, and what is known of every call and batch."""
+"""One example: its actors, its faults, and the models of its calls and batches."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CUT_SHORT = (EnqueueError, StoreUnavailable, BrokerAway)
 
 @dataclass(eq=False)
 class Player:
-    """Who makes calls, and the blocks that its context holds, the innermost last."""
+    """An actor, and the blocks of its context, the innermost last."""
 
     actor: Actor
     around: list[Frame] = field(default_factory=list)
@@ -38,7 +38,7 @@ class Held:
 
 
 class Stage(RuleBasedStateMachine):
-    """A few batches, and who fills them."""
+    """A few batches, and the actors that fill them."""
 
     surroundings: Around
 
@@ -76,10 +76,10 @@ class Stage(RuleBasedStateMachine):
             faults.fix()
 
     def finish(self) -> None:
-        """End what is open, and resume what was cut short."""
+        """End open blocks, and resume interrupted batches."""
 
     def check_the_end(self) -> None:
-        """No call is in doubt, no member waits for a message that was never sent, no callback is lost."""
+        """Check that all calls are certain, all members have messages, and all callbacks are there."""
         self.watch.look(self.batches.values(), anew=True)
         self.watch.compare(self.calls, self.batches.values())
         assert not [held for held in self.held if held.model.is_cut_short]
@@ -97,7 +97,7 @@ class Stage(RuleBasedStateMachine):
     def act(
         self, player: Player, step: Callable[[], Any], *expected: type[BaseException]
     ) -> tuple[Any, BaseException | None]:
-        """Let a player do something; return what came of it, or the error, which must have a cause."""
+        """Let a player take a step; return its result, or its error, which a fault must explain."""
         before = self._count_hits()
         inside = bool(self.acting) and self.acting[-1] is player
         self.acting.append(player)
@@ -120,7 +120,7 @@ class Stage(RuleBasedStateMachine):
         return sum(len(faults.hits) for faults in self.faults.values())
 
     def _compare_error(self, error: EnqueueError) -> None:
-        """What it says of each call is so. An unknown one may leave once more."""
+        """Check what an `EnqueueError` says of each call. An unknown one may leave once more."""
         self.watch.look(())
         for call in self.calls:
             left = len(self.watch.marks.get(call.id, ()))
@@ -132,21 +132,21 @@ class Stage(RuleBasedStateMachine):
                 assert left <= call.unknown, f"the error says that it was not sent: {call}"
 
     def left(self, calls: Iterable[Call]) -> set[Call]:
-        """Those whose messages are at the broker."""
+        """Return the calls whose messages are at the broker."""
         self.watch.look(())
         return {call for call in calls if self.watch.marks.get(call.id)}
 
     # -- who and what there is ----------------------------------------------------------------
 
     def new_player(self, kind: str, parent: Player | None) -> Player:
-        """One whose context is empty, as a thread's is, or a copy of another's, as a task's is."""
+        """Return a player with an empty context, like a thread, or a copy of another's, like a task."""
         context = parent.actor.run(copy_context) if parent else Context()
         player = Player(ACTORS[kind](context), list(parent.around) if parent else [])
         self.players.append(player)
         return player
 
     def new_call(self, app: str, body: str = "", behind: Call | None = None) -> Call:
-        """A call that is not made yet. Its number is in its id."""
+        """Return a call that is not made yet, with its number in its id."""
         task_id = f"{len(self.calls):08x}-0000-4000-8000-000000000000"
         self.calls.append(Call(task_id, app, fate=Fate.NEVER, body=body, behind=behind))
         return self.calls[-1]

@@ -1,4 +1,4 @@
-"""What tasks do when they run: in a worker, or where they are applied."""
+"""The bodies of tasks, in a worker or where they are applied."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.use.use_stage import Held, Player
 
 
 class Tasks(Example):
-    """Bodies of tasks. They begin with no block, and leave none."""
+    """Bodies of tasks. They begin outside all blocks, and leave no block open."""
 
     def make(self, player: Player, call: Call, how: str = "delay") -> None:
         celery, work = self.apps[call.app], self.apps[call.app].tasks["work"]
@@ -25,7 +25,7 @@ class Tasks(Example):
         self.call(player, [call], steps[how])
 
     def run_body(self, app: str, task: Any) -> None:
-        """Run a call's body in whatever context: it begins with no block, and leaves none behind."""
+        """Run a call's body in any context: it begins outside all blocks, and leaves no block open."""
         request, player = task.request, self.acting[-1]
         if not request.is_eager:
             self.watch.ran.append((request.id, getattr(request, "batches", None)))

@@ -1,4 +1,4 @@
-"""Comparing the model with all messages that ever reached the broker, and with the members in the store."""
+"""Compares the model with all messages that reached the broker, and with the members in the store."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Mark = dict[str, Any] | None
 
 @dataclass(frozen=True)
 class Around:
-    """What all examples share: two apps by their names, one store, and what runs in their tasks."""
+    """Two apps, one store and the bodies of their tasks, shared by all examples."""
 
     apps: dict[str, Celery]
     client: Redis
@@ -31,7 +31,7 @@ class Around:
         return next(iter(self.apps.values()))._batches_extension.engine.store
 
     def waiting(self, app: str) -> list[tuple[str, Mark]]:
-        """The messages in an app's queue, which stay there: their ids and marks."""
+        """Return the ids and headers of the messages in an app's queue, without taking them."""
         queue = Channel.queues.get(self.apps[app].conf.task_default_queue)
         messages = [message["headers"] for message in queue.queue] if queue else []
         return [(headers["id"], headers.get("batches")) for headers in messages]
@@ -45,7 +45,7 @@ class Around:
 
 
 class Watch:
-    """What really happened."""
+    """Everything that happened at the broker and in the store."""
 
     def __init__(self, around: Around) -> None:
         self._around = around
@@ -56,7 +56,7 @@ class Watch:
         self._read_as: dict[str, object] = {}
 
     def look(self, batches: Iterable[Stored], *, anew: bool = False) -> None:
-        """Read the broker; and of these batches those that something was done with, or all."""
+        """Read the broker, and those of these batches that were used, or all."""
         self.marks = defaultdict(list)
         for task_id, mark in self.ran:
             self.marks[task_id].append(mark)
@@ -73,7 +73,7 @@ class Watch:
                 self._read_as[batch.bid] = self._looks(batch)
 
     def _looks(self, batch: Stored) -> object:
-        """How the model and the broker show a batch."""
+        """Return a batch as the model and the broker show it."""
         calls = tuple((call.fate, len(self.marks.get(call.id, ()))) for call in batch.calls)
         return batch.stored, batch.sealed, len(batch.children), len(batch.perhaps), len(self.ran), calls
 
@@ -94,7 +94,7 @@ class Watch:
             self.successful.add(batch.bid)
 
     def _learn(self, batch: Stored, *, stored: bool, sealed: bool) -> None:
-        """What nobody can know after a failure shows now; all else must be so."""
+        """Settle what was uncertain after a failure, and check everything else."""
         if batch.stored == "maybe" or (batch.was_discarded and stored):
             batch.stored = "no"
             if stored:
@@ -107,7 +107,7 @@ class Watch:
     # -- comparing ----------------------------------------------------------------------------
 
     def compare(self, calls: Iterable[Call], batches: Iterable[Stored]) -> None:
-        """Every call is a member of exactly its batch, and every message left exactly once."""
+        """Check that every call is a member of the right batch only, and that every message left once."""
         calls = {call.id: call for call in calls}
         ran = Counter(task_id for task_id, _ in self.ran)
         for task_id, marks in self.marks.items():
@@ -152,7 +152,7 @@ class Watch:
 
 
 def is_its(mark: Mark, call: Call, place: int | None) -> bool:
-    """Whether a message says what it must of its call's batch, and of its place among the members."""
+    """Return whether a message names the batch of its call, and its index there."""
     if call.batch is None:
         return mark is None
     if mark is None or place is None or mark["bid"] != call.batch.bid:

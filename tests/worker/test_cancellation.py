@@ -1,4 +1,4 @@
-"""Members of a cancelled batch are discarded one by one; what the user revoked stays as it is."""
+"""Members of a cancelled batch are discarded one by one; the user's revoked tasks stay revoked."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def run() -> None:
 
 
 def requests_of(app: Celery, pool: TaskPool) -> list[Request]:
-    """What a worker makes of the messages at the broker."""
+    """Return the requests that a worker makes of the messages at the broker."""
     return [make_request(app, pool, message) for message in waiting_messages(app)]
 
 
@@ -77,7 +77,7 @@ def test_a_cancelled_member_does_not_run_and_celerys_revoked_set_stays_the_users
     assert {failure.error_message for failure in status.failure_info} == {"cancelled"}
 
 
-def test_a_discarded_request_is_freed_as_soon_as_nobody_has_it(app: Celery) -> None:
+def test_a_discarded_request_is_freed_with_its_last_reference(app: Celery) -> None:
     cancellation: Cancellation = app._batches_extension.engine.cancellation
     cancelled(app)
     cancellation.read()
@@ -95,7 +95,7 @@ def test_a_discarded_request_is_freed_as_soon_as_nobody_has_it(app: Celery) -> N
 
 
 def test_a_member_that_was_delivered_twice_runs_neither_time(app: Celery) -> None:
-    """The second delivery takes the first one's place among what the worker holds."""
+    """The second delivery replaces the first one among the received requests."""
     pool = TaskPool(app=app)
     engine = app._batches_extension.engine
     batch = Batch(app=app)

@@ -1,4 +1,4 @@
-"""Members that go on in another message, under their own id or another: this run is not their end."""
+"""Members that go on in another message, under their own id or another, do not end with this run."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Seen = list[tuple[str, int, int]]
 
 @pytest.fixture
 def seen() -> Seen:
-    """What the batch was while its member's second run was on."""
+    """The states of the batch during its member's second run."""
     return []
 
 
 @pytest.fixture
 def declare(app: Celery, seen: Seen) -> Callable[[Callable[..., None]], object]:
-    """Declare a member: what its first run does. Its second run looks at the batch, and returns."""
+    """Declare a member by its first run. Its second run reads the batch's status and returns."""
 
     def declare(first_run: Callable[..., None]) -> object:
         @app.task(name="member", bind=True, shared=False)
@@ -56,7 +56,7 @@ def retry_and(error: BaseException) -> Callable[..., None]:
 
 
 def swallow(self: object) -> None:
-    """As code does that catches whatever is raised, `Retry` too."""
+    """Catch every exception, even `Retry`, as some code does."""
     try:
         self.retry(args=(2,))
     except Exception:

@@ -1,4 +1,4 @@
-"""A retry sends what was sent: the same arguments, headers and options, or nothing, and then it says why."""
+"""A retry sends the same arguments, headers and options again, or says why it cannot."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ AT = dt.datetime(2026, 11, 27, 12, 30, 1, 250, tzinfo=dt.UTC)
 
 @pytest.fixture
 def runs() -> Runs:
-    """What each run of the member saw."""
+    """The arguments and headers of each run of the member."""
     return []
 
 
 def failing_first(app: Celery, runs: Runs, see: Callable[[Any, tuple[Any, ...]], object]) -> Any:
-    """A member whose first run fails after it has looked around."""
+    """A member whose first run fails after it has noted its arguments and headers."""
 
     @app.task(name="member", bind=True, shared=False)
     def member(self: Any, *args: Any) -> None:
@@ -223,7 +223,7 @@ def test_a_retry_bears_stamps_and_options(app: Celery, runs: Runs) -> None:
 
 
 def received(headers: dict[str, Any], body: bytes = b'[[7], {}, {"chord": null}]') -> SimpleNamespace:
-    """A message as a worker's main process holds it."""
+    """A request as a worker's main process holds it."""
     head = {"id": "t", "task": "member", "retries": 0, "lang": "py", "batches": {"bid": "b" * 22, "index": 0}}
     return SimpleNamespace(
         request_dict=head | headers, body=body, content_type="application/json", content_encoding="utf-8"
@@ -231,11 +231,11 @@ def received(headers: dict[str, Any], body: bytes = b'[[7], {}, {"chord": null}]
 
 
 def lost(headers: dict[str, Any], **more: Any) -> tuple[dict[str, Any], str]:
-    """What can be sent again of a member that was lost with its worker."""
+    """Return the call of a member that was lost with its worker, or why it cannot be sent again."""
     field = field_of("t", {}, None, 0)
-    held = read_in_flight(field, write_in_flight(received(headers, **more), keep=True))
-    assert held is not None
-    call, why = held.call
+    record = read_in_flight(field, write_in_flight(received(headers, **more), keep=True))
+    assert record is not None
+    call, why = record.call
     return json.loads(call or "{}"), why
 
 
@@ -257,7 +257,7 @@ def test_a_lost_member_is_sent_again_with_its_stamps_and_to_its_chord() -> None:
     assert (options["ignore_result"], options["chord"]) == (True, {"task": "body"})
 
 
-def test_a_lost_member_whose_headers_are_not_json_is_marked_and_says_so() -> None:
+def test_a_lost_members_record_says_that_its_headers_are_not_json() -> None:
     assert lost({"tenant": object()}) == ({}, HEADERS_NOT_JSON)
     assert lost({"tenant": {1: 2}}) == ({}, HEADERS_NOT_JSON)
 
@@ -278,7 +278,7 @@ def chord_app(make_app: Callable[..., Celery], server_url: str) -> Iterator[Cele
 
 
 @pytest.mark.parametrize("where", ["header", "chain in a header", "group in a chain", "chord in a header"])
-def test_a_dead_part_of_a_chord_is_not_sent_again_because_celery_has_given_the_chord_up(
+def test_a_dead_part_of_a_chord_is_not_resent_because_celery_gave_the_chord_up(
     chord_app: Celery, runs: Runs, where: str
 ) -> None:
     @chord_app.task(name="other", shared=False)

@@ -85,7 +85,7 @@ def test_a_backtrace_keeps_its_frames_and_shortens_its_message(message: str, cau
     assert f"ValueError: {message[:400]}" in kept and kept.endswith("…")
 
 
-def test_a_backtrace_keeps_its_frames_though_nobody_knows_its_message() -> None:
+def test_a_backtrace_keeps_its_frames_even_if_its_message_is_unknown() -> None:
     text = "".join(traceback.format_exception(raised("x" * 100_000)))
     kept = backtrace_of(RuntimeError("another"), text)
     assert FRAME in kept and LAST_LINE in kept and "ValueError: xxx" in kept
@@ -234,7 +234,7 @@ def test_the_exception_being_handled_is_reported_instead_of_its_stand_in() -> No
         assert outcomes.raised(other) is other
 
 
-def test_what_a_task_stores_of_itself_is_noted_and_the_backend_can_go(
+def test_a_state_that_a_task_stores_is_noted_and_the_backend_can_go(
     make_app: Callable[..., Celery],
 ) -> None:
     app = make_app(task_always_eager=True)

@@ -1,4 +1,4 @@
-"""The spool's files: nothing put there is lost, and nothing else is believed."""
+"""The spool's files: no line is lost, and foreign files and lines are refused."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def take_all(spool: Spool, *, kept: bool = False) -> list[bytes]:
     return out
 
 
-def test_what_is_appended_is_taken_once(spool: Spool) -> None:
+def test_each_line_is_taken_once(spool: Spool) -> None:
     spool.append(b"one")
     spool.append(b"two")
     assert take_all(spool) == [b"one", b"two"]
@@ -49,21 +49,21 @@ def test_a_spool_that_was_never_used_is_empty_and_not_made(spool: Spool) -> None
     assert not spool.path.exists()
 
 
-def test_nobody_else_may_read_it(spool: Spool) -> None:
+def test_other_users_may_not_read_it(spool: Spool) -> None:
     spool.append(b"secret")
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in spool.path.iterdir()}
     assert stat.S_IMODE(spool.path.stat().st_mode) == 0o700
     assert modes == {"lock": 0o600, "appended": 0o600}
 
 
-def test_what_is_taken_and_not_done_is_taken_again(spool: Spool) -> None:
+def test_a_file_that_was_taken_and_not_done_is_taken_again(spool: Spool) -> None:
     spool.append(b"one")
     for taken in spool.take():
         list(taken.lines())
     assert take_all(spool) == [b"one"]
 
 
-def test_what_was_seen_to_before_it_was_left_is_not_taken_again(spool: Spool) -> None:
+def test_lines_that_were_handled_before_a_file_was_left_are_not_taken_again(spool: Spool) -> None:
     for line in (b"one", b"two", b"three"):
         spool.append(line)
     for taken in spool.take():
@@ -75,7 +75,7 @@ def test_what_was_seen_to_before_it_was_left_is_not_taken_again(spool: Spool) ->
     assert take_all(spool) == [b"two", b"three", b"four"]
 
 
-def test_what_one_has_taken_another_does_not_get(spool: Spool) -> None:
+def test_a_file_that_one_process_has_taken_no_other_gets(spool: Spool) -> None:
     spool.append(b"one")
     for taken in spool.take():
         assert take_all(spool) == []
@@ -84,7 +84,7 @@ def test_what_one_has_taken_another_does_not_get(spool: Spool) -> None:
         assert list(taken.lines()) == [b"one\n"]
 
 
-def test_what_is_kept_comes_only_when_it_is_asked_for(spool: Spool) -> None:
+def test_lines_set_aside_come_only_if_they_are_asked_for(spool: Spool) -> None:
     spool.append(b"one")
     spool.keep([b"\n", b"two\n", b"three\n"])
     assert take_all(spool) == [b"one"]
@@ -104,7 +104,7 @@ def test_a_line_that_is_too_long_is_refused_and_when_read_cut(
 ) -> None:
     monkeypatch.setattr(spool_module, "LINE_AT_MOST", LINE_AT_MOST)
     spool.append(b"one")
-    with pytest.raises(OSError, match="a line of"):
+    with pytest.raises(OSError, match="line has at most"):
         spool.append(b"x" * (LINE_AT_MOST + 1))
     with (spool.path / "appended").open("ab") as file:
         file.write(b"\n" + b"y" * (3 * LINE_AT_MOST) + b"\n")
@@ -142,7 +142,7 @@ def test_a_link_in_its_place_is_refused(tmp_path: Path) -> None:
     (tmp_path / "spool").symlink_to("elsewhere")
     spool = Spool(tmp_path / "spool", MEGABYTE)
     for use in (spool.check, lambda: spool.append(b"one"), lambda: take_all(spool)):
-        with pytest.raises(NotADirectoryError, match="is a link or no directory"):
+        with pytest.raises(NotADirectoryError, match="must be a directory, not a link"):
             use()
     assert not list((tmp_path / "elsewhere").iterdir())
 
@@ -173,7 +173,7 @@ def test_a_directory_of_another_user_is_refused(spool: Spool, monkeypatch: pytes
         spool.check()
 
 
-def test_a_place_where_it_cannot_be_made_is_told_before_it_is_needed(tmp_path: Path) -> None:
+def test_a_place_where_it_cannot_be_created_is_reported_in_advance(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="spool"):
         Spool(tmp_path / "file" / "spool", MEGABYTE).check()
@@ -245,7 +245,7 @@ def test_processes_that_append_and_take_at_once_lose_nothing_and_take_it_once(
     assert sorted(out) == sorted(f"{k} {i}" for k in range(3) for i in range(count))
 
 
-def test_somebody_who_holds_the_lock_and_does_not_move_is_not_waited_for_without_end(spool: Spool) -> None:
+def test_a_lock_that_is_never_released_is_an_error_in_the_end(spool: Spool) -> None:
     import fcntl
 
     spool.append(b"one")

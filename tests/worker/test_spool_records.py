@@ -106,7 +106,7 @@ def test_a_line_gives_back_all_that_was_said(said: Message) -> None:
         pack_line(SAID) * 2,
     ],
 )
-def test_a_line_that_is_none_of_ours_is_refused(line: bytes) -> None:
+def test_a_line_that_is_not_ours_is_refused(line: bytes) -> None:
     with pytest.raises(UnreadableLine):
         parse_line(line)
 
@@ -203,8 +203,8 @@ def test_a_line_as_it_was_written_before_is_read() -> None:
     )
 
 
-def test_a_report_that_names_nobody_is_written_as_before() -> None:
-    """So that a worker of before, beside this one, takes it from their spool."""
+def test_a_report_without_successors_is_written_as_before() -> None:
+    """An older worker on the same host can read it from their spool."""
     said = Report(
         member=Membership(bid="b" * 22, index=0, task_id="t"), outcome=Outcome(state=State.SUCCEEDED)
     )

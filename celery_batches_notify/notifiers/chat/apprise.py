@@ -17,7 +17,7 @@ from celery_batches_notify.notifiers.failures import FULL, check_failures
 from celery_batches_notify.notifiers.http import TIMEOUT_SECONDS
 from celery_batches_notify.notifiers.http.answer import is_permanent
 from celery_batches_notify.notifiers.options import check_extra, check_seconds, to_seconds
-from celery_batches_notify.notifiers.quiet_loggers import HTTP_LOGGERS, hush
+from celery_batches_notify.notifiers.quiet_loggers import HTTP_LOGGERS, quiet_loggers
 from celery_batches_notify.notifiers.redaction import Redactor, pieces_of
 from celery_batches_notify.notifiers.references import is_reference
 from celery_batches_notify.notifiers.summary import Summary, summarise
@@ -108,7 +108,7 @@ def _notify(urls: Sequence[str], summary: Summary) -> list[str] | None:
     """Return None on success, else the warnings that Apprise logged."""
     import apprise  # noqa: PLC0415 -- an extra, and slow to load
 
-    with hush("apprise", *HTTP_LOGGERS) as heard:
+    with quiet_loggers("apprise", *HTTP_LOGGERS) as heard:
         known = {key: value for key, value in _ASSET.items() if hasattr(apprise.AppriseAsset, key)}
         sender = apprise.Apprise(asset=apprise.AppriseAsset(**known))
         for number, url in enumerate(urls, start=1):

@@ -34,40 +34,31 @@ from celery_batches_notify.spelling import did_you_mean
 _ADDRESSES = ("to", "cc", "bcc", "from_", "reply_to", "sender", "smtp_envelope_to")
 _TEMPLATES = ("subject", "subject_prefix", "body", "html_body", "message_id")
 _LOGIN = ("user_name", "password")
+_PASSED_ON = (
+    *("cc", "bcc", "from_", "reply_to", "sender", "content_type", "charset", "text_part_charset"),
+    *("body_part_header", "html_body_part_header", "dkim", "via", "via_options"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Email:
-    """Mail people. The options are those of `mailer.mail`, which explains them, and Pony's.
+    """Mail people. `mailer.mail` explains most options; these are other or more.
 
     `subject`, `subject_prefix`, `body`, `html_body`, `message_id` and the values of `headers` may hold fields
     of the batch, such as `${description}`.
 
     Attributes:
-        to: Recipients: `user@host` or `Name <user@host>`; several in a list or separated by commas.
-        cc: More recipients, whom everybody sees.
-        bcc: More recipients, whom nobody sees.
         from_: The author; write it `from` in the configuration.
-        reply_to: The address for answers.
-        sender: The sender on behalf of `from_`, who also gets bounces.
-        smtp_envelope_to: The real recipients, instead of to, cc and bcc.
         subject: A subject of your own for every mail, instead of the headline.
         subject_prefix: A text before every subject, such as `[staging] `.
         body: A plain text of your own. The mail then has HTML only if you give `html_body` too.
         html_body: An HTML text of your own, beside your plain text or the usual one.
-        content_type: The type of your `body`, if that is not plain text.
         attachments: Contents by file name: bytes, a string, or, in the configuration only, a `Path` to read.
-        charset: The charset of the texts.
-        text_part_charset: The charset of the plain text, if it is another.
-        body_part_header: Headers of the plain text's part.
-        html_body_part_header: Headers of the HTML's part.
         message_id: An id of your own; it must hold `${id}`, because each notification needs another.
-        headers: More headers by name.
         failures: How much readers may see of the failures: `none`, `counts`, `messages` or `full`.
-        dkim: `domain`, `selector` and `private_key` of a signature (extra `dkim`). In the configuration only.
-        via: `smtp`, `sendmail` or `test`.
-        via_options: How to connect to the server and log in. `on()` replaces it as a whole, so that a
-            password stays with its server.
+        dkim: As in `mailer.mail`. In the configuration only.
+        via_options: As in `mailer.mail`. `on()` replaces it as a whole, so that a password stays with its
+            server.
         override_options: Options that override all others, even those of `on()`, such as the recipients on a
             staging system. In the configuration only.
     """
@@ -158,26 +149,14 @@ class Email:
         body, html_body = self._bodies(notification, values)
         return mail(
             self.to,
-            cc=self.cc,
-            bcc=self.bcc,
-            from_=self.from_,
-            reply_to=self.reply_to,
-            sender=self.sender,
             smtp_envelope_to=recipients,
             subject=fill_header(self.subject_prefix + (self.subject or "${headline}"), values),
             body=body,
             html_body=html_body,
-            content_type=self.content_type,
             attachments={name: _read(name, content) for name, content in (self.attachments or {}).items()},
-            charset=self.charset,
-            text_part_charset=self.text_part_charset,
-            body_part_header=self.body_part_header,
-            html_body_part_header=self.html_body_part_header,
             message_id=fill_header(self.message_id or f"${{id}}@{self._host}", values),
             headers=self._headers(values),
-            dkim=self.dkim,
-            via=self.via,
-            via_options=self.via_options,
+            **{option: getattr(self, option) for option in _PASSED_ON},
         )
 
     def _bodies(self, notification: Notification, values: Mapping[str, str]) -> tuple[str | None, str | None]:
@@ -253,8 +232,8 @@ def _read(name: str, content: bytes | str | Path) -> bytes | str:
     try:
         return content.read_bytes()
     except OSError as exc:
-        words = f"attachments: {name!r} cannot be read from {content}: {exc.strerror}"
-        raise NotificationFailed(words) from None
+        message = f"attachments: {name!r} cannot be read from {content}: {exc.strerror}"
+        raise NotificationFailed(message) from None
 
 
 def _to_charset(text: str, charset: str, *, is_html: bool = False) -> str:

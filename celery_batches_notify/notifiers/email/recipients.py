@@ -29,13 +29,15 @@ def settle_receipt(receipt: Receipt, notification: Notification) -> Reply:
     Raises:
         NotificationFailed: Some were refused for now, and are still owed it.
     """
-    words = _list_recipients(receipt.accepted, receipt.refused, len(receipt.accepted) + len(receipt.refused))
+    message = _list_recipients(
+        receipt.accepted, receipt.refused, len(receipt.accepted) + len(receipt.refused)
+    )
     if owed := [refusal for refusal in receipt.refused if not refusal.is_final]:  # safety: refused-for-now
         tokens = [_token(refusal.address) for refusal in owed]
-        raise NotificationFailed(words, status_code=owed[0].code, owed=tokens, alone=True)
+        raise NotificationFailed(message, status_code=owed[0].code, owed=tokens, alone=True)
     if receipt.refused:
         _log_refused(receipt.refused, notification)
-    return Reply(words, receipt.status_code)
+    return Reply(message, receipt.status_code)
 
 
 def add_owed(failed: MailFailed, recipients: Sequence[str]) -> None:

@@ -128,7 +128,7 @@ def post(
     sent |= headers
     if authorization is not None:
         sent["Authorization"] = authorization
-    answer = _exchange(url, body, sent, timeout=timeout, ca_file=ca_file, allow_private=allow_private)
+    answer = _exchange(timeout, url, body, sent, ca_file=ca_file, allow_private=allow_private)
     if is_success(answer.status_code):
         return answer
     secrets = {*hidden, *pieces_of(url), *headers.values(), *(authorization or "").split()}
@@ -162,37 +162,26 @@ def user_agent() -> str:
         return "celery-batches-notify/0"
 
 
-def _exchange(
-    url: str,
-    body: bytes,
-    headers: Mapping[str, str],
-    *,
-    timeout: float,
-    ca_file: str | None,
-    allow_private: bool,
-) -> Answer:
+def _exchange(timeout: float, *request: Any, **options: Any) -> Answer:
     # Loaded late, because requests is slow to load, and declaring a callback does not need it.
     from celery_batches_notify.notifiers.http.transport import Exchange, Trouble  # noqa: PLC0415
 
     exchange = Exchange(
-        url,
-        body,
-        headers,
+        *request,
         connect_timeout=min(CONNECT_TIMEOUT_SECONDS, timeout),
         read_timeout=timeout,
         receive_at_most=ANSWER_BYTES_READ,
-        ca_file=ca_file,
-        allow_private=allow_private,
+        **options,
     )
     too_late = None
     try:
         run_within(timeout, exchange.run, exchange.cut)
     except DeadlinePassed:
-        too_late = Trouble(words=f"no answer within {timeout:g} s")
+        too_late = Trouble(message=f"no answer within {timeout:g} s")
     if exchange.status_code is not None:  # the status decides, even if the body did not arrive
         return Answer(
             status_code=exchange.status_code, headers=exchange.headers, body=bytes(exchange.received)
         )
-    trouble = too_late or exchange.trouble or Trouble(words="no answer")
+    trouble = too_late or exchange.trouble or Trouble(message="no answer")
     # Raised outside of any handler, so that no foreign error, whose text holds the address, is its context.
-    raise NotificationFailed(f"{show_origin(url)}: {trouble.words}", permanent=trouble.permanent)
+    raise NotificationFailed(f"{show_origin(request[0])}: {trouble.message}", permanent=trouble.permanent)

@@ -70,8 +70,8 @@ def to_failure(who: str, answer: Answer, redactor: Redactor) -> NotificationFail
     said = "answered " + answer.words
     if 300 <= answer.status_code < 400:
         said += ": redirects are not followed, so the url must be the final address"
-    elif words := _read_words(answer, redactor):
-        said += f": {words}"
+    elif quoted := _quote(answer, redactor):
+        said += f": {quoted}"
     now = _parse_date(answer.header("Date") or "") or datetime.now(UTC)
     retry_after = None if permanent else parse_retry_after(answer.header("Retry-After"), now=now)
     return NotificationFailed(
@@ -103,7 +103,7 @@ def parse_retry_after(value: str | None, *, now: datetime) -> float | None:
     return min(max(seconds, 0.0), RETRY_AFTER_AT_MOST_SECONDS)
 
 
-def _read_words(answer: Answer, redactor: Redactor) -> str | None:
+def _quote(answer: Answer, redactor: Redactor) -> str | None:
     """Return a short plain answer, such as Slack's `channel_is_archived`, or None if it repeats a secret."""
     kind = (answer.header("Content-Type") or "").partition(";")[0].strip().lower()
     if kind not in ("text/plain", "application/json"):

@@ -26,7 +26,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError, LocationParseError, ReadTimeoutError
 
 from celery_batches_notify.notifiers.deadline import Sockets
-from celery_batches_notify.notifiers.quiet_loggers import HTTP_LOGGERS, hush
+from celery_batches_notify.notifiers.quiet_loggers import HTTP_LOGGERS, quiet_loggers
 
 READ_SIZE = 4096
 
@@ -45,7 +45,7 @@ class NoCaFile(OSError):
 class Trouble:
     """The reason for a missing answer, in words without the address."""
 
-    words: str
+    message: str
     permanent: bool = False
 
 
@@ -129,7 +129,7 @@ class Exchange:
         """Send, and read the answer. Errors of the network and of requests go to `trouble`."""
         _sockets.set(self._sockets)
         try:
-            with hush(*HTTP_LOGGERS):
+            with quiet_loggers(*HTTP_LOGGERS):
                 self._exchange()
         except (requests.RequestException, HTTPError, OSError, UnicodeError) as exc:
             self.trouble = _explain(exc)
@@ -191,18 +191,18 @@ class Exchange:
 
 def _explain(exc: BaseException) -> Trouble:
     causes = list(_causes(exc))
-    for kinds, words, permanent in _WORDS:
+    for kinds, message, permanent in _MESSAGES:
         for cause in causes:
             if isinstance(cause, kinds):
-                return Trouble(words=words, permanent=permanent)
-    if words := next(filter(None, map(_words_of, causes)), ""):
-        return Trouble(words=words)
+                return Trouble(message=message, permanent=permanent)
+    if message := next(filter(None, map(_message_of, causes)), ""):
+        return Trouble(message=message)
     if isinstance(exc, requests.exceptions.SSLError):  # urllib3 itself checks the name of a pinned address
-        return Trouble(words="its TLS certificate is not valid: it is for another name")
-    return Trouble(words="the connection broke")
+        return Trouble(message="its TLS certificate is not valid: it is for another name")
+    return Trouble(message="the connection broke")
 
 
-def _words_of(cause: BaseException) -> str | None:
+def _message_of(cause: BaseException) -> str | None:
     match cause:
         case NoCaFile():
             return f"not connected, because the file that {cause} names does not exist"
@@ -216,7 +216,7 @@ def _words_of(cause: BaseException) -> str | None:
 
 
 # Causes of errors, the most precise first: a name that does not resolve is also a failed connection.
-_WORDS: tuple[tuple[tuple[type[BaseException], ...], str, bool], ...] = (
+_MESSAGES: tuple[tuple[tuple[type[BaseException], ...], str, bool], ...] = (
     ((AddressRefused,), "not connected, because allow_private is off and its address is not public", True),
     ((LocationParseError, requests.exceptions.InvalidURL, UnicodeError), "the url cannot be used", True),
     ((socket.gaierror,), "its name does not resolve", False),

@@ -27,7 +27,7 @@ _USER = re.compile(rf"{_ATOM}(?:\.{_ATOM})*")
 _HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*|\[(?:IPv6:)?[0-9A-Fa-f:.]+\]")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+")
 _LONGEST, _LONGEST_NAME = 254, 60  # so that a line with both is short enough
-_MEND = (
+_FIX = (
     "write user@host, the user in plain ASCII, or Name <user@host>, the name in double quotes if it has "
     "special characters; several in a list or with commas between"
 )
@@ -98,7 +98,7 @@ def _read(option: str, text: str) -> Iterable[Address]:
     while end < len(text):
         match = _MAILBOX.match(text, end)
         if match is None:
-            raise ValueError(f"{option}: {text[end:].strip()!r} is not an address; {_MEND}")
+            raise ValueError(f"{option}: {text[end:].strip()!r} is not an address; {_FIX}")
         name = (match["name"] or "").strip()
         if name.startswith('"'):
             name = re.sub(r"\\(.)", r"\1", name[1:-1])
@@ -121,7 +121,7 @@ def _spec(option: str, written: str) -> str:
         or not _HOST.fullmatch(host)
         or len(spec) > _LONGEST
     ):
-        raise ValueError(f"{option}: {written!r} is not an address; {_MEND}")
+        raise ValueError(f"{option}: {written!r} is not an address; {_FIX}")
     return spec
 
 

@@ -63,8 +63,8 @@ def _read_oauth2(file: str, name: str | None) -> tuple[str, str, str]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as exc:
-        words = f"oauth2_file {str(path)!r} cannot be read ({type(exc).__name__}); {_FILE}"
-        raise MailFailed(words) from None
+        message = f"oauth2_file {str(path)!r} cannot be read ({type(exc).__name__}); {_FILE}"
+        raise MailFailed(message) from None
     found = content if isinstance(content, dict) else {}
     found = found if name is None else {**found, "email_address": name}
     if missing := [key for key in (*_KEYS, "email_address") if not isinstance(found.get(key), str)]:

@@ -42,6 +42,6 @@ def send(letter: Letter, options: SendmailOptions) -> None:
     except OSError as exc:
         raise MailFailed(f"{location} cannot be run: {exc.strerror}") from exc
     if done.returncode:
-        words = one_line(done.stdout.decode("utf-8", "replace"), 300)
+        output = one_line(done.stdout.decode("utf-8", "replace"), 300)
         code = _PERMANENT.get(done.returncode, done.returncode)
-        raise MailFailed(f"{location} ended with {code}: {words}", permanent=done.returncode in _PERMANENT)
+        raise MailFailed(f"{location} ended with {code}: {output}", permanent=done.returncode in _PERMANENT)

@@ -102,9 +102,9 @@ class Session(smtplib.SMTP):
             "or a port with TLS if it offers more there"
         )
 
-    def _failure(self, words: str) -> MailFailed:
+    def _failure(self, message: str) -> MailFailed:
         """Make an error with our own text, unredacted, because a password may be a common word."""
-        return MailFailed(f"{self._options.where}: {words}")
+        return MailFailed(f"{self._options.where}: {message}")
 
 
 def _exchange(mechanism: str, user: str, secret: str) -> tuple[str, list[Callable[[bytes], str]]]:

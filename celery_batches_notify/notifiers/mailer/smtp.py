@@ -84,7 +84,7 @@ def _failure(exc: OSError, where: str, redactor: Redactor) -> MailFailed:
         case smtplib.SMTPResponseException():
             step = _REFUSED_STEP.get(type(exc), "the connection")
             about_the_mail = isinstance(exc, (smtplib.SMTPSenderRefused, smtplib.SMTPDataError))
-            refusal = Refusal(address="", code=exc.smtp_code, text=_words(exc.smtp_error, redactor))
+            refusal = Refusal(address="", code=exc.smtp_code, text=_quote(exc.smtp_error, redactor))
             return MailFailed(
                 f"{where} refused {step}: {refusal}",
                 permanent=about_the_mail and refusal.is_final,
@@ -96,7 +96,7 @@ def _failure(exc: OSError, where: str, redactor: Redactor) -> MailFailed:
                 f"the certificate of {where} is not trusted: {exc.verify_message}; if its CA is your own, "
                 "give that as ca_file"
             )
-    return MailFailed(f"{where}: {_words(str(exc), redactor) or type(exc).__name__}")
+    return MailFailed(f"{where}: {_quote(str(exc), redactor) or type(exc).__name__}")
 
 
 def _all_refused(refused: tuple[Refusal, ...], where: str) -> MailFailed:
@@ -113,11 +113,11 @@ def _all_refused(refused: tuple[Refusal, ...], where: str) -> MailFailed:
 
 def _refusals(refused: dict[str, tuple[int, bytes]], redactor: Redactor) -> tuple[Refusal, ...]:
     return tuple(
-        Refusal(address=address, code=code, text=_words(text, redactor))
+        Refusal(address=address, code=code, text=_quote(text, redactor))
         for address, (code, text) in refused.items()
     )
 
 
-def _words(text: bytes | str, redactor: Redactor) -> str:
-    words = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
-    return one_line(redactor.hide(words), _TEXT_SHOWN)
+def _quote(text: bytes | str, redactor: Redactor) -> str:
+    answer = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+    return one_line(redactor.hide(answer), _TEXT_SHOWN)

@@ -1,0 +1,246 @@
+"""The place where calls in a block are made: from a template that has proved itself, else by Celery."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from celery import Celery
+from celery.backends.base import Backend
+from celery.local import maybe_evaluate
+from kombu.utils.uuid import uuid
+
+from celery_batches_notify.messages.block import Call, Frame, find_frame
+from celery_batches_notify.messages.canvas import CALLS_PARTS
+from celery_batches_notify.messages.celerys_own import (
+    explain_slow_app,
+    is_from,
+    is_plain_task,
+    options_of,
+)
+from celery_batches_notify.messages.templates import NoTemplate, Template, Templates, new_ids
+
+TEMPLATES_AT_MOST = 256
+_SCALARS = (str, int, float, bool, type(None))
+_KNOWN = frozenset(
+    {
+        "delivery_mode",
+        "compression",
+        "exchange",
+        "expires",
+        "ignore_result",
+        "immediate",
+        "mandatory",
+        "priority",
+        "queue",
+        "routing_key",
+        "serializer",
+        "soft_time_limit",
+        "time_limit",
+    }
+)
+
+logger = logging.getLogger(__name__)
+
+
+class TaskSender:
+    """Stands where Celery's `app.send_task` stood, which every `delay()` calls.
+
+    The first two calls of each task with the same options are Celery's. The first becomes a template, the
+    second is made from it as well, and compared. If they differ, all such calls are Celery's.
+    """
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._templates = Templates(because="")
+        self._valid_for: Any = None
+
+    def __call__(self, name: str, *args: Any, **options: Any) -> Any:
+        """Make a call, as `Celery.send_task` does; in a block it is collected."""
+        celery = type(self._app).send_task
+        frame = find_frame(self._app)
+        if frame is None or self._templates_of(frame).because:
+            return celery(self._app, name, *args, **options)
+        by_celery = partial(celery, self._app, name, *args, **options)
+        return self._collect(frame, by_celery, name, *args, **options)
+
+    def starmap(self, task: Any, items: Sequence[Sequence[Any]]) -> None:
+        """Call a task once per item in the open block, and do once what `apply_async` does for each call."""
+        frame = find_frame(self._app)
+        each: Callable[[tuple[Any, ...]], Call | None] | None = None
+        made: list[Call] = []
+        for item in items:
+            arguments = tuple(item)
+            if each is not None and (call := each(arguments)) is not None:
+                made.append(call)
+                continue
+            if made and frame is not None:
+                frame.collect(made)
+                made = []
+            task.apply_async(arguments)
+            if each is None and frame is not None:
+                each = self._quick_call(frame, task, len(items))
+        if made and frame is not None:
+            frame.collect(made)
+
+    def _quick_call(self, frame: Frame, task: Any, number: int) -> Callable[[Any], Call | None] | None:
+        """Return what makes up to so many calls of this task, or None while Celery has to.
+
+        The result backend sees none of them: it would only watch for results that nobody holds.
+        """
+        running = self._app.current_worker_task
+        if self._templates_of(frame).because or running is not None or not is_plain_task(self._app, task):
+            return None
+        task = maybe_evaluate(task)
+        key = self._key(task.name, task, running, options_of(task))
+        template = frame.templates.by_key.get(key)
+        if template is None or not template.is_proven:
+            return None
+        check = task.__header__ if task.typing else None
+        prepare = frame.owner.prepare if frame.owner is not None else None
+        ids, make = new_ids(number), template.make
+
+        def each(arguments: tuple[Any, ...]) -> Call | None:
+            try:
+                if check is not None:
+                    check(*arguments)
+                call: Call = make(ids.pop(), arguments, None)
+            except Exception:  # noqa: BLE001 - Celery raises it again, or can do what a template cannot
+                return None
+            if prepare is not None:
+                prepare(call)
+            return call
+
+        return each
+
+    def _collect(
+        self,
+        frame: Frame,
+        by_celery: Callable[[], Any],
+        name: str,
+        args: Any = None,
+        kwargs: Any = None,
+        *more: Any,
+        task_id: str | None = None,
+        producer: Any = None,
+        link: Any = None,
+        link_error: Any = None,
+        result_cls: Any = None,
+        shadow: str | None = None,
+        task_type: Any = None,
+        **options: Any,
+    ) -> Any:
+        running = self._app.current_worker_task
+        if more or producer or link or link_error or shadow or (task_id and running):
+            return by_celery()
+        key = self._key(name, task_type, running, options)
+        by_key = frame.templates.by_key
+        template = by_key.get(key, self) if key is not None else None
+        if template is None or (kwargs and type(kwargs) is not dict):
+            return by_celery()
+        if template is self or not template.is_proven:
+            return self._learn(frame, by_celery, key, args or (), kwargs)
+        try:
+            call = template.make(task_id or uuid(), args or (), kwargs)
+        except Exception:  # noqa: BLE001 - Celery raises it again, or can do what a template cannot
+            return by_celery()
+        if frame.owner is not None:
+            frame.owner.prepare(call)
+        if template.keeps_result:
+            self._app.backend.on_task_call(None, call.task_id)
+        if not frame.collect([call]):  # it has been closed meanwhile
+            return by_celery()
+        result = (result_cls or self._app.AsyncResult)(call.task_id)
+        result.ignored = template.ignore_result
+        if running:
+            running.add_trail(result)
+        return result
+
+    def _key(self, name: str, task: Any, running: Any, options: dict[str, Any]) -> Any:
+        """Return what calls of one template have in common, or None if such calls have none."""
+        if not _KNOWN.issuperset(options) or options.get("expires") is not None:
+            return None
+        origin = None
+        if running is not None:
+            if running.name in CALLS_PARTS:  # whose parts are its successors
+                return None
+            origin = running.request.id, running.request.root_id
+        # 1, 1.0 and True are equal, but not in a message.
+        key = (
+            name,
+            task,
+            self._app.thread_oid,
+            origin,
+            tuple(options.items()),
+            tuple(map(type, options.values())),
+        )
+        try:
+            hash(key)
+        except TypeError:
+            return None
+        return key
+
+    def _learn(self, frame: Frame, by_celery: Callable[[], Any], key: Any, args: Any, kwargs: Any) -> Any:
+        """Let Celery make a call, and make it from its template too; the first call becomes the template."""
+        result = by_celery()
+        call, by_key = frame.last(), frame.templates.by_key
+        if call is None or call.task_id != getattr(result, "id", None):
+            return result
+        template = by_key.get(key)
+        try:
+            if template is not None:
+                template.prove(call, args, kwargs)
+            elif len(by_key) < TEMPLATES_AT_MOST:
+                by_key[key] = self._template_of(call, key)
+        except Exception as exc:  # noqa: BLE001 - whatever it is, Celery's own calls are right
+            by_key[key] = None
+            why = str(exc) if isinstance(exc, NoTemplate) else repr(exc)
+            logger.info("calls of %s are made by Celery one by one: %s", call.name, why)
+        return result
+
+    def _template_of(self, call: Call, key: Any) -> Template:
+        *_, types = key
+        if not all(kind in _SCALARS for kind in types):
+            raise NoTemplate("options that are no plain values")
+        template = Template(self._app, call)
+        if not template.ignore_result:
+            on_call = type(self._app.backend).on_task_call
+            template.keeps_result = on_call is not Backend.on_task_call
+            if template.keeps_result and not is_from("celery.backends.redis", on_call):
+                raise NoTemplate("a result backend that sees each call")
+        return template
+
+    def _templates_of(self, frame: Frame) -> Templates:
+        """Return the templates of calls in a frame, which stay the same for all of it."""
+        if frame.templates is None:
+            try:
+                because = explain_slow_app(self._app)
+                valid_for = because, *self._surroundings()
+            except Exception as exc:  # noqa: BLE001 - of another Celery, nothing is known
+                valid_for = because, *_ = (repr(exc),)
+            if valid_for != self._valid_for:
+                self._templates, self._valid_for = Templates(because=because), valid_for
+                if because:
+                    logger.info("calls in batches are made by Celery one by one: %s", because)
+            frame.templates = self._templates
+        templates: Templates = frame.templates
+        return templates
+
+    def _surroundings(self) -> tuple[Any, ...]:
+        """Return what templates are made of, and valid for."""
+        conf: Any = self._app.conf
+        amqp: Any = self._app.amqp
+        return (
+            os.getpid(),  # a message's `origin`  # safety: template-origin
+            amqp.router,
+            tuple(amqp.queues),
+            amqp.argsrepr_maxsize,
+            amqp.kwargsrepr_maxsize,
+            conf.get("task_repr_maxlevels"),
+            conf.task_serializer,
+            conf.task_compression,
+            conf.task_default_queue,
+        )

@@ -1,0 +1,218 @@
+"""Stamps: the final Redis commands of a template's messages, cut where one call differs from another.
+
+Celery and kombu write the first two messages of each template themselves, down to the command for the broker.
+The first is cut into a stamp; the second has to be what the stamp gives for it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from binascii import b2a_base64
+from collections.abc import Callable, Sequence
+from operator import itemgetter
+from typing import Any
+
+from celery_batches_notify.messages.block import Call
+from celery_batches_notify.messages.members import member_message
+from celery_batches_notify.messages.templates import Template, TemplateCall, new_ids
+
+Command = tuple[str, tuple[Any, ...]]
+
+_MODEL_INDEX = 918_273_645_564_738
+_text = json.encoder.encode_basestring_ascii
+
+
+class NotStampable(Exception):
+    """Why messages of a template cannot be stamped."""
+
+
+class Stamp:
+    """Writes the messages of a template for Redis.
+
+    Args:
+        send: Celery's own sender.
+        producer: The producer that shows what kombu writes. Nothing leaves.
+        bid: The batch of the example.
+        example: A call of the template that is a member.
+
+    Attributes:
+        key: The list that the messages go to.
+        after: The commands that follow them.
+
+    Raises:
+        NotStampable: What Celery and kombu write is not what the stamp gives.
+    """
+
+    def __init__(self, send: Callable[..., Any], producer: Any, bid: str, example: TemplateCall) -> None:
+        model, model_bid = _make_model(example.template), new_ids(1)[0]
+        published = _Published()
+        send(published, model.name, member_message(model, model_bid), **model.options)
+        options = published.options
+        self._declared = options.get("declare") or ()
+        self._retry_policy: dict[str, Any] | None = options["retry_policy"] if options["retry"] else None
+        self.declare(producer)
+        (self.key, payload), self.after = _record(producer, published)
+        self._form, self._pick = _cut(payload, model, model_bid)
+        send(published, example.name, member_message(example, bid), **example.options)
+        (key, theirs), after = _record(producer, published)
+        [ours] = self.write(bid, [example], [_tag_of(theirs)])
+        if (key, after, theirs) != (self.key, self.after, ours):
+            raise NotStampable("its message is not what Celery and kombu write")
+
+    def declare(self, producer: Any) -> None:
+        """Declare the queue, as each publish of kombu's does."""
+        for entity in self._declared:
+            producer.maybe_declare(entity)
+
+    def write(self, bid: str, calls: Sequence[TemplateCall], tags: Sequence[str]) -> list[str]:
+        """Write the messages of these calls, with these delivery tags."""
+        form, pick, text, encode = self._form, self._pick, _text, b2a_base64
+        return [
+            form
+            % pick(
+                (
+                    bid,
+                    text(call.task_id),
+                    call.index,
+                    tag,
+                    text(call.args_repr),
+                    text(call.kwargs_repr),
+                    encode(call.body, newline=False).decode(),
+                )
+            )
+            for call, tag in zip(calls, tags, strict=True)
+        ]
+
+    def push(self, producer: Any, payloads: Sequence[str], calls: Sequence[Call]) -> None:
+        """Push the messages of these calls, all or none, and try again as kombu does without a connection."""
+
+        def push() -> None:
+            self.declare(producer)
+            known = all(call.sent is not None for call in calls)
+            _note_sent(calls, None)  # safety: unknown-not-unsent-pushed
+            try:
+                self._push(producer.channel, payloads)
+            except producer.connection.channel_errors:  # the server has refused the command
+                if known:  # safety: refused-or-unknown
+                    _note_sent(calls, False)
+                raise
+            _note_sent(calls, True)
+
+        if self._retry_policy is None:
+            push()
+        else:
+            producer.connection.ensure(producer, push, **self._retry_policy)()
+
+    def _push(self, channel: Any, payloads: Sequence[str]) -> None:
+        with channel.conn_or_acquire() as client:
+            if not self.after:
+                client.lpush(self.key, *payloads)
+                return
+            with client.pipeline() as pipe:
+                for name, args in [("lpush", (self.key, *payloads)), *self.after]:
+                    getattr(pipe, name)(*args)
+                pipe.execute()
+
+
+def _note_sent(calls: Sequence[Call], sent: bool | None) -> None:
+    for call in calls:
+        call.sent = sent
+
+
+class _Published:
+    """Stands for Celery's producer, and takes what it is given to publish."""
+
+    body: Any
+    options: dict[str, Any]
+
+    def publish(self, body: Any, **options: Any) -> None:
+        """Keep a message."""
+        self.body, self.options = body, options
+
+
+class _Recorder:
+    """Stands for kombu's Redis client, and notes the commands of one message."""
+
+    def __init__(self) -> None:
+        self.commands: list[Command] = []
+
+    def __enter__(self) -> _Recorder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def pipeline(self, *_: Any, **__: Any) -> _Recorder:
+        """Begin a transaction, which is noted as its commands are."""
+        return self
+
+    def execute(self) -> None:
+        """End a transaction."""
+
+    def lpush(self, *args: Any) -> None:
+        """Note the message."""
+        self.commands.append(("lpush", args))
+
+    def pexpire(self, *args: Any) -> None:
+        """Note the expiry of its queue."""
+        self.commands.append(("pexpire", args))
+
+    def __getattr__(self, name: str) -> Any:
+        raise NotStampable(f"its message takes {name}, so it goes to an exchange")
+
+
+def _make_model(template: Template) -> TemplateCall:
+    """Make a call of which each part that differs from call to call stands nowhere else in its message."""
+    task_id, args, args_repr, kwargs_repr = new_ids(4)
+    model = template.make(task_id, (args,), {})
+    model.args_repr, model.kwargs_repr, model.index = args_repr, kwargs_repr, _MODEL_INDEX
+    return model
+
+
+def _record(producer: Any, published: _Published) -> tuple[tuple[str, str], list[Command]]:
+    """Return the list and the text of a message as kombu writes it, and the commands that follow it."""
+    channel, recorder = producer.channel, _Recorder()
+    theirs = channel.basic_publish
+
+    def basic_publish(message: Any, **options: Any) -> Any:
+        channel.conn_or_acquire = lambda *_: recorder
+        try:
+            return theirs(message, **options)
+        finally:
+            del channel.conn_or_acquire
+
+    channel.basic_publish = basic_publish
+    try:
+        # Without a retry, because another channel would not be recorded.
+        producer.publish(published.body, **{**published.options, "retry": False})
+    finally:
+        del channel.basic_publish
+    match recorder.commands:
+        case [("lpush", (str(key), payload)), *after] if all(name == "pexpire" for name, _ in after):
+            return (key, payload if isinstance(payload, str) else payload.decode()), after
+    raise NotStampable("its message goes to several queues or to none")
+
+
+def _cut(payload: str, model: TemplateCall, bid: str) -> tuple[str, itemgetter[Any]]:
+    """Cut a message at what differs from call to call."""
+    body = b2a_base64(model.body, newline=False).decode()
+    places = [
+        bid,
+        _text(model.task_id),
+        str(model.index),
+        _tag_of(payload),
+        _text(model.args_repr),
+        _text(model.kwargs_repr),
+        body,
+    ]
+    parts = re.split("(" + "|".join(map(re.escape, places)) + ")", payload)
+    order = [places.index(part) for part in parts[1::2]]
+    if set(order) != set(range(len(places))):
+        raise NotStampable("its message is compressed, or made in another way")
+    return "%s".join(part.replace("%", "%%") for part in parts[::2]), itemgetter(*order)
+
+
+def _tag_of(payload: str) -> str:
+    tag = json.loads(payload)["properties"]["delivery_tag"]
+    return str(tag)
