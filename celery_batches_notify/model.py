@@ -203,8 +203,7 @@ class BatchStatus:
     @property
     def progress(self) -> float:
         """The share of members that ended, from 0.0 to 1.0."""
-        ended = self.succeeded + self.dead
-        return ended / self.total if self.total else float(self.sealed_at is not None)
+        return (self.succeeded + self.dead) / self.total if self.total else float(self.sealed_at is not None)
 
     @property
     def failing(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from celery_batches_notify.delivery.parents import ENTRY as PARENT
@@ -103,9 +103,19 @@ def _for_family(engine: Engine, bid: str, do: Callable[[str], None]) -> None:
             BatchLog(logger, bid=each).warning("left out: %s", exc)
 
 
-def _retry_one(engine: Engine, bid: str) -> int:
+def retry_members(engine: Engine, bid: str, indexes: Sequence[int]) -> int:
+    """Send those of these members of a batch again that are dead; return how many.
+
+    Raises:
+        BatchCancelled: It was cancelled.
+        NoSuchBatch: It is gone.
+    """
+    return _retry_one(engine, bid, indexes)
+
+
+def _retry_one(engine: Engine, bid: str, only: Sequence[int] | None = None) -> int:
     sent = 0
-    for members in engine.store.claim_retries(bid):
+    for members in engine.store.claim_retries(bid, only):
         engine.resender.send(bid, members)
         engine.store.confirm_retries(bid, members, done=False)
         sent += len(members)

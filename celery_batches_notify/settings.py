@@ -20,6 +20,7 @@ from celery_batches_notify.text import one_line
 
 PREFIX = "batches_"
 LINGER_AT_LEAST = 30
+SECRET_AT_LEAST = 16
 LONGEST = timedelta(days=36_500)  # Python cannot read a time after the year 9999
 EXPIRES_SWEEPS = 3  # the sweeper renews running batches once per interval, and may move to another worker
 NOT_SETTINGS = ("backend_source", "main", "timezone")
@@ -41,6 +42,7 @@ class Settings:
         backend_options: Arguments for redis-py's client.
         prefix: The start of all keys.
         web_url: The URL of the status page, or None.
+        web_secret: What the page's forms and the links of `Batch.share` are signed with, or None.
         name: The system's name in messages; the app's own name if it is not set.
         environment: The environment of this system, such as `staging`, or None.
         notifications: Options per notifier (`"webhook"`) or profile (`"webhook:billing"`).
@@ -73,6 +75,7 @@ class Settings:
     backend_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     prefix: str = "batches"
     web_url: str | None = None
+    web_secret: str | None = field(default=None, repr=False)
     name: str | None = None
     environment: str | None = None
     notifications: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
@@ -127,12 +130,8 @@ class Settings:
     @property
     def origin(self) -> Origin:
         """The system that notifications come from."""
-        return Origin(
-            name=self.name or self.main,
-            environment=self.environment or "",
-            app=self.main,
-            timezone=self.timezone,
-        )
+        name, environment = self.name or self.main, self.environment or ""
+        return Origin(name=name, environment=environment, app=self.main, timezone=self.timezone)
 
     @property
     def expires_at_least(self) -> float:
@@ -202,6 +201,12 @@ def _text(name: str, value: object) -> str:
     raise ConfigurationError(f"{name} must be a non-empty string, got {value!r}")
 
 
+def _secret(name: str, value: object) -> str:
+    if isinstance(value, str) and len(value) >= SECRET_AT_LEAST:
+        return value
+    raise ConfigurationError(f"{name} must be a string of at least {SECRET_AT_LEAST} characters")
+
+
 def _line(name: str, value: object) -> str:
     if isinstance(value, str) and len(value) <= 100 and value == one_line(value, 100):
         return value
@@ -246,8 +251,7 @@ def _mapping(name: str, value: object) -> dict[str, Any]:
 
 
 def _profiles(name: str, value: object) -> dict[str, dict[str, Any]]:
-    profiles = _mapping(name, value)
-    return {key: _mapping(f"{name}[{key!r}]", options) for key, options in profiles.items()}
+    return {key: _mapping(f"{name}[{key!r}]", options) for key, options in _mapping(name, value).items()}
 
 
 def _names(name: str, value: object) -> frozenset[str]:
@@ -279,6 +283,7 @@ _READERS = {
     "backend_options": _mapping,
     "prefix": _key_prefix,
     "web_url": _web_url,
+    "web_secret": _secret,
     "name": _line,
     "environment": _line,
     "notifications": _profiles,

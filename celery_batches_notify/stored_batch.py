@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from datetime import timedelta
 
@@ -10,7 +11,7 @@ from celery import Celery
 from celery_batches_notify.checks import check_event
 from celery_batches_notify.doctor.reconcile import Repairs, reconcile_batch
 from celery_batches_notify.engine import Engine
-from celery_batches_notify.errors import BatchTimeout, NoSuchBatch, WouldDeadlock
+from celery_batches_notify.errors import BatchTimeout, ConfigurationError, NoSuchBatch, WouldDeadlock
 from celery_batches_notify.membership import Membership
 from celery_batches_notify.messages.headers import current_member
 from celery_batches_notify.model import BatchStatus, DeliveryAttempt
@@ -19,6 +20,8 @@ from celery_batches_notify.producer.enrolment import Enrolment
 from celery_batches_notify.producer.intake import Intake
 from celery_batches_notify.redelivery import redeliver_event
 from celery_batches_notify.results import ResultReader
+from celery_batches_notify.settings import read_duration
+from celery_batches_notify.share_link import sign_share
 from celery_batches_notify.store.follow import Follow, wait_for_event
 
 
@@ -160,6 +163,22 @@ class StoredBatch:
         """
         self._refuse_if_not_stored()
         return reconcile_batch(self._engine, self.bid, vanished=vanished)
+
+    def share(self, seconds: float | timedelta = 7 * 24 * 3600) -> str:
+        """Return a link to a page that shows how far the batch is, to whoever has it: no failures, no ids.
+
+        Args:
+            seconds: How long the link is good, in seconds or as a `timedelta`.
+
+        Raises:
+            ConfigurationError: `batches_web_url` or `batches_web_secret` is not set.
+        """
+        settings = self._engine.settings
+        if not settings.web_url or not settings.web_secret:
+            raise ConfigurationError("to share a batch, set batches_web_url and batches_web_secret")
+        length = read_duration("seconds", seconds)
+        token = sign_share(settings.web_secret, self.bid, int(time.time() + length.total_seconds()))
+        return f"{settings.web_url.rstrip('/')}/s/{token}"
 
     def delete(self) -> bool:
         """Remove the records of the batch and its children; return whether it existed. Safe to repeat.

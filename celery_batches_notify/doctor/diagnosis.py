@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 
 from celery_batches_notify.doctor.broker_queues import BrokerReading, read_broker
@@ -15,9 +15,11 @@ from celery_batches_notify.engine import Engine
 from celery_batches_notify.errors import CorruptBatch, NoSuchBatch, SchemaTooNew
 from celery_batches_notify.model import BatchStatus, CallbackStatus
 from celery_batches_notify.store.errors import corrupt_errors
+from celery_batches_notify.store.outbox import from_ms
 from celery_batches_notify.store.parsing import Snapshot, parse_status
 
 ASKED_ABOUT = 1000
+CORRUPT = "corrupt: the store has lost some of its keys, so it will never end"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,29 +110,19 @@ def _look_at(
     engine: Engine, snapshot: Snapshot, status: BatchStatus, broker: BrokerReading, workers: WorkersReading
 ) -> Iterator[Complaint]:
     bid, now = status.bid, snapshot.now
-    if not engine.store.is_whole(bid):
-        yield Complaint(
-            subject=bid,
-            words="corrupt: the store has lost some of its keys, so it will never end",
-            fix="set maxmemory-policy to noeviction, then Batch.get(bid).delete()",
-        )
+    standing = complain_of_standstill(engine, snapshot, status)
+    yield from standing
+    if any(complaint.words == CORRUPT for complaint in standing):
         return
-    quiet = now - datetime.fromtimestamp(int(snapshot.batch[b"reported_at"]) / 1000, now.tzinfo)
     waits = status.total - status.succeeded - status.failures
-    open_ = status.sealed_at is None and snapshot.batch.get(b"keep_open") != b"1"
-    if open_ and quiet > engine.settings.abandon_after:
-        yield Complaint(
-            subject=bid,
-            words=f"open, and nothing was added for {span(quiet)}: its producer has probably died",
-            fix="start a worker: its sweeper seals it; or run: batch sweep",
-        )
-    elif status.state == "stalled":
-        yield Complaint(
-            subject=bid,
-            words=f"stalled: {waits:,} of {status.total:,} members wait, nothing moved for {span(quiet)}",
-            fix=f"see where they are: batch doctor {bid}",
-        )
-    elif status.sealed_at and waits and quiet > QUIET and not _is_known(engine, status, broker, workers):
+    quiet = _quiet(snapshot) > QUIET
+    if (
+        not standing
+        and status.sealed_at
+        and waits
+        and quiet
+        and not _is_known(engine, status, broker, workers)
+    ):
         yield Complaint(
             subject=bid,
             words=f"{waits:,} of {status.total:,} members wait, and neither broker nor workers have any",
@@ -140,6 +132,29 @@ def _look_at(
         words, fix = judge_callback(callback, now)
         if fix:
             yield Complaint(subject=bid, words=f"{callback.name} {words}", fix=fix)
+
+
+def complain_of_standstill(engine: Engine, snapshot: Snapshot, status: BatchStatus) -> list[Complaint]:
+    """Say whether a batch is damaged, abandoned or stalled, without a question to broker or workers."""
+    bid, quiet = status.bid, _quiet(snapshot)
+    if not engine.store.is_whole(bid):
+        fix = "set maxmemory-policy to noeviction, then Batch.get(bid).delete()"
+        return [Complaint(subject=bid, words=CORRUPT, fix=fix)]
+    open_ = status.sealed_at is None and snapshot.batch.get(b"keep_open") != b"1"
+    if open_ and quiet > engine.settings.abandon_after:
+        words = f"open, and nothing was added for {span(quiet)}: its producer has probably died"
+        fix = "start a worker: its sweeper seals it; or run: batch sweep"
+        return [Complaint(subject=bid, words=words, fix=fix)]
+    if status.state == "stalled":
+        waits = status.total - status.succeeded - status.failures
+        words = f"stalled: {waits:,} of {status.total:,} members wait, nothing moved for {span(quiet)}"
+        return [Complaint(subject=bid, words=words, fix=f"see where they are: batch doctor {bid}")]
+    return []
+
+
+def _quiet(snapshot: Snapshot) -> timedelta:
+    """How long no member was added or reported."""
+    return snapshot.now - from_ms(int(snapshot.batch[b"reported_at"]))
 
 
 def _is_known(engine: Engine, status: BatchStatus, broker: BrokerReading, workers: WorkersReading) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from celery import Celery, Task
 from celery.app.amqp import AMQP
 from celery.app.routes import MapRoute, Router
-from celery.local import maybe_evaluate
+from celery.local import Proxy, maybe_evaluate
 
 _TASK = ("apply_async", "delay", "shadow_name", "_get_exec_options")
 
@@ -36,9 +36,15 @@ def explain_slow_app(app: Celery) -> str:
     return next((reason for reason, holds in reasons.items() if holds), "")
 
 
+def find_task(given: Any) -> Any:
+    """Return the task itself, behind the proxies that `app.task` and `shared_task` return."""
+    task = maybe_evaluate(given)
+    return task._get_current_object() if type(task) is Proxy else task
+
+
 def is_plain_task(app: Celery, given: Any) -> bool:
     """Whether calling this task does nothing but what Celery's own `apply_async` does."""
-    task = maybe_evaluate(given)
+    task = find_task(given)
     kind = type(task)
     if not isinstance(task, Task) or task.app is not app or getattr(kind, "__v2_compat__", False):
         return False

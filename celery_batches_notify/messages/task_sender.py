@@ -10,13 +10,13 @@ from typing import Any
 
 from celery import Celery
 from celery.backends.base import Backend
-from celery.local import maybe_evaluate
 from kombu.utils.uuid import uuid
 
 from celery_batches_notify.messages.block import Call, Frame, find_frame
 from celery_batches_notify.messages.canvas import CALLS_PARTS
 from celery_batches_notify.messages.celerys_own import (
     explain_slow_app,
+    find_task,
     is_from,
     is_plain_task,
     options_of,
@@ -94,7 +94,7 @@ class TaskSender:
         running = self._app.current_worker_task
         if self._templates_of(frame).because or running is not None or not is_plain_task(self._app, task):
             return None
-        task = maybe_evaluate(task)
+        task = find_task(task)
         key = self._key(task.name, task, running, options_of(task))
         template = frame.templates.by_key.get(key)
         if template is None or not template.is_proven:

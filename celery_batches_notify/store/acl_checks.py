@@ -40,6 +40,7 @@ ON_KEYS: dict[str, tuple[str, ...]] = {
     "STRLEN": (),
     "UNLINK": (),
     "ZADD": ("0", "x"),
+    "ZCARD": (),
     "ZRANGE": ("0", "0"),
     "ZREM": ("x",),
     "ZSCORE": ("x",),

@@ -13,6 +13,7 @@ from celery_batches_notify.store.packing import ID_BYTES
 from celery_batches_notify.store.parsing import Member
 
 MEMBERS_CHUNK = 1000
+STATES_CHUNK = 64 * 1024
 
 
 class MemberStore(StoreBase):
@@ -33,6 +34,38 @@ class MemberStore(StoreBase):
         start = first // 4 * 4  # a byte holds the states of four
         with store_errors(self.settings):
             return self._read_members(bid, start, first + count - start)[first - start :]
+
+    def read_states(self, bid: str, total: int) -> bytes:
+        """Read the packed states of the first `total` members, four to a byte; missing ones are waiting."""
+        size, key = -(-total // 4), self.keys.part(bid, "states")
+        with (
+            store_errors(self.settings),
+            corrupt_errors(bid),
+            self.client.pipeline(transaction=False) as pipe,
+        ):
+            for start in range(0, size, STATES_CHUNK):
+                pipe.getrange(key, start, min(start + STATES_CHUNK, size) - 1)
+            return b"".join(pipe.execute())
+
+    def read_members_at(self, bid: str, indexes: Sequence[int]) -> list[Member]:
+        """Read the members with these indexes, in one round trip per kind of name."""
+        part = self.keys.part
+        if not indexes:
+            return []
+        with store_errors(self.settings), corrupt_errors(bid):
+            with self.client.pipeline(transaction=False) as pipe:
+                for index in indexes:
+                    pipe.getrange(part(bid, "members"), index * ID_BYTES, (index + 1) * ID_BYTES - 1)
+                    pipe.getrange(part(bid, "states"), index // 4, index // 4)
+                answers = pipe.execute()
+            names = self._read_places(part(bid, "names"), indexes)
+            children = self._read_places(part(bid, "children"), indexes)
+            found = []
+            for index, ids, states in zip(indexes, answers[::2], answers[1::2], strict=True):
+                first = index // 4 * 4  # a byte holds the states of four
+                four = bytes(ID_BYTES * (index - first)) + ids
+                found += parsing.parse_members(first, four, states, b"", names, children)[index - first :]
+        return found
 
     def _read_members(self, bid: str, first: int, count: int) -> list[Member]:
         part = self.keys.part

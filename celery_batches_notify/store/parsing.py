@@ -16,6 +16,8 @@ from celery_batches_notify.model import BatchStatus, CallbackStatus, Event, Fail
 from celery_batches_notify.store.outbox import Hash, from_ms, parse_address, parse_entry, text_of
 from celery_batches_notify.store.packing import ID_BYTES
 
+MARKS, MARK = 64, b"mark:"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
@@ -179,7 +181,7 @@ def parse_status(snapshot: Snapshot, stall_after: timedelta) -> BatchStatus:
             if name.startswith(b"unsendable:")
         },
         callbacks=tuple(_callbacks(snapshot)),
-        failure_info=tuple(_failures(snapshot.failures)),
+        failure_info=tuple(parse_failures(snapshot.failures).values()),
     )
 
 
@@ -269,15 +271,37 @@ def _parse_callback(snapshot: Snapshot, event: str, n: int, target: str) -> Call
     )
 
 
-def _failures(stored: Hash) -> list[Failure]:
+def parse_failures(stored: Hash) -> dict[int, Failure]:
+    """Read the failures that are kept, by their member's index, in the order in which they happened."""
     records = []
     for index, value in stored.items():
         at, _, record = value.partition(b" ")
         records.append((int(at), int(index), json.loads(record)))
-    return [
-        Failure(**record, failed_at=from_ms(at))
-        for at, _, record in sorted(records, key=lambda item: item[:2])
+    return {
+        index: Failure(**record, failed_at=from_ms(at))
+        for at, index, record in sorted(records, key=lambda item: item[:2])
+    }
+
+
+def parse_curve(batch: Hash) -> list[tuple[datetime, int]]:
+    """Read how many members had ended when: at the first report, and whenever another 64th had."""
+    first, total = _at(batch, "first_report_at"), int(batch.get(b"total", b"0"))
+    marks = [
+        (from_ms(int(at)), int(name[len(MARK) :]) * total // MARKS)
+        for name, at in batch.items()
+        if name.startswith(MARK)
     ]
+    return sorted([*([(first, 0)] if first else []), *marks])
+
+
+def parse_actions(batch: Hash) -> list[tuple[datetime, dict[str, Any]]]:
+    """Read what was done to a batch by hand, the latest first."""
+    found = []
+    for name, value in batch.items():
+        if name.startswith(b"action:"):
+            number, at, note = value.split(b" ", 2)
+            found.append((int(number), from_ms(int(at)), json.loads(note)))
+    return [(at, note) for _, at, note in sorted(found, key=lambda each: -each[0])]
 
 
 def _at(batch: Hash, name: str) -> datetime | None:

@@ -149,6 +149,10 @@ class RepairStore(StoreBase):
             canvas, late = self.client.hmget(self.keys.batch(bid), ["canvas", "late"])
         return bool(canvas or late)
 
+    def note_action(self, bid: str, note: str) -> None:
+        """Keep a note, as JSON that no other equals, of what was done by hand. Raises `NoSuchBatch`."""
+        self._run(self.scripts.note_action, bid, note)
+
     def is_whole(self, bid: str) -> bool:
         """Whether none of the keys that hold a batch's members has been lost."""
         part = self.keys.part

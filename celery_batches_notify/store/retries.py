@@ -30,14 +30,19 @@ class Resend:
 class RetryStore(StoreBase):
     """What becomes of dead members, one method per script."""
 
-    def claim_retries(self, bid: str) -> Iterator[list[Resend]]:
+    def claim_retries(self, bid: str, only: Sequence[int] | None = None) -> Iterator[list[Resend]]:
         """Move the dead members that can be sent again to failing, and yield them in chunks.
+
+        Args:
+            bid: The batch.
+            only: The indexes of the members that are meant; None means all.
 
         Raises:
             BatchCancelled: The batch was cancelled.
             NoSuchBatch: The batch is gone.
         """
-        for indices in chain([[]], self._walk_kept(bid)):  # at least once, to be refused
+        chunks = self._walk_kept(bid) if only is None else _in_chunks(iter(only))
+        for indices in chain([[]], chunks):  # at least once, to be refused
             answer = self._change(self.scripts.claim_retries, bid, *indices)
             if answer[0] == "gone":
                 raise gone(bid)
@@ -100,11 +105,14 @@ class RetryStore(StoreBase):
     def _walk_kept(self, bid: str) -> Iterator[list[int]]:
         kept = (index for index, value in self._scan(bid, "resend") if value.startswith(b"0 "))
         beside = (index for index, _ in self._scan(bid, "calls", values=False))
-        indices = chain(kept, beside)
-        while chunk := list(islice(indices, RETRY_CHUNK)):
-            yield chunk
+        yield from _in_chunks(chain(kept, beside))
 
     def _scan(self, bid: str, part: str, *, values: bool = True) -> Iterator[tuple[int, bytes]]:
         with store_errors(self.settings), corrupt_errors(bid):
             for index, value in self.client.hscan_iter(self.keys.part(bid, part)):
                 yield int(index), value if values else b""
+
+
+def _in_chunks(indices: Iterator[int]) -> Iterator[list[int]]:
+    while chunk := list(islice(indices, RETRY_CHUNK)):
+        yield chunk

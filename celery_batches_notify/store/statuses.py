@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from redis.client import Pipeline
@@ -17,9 +18,24 @@ from celery_batches_notify.store.at_once import Clock, read_at_once, read_each_a
 from celery_batches_notify.store.base import StoreBase, check_schema
 from celery_batches_notify.store.client import store_errors
 from celery_batches_notify.store.errors import corrupt_errors, type_errors
-from celery_batches_notify.store.paging import Place
+from celery_batches_notify.store.lists import well_formed
+from celery_batches_notify.store.paging import Place, walk_pages
 
 STATUSES_AT_ONCE = 20  # each may bring a hundred failures with it
+ROWS_AT_ONCE = 250
+ROW_FIELDS = (
+    *(
+        "description",
+        "tags",
+        "created_at",
+        "parent_bid",
+        "cut_short",
+        "abandoned_at",
+        "given_up",
+        "keep_open",
+    ),
+    *(name for name in parsing.READING_FIELDS if name != "schema"),
+)
 
 logger = logging.getLogger(__name__)
 
@@ -106,6 +122,78 @@ class StatusStore(StoreBase):
                 BatchLog(logger, bid=bid).warning("left out of the list: %s", exc)
                 continue
             yield places[bid], status
+
+    def count_batches(self) -> int:
+        """Return how many entries the list of batches has; some may be of batches that have expired."""
+        with store_errors(self.settings):
+            return int(self.client.zcard(self.keys.index))
+
+    def walk_rows(self, after: Place | None = None) -> Iterator[list[tuple[Place, Row]]]:
+        """Read what a list shows of each batch, newest first, in pages: no failures, no callbacks.
+
+        Args:
+            after: The place to go on behind, from an earlier reading; None begins with the newest batch.
+        """
+        with store_errors(self.settings):
+            pages = walk_pages(self.client, self.keys.index, ROWS_AT_ONCE, after=after, newest_first=True)
+            for page in pages:
+                places = dict(well_formed(page))
+                rows = self.read_rows(list(places))
+                yield [(place, rows[bid]) for bid, place in places.items() if bid in rows]
+
+    def read_rows(self, bids: Sequence[str]) -> dict[str, Row]:
+        """Read what a list shows of these batches, in one round trip to each server, but for gone ones."""
+
+        def queue(pipe: Pipeline) -> None:
+            for bid in bids:
+                pipe.hmget(self.keys.batch(bid), "schema", *ROW_FIELDS)
+
+        if not bids:
+            return {}
+        with store_errors(self.settings):
+            clock, answers = read_together(self.client, queue)
+        now, rows = parsing.parse_time(clock), {}
+        for bid, answer in zip(bids, answers, strict=True):
+            try:
+                rows[bid] = self._parse_row(bid, answer, now)
+            except NoSuchBatch:
+                continue
+            except (CorruptBatch, SchemaTooNew) as exc:
+                rows[bid] = Row(bid=bid, now=now, why=str(exc))
+        return rows
+
+    def _parse_row(self, bid: str, answer: Any, now: datetime) -> Row:
+        with corrupt_errors(bid):
+            if isinstance(answer, Exception):
+                raise answer
+            schema, *values = answer
+            check_schema(bid, schema)
+            named = zip(ROW_FIELDS, values, strict=True)
+            batch = {name.encode(): value for name, value in named if value is not None}
+            snapshot = parsing.Snapshot(
+                bid=bid, batch=batch, outbox={}, failures={}, children=0, now=now, ttl=timedelta()
+            )
+            status = parsing.parse_status(snapshot, self.settings.stall_after)
+            return Row(bid=bid, now=now, status=status, given_up=int(batch.get(b"given_up", b"0")))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """What a list shows of one batch.
+
+    Attributes:
+        bid: The batch.
+        now: The store's time when it was read.
+        status: Its status without callbacks, failures, children and expiry; None if it cannot be read.
+        given_up: How many of its callbacks were given up.
+        why: Why it cannot be read, or an empty text.
+    """
+
+    bid: str
+    now: datetime
+    status: BatchStatus | None = None
+    given_up: int = 0
+    why: str = ""
 
 
 def _parse_snapshot(bid: str, clock: Clock, answers: Sequence[Any]) -> parsing.Snapshot:

@@ -47,6 +47,8 @@ WITH_A_TEST_OF_THEIR_OWN = (
     "(batches_sandbox",
     "from flask import",
     "from fastapi import",
+    "get_asgi_application",
+    "batch.share(",
     "channels.listen()",
     "os.environ[",
 )

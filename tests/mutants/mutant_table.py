@@ -28,6 +28,7 @@ SETTLING, CALLBACK_TASKS = "tests/store/test_settling.py", "tests/delivery/test_
 DOCTOR = "tests/cli/test_doctor_callbacks.py"
 BATCH, FAMILY, PUBLISHER = "tests/test_batch.py", "tests/test_family.py", "tests/delivery/test_publisher.py"
 
+WEB_ACCESS, WEB_SHARING = "tests/web/test_access.py", "tests/web/test_sharing.py"
 
 GONE = ""
 
@@ -1132,6 +1133,85 @@ MUTANTS = (
         "keyring-text",
         "if False:",
         "tests/notifiers/test_mailer_login.py::test_a_password_that_is_not_there_is_an_error_and_no_question",
+    ),
+    # The status page
+    Mutant(
+        "a password is compared",
+        "password",
+        'if scheme.lower() == "basic":',
+        f"{WEB_ACCESS}::test_a_password_is_asked_for",
+    ),
+    Mutant(
+        "who may not read sees nothing",
+        "no-read-no-page",
+        "if False:",
+        f"{WEB_ACCESS}::test_who_may_not_read_sees_nothing",
+    ),
+    Mutant(
+        "a right is checked at the deed, not only at the button",
+        "grant-checked",
+        "if False:",
+        f"{WEB_ACCESS}::test_nothing_can_be_changed_unless_it_is_granted",
+    ),
+    Mutant(
+        "another site cannot act for somebody",
+        "forged-request",
+        'if why := "":',
+        f"{WEB_ACCESS}::test_an_action_comes_from_the_page_itself",
+    ),
+    Mutant(
+        "a form is good for one action of one batch and person",
+        "form-token",
+        'if not form.get("token"):',
+        f"{WEB_ACCESS}::test_a_form_is_good_for_one_action_of_one_batch_and_person",
+    ),
+    Mutant(
+        "an action on very many asks for its name",
+        "typed-word",
+        "if False:",
+        f"{WEB_ACCESS}::test_an_action_on_very_many_asks_for_its_name",
+    ),
+    Mutant(
+        "a shared link cannot be made by others",
+        "share-signed",
+        "if not mac:",
+        f"{WEB_SHARING}::test_a_link_is_good_for_one_batch_until_it_expires",
+    ),
+    Mutant(
+        "a shared link expires",
+        "share-expires",
+        "return bid",
+        f"{WEB_SHARING}::test_a_link_is_good_for_one_batch_until_it_expires",
+    ),
+    Mutant(
+        "only named sites read what is shared",
+        "widget-origin",
+        "if origin:",
+        f"{WEB_SHARING}::test_only_the_sites_that_are_named_may_read_what_is_shared",
+    ),
+    Mutant(
+        "there are no more streams than may be",
+        "streams-capped",
+        "if False:",
+        "tests/web/test_hub.py::test_the_one_after_the_last_is_turned_away",
+    ),
+    Mutant(
+        "nobody follows a batch that nobody watches",
+        "topic-ends",
+        "if False:",
+        "tests/web/test_hub.py::test_a_batch_is_drawn_once_for_all_who_watch_it",
+    ),
+    Mutant(
+        "broker and workers are asked once in ten seconds",
+        "look-kept",
+        "if True:",
+        "tests/web/test_looking.py::test_several_who_look_at_once_ask_once",
+    ),
+    Mutant(
+        "a page that others reach has a password",
+        "open-page-refused",
+        "if False:",
+        "tests/cli/test_web.py::test_an_open_address_without_a_password_is_refused",
     ),
     # Commands
     Mutant(

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from celery import Celery, Task, signals
+from celery.local import Proxy
 from redis import Redis
 from redis.exceptions import ReadOnlyError
 
@@ -66,6 +67,13 @@ def test_calls_after_the_second_are_stamped_in_order(make_task: Callable[..., An
     assert Batch(app=task.app).map(task, range(2500)) == 2500
     assert _arguments(broker) == [[number] for number in range(2500)]
     assert _is_stamped(broker, task)
+
+
+def test_a_shared_task_is_mapped_as_the_apps_own(make_task: Callable[..., Any], broker: Redis) -> None:
+    task = make_task()
+    shared = task.app.tasks["any"]  # behind a proxy, as `shared_task` returns it
+    assert Batch(app=task.app).map(Proxy(lambda: shared), range(5)) == 5
+    assert _arguments(broker) == [[number] for number in range(5)]
 
 
 def test_calls_of_several_tasks_keep_their_order(make_task: Callable[..., Any], broker: Redis) -> None:

@@ -206,6 +206,7 @@ def test_keys_and_channels_of_others_are_denied(any_server: str) -> None:
 
 def read_everything(store: Store) -> None:
     list(store.list_batches())
+    store.count_batches()
     list(store.walk_live())
     list(store.walk_unlisted())
     store.is_whole(BID)

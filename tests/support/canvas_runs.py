@@ -25,7 +25,7 @@ OTHER = ("the other batch", INSIDE)
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """Where shapes run: an app, its worker's pool, and whether the result backend counts chords itself."""
+    """The world that shapes run in: an app, a worker's pool, and whether the result backend counts chords."""
 
     app: Celery
     pool: str
@@ -33,7 +33,7 @@ class Setting:
 
     @property
     def tasks(self) -> SimpleNamespace:
-        """What `Shape.build` takes."""
+        """The argument of `Shape.build`."""
         return named_tasks(self.app)
 
     def runs(self, shape: Shape) -> bool:
@@ -42,23 +42,23 @@ class Setting:
         )
 
     def total(self, shape: Shape, way: str) -> int:
-        """How many members there are: also the one that calls the shape, where one does."""
+        """Return the number of members, including a member that calls the shape."""
         return shape.total + (0 if self.counts_chords else shape.chords) + (way == BY_A_MEMBER)
 
 
 @contextmanager
 def canvas_setting(url: str, pool: str, backend: str, *options: str, **environment: str) -> Iterator[Setting]:
-    """Run a worker for canvases, over queues of its own."""
+    """Run a worker for canvases, with separate queues."""
     queue = f"canvas-{uuid4().hex}"
     before = current_app._get_current_object()
-    app = Celery("canvas", broker=url)  # current, for Celery 5.5 looks there for a chain's app
+    app = Celery("canvas", broker=url)  # current, because Celery 5.5 takes a chain's app from there
     app.conf.update(result_backend=backend, task_default_queue=queue, batches_backend_url=url)
     Batches(app)
     declare_tasks(app)
     env = {"BATCHES_TEST_BACKEND": backend, "BATCHES_TEST_QUEUE": queue, **environment}
     with running_worker(url, pool, "-Q", f"{queue},{queue}-2", *options, app="canvas_proj", **env):
         yield Setting(app=app, pool=pool, counts_chords=backend.startswith("redis"))
-    gc.collect()  # results that were never asked for say goodbye to the backend while it is there
+    gc.collect()  # unused results unsubscribe from the backend while it is still there
     if backend.startswith("redis"):
         app.backend.result_consumer.stop()
         app.backend.client.close()
@@ -82,7 +82,7 @@ def start(setting: Setting, shape: Shape, way: str) -> Batch:
 
 
 def stored(batch: Batch) -> dict[str, str]:
-    """The batch's hash, as it is."""
+    """Return the batch's hash."""
     store = batch._engine.store
     return {k.decode(): v.decode() for k, v in store.client.hgetall(store.keys.batch(batch.bid)).items()}
 
@@ -91,7 +91,7 @@ Runs = dict[tuple[str, str], Batch]
 
 
 def run_all(setting: Setting, shapes: list[Shape], ways: list[str] = WAYS) -> Runs:
-    """Run shapes all at once, each in these ways, until every batch has finished or time is up."""
+    """Run all shapes at once, each in these ways, until every batch has finished or the time is up."""
     shapes = [shape for shape in shapes if setting.runs(shape)]
     batches = {
         (shape.name, way): start(setting, shape, way) for shape in shapes for way in ways if way != INSIDE
@@ -110,8 +110,8 @@ def run_all(setting: Setting, shapes: list[Shape], ways: list[str] = WAYS) -> Ru
     try:
         wait_until(finished, seconds=ALL_SECONDS)
     except pytest.fail.Exception:
-        return batches  # each shape's own test tells
-    # What was still on its way when the last batch finished has been taken when this has.
+        return batches  # the test of each shape fails
+    # Messages that were under way when the last batch finished have been received once these have been.
     for queue in (setting.tasks.app.conf.task_default_queue, setting.tasks.q2):
         batch = Batch(app=setting.app)
         batch.add(*(setting.tasks.t.s().set(queue=queue) for _ in range(4)))
@@ -120,12 +120,12 @@ def run_all(setting: Setting, shapes: list[Shape], ways: list[str] = WAYS) -> Ru
 
 
 def check(batch: Batch, *, total: int, dead: int) -> None:
-    """Assert that a batch came to this, at once, in order, and with nothing left."""
+    """Assert that a batch ended with these counts, its events in order, and nothing left over."""
     held = stored(batch)
     counted = {name: int(held[name]) for name in ("total", "succeeded", "failing", "dead")}
     assert counted == {"total": total, "succeeded": total - dead, "failing": 0, "dead": dead}
     assert "finish_at" in held
-    # The last report that changed anything ended the batch: nothing came after, so nothing had fired early.
+    # The last report that changed anything ended the batch, so no event fired early.
     assert held["finish_at"] == max(held["reported_at"], held["sealed_at"])
     assert ("success_at" in held) == (dead == 0)
     order = [int(held[f"{event}_at"]) for event in ("complete", "finish", "success") if f"{event}_at" in held]

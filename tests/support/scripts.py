@@ -1,4 +1,4 @@
-"""One batch in a store, and its members' outcomes: what the tests of the scripts share."""
+"""One batch in a store and the outcomes of its members, shared by the tests of the scripts."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def counts(store: Store, bid: str = BID) -> tuple[int, int, int, int]:
 
 
 def dump(store: Store) -> dict[bytes, object]:
-    """Everything a batch's keys hold, but for the times."""
+    """Return the content of all keys of a batch, without the times."""
     held: dict[bytes, object] = {}
     for key in sorted(store.client.scan_iter("batches:{*")):
         kind = store.client.type(key)
@@ -94,7 +94,7 @@ def together(*calls: Callable[[], object]) -> list[object]:
 
 
 def due_now(store: Store) -> None:
-    """Let the lease of all deliveries end."""
+    """End the leases of all deliveries."""
     outbox = store.keys.part(BID, "outbox")
     for entry, value in store.client.hgetall(outbox).items():
         state, attempts, _, *claim = value.split(b" ")
@@ -107,7 +107,7 @@ def outbox(store: Store) -> dict[str, str]:
 
 
 def lives_of(store: Store) -> list[int]:
-    """How long each key of the batch lives, all seen at one moment."""
+    """Return the time to live of each key of the batch, all read at the same moment."""
     with store.client.pipeline() as pipe:
         for key in store.keys.of_batch(BID):
             pipe.pttl(key)

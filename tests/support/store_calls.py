@@ -1,4 +1,4 @@
-"""Every call of the store that changes a batch, with what it needs."""
+"""Every call of the store that changes a batch, with the state that it needs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Call = Callable[[Store], object]
 
 
 def prepare(store: Store) -> None:
-    """A sealed batch of four: one succeeded, one failing, one dead and kept for a retry, one waiting."""
+    """Store a sealed batch of four: succeeded, failing, dead and kept for a retry, and waiting."""
     open_batch(store, parent_bid="parent-of-them-all", parent_index=0, **{"callbacks:cancel": 1})
     store.enrol_members(BID, 0, IDS[:4], "owner")
     store.seal_batch(BID)
@@ -40,7 +40,7 @@ def kept() -> Outcome:
 
 
 def lost() -> list[Lost]:
-    """A failing and a waiting member, as they were when they were looked for."""
+    """Return a failing and a waiting member, as they were when they were looked for."""
     failure = dead().failure
     assert failure
     return [
@@ -50,7 +50,7 @@ def lost() -> list[Lost]:
 
 
 def enrol_successors(store: Store) -> object:
-    """A report with very many successors, until its process dies before it says how its member ended."""
+    """Send the first part of a report with very many successors; its process dies before the outcome."""
     one = member(3)
     late = Membership(bid=BID, index=None, task_id=IDS[4], of=one.origin)
     args = pack_report(one, Outcome(state=State.SUCCEEDED, successors=(late,)), store.settings)
@@ -63,7 +63,7 @@ def retire(store: Store) -> object:
 
 
 def late_and_open(store: Store) -> None:
-    """Its producer has died, it seems: nobody sealed it, and nothing comes any more."""
+    """Leave the batch unsealed and silent, as if its producer had died."""
     store.client.hdel(store.keys.batch(BID), "sealed_at", "death_at")
     store.client.hset(store.keys.batch(BID), "abandon_at", 1)
 
@@ -82,7 +82,7 @@ def lock_of(store: Store) -> SweepLock:
     return store.sweep_lock(60)
 
 
-# The script, what must have happened before, and the call.
+# The script, a step to take before it, and the call.
 CALLS: dict[str, tuple[Call, Call]] = {
     "open_batch": (lambda _: None, lambda s: open_batch(s, bid="another-of-these")),
     "enrol_members": (lambda _: None, lambda s: s.enrol_members(BID, 4, IDS[4:], member(3))),
@@ -92,6 +92,7 @@ CALLS: dict[str, tuple[Call, Call]] = {
     "beat_worker": (lambda _: None, lambda s: s.beat_worker("a worker")),
     "find_silent": (lambda s: s.beat_worker("a worker"), lambda s: s.find_silent(20)[1]),
     "keep_calls": (lambda _: None, lambda s: s.keep_calls(BID, 0, [b"x", b"y"])),
+    "note_action": (lambda _: None, lambda s: s.note_action(BID, '{"action": "retry"}')),
     "claim_look": (lambda _: None, lambda s: s.claim_look(BID, 60)),
     "resend_lost": (lambda _: None, lambda s: s.resend_lost(member(3), kept())),
     "record_outcome": (lambda _: None, lambda s: s.record_outcome(member(3), kept())),
@@ -140,7 +141,7 @@ CALLS: dict[str, tuple[Call, Call]] = {
 
 
 def settled(store: Store) -> dict[bytes, object]:
-    """What the keys hold, but for the leases, which every claim moves."""
+    """Return the content of the keys without the leases, which every claim moves."""
     held = dump(store)
     outbox = held.get(f"batches:{{{BID}}}:outbox".encode())
     if isinstance(outbox, dict):
@@ -151,4 +152,6 @@ def settled(store: Store) -> dict[bytes, object]:
     batch = held.get(f"batches:{{{BID}}}".encode())
     if isinstance(batch, dict):
         batch.pop(b"next_due", None)
+        notes = {name: value.split(b" ", 2)[::2] for name, value in batch.items() if b"action:" in name}
+        batch.update({name: b" ".join(parts) for name, parts in notes.items()})
     return held

@@ -99,3 +99,24 @@ def stream(ctx: click.Context, **options: Any) -> None:
     from celery_batches_notify.cli.stream import stream_tokens
 
     run(ctx, lambda app, out: stream_tokens(app, out, **options))
+
+
+@command("web")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
+@click.option("--port", type=click.IntRange(0, 65535), default=5556, show_default=True, help="The port.")
+@click.option(
+    "--auth",
+    metavar="USER:PASSWORD",
+    envvar="BATCH_WEB_AUTH",
+    help="Ask for this name and password; BATCH_WEB_AUTH in the environment says the same unseen.",
+)
+@click.option("--actions", is_flag=True, help="Let whoever sees the page act on batches.")
+@click.option("--behind-proxy", is_flag=True, help="Believe X-Forwarded-Host: your proxy sets it.")
+def web(ctx: click.Context, **options: Any) -> None:
+    """Serve the status page. Any address but 127.0.0.1 needs --auth.
+
+    It needs the extra `web`.
+    """
+    from celery_batches_notify.cli.web import serve_page
+
+    run(ctx, lambda app, out: serve_page(app, out, **options))

@@ -71,6 +71,7 @@ class Scripts:
         self.note_canvas = self._load("note_canvas")
         self.write_off_members = self._load("members", "failures", "resend", "write_off_members")
         self.beat_worker = self._load("beat_worker")
+        self.note_action = self._load("note_action")
         self.find_silent = self._load("find_silent")
         self.resend_lost = self._load(
             *("members", "failures", "resend", "successors", "report", "resend_lost")

@@ -1,0 +1,53 @@
+"""Serving the status page from the command line."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Collection
+
+import click
+from celery import Celery
+
+from celery_batches_notify.cli.engine_of import engine_of
+from celery_batches_notify.cli.output import Output
+from celery_batches_notify.errors import ConfigurationError
+
+
+def serve_page(
+    app: Celery, out: Output, *, host: str, port: int, auth: str | None, actions: bool, behind_proxy: bool
+) -> int:
+    """Serve the status page until it is interrupted; return the exit code.
+
+    Raises:
+        ConfigurationError: A package of the extra `web` is missing.
+        UsageError: The address is reachable from elsewhere and there is no password.
+    """
+    user, colon, password = (auth or "").partition(":")
+    if auth is not None and not (user and colon and password):
+        raise click.UsageError("--auth must be USER:PASSWORD")
+    if auth is None and not is_loopback(host):  # safety: open-page-refused
+        raise click.UsageError(f"{host} can be reached from elsewhere: give --auth USER:PASSWORD")
+    try:
+        import uvicorn
+
+        from celery_batches_notify.web import GRANTS, basic_auth, status_page
+    except ImportError as exc:
+        raise ConfigurationError(
+            f"the page needs {exc.name}: pip install 'celery-batches-notify[web]'"
+        ) from exc
+    engine_of(app)
+    grants: Collection[str] = GRANTS if actions else ("read",)
+    access = grants if auth is None else basic_auth(user, password, grants=grants)
+    page = status_page(app, access=access, behind_proxy=behind_proxy)
+    shown = f"[{host}]" if ":" in host else host
+    out.say(f"the page is at http://{shown}:{port}/ until Ctrl-C", url=f"http://{shown}:{port}/")
+    uvicorn.run(page, host=host, port=port, log_level="warning", lifespan="off", server_header=False)
+    return 0
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address can be reached from this machine only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

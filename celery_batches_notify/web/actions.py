@@ -1,0 +1,218 @@
+"""What the page can do to a batch: planned and confirmed in figures, checked at the deed, and logged."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from secrets import token_hex
+from urllib.parse import parse_qsl
+
+from kombu.utils import json
+from starlette.requests import Request
+
+from celery_batches_notify.checks import check_event
+from celery_batches_notify.engine import Engine
+from celery_batches_notify.errors import BatchesError
+from celery_batches_notify.log_lines import BatchLog
+from celery_batches_notify.model import BatchStatus
+from celery_batches_notify.operations import (
+    cancel_batch,
+    delete_batch,
+    publish_recorded,
+    retry_batch,
+    retry_members,
+)
+from celery_batches_notify.redelivery import redeliver_event
+from celery_batches_notify.text import one_line
+from celery_batches_notify.web.access import GRANTS, Access, FormTokens, find_forgery
+from celery_batches_notify.web.answers import NOT_FOUND, Problem
+from celery_batches_notify.web.view import BatchView, GroupView, read_view
+
+TYPED_ABOVE = 1000
+NAMES = frozenset(GRANTS) - {"read"}
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What an action would do.
+
+    Attributes:
+        status: The batch.
+        name: The action, which is also the grant that it needs.
+        words: What it will do, in figures.
+        count: How many members that is.
+        command: The command that does the same in a terminal.
+        fields: What the form carries on: which group of failures, or which event.
+        token: What shows that the form is ours.
+    """
+
+    status: BatchStatus
+    name: str
+    words: str
+    count: int
+    command: str
+    fields: Mapping[str, str]
+    token: str
+
+    @property
+    def typed(self) -> bool:
+        """Whether the action's name must be typed, because it concerns so many members."""
+        return self.count > TYPED_ABOVE
+
+
+class Actions:
+    """The actions of one request.
+
+    Args:
+        engine: The app's.
+        tokens: Makes and checks the forms' tokens.
+        access: What whoever asks may do.
+        behind_proxy: Whether `X-Forwarded-Host` is a proxy's of ours.
+    """
+
+    def __init__(self, engine: Engine, tokens: FormTokens, access: Access, *, behind_proxy: bool) -> None:
+        self._engine = engine
+        self._tokens = tokens
+        self._access = access
+        self._behind_proxy = behind_proxy
+
+    def plan(self, bid: str, action: str, given: Mapping[str, str]) -> Plan:
+        """Return what an action would do. Raises `Problem`, and as `read_view`."""
+        self._check_grant(action)
+        view = read_view(self._engine, bid)
+        fields = {k: given[k] for k in ("group", "event", "n") if given.get(k)}
+        words, count, command = self._say(view, action, fields)
+        return Plan(
+            status=view.status,
+            name=action,
+            words=words,
+            count=count,
+            command=command,
+            fields=fields,
+            token=self._tokens.make(self._access.user, action, bid),
+        )
+
+    def do(self, request: Request, bid: str, action: str, body: bytes) -> None:
+        """Do an action that was confirmed. Raises `Problem`, and as `read_view`."""
+        self._check_grant(action)
+        if why := find_forgery(request, behind_proxy=self._behind_proxy):  # safety: forged-request
+            raise Problem(403, "forged", f"This does not come from the page itself: {why}.")
+        form = dict(parse_qsl(body.decode("utf-8", "replace"), max_num_fields=20))
+        if not self._tokens.fits(form.get("token", ""), self._access.user, action, bid):  # safety: form-token
+            words = "The form is too old, or not ours: open it again."
+            raise Problem(403, "stale_form", words)
+        plan = self.plan(bid, action, form)
+        if plan.typed and form.get("typed", "").strip().lower() != action:  # safety: typed-word
+            words = f"Type {action} to confirm: this concerns {plan.count:,} members."
+            raise Problem(400, "not_typed", words)
+        self._note(bid, action, plan, self._run(bid, action, plan))
+
+    def _check_grant(self, action: str) -> None:
+        if action not in NAMES:
+            raise NOT_FOUND
+        if action not in self._access.grants:  # safety: grant-checked
+            raise Problem(403, "forbidden", f"You may not {action} batches here.")
+
+    def _run(self, bid: str, action: str, plan: Plan) -> int:
+        engine = self._engine
+        if action == "retry":
+            if "group" not in plan.fields:
+                return retry_batch(engine, bid)
+            return retry_members(engine, bid, _find_group(read_view(engine, bid), plan.fields["group"]).dead)
+        if action == "cancel":
+            cancel_batch(engine, bid, terminate=False)
+        elif action == "seal":
+            publish_recorded(engine, bid, engine.store.seal_batch(bid))
+        elif action == "delete":
+            delete_batch(engine, bid)
+        else:
+            event = check_event(plan.fields["event"])
+            n = plan.fields.get("n")
+            return redeliver_event(engine, bid, event, n=int(n) if n is not None else None)
+        return plan.count
+
+    def _note(self, bid: str, action: str, plan: Plan, count: int) -> None:
+        """Write the line of the log, and keep it with the batch if the store lets us."""
+        user = one_line(self._access.user, 100) or "somebody"
+        fields = {name: one_line(value, 100) for name, value in plan.fields.items()}
+        BatchLog(logger, bid=bid, count=count).info("%s by %s: %d %s", action, user, count, fields or "")
+        note = json.dumps({"action": action, "user": user, "count": count, **fields, "id": token_hex(6)})
+        with suppress(BatchesError):  # it was deleted, or whoever serves the page may not write
+            self._engine.store.note_action(bid, note)
+
+    def _say(self, view: BatchView, action: str, fields: Mapping[str, str]) -> tuple[str, int, str]:
+        say: dict[str, Callable[[BatchView, Mapping[str, str]], tuple[str, int]]] = {
+            "retry": _say_retry,
+            "cancel": _say_cancel,
+            "seal": _say_seal,
+            "delete": _say_delete,
+            "redeliver": _say_redeliver,
+        }
+        words, count = say[action](view, fields)
+        event = f" --event {one_line(fields['event'], 20)}" if "event" in fields else ""
+        return words, count, f"batch {action} {view.status.bid}{event}"
+
+
+def _say_retry(view: BatchView, fields: Mapping[str, str]) -> tuple[str, int]:
+    if view.status.cancelled_at is not None:
+        raise Problem(409, "cancelled", "The batch was cancelled: its members are not sent again.")
+    if "group" in fields:
+        group = _find_group(view, fields["group"])
+        return f"{_members(len(group.dead))} that failed with {group.group.title} will be sent again.", len(
+            group.dead
+        )
+    unsendable = sum(view.status.unsendable.values())
+    rest = f" {unsendable:,} of them cannot be: their calls were not kept." if unsendable else ""
+    below = " Those of the batches below it, too." if view.status.children else ""
+    return f"{_members(view.status.dead)} will be sent again.{rest}{below}", view.status.dead
+
+
+def _say_cancel(view: BatchView, _: Mapping[str, str]) -> tuple[str, int]:
+    left, children = view.waiting + view.failing, view.status.children
+    below = f" The {children:,} batches below it are cancelled, too." if children else ""
+    return f"{_members(left)} will not run; those that run now finish.{below}", left
+
+
+def _say_seal(view: BatchView, _: Mapping[str, str]) -> tuple[str, int]:
+    if view.status.sealed_at is not None:
+        raise Problem(409, "sealed", "The batch is sealed already.")
+    return f"Nothing can be added any more to the {_members(view.status.total)} that it has.", 0
+
+
+def _say_delete(view: BatchView, _: Mapping[str, str]) -> tuple[str, int]:
+    below = f", and of {view.status.children:,} batches below it," if view.status.children else ""
+    words = (
+        f"The record of this batch{below} will be removed, with {_members(view.status.total)}. "
+        f"{view.waiting + view.failing:,} of them will run on and count nowhere. "
+        "Its callbacks will not be called."
+    )
+    return words, view.status.total
+
+
+def _say_redeliver(view: BatchView, fields: Mapping[str, str]) -> tuple[str, int]:
+    if "event" not in fields:
+        raise Problem(400, "no_event", "Say which event's callbacks to send again.")
+    event = check_event(fields["event"])
+    if "n" in fields and not (fields["n"].isascii() and fields["n"].isdigit() and len(fields["n"]) < 4):
+        raise Problem(400, "no_such_callback", "There is no such callback.")
+    n = fields.get("n")
+    chosen = [c for c in view.status.callbacks if c.event == event and (n is None or c.n == int(n))]
+    if not chosen:
+        raise Problem(400, "no_such_callback", "There is no such callback.")
+    targets = ", ".join(one_line(callback.target, 80) for callback in chosen)
+    return f"What {event} calls will be sent again under the same ids: {targets}.", 0
+
+
+def _find_group(view: BatchView, key: str) -> GroupView:
+    found = next((group for group in view.groups if group.key == key), None)
+    if found is None:
+        raise Problem(404, "no_such_group", "There is no such kind of failures any more.")
+    return found
+
+
+def _members(count: int) -> str:
+    return "1 member" if count == 1 else f"{count:,} members"

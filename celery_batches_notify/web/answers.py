@@ -1,0 +1,175 @@
+"""What every answer of the page has: strict headers, and an error that is said as a page and as JSON."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from starlette._utils import get_route_path
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from celery_batches_notify.errors import (
+    BatchCancelled,
+    BatchesError,
+    CorruptBatch,
+    InvalidBid,
+    InvalidCallback,
+    NoSuchBatch,
+    SchemaTooNew,
+    StoreUnavailable,
+)
+from celery_batches_notify.web.rendering import render
+
+AGAIN_SECONDS = 5
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+")
+
+
+class Problem(Exception):
+    """What a request cannot get: the status code, one word for programs, and a sentence for people."""
+
+    def __init__(self, status: int, code: str, words: str, *, challenge: str = "") -> None:
+        super().__init__(words)
+        self.status = status
+        self.code = code
+        self.words = words
+        self.challenge = challenge
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        return {"error": self.code, "message": self.words}
+
+
+NOT_FOUND = Problem(404, "not_found", "There is no such page.")
+FAILED = Problem(500, "failed", "The page has failed; its log says how.")
+
+
+def problem_of(exc: Exception) -> Problem:
+    """Return what an error is to somebody who looks at the page."""
+    found = {
+        InvalidBid: (404, "malformed_bid"),
+        NoSuchBatch: (404, "no_such_batch"),
+        SchemaTooNew: (409, "newer_schema"),
+        CorruptBatch: (422, "corrupt_batch"),
+        StoreUnavailable: (503, "store_away"),
+        BatchCancelled: (409, "cancelled"),
+        InvalidCallback: (400, "no_such_callback"),
+    }
+    if isinstance(exc, Problem):
+        return exc
+    status, code = next((known for kind, known in found.items() if isinstance(exc, kind)), (0, ""))
+    if code == "store_away":  # its text holds an address
+        words = "The store cannot be reached just now. This page tries again by itself."
+        return Problem(status, code, words)
+    return Problem(status, code, str(exc)) if code else FAILED
+
+
+def answer_problem(request: Request, problem: Problem) -> Response:
+    """Return the answer to a request that cannot get what it asks for: JSON for who asks for JSON."""
+    headers = {"WWW-Authenticate": problem.challenge} if problem.challenge else {}
+    if problem.status == 503:
+        headers["Retry-After"] = str(AGAIN_SECONDS)
+    if wants_json(request):
+        return answer_json(problem.as_dict(), problem.status, headers)
+    html = render(
+        "problem.html", problem=problem, root=root_of(request), again=AGAIN_SECONDS, title="Batches"
+    )
+    return Response(html, problem.status, headers, "text/html")
+
+
+def answer_json(
+    data: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Return JSON in ASCII without control characters, so that a terminal that shows it obeys nothing."""
+    body = json.dumps(data).replace("\x7f", "\\u007f")
+    return Response(body, status, headers, "application/json")
+
+
+def wants_json(request: Request) -> bool:
+    """Whether a request asks for JSON, by its path or by what it accepts."""
+    accepted = request.headers.get("accept", "")
+    return get_route_path(request.scope).endswith(".json") or accepted.startswith("application/json")
+
+
+def root_of(request: Request) -> str:
+    """Return the way from this request's URL to the page's own root.
+
+    It is relative, so that it is right below any prefix, also one that a proxy takes away.
+    """
+    depth = get_route_path(request.scope).count("/") - 1
+    return "/".join([".."] * depth) or "."
+
+
+def answer_tagged(request: Request, body: bytes, media_type: str, tag: str = "") -> Response:
+    """Return a body with its ETag, or 304 if the client has it."""
+    tag = f'"{tag or hashlib.blake2b(body, digest_size=12).hexdigest()}"'
+    if tag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers={"ETag": tag})
+    return Response(body, headers={"ETag": tag}, media_type=media_type)
+
+
+class SecureHeaders:
+    """Puts the security headers on every answer, errors and those of a mount included.
+
+    Args:
+        app: What answers.
+        frame_ancestors: Origins that may show the page in a frame.
+        widget_origins: Origins whose pages may read shared batches, for `<batch-progress>`.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, frame_ancestors: Collection[str] = (), widget_origins: Collection[str] = ()
+    ) -> None:
+        self._app = app
+        self._policy = policy_of(check_origins(frame_ancestors, "frame_ancestors"))
+        self._origins = frozenset(check_origins(widget_origins, "widget_origins"))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        origin = next((v.decode("latin-1") for k, v in scope.get("headers", ()) if k == b"origin"), "")
+        path = get_route_path(scope) if scope["type"] == "http" else ""
+
+        async def send_secured(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._secure(MutableHeaders(raw=message.setdefault("headers", [])), path, origin)
+            await send(message)
+
+        await self._app(scope, receive, send_secured)
+
+    def _secure(self, headers: MutableHeaders, path: str, origin: str) -> None:
+        headers["Content-Security-Policy"] = self._policy
+        headers["X-Content-Type-Options"] = "nosniff"
+        headers["Referrer-Policy"] = "no-referrer"
+        headers["Cross-Origin-Opener-Policy"] = "same-origin"
+        headers["X-Robots-Tag"] = "noindex"
+        headers.setdefault("Cache-Control", "no-store")
+        if path.startswith(("/s/", "/assets/")) and self._origins:
+            headers["Vary"] = "Origin"
+            if origin in self._origins:  # safety: widget-origin
+                headers["Access-Control-Allow-Origin"] = origin
+
+
+def policy_of(frame_ancestors: Collection[str]) -> str:
+    """Return the Content-Security-Policy: nothing inline, nothing from elsewhere."""
+    return (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors " + (" ".join(frame_ancestors) or "'none'")
+    )
+
+
+def check_origins(origins: Collection[str], name: str) -> Collection[str]:
+    """Return origins such as `https://example.com`; raise `ValueError` if one is none."""
+    for origin in origins:
+        if not _ORIGIN.fullmatch(origin):
+            raise ValueError(f"{name} must hold origins such as 'https://example.com', got {origin!r}")
+    return origins
+
+
+def is_ours(exc: Exception) -> bool:
+    """Whether an error is one that the page explains, and no fault of its own."""
+    return isinstance(exc, (Problem, BatchesError)) and problem_of(exc) is not FAILED

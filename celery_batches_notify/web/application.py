@@ -1,0 +1,335 @@
+"""The status page as an ASGI application: `status_page(app)`, mountable anywhere."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Collection
+from typing import Any, TypeVar
+
+from anyio import to_thread
+from celery import Celery
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from celery_batches_notify.checks import check_bid
+from celery_batches_notify.engine import Engine, find_engine
+from celery_batches_notify.errors import NoSuchBatch
+from celery_batches_notify.web.access import Access, Decide, FormTokens, check_grants, read_only
+from celery_batches_notify.web.actions import Actions
+from celery_batches_notify.web.answers import (
+    FAILED,
+    NOT_FOUND,
+    Problem,
+    SecureHeaders,
+    answer_json,
+    answer_problem,
+    answer_tagged,
+    is_ours,
+    problem_of,
+    root_of,
+    wants_json,
+)
+from celery_batches_notify.web.listing import TABS, Census, Query, read_list
+from celery_batches_notify.web.live import Hub, answer_stream
+from celery_batches_notify.web.looking import Looker
+from celery_batches_notify.web.members import draw_members, read_member_page
+from celery_batches_notify.web.rendering import ASSETS, read_asset, render
+from celery_batches_notify.web.sharing import read_shared
+from celery_batches_notify.web.view import BatchView, read_view
+
+T = TypeVar("T")
+
+ASSET_SECONDS = 365 * 24 * 3600
+
+logger = logging.getLogger(__name__)
+
+
+def status_page(
+    app: Celery | None = None,
+    *,
+    access: Decide | Collection[str] = read_only,
+    streams: int = 500,
+    frame_ancestors: Collection[str] = (),
+    widget_origins: Collection[str] = (),
+    behind_proxy: bool = False,
+) -> ASGIApp:
+    """Return the status page of an app's batches as an ASGI application; mount it at any prefix.
+
+    Args:
+        app: The Celery app; the current one if not given. It is looked up at the first request.
+        access: Who may do what. A function of the request, asynchronous or not, that returns grants out of
+            `read`, `retry`, `cancel`, `redeliver`, `seal` and `delete`, or an `Access`; or one set of grants
+            for all. Everybody may read if it is not given, and nobody change anything.
+        streams: How many clients are served live at once; others ask every few seconds. 0 makes all ask.
+        frame_ancestors: Origins that may show the page in a frame.
+        widget_origins: Origins whose pages may use `<batch-progress>` on shared batches.
+        behind_proxy: Whether a proxy of yours sets `X-Forwarded-Host`.
+
+    Raises:
+        ValueError: A grant or an origin is none.
+    """
+    page = Page(app, access=as_function(access), streams=streams, behind_proxy=behind_proxy)
+    return SecureHeaders(page.build(), frame_ancestors=frame_ancestors, widget_origins=widget_origins)
+
+
+class Page:
+    """The requests that the page answers, one method each."""
+
+    def __init__(
+        self, app: Celery | None, *, access: Decide, streams: int, behind_proxy: bool, threads: bool = True
+    ) -> None:
+        self._app = app
+        self._access = access
+        self._threads = threads
+        self._behind_proxy = behind_proxy
+        self._census = Census()
+        self._looker = Looker()
+        self.is_live = streams > 0
+        self.hub = Hub(streams, self._draw_part)
+
+    @property
+    def engine(self) -> Engine:
+        """What the app's batches work with."""
+        return find_engine(self._app)
+
+    def build(self) -> Starlette:
+        """Return the application without the headers."""
+        get: list[tuple[str, Callable[..., Awaitable[Response]]]] = [
+            ("/", self.show_list),
+            ("/list.json", self.list_json),
+            ("/list.part", self.list_part),
+            ("/robots.txt", self.robots),
+            ("/assets/{name}", self.asset),
+            ("/s/{token}", self.shared),
+            ("/{bid}.json", self.batch_json),
+            ("/{bid}/all.json", self.view_json),
+            ("/{bid}/part", self.part),
+            ("/{bid}/live", self.stream),
+            ("/{bid}/map.png", self.map),
+            ("/{bid}/members", self.members),
+            ("/{bid}/members.json", self.members),
+            ("/{bid}", self.show_batch),
+        ]
+        routes = [Route(path, self._answering(view), methods=["GET"]) for path, view in get]
+        routes.append(Route("/{bid}/{action}", self._answering(self.action), methods=["GET", "POST"]))
+        return Starlette(
+            routes=routes,
+            exception_handlers={HTTPException: self._on_http, Exception: self._on_failure},
+        )
+
+    # -- the list -----------------------------------------------------------------------------------
+
+    async def show_list(self, request: Request, access: Access) -> Response:
+        """Show the list of batches; of a whole bid its page."""
+        query = Query.parse(request.query_params)
+        if query.text and (bid := await self._whole_bid(query.text)):
+            return RedirectResponse(f"{root_of(request)}/{bid}", 303)
+        return _html(await self._draw_list("list.html", request, access))
+
+    async def list_part(self, request: Request, access: Access) -> Response:
+        """Answer with the part of the list that moves."""
+        html = await self._draw_list("list_part.html", request, access)
+        return answer_tagged(request, html.encode(), "text/html")
+
+    async def list_json(self, request: Request, _: Access) -> Response:
+        """Answer with the list as JSON."""
+        page = await self.call(read_list, self.engine, Query.parse(request.query_params), self._census)
+        return answer_json(page.as_dict())
+
+    async def _draw_list(self, template: str, request: Request, access: Access) -> str:
+        page = await self.call(read_list, self.engine, Query.parse(request.query_params), self._census)
+        values = {"page": page, "tabs": {name: label for name, (label, _) in TABS.items()}}
+        return await self.call(self._render, template, request, access, **values)
+
+    async def _whole_bid(self, text: str) -> str:
+        try:
+            bid = check_bid(text)
+            await self.call(self.engine.store.read_status, bid)
+        except (NoSuchBatch, ValueError):
+            return ""
+        return bid
+
+    # -- one batch ----------------------------------------------------------------------------------
+
+    async def show_batch(self, request: Request, access: Access) -> Response:
+        """Show a batch; with `?look=1` ask the broker and the workers, too."""
+        view = await self._view(request)
+        look = None
+        if request.query_params.get("look"):
+            look = await self.call(self._looker.look, self.engine, view.status.bid)
+        values = {"view": view, "look": look, "system": self.engine.settings.origin}
+        return _html(await self.call(self._render, "batch.html", request, access, **values))
+
+    async def part(self, request: Request, access: Access) -> Response:
+        """Answer with the part of a batch's page that moves."""
+        html = await self.call(self._draw_part, _bid(request), access.grants)
+        return answer_tagged(request, html.encode(), "text/html")
+
+    async def stream(self, request: Request, access: Access) -> Response:
+        """Send the part that moves whenever it has moved."""
+        if not self.is_live:
+            raise NOT_FOUND
+        return answer_stream(self.hub, self.engine, _bid(request), access.grants)
+
+    async def batch_json(self, request: Request, _: Access) -> Response:
+        """Answer with the status as JSON: what callbacks get."""
+        status = await self.call(self.engine.store.read_status, _bid(request))
+        return answer_json(status.as_dict())
+
+    async def view_json(self, request: Request, _: Access) -> Response:
+        """Answer with all that the page shows as JSON."""
+        return answer_json((await self._view(request)).as_dict())
+
+    async def map(self, request: Request, _: Access) -> Response:
+        """Answer with the picture of all members."""
+        theme = "dark" if request.query_params.get("theme") == "dark" else "light"
+        return await self.call(draw_members, self.engine, request, _bid(request), theme)
+
+    async def members(self, request: Request, access: Access) -> Response:
+        """Show a hundred members, those in one state if it is asked for."""
+        page = await self.call(read_member_page, self.engine, _bid(request), request.query_params)
+        if wants_json(request):
+            return answer_json(page.as_dict())
+        return _html(await self.call(self._render, "members.html", request, access, page=page))
+
+    async def action(self, request: Request, access: Access) -> Response:
+        """Show what an action would do, or do it."""
+        actions = Actions(self.engine, self._tokens(), access, behind_proxy=self._behind_proxy)
+        bid, action = _bid(request), request.path_params["action"]
+        if request.method == "POST":
+            body = await _read_body(request)
+            await self.call(actions.do, request, bid, action, body)
+            gone = action == "delete"
+            return RedirectResponse(f"{root_of(request)}/" + ("" if gone else bid), 303)
+        plan = await self.call(actions.plan, bid, action, request.query_params)
+        return _html(await self.call(self._render, "confirm.html", request, access, plan=plan))
+
+    # -- the rest -----------------------------------------------------------------------------------
+
+    async def shared(self, request: Request) -> Response:
+        """Show what a link shares of a batch, to whoever has the link."""
+        token = request.path_params["token"]
+        shared = await self.call(read_shared, self.engine, token.removesuffix(".json"))
+        if wants_json(request):
+            return answer_json(shared.as_dict())
+        return _html(await self.call(self._render, "shared.html", request, Access(), shared=shared))
+
+    async def asset(self, request: Request) -> Response:
+        """Answer with a file of the page."""
+        name = request.path_params["name"]
+        if name not in ASSETS:
+            raise NOT_FOUND
+        kept = {"Cache-Control": f"public, max-age={ASSET_SECONDS}, immutable"}
+        return Response(read_asset(name)[0], headers=kept, media_type=ASSETS[name])
+
+    async def robots(self, _: Request) -> Response:
+        """Ask search engines to stay away."""
+        return Response("User-agent: *\nDisallow: /\n", media_type="text/plain")
+
+    async def call(self, work: Callable[..., T], *args: Any, **named: Any) -> T:
+        """Do what waits for the store, in a thread unless there is no event loop to keep free."""
+        if not self._threads:
+            return work(*args, **named)
+        return await to_thread.run_sync(lambda: work(*args, **named))
+
+    async def _view(self, request: Request) -> BatchView:
+        return await self.call(read_view, self.engine, _bid(request))
+
+    def _draw_part(self, bid: str, grants: frozenset[str]) -> str:
+        try:
+            view = read_view(self.engine, bid)
+        except Exception as exc:
+            if not is_ours(exc):
+                raise
+            return render("batch_gone.html", problem=problem_of(exc))
+        return render("batch_part.html", view=view, root=".", grants=grants, web_url=None)
+
+    def _render(self, template: str, request: Request, access: Access, **values: Any) -> str:
+        return render(
+            template,
+            root=root_of(request),
+            grants=access.grants,
+            user=access.user,
+            live="stream" if self.is_live else "poll",
+            system=values.pop("system", None) or self.engine.settings.origin,
+            **values,
+        )
+
+    def _tokens(self) -> FormTokens:
+        settings = self.engine.settings
+        secret = settings.web_secret or f"{settings.backend_url}|{settings.prefix}"
+        return FormTokens(hashlib.sha256(secret.encode()).digest())
+
+    def _answering(
+        self, view: Callable[..., Awaitable[Response]]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        """Let a view answer who may see it; of what is open to all, it does not ask."""
+        is_open = view in (self.shared, self.asset, self.robots)
+
+        async def answer(request: Request) -> Response:
+            try:
+                if is_open:
+                    return await view(request)
+                access = await self._decide(request)
+                if "read" not in access.grants:  # safety: no-read-no-page
+                    raise _refuse(access)
+                return await view(request, access)
+            except Exception as exc:
+                if not is_ours(exc):
+                    raise
+                return answer_problem(request, problem_of(exc))
+
+        return answer
+
+    async def _decide(self, request: Request) -> Access:
+        decided = self._access(request)
+        if inspect.isawaitable(decided):
+            decided = await decided
+        return decided if isinstance(decided, Access) else Access(grants=check_grants(decided))
+
+    async def _on_http(self, request: Request, exc: Exception) -> Response:
+        status = exc.status_code if isinstance(exc, HTTPException) else 500
+        words = "This cannot be asked in this way." if status == 405 else NOT_FOUND.words
+        return answer_problem(request, Problem(status, "not_found" if status == 404 else "refused", words))
+
+    async def _on_failure(self, request: Request, _: Exception) -> Response:
+        return answer_problem(request, FAILED)
+
+
+def _refuse(access: Access) -> Problem:
+    if access.challenge:
+        words = "This page asks for a name and a password."
+        return Problem(401, "unauthorized", words, challenge=access.challenge)
+    return Problem(403, "forbidden", "You may not see this page.")
+
+
+def as_function(access: Decide | Collection[str]) -> Decide:
+    """Return what decides who may do what: the function that was given, or one for a set of grants."""
+    if callable(access):
+        return access
+    granted = Access(grants=check_grants(access))
+    return lambda _: granted
+
+
+def _bid(request: Request) -> str:
+    return check_bid(request.path_params["bid"])
+
+
+def _html(text: str) -> Response:
+    return Response(text, media_type="text/html")
+
+
+async def _read_body(request: Request, most: int = 10_000) -> bytes:
+    """Read the body of a form; a longer one is refused before it is read."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > most:
+            raise Problem(413, "too_long", "The form is too long.")
+    return body

@@ -1,0 +1,138 @@
+"""Live pages: each batch is followed and rendered once, and what was rendered goes to all who watch it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from anyio import to_thread
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.responses import Response
+
+from celery_batches_notify.engine import Engine
+from celery_batches_notify.errors import BatchesError
+from celery_batches_notify.store.follow import AsyncReadings, Follow
+from celery_batches_notify.web.answers import Problem
+
+PAUSE_SECONDS = 0.25
+REREAD_SECONDS = 5.0
+PING_SECONDS = 15
+EVENT = "page"
+
+Draw = Callable[[str, frozenset[str]], str]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Topic:
+    """One batch as people with the same rights see it: what was drawn last, and who waits for the next."""
+
+    latest: str = ""
+    version: int = 0
+    watchers: int = 0
+    moved: asyncio.Event = field(default_factory=asyncio.Event)
+    task: asyncio.Task[None] | None = None
+
+    def publish(self, html: str) -> None:
+        """Hand out a drawing, unless it is the last one again."""
+        if html != self.latest:
+            self.latest, self.version = html, self.version + 1
+            moved, self.moved = self.moved, asyncio.Event()
+            moved.set()
+
+
+class Hub:
+    """Who watches which batch. A slow client misses drawings, never the last one.
+
+    Args:
+        most: How many clients are served at once.
+        draw: Draws the part of a batch's page that moves, for people with these grants.
+    """
+
+    def __init__(self, most: int, draw: Draw) -> None:
+        self._most = most
+        self._draw = draw
+        self._topics: dict[tuple[str, frozenset[str]], Topic] = {}
+        self.watchers = 0
+
+    def check_room(self) -> None:
+        """Raise `Problem` if there are as many clients as may be: the next one polls."""
+        if self.watchers >= self._most:  # safety: streams-capped
+            raise Problem(503, "too_many_streams", "Too many pages are live; this one asks now and then.")
+
+    async def watch(self, engine: Engine, bid: str, grants: frozenset[str]) -> AsyncIterator[str]:
+        """Yield each drawing of a batch, the present one first."""
+        key = bid, grants
+        topic = self._topics.setdefault(key, Topic())
+        topic.watchers += 1
+        self.watchers += 1
+        if topic.task is None:
+            topic.task = asyncio.create_task(self._follow(engine, bid, grants, topic))
+        seen = 0
+        try:
+            while True:
+                moved = topic.moved
+                if topic.version > seen:
+                    seen = topic.version
+                    yield topic.latest
+                else:
+                    await moved.wait()
+        finally:
+            topic.watchers -= 1
+            self.watchers -= 1
+            if not topic.watchers:  # safety: topic-ends
+                self._topics.pop(key, None)
+                topic.task.cancel()
+
+    async def _follow(self, engine: Engine, bid: str, grants: frozenset[str], topic: Topic) -> None:
+        """Draw a batch whenever it moves, and every few seconds in any case, as long as somebody watches."""
+        readings: AsyncReadings | None = None
+        step: asyncio.Task[object] | None = None
+        try:
+            while True:
+                if readings is None:
+                    readings = aiter(Follow(engine.store, bid))
+                if step is None:
+                    step = asyncio.ensure_future(anext(readings, None))
+                await self._publish(bid, grants, topic)
+                await asyncio.sleep(PAUSE_SECONDS)
+                done, _ = await asyncio.wait({step}, timeout=REREAD_SECONDS)
+                if done:
+                    ended = isinstance(step.exception(), BatchesError) or step.result() is None
+                    step = None
+                    if ended:  # it has finished, is gone, or the store is away: it may come back
+                        readings = None
+                        await self._publish(bid, grants, topic)
+                        await asyncio.sleep(REREAD_SECONDS - PAUSE_SECONDS)
+        finally:
+            if step is not None:
+                step.cancel()
+                with suppress(asyncio.CancelledError, BatchesError):
+                    await step
+            if readings is not None:
+                await readings.aclose()
+
+    async def _publish(self, bid: str, grants: frozenset[str], topic: Topic) -> None:
+        try:
+            topic.publish(await to_thread.run_sync(self._draw, bid, grants))
+        except Exception:
+            logger.exception("batches: the live page of %s cannot be drawn", bid)
+
+
+def answer_stream(hub: Hub, engine: Engine, bid: str, grants: frozenset[str]) -> Response:
+    """Answer with a stream of drawings. Raises `Problem` if there are too many."""
+    hub.check_room()
+
+    async def events() -> AsyncIterator[ServerSentEvent]:
+        watching = hub.watch(engine, bid, grants)
+        try:
+            async for html in watching:
+                yield ServerSentEvent(data=html, event=EVENT)
+        finally:
+            await watching.aclose()  # type: ignore[attr-defined]
+
+    return EventSourceResponse(events(), ping=PING_SECONDS, headers={"X-Accel-Buffering": "no"})

@@ -1,0 +1,50 @@
+"""The costly look: where the members are, asked of broker and workers on a click, once in 10 s at most."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from celery_batches_notify.doctor.examination import Examination, examine_batch
+from celery_batches_notify.engine import Engine
+
+LOOKED_SECONDS = 10.0
+KEPT = 100
+MEMBERS_NAMED = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What a look gave, and when it was."""
+
+    at: datetime
+    found: Examination
+
+
+@dataclass(slots=True)
+class Looker:
+    """Looks, and keeps what it saw for a while: several who ask at once share one look.
+
+    Args:
+        clock: A monotonic clock, in seconds.
+    """
+
+    clock: Callable[[], float] = time.monotonic
+    _looks: dict[str, tuple[float, Look]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def look(self, engine: Engine, bid: str) -> Look:
+        """Return where a batch's members are. Raises as `read_view`."""
+        with self._lock:  # one look at a time: each asks all workers
+            kept = self._looks.get(bid)
+            if kept is None or self.clock() >= kept[0] + LOOKED_SECONDS:  # safety: look-kept
+                found = examine_batch(engine, bid, MEMBERS_NAMED)
+                kept = self.clock(), Look(at=datetime.now(UTC), found=found)
+                self._looks.pop(bid, None)
+                self._looks[bid] = kept
+                while len(self._looks) > KEPT:
+                    del self._looks[next(iter(self._looks))]
+            return kept[1]

@@ -1,0 +1,32 @@
+"""Progress as server-sent events, for views of the user's own: `progress_events(bid)`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+
+from celery import Celery
+from kombu.utils import json
+
+from celery_batches_notify.checks import check_bid
+from celery_batches_notify.engine import find_engine
+from celery_batches_notify.store.follow import Follow
+
+
+async def progress_events(bid: str, *, app: Celery | None = None) -> AsyncIterator[str]:
+    """Yield a batch's progress as server-sent events, as it moves, until it finished.
+
+    Give it to a streaming answer with the media type `text/event-stream`. Each event is named `progress`, and
+    its data is JSON: the fields of `Progress`, and `progress`, the share that has ended.
+
+    Args:
+        bid: The batch.
+        app: The Celery app; the current one if not given.
+
+    Raises:
+        InvalidBid: The id is malformed.
+        StoreUnavailable: The store is away.
+    """
+    async for progress in Follow(find_engine(app).store, check_bid(bid)):
+        data = json.dumps({**asdict(progress), "progress": round(progress.progress, 4)})
+        yield f"event: progress\ndata: {data}\n\n"

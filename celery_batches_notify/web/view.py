@@ -1,0 +1,258 @@
+"""What the page of one batch shows, read in one go: O(1) readings, whatever the number of members."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Any
+
+from celery_batches_notify.doctor.diagnosis import Complaint
+from celery_batches_notify.doctor.reasons import find_reasons
+from celery_batches_notify.engine import Engine
+from celery_batches_notify.errors import CorruptBatch
+from celery_batches_notify.failure_groups import FailureGroup, group_failures
+from celery_batches_notify.headline import Verdict, describe, judge, name_of
+from celery_batches_notify.member_map import describe_clusters, size_of
+from celery_batches_notify.membership import State
+from celery_batches_notify.model import BatchStatus, DeliveryAttempt
+from celery_batches_notify.pace import Pace, measure_pace
+from celery_batches_notify.store.errors import corrupt_errors
+from celery_batches_notify.store.parsing import (
+    Snapshot,
+    parse_actions,
+    parse_curve,
+    parse_failures,
+    parse_status,
+)
+from celery_batches_notify.store.statuses import Row
+
+CHILDREN_SHOWN = 50
+ANCESTORS_SHOWN = 10
+DELIVERIES_SHOWN = 100
+CLUSTERED = ((State.DEAD, "dead"), (State.FAILING, "failing"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupView:
+    """Failures of one kind, and the dead members among them, by their index."""
+
+    key: str
+    group: FailureGroup
+    dead: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchView:
+    """All that the page of a batch shows.
+
+    Attributes:
+        status: The batch.
+        now: The store's time.
+        verdict: How it goes, in one word.
+        sentence: The one sentence that says what is the matter, the same in mails and in the terminal.
+        pace: How fast it moves.
+        curve: How many had ended when.
+        reasons: Why it is not done, as far as the store can tell.
+        groups: Its failures by kind.
+        clusters: Where the dead and failing members are, in words.
+        deliveries: What became of the attempts to deliver its callbacks, the latest first.
+        ancestors: Its parent, that one's parent, and so on, the outermost first.
+        children: Batches below it, at most `CHILDREN_SHOWN`.
+        actions: What was done to it by hand, the latest first.
+    """
+
+    status: BatchStatus
+    now: datetime
+    verdict: Verdict
+    sentence: str
+    pace: Pace
+    curve: tuple[tuple[datetime, int], ...]
+    reasons: tuple[Complaint, ...]
+    groups: tuple[GroupView, ...]
+    clusters: tuple[str, ...]
+    deliveries: tuple[DeliveryAttempt, ...]
+    ancestors: tuple[Row, ...]
+    children: tuple[Row, ...]
+    actions: tuple[tuple[datetime, dict[str, Any]], ...]
+
+    @property
+    def name(self) -> str:
+        """What people know the batch by."""
+        return name_of(self.status)
+
+    @property
+    def waiting(self) -> int:
+        """Members that have not run yet."""
+        return self.status.total - self.status.succeeded - self.status.failures
+
+    @property
+    def failing(self) -> int:
+        """Members whose retry is coming."""
+        return self.status.failures - self.status.dead
+
+    @property
+    def kept(self) -> int:
+        """How many failures are kept, and so grouped."""
+        return len(self.status.failure_info)
+
+    @property
+    def map_size(self) -> tuple[int, int]:
+        """The map's width and height."""
+        return size_of(self.status.total)
+
+    @property
+    def map_tag(self) -> str:
+        """What changes whenever the map does."""
+        moved = self.status.moved_at or self.status.created_at
+        counts = self.status.total, self.status.succeeded, self.status.failures, self.status.dead
+        return "-".join(map(str, (*counts, int(moved.timestamp() * 1000))))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        return {
+            "status": self.status.as_dict(),
+            "read_at": self.now.isoformat(),
+            "verdict": self.verdict.value,
+            "sentence": self.sentence,
+            "pace": self.pace.as_dict(),
+            "curve": [{"at": at.isoformat(), "ended": n} for at, n in self.curve],
+            "why": [{"subject": c.subject, "words": c.words, "fix": c.fix} for c in self.reasons],
+            "failures": {
+                "kept": self.kept,
+                "of": self.status.failures,
+                "kinds": [_group_as_dict(each) for each in self.groups],
+            },
+            "clusters": list(self.clusters),
+            "deliveries": [_attempt_as_dict(each) for each in self.deliveries],
+            "family": {
+                "ancestors": [row_as_dict(row) for row in self.ancestors],
+                "children": [row_as_dict(row) for row in self.children],
+            },
+            "actions": [{"at": at.isoformat(), **note} for at, note in self.actions],
+        }
+
+
+def read_view(engine: Engine, bid: str) -> BatchView:
+    """Read what the page of a batch shows.
+
+    Raises:
+        NoSuchBatch: It is gone.
+        SchemaTooNew: A newer version of this package stored it.
+        CorruptBatch: It cannot be read.
+        StoreUnavailable: The store is away.
+    """
+    snapshot = engine.store.read_snapshot(bid)
+    with corrupt_errors(bid):
+        status = parse_status(snapshot, engine.settings.stall_after)
+        curve, actions = parse_curve(snapshot.batch), parse_actions(snapshot.batch)
+        reasons = find_reasons(engine, snapshot, status)
+    states = engine.store.read_states(bid, status.total) if status.failures else b""
+    deliveries = engine.store.read_deliveries(bid) if status.callbacks else []
+    return BatchView(
+        status=status,
+        now=snapshot.now,
+        verdict=judge(status),
+        sentence=describe(status, now=_until(status, snapshot.now)),
+        pace=measure_pace(status, curve, snapshot.now),
+        curve=tuple(curve),
+        reasons=tuple(reasons),
+        groups=tuple(_group(snapshot, states)),
+        clusters=tuple(
+            filter(
+                None, (describe_clusters(states, status.total, n, name) for n, name in CLUSTERED if states)
+            )
+        ),
+        deliveries=tuple(reversed(deliveries[-DELIVERIES_SHOWN:])),
+        ancestors=_read_ancestors(engine, status),
+        children=_read_children(engine, status),
+        actions=tuple(actions),
+    )
+
+
+def row_as_dict(row: Row) -> dict[str, Any]:
+    """Return what a list shows of a batch as JSON."""
+    if row.status is None:
+        return {"bid": row.bid, "error": row.why}
+    status = row.status
+    out = status.as_dict()
+    for absent in ("callbacks", "failure_info", "children", "expires_at"):  # a list does not read them
+        del out[absent]
+    sentence = describe(status, now=_until(status, row.now))
+    return out | {"verdict": judge(status).value, "sentence": sentence, "given_up": row.given_up}
+
+
+def sentence_of(row: Row) -> str:
+    """Return the one sentence about a batch of a list."""
+    assert row.status is not None  # noqa: S101 - the caller asked
+    return describe(row.status, now=_until(row.status, row.now))
+
+
+def _until(status: BatchStatus, now: datetime) -> datetime | None:
+    """Until when durations grow: no longer once the batch has ended."""
+    return now if status.finish_at is None else None
+
+
+def _group(snapshot: Snapshot, states: bytes) -> list[GroupView]:
+    by_index = parse_failures(snapshot.failures)
+    indexes = {id(failure): index for index, failure in by_index.items()}
+    views = []
+    for group in group_failures(by_index.values()):
+        members = [indexes[id(failure)] for failure in group.failures]
+        about = "\n".join((group.first.task, group.first.error_class, group.message, group.place))
+        key = hashlib.blake2b(about.encode("utf-8", "replace"), digest_size=6).hexdigest()
+        dead = tuple(i for i in members if i // 4 < len(states) and _state_of(states, i) == State.DEAD)
+        views.append(GroupView(key=key, group=group, dead=dead))
+    return views
+
+
+def _state_of(states: bytes, index: int) -> int:
+    return states[index // 4] >> (6 - index % 4 * 2) & 3
+
+
+def _read_ancestors(engine: Engine, status: BatchStatus) -> tuple[Row, ...]:
+    if not status.parent_bid:
+        return ()
+    bids: list[str] = []
+    with suppress(CorruptBatch):
+        bids += islice(engine.store.walk_ancestors(status.bid), ANCESTORS_SHOWN)
+    return _in_order(engine, bids[::-1])
+
+
+def _read_children(engine: Engine, status: BatchStatus) -> tuple[Row, ...]:
+    if not status.children:
+        return ()
+    return _in_order(engine, list(islice(engine.store.walk_children(status.bid), CHILDREN_SHOWN)))
+
+
+def _in_order(engine: Engine, bids: Sequence[str]) -> tuple[Row, ...]:
+    rows = engine.store.read_rows(bids)
+    return tuple(rows[bid] for bid in bids if bid in rows)
+
+
+def _group_as_dict(view: GroupView) -> dict[str, Any]:
+    group = view.group
+    return {
+        "key": view.key,
+        "count": group.count,
+        "dead": len(view.dead),
+        "title": group.title,
+        "message": group.message,
+        "place": group.place,
+        "first": group.first.as_dict(),
+        "last": group.last.as_dict(),
+    }
+
+
+def _attempt_as_dict(attempt: DeliveryAttempt) -> dict[str, Any]:
+    names = ("event", "n", "channel", "attempt", "outcome", "status_code", "detail")
+    at = attempt.at.isoformat() if attempt.at else None
+    return {**{name: getattr(attempt, name) for name in names}, "at": at}
+
+
+def span_of(view: BatchView) -> timedelta:
+    """Return how long the batch took, or has been running."""
+    return (view.status.finish_at or view.now) - view.status.created_at

@@ -1,0 +1,14 @@
+"""The Celery app."""
+
+import os
+
+from celery import Celery
+
+from celery_batches_notify import Batches
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
+app = Celery("shop")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()
+app.set_default()
+Batches(app)

@@ -1,0 +1,79 @@
+"""Each project under `examples/` starts with its one command and imports rows."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.cookiejar import CookieJar
+
+import pytest
+
+from celery_batches_notify.testing.server import find_free_port
+from tests.support.servers import ROOT, wait_until
+
+Ask = Callable[..., str]
+
+
+@contextmanager
+def running(example: str) -> Iterator[Ask]:
+    """Run an example as its README says; yield what asks its pages, as a browser does."""
+    port = str(find_free_port())
+    command = [sys.executable, str(ROOT / "examples" / "run.py"), example, "--port", port]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "NO_PROXY": "127.0.0.1"}
+    browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(CookieJar()))
+
+    def ask(path: str = "/", **form: object) -> str:
+        data = urllib.parse.urlencode(form).encode() if form else None
+        with browser.open(f"http://127.0.0.1:{port}{path}", data, timeout=30) as answer:
+            ask.url = answer.url  # type: ignore[attr-defined]
+            return str(answer.read().decode())
+
+    def answers() -> bool:
+        try:
+            return bool(ask())
+        except OSError:
+            return process.poll() is not None
+
+    with subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL) as process:
+        try:
+            wait_until(answers, seconds=60, what="the web application")
+            yield ask
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(30)
+
+
+@pytest.mark.parametrize("example", ["fastapi", "flask"])
+def test_an_import_shows_its_progress_to_the_end(example: str) -> None:
+    pytest.importorskip(example)
+    with running(example) as ask:
+        assert "<form" in ask()
+        assert "Import 80 rows" in ask("/imports", rows=80)
+        path = urllib.parse.urlsplit(ask.url).path
+        if example == "fastapi":
+            *_, last = re.findall(r"data: (.*)", ask(f"{path}/events"))
+            assert '"state": "dead"' in last and '"succeeded": 78' in last
+        else:
+            wait_until(lambda: "dead: 78 of 80, 2 failed" in ask(path), seconds=60)
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            ask("/imports/0123456789abcdef")
+
+
+def test_djangos_batch_leaves_with_its_rows_or_not_at_all() -> None:
+    pytest.importorskip("django")
+    with running("django") as ask:
+        (token,) = re.findall(r'csrfmiddlewaretoken value="(\w+)"', ask())
+        form = {"csrfmiddlewaretoken": token, "rows": 80}
+        with pytest.raises(urllib.error.HTTPError, match="500"):
+            ask("/imports", fail=1, **form)
+        assert "Import 1" in ask("/imports", **form)
+        wait_until(lambda: "dead: 78 of 80, 2 failed" in ask(), seconds=60)
+        assert ask().count("<p>Import") == 1, "the one that failed left neither rows nor a batch"

@@ -1,0 +1,138 @@
+"""Streams: a batch is drawn once for all who watch it, and everything ends with the last of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from celery import Celery
+from redis import Redis
+
+from celery_batches_notify.engine import find_engine
+from celery_batches_notify.membership import State
+from celery_batches_notify.web import progress_events
+from celery_batches_notify.web.answers import Problem
+from celery_batches_notify.web.live import Hub
+from tests.web.scene import make_batch, report
+
+READ = frozenset({"read"})
+
+
+async def until(true: Callable[[], object], what: str) -> None:
+    async with asyncio.timeout(30):
+        while not true():
+            await asyncio.sleep(0.01)
+    assert true(), what
+
+
+def test_a_batch_is_drawn_once_for_all_who_watch_it(app: Celery, redis: Redis) -> None:
+    batch = make_batch(app, 4)
+    engine, drawn = find_engine(app), []
+
+    def draw(bid: str, _: frozenset[str]) -> str:
+        drawn.append(str(engine.store.read_status(bid).succeeded))
+        return drawn[-1]
+
+    async def watch(hub: Hub, seen: list[str]) -> None:
+        async for html in hub.watch(engine, batch.bid, READ):
+            seen.append(html)
+
+    async def play() -> tuple[list[list[str]], Hub]:
+        hub = Hub(500, draw)
+        seen: list[list[str]] = [[] for _ in range(50)]
+        tasks = [asyncio.create_task(watch(hub, each)) for each in seen]
+        await until(lambda: all(seen), "the first drawing")
+        assert hub.watchers == 50
+        subscribed = await asyncio.to_thread(redis.pubsub_numsub, f"batch-{batch.bid}")
+        assert subscribed[0][1] == 1
+        await asyncio.to_thread(report, batch, dict.fromkeys(range(4), State.SUCCEEDED))
+        await until(lambda: all(each[-1] == "4" for each in seen), "the last drawing")
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await until(lambda: not hub._topics, "the end of the topic")
+        return seen, hub
+
+    seen, hub = asyncio.run(play())
+    assert hub.watchers == 0
+    assert all(each[0] == "0" and each[-1] == "4" for each in seen)
+    assert len(drawn) < 20, "not one drawing per watcher"
+
+
+def test_people_with_other_rights_see_other_drawings(app: Celery) -> None:
+    batch, engine = make_batch(app, 1), find_engine(app)
+
+    async def first(hub: Hub, grants: frozenset[str]) -> str:
+        watching: AsyncIterator[str] = hub.watch(engine, batch.bid, grants)
+        html = await anext(watching)
+        await watching.aclose()  # type: ignore[attr-defined]
+        return html
+
+    async def play() -> list[str]:
+        hub = Hub(500, lambda _, grants: " ".join(sorted(grants)))
+        return await asyncio.gather(first(hub, READ), first(hub, READ | {"retry"}))
+
+    assert asyncio.run(play()) == ["read", "read retry"]
+
+
+def test_the_one_after_the_last_is_turned_away(app: Celery) -> None:
+    batch, engine = make_batch(app, 1), find_engine(app)
+
+    async def play() -> None:
+        hub = Hub(1, lambda *_: "x")
+        hub.check_room()
+        watching = hub.watch(engine, batch.bid, READ)
+        await anext(watching)
+        with pytest.raises(Problem) as refused:
+            hub.check_room()
+        assert refused.value.status == 503
+        await watching.aclose()  # type: ignore[attr-defined]
+        hub.check_room()
+
+    asyncio.run(play())
+
+
+def test_a_drawing_that_fails_is_tried_again(app: Celery, caplog: pytest.LogCaptureFixture) -> None:
+    batch, engine = make_batch(app, 4), find_engine(app)
+    tries: list[int] = []
+
+    def draw(*_: object) -> str:
+        tries.append(1)
+        if len(tries) == 1:
+            raise RuntimeError("no")
+        return "there"
+
+    async def play() -> str:
+        hub = Hub(1, draw)
+        watching = hub.watch(engine, batch.bid, READ)
+        first = asyncio.ensure_future(anext(watching))
+        await until(lambda: tries, "the first try")
+        await asyncio.to_thread(report, batch, {0: State.SUCCEEDED})
+        html = await first
+        await watching.aclose()  # type: ignore[attr-defined]
+        return html
+
+    assert asyncio.run(play()) == "there"
+    assert "cannot be drawn" in caplog.text
+
+
+def test_progress_comes_as_events_for_views_of_ones_own(app: Celery) -> None:
+    batch = make_batch(app, 4)
+    report(batch, dict.fromkeys(range(3), State.SUCCEEDED))
+
+    async def read() -> list[str]:
+        found = []
+        async for event in progress_events(batch.bid, app=app):
+            found.append(event)
+            if len(found) == 1:
+                await asyncio.to_thread(report, batch, {3: State.SUCCEEDED})
+        return found
+
+    events = asyncio.run(read())
+    assert all(event.startswith("event: progress\ndata: {") and event.endswith("}\n\n") for event in events)
+    first, last = (json.loads(event.split("data: ")[1]) for event in (events[0], events[-1]))
+    assert (first["succeeded"], first["progress"], last["state"]) == (3, 0.75, "success")
+    with pytest.raises(ValueError, match="not a batch id"):
+        asyncio.run(anext(progress_events("x", app=app)))

@@ -1,0 +1,265 @@
+"""Live in a browser: what moves is shown, and what somebody is at is left as it is."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+from axe_playwright_python.base import AXE_SCRIPT
+from celery import Celery
+from playwright.sync_api import Browser, Page, expect
+from redis import Redis
+
+from celery_batches_notify.membership import State
+from celery_batches_notify.web import status_page
+from tests.web.conftest import ALL
+from tests.web.scene import make_batch, report, serving, write_states
+
+SUCCEEDED, FAILING, DEAD, WAITING = State.SUCCEEDED, State.FAILING, State.DEAD, State.WAITING
+# What sticks out at the right, if the page can be scrolled there.
+WIDER = """() => document.documentElement.scrollWidth <= innerWidth ? [] :
+  ["the page", ...[...document.querySelectorAll("main *, header *")].filter(
+    n => n.getBoundingClientRect().right > innerWidth + 1).map(n => n.outerHTML.slice(0, 80))]"""
+STANDARDS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+
+
+@pytest.fixture
+def url(app: Celery) -> Iterator[str]:
+    """A page where everybody may do everything."""
+    with serving(status_page(app, access=ALL)) as url:
+        yield url
+
+
+@pytest.fixture(params=["stream", "poll"])
+def live_url(request: pytest.FixtureRequest, app: Celery) -> Iterator[str]:
+    """A page that streams, and one that is asked."""
+    with serving(status_page(app, access=ALL, streams=500 if request.param == "stream" else 0)) as url:
+        yield url
+
+
+def test_what_moves_is_shown_to_its_end(app: Celery, page: Page, live_url: str) -> None:
+    batch = make_batch(app, 30)
+    page.goto(f"{live_url}/{batch.bid}")
+    shown = page.locator("#n-succeeded")
+    expect(shown).to_have_text("0")
+    for done in (7, 20):
+        report(batch, dict.fromkeys(range(done), SUCCEEDED))
+        expect(shown).to_have_text(str(done), timeout=30_000)
+    report(batch, dict.fromkeys(range(20, 30), SUCCEEDED))
+    expect(page.locator(".verdict .badge")).to_contain_text("success", timeout=30_000)
+    expect(page.locator("#sentence")).to_have_text("All 30 succeeded.")
+
+
+def test_what_somebody_is_at_survives_a_hundred_updates(app: Celery, page: Page, redis: Redis) -> None:
+    batch = make_batch(app, 300)
+    report(batch, {299: DEAD, 298: DEAD, 297: FAILING})
+    with serving(status_page(app, access=ALL)) as url:
+        page.goto(f"{url}/{batch.bid}")
+        page.evaluate(
+            """() => {
+              const live = document.getElementById("live");
+              const box = document.createElement("input"); box.type = "checkbox"; box.id = "box";
+              const text = document.createElement("input"); text.id = "text"; text.value = "abc def";
+              live.before(box, text);
+              document.querySelector("#failures details").open = true;
+              box.checked = true;
+              window.kept = document.querySelector("#a-retry");
+              window.scrollTo(0, 300);
+              window.updates = 0;
+              const all = {subtree: true, childList: true, characterData: true, attributes: true};
+              new MutationObserver(() => { window.updates += 1; }).observe(live, all);
+            }"""
+        )
+        page.evaluate("document.querySelector('#a-retry').focus({preventScroll: true})")
+        scrolled = page.evaluate("scrollY")
+        done = 0
+        while page.evaluate("window.updates") < 100:
+            report(batch, {done: SUCCEEDED})
+            done += 1
+            expect(page.locator("#n-succeeded")).to_have_text(str(done))
+        assert page.evaluate("document.activeElement === window.kept")
+        assert page.evaluate("document.querySelector('#failures details').open")
+        assert page.evaluate("document.getElementById('box').checked")
+        assert page.evaluate("scrollY") == scrolled
+        page.evaluate(
+            """() => {
+              const range = document.createRange();
+              range.selectNodeContents(document.getElementById("sentence"));
+              getSelection().removeAllRanges(); getSelection().addRange(range);
+              window.chosen = getSelection().toString();
+            }"""
+        )
+        report(batch, dict.fromkeys(range(done, done + 5), SUCCEEDED))
+        text = page.locator("#text")
+        text.evaluate("node => { node.focus(); node.setSelectionRange(2, 4); }")
+        report(batch, dict.fromkeys(range(done, done + 9), SUCCEEDED))
+        expect(page.locator("#n-succeeded")).to_have_text(str(done + 9))
+        assert text.evaluate("node => [node.selectionStart, node.selectionEnd]") == [2, 4]
+        page.locator("#a-retry").click()
+        expect(page.locator(".plan")).to_contain_text("2 members will be sent again.")
+        page.get_by_role("button", name="Retry").click()
+        expect(page.locator("#a-retry")).to_have_count(0)
+    assert batch.status().dead == 0
+
+
+def test_text_that_is_selected_stays_until_it_is_let_go(app: Celery, page: Page, url: str) -> None:
+    batch = make_batch(app, 30)
+    page.goto(f"{url}/{batch.bid}")
+    expect(page.locator("#link")).to_have_text("live")
+    page.evaluate(
+        """() => {
+          const range = document.createRange();
+          range.selectNodeContents(document.getElementById("sentence"));
+          getSelection().removeAllRanges(); getSelection().addRange(range);
+          window.chosen = getSelection().toString();
+          window.frames_seen = 0;
+        }"""
+    )
+    report(batch, dict.fromkeys(range(7), SUCCEEDED))
+    with serving(status_page(app)) as other, page.context.new_page() as second:
+        second.goto(f"{other}/{batch.bid}")
+        expect(second.locator("#n-succeeded")).to_have_text("7")
+    assert page.evaluate("getSelection().toString() === window.chosen")
+    page.evaluate("getSelection().removeAllRanges()")
+    expect(page.locator("#n-succeeded")).to_have_text("7")
+
+
+def test_new_batches_announce_themselves_and_no_row_moves(app: Celery, page: Page, url: str) -> None:
+    first = make_batch(app, 10, "First")
+    page.goto(f"{url}/")
+    make_batch(app, 0, "Second")
+    report(first, dict.fromkeys(range(4), SUCCEEDED))
+    expect(page.locator("#fresh")).to_contain_text("1 new batch")
+    expect(page.locator(".row")).to_have_count(1)
+    expect(page.locator(".row .figure")).to_have_text("4/10")
+    page.locator("#fresh a").click()
+    expect(page.locator(".row")).to_have_count(2)
+
+
+def test_a_page_finds_its_way_back_when_the_server_was_away(app: Celery, page: Page, free_port: int) -> None:
+    batch = make_batch(app, 30)
+    with serving(status_page(app), free_port) as url:
+        page.goto(f"{url}/{batch.bid}")
+        expect(page.locator("#link")).to_have_text("live")
+    report(batch, dict.fromkeys(range(9), SUCCEEDED))
+    expect(page.locator("#link")).to_contain_text("trying again")
+    with serving(status_page(app), free_port):
+        expect(page.locator("#n-succeeded")).to_have_text("9")
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port that nobody has."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port
+
+
+def test_the_client_after_the_last_asks_instead(app: Celery, browser: Browser, page: Page) -> None:
+    batch = make_batch(app, 30)
+    with serving(status_page(app, streams=1)) as url:
+        page.goto(f"{url}/{batch.bid}")
+        expect(page.locator("#link")).to_have_text("live")
+        second = page.context.new_page()
+        second.goto(f"{url}/{batch.bid}")
+        report(batch, dict.fromkeys(range(5), SUCCEEDED))
+        expect(second.locator("#n-succeeded")).to_have_text("5")
+        second.close()
+
+
+def test_everything_can_be_reached_with_the_keyboard(app: Celery, page: Page, url: str) -> None:
+    batch = make_batch(app, 5, "Broken import")
+    make_batch(app, 0, "Another")
+    report(batch, {0: DEAD, 1: DEAD})
+    page.goto(f"{url}/")
+    page.keyboard.press("/")
+    page.keyboard.type("broken")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/?q=broken*")
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/{batch.bid}")
+    tab_to(page, "summary")
+    page.keyboard.press("Enter")
+    expect(page.locator("#failures pre")).to_be_visible()
+    tab_to(page, "a[id^='r-']")
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/{batch.bid}/retry?group=*")
+    tab_to(page, "button[type=submit]")
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/{batch.bid}")
+    assert batch.status().dead == 0
+
+
+def tab_to(page: Page, selector: str) -> None:
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        if page.evaluate("selector => document.activeElement.matches(selector)", selector):
+            return
+    pytest.fail(f"no key leads to {selector}")
+
+
+def test_everything_works_without_javascript(app: Celery, browser: Browser, url: str) -> None:
+    batch = make_batch(app, 5)
+    report(batch, {0: DEAD, 1: SUCCEEDED})
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{url}/")
+    page.locator(".row a").first.click()
+    expect(page.locator("#n-succeeded")).to_have_text("1")
+    page.locator("#a-retry").click()
+    page.get_by_role("button", name="Retry").click()
+    expect(page.locator("#a-retry")).to_have_count(0)
+    context.close()
+    assert batch.status().dead == 0
+
+
+def test_the_four_parts_of_a_bar_are_told_apart_without_colour(
+    app: Celery, page: Page, url: str, redis: Redis
+) -> None:
+    batch = make_batch(app, 1)
+    write_states(redis, batch, 1_000_000, {DEAD: [777_777], FAILING: [5], WAITING: [9]})
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        page.goto(f"{url}/{batch.bid}")
+        widths = page.evaluate(
+            "() => [...document.querySelectorAll('.verdict .bar rect')]"
+            ".map(rect => rect.getBoundingClientRect().width)"
+        )
+        assert len(widths) == 4
+        assert min(widths) >= 2
+        fills = [rect.get_attribute("fill") for rect in page.locator(".verdict .bar rect").all()]
+        assert fills == [None, "url(#hatch)", "url(#cross)", None]
+        assert page.evaluate("document.querySelector('#cross path').getAttribute('d').length") > 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_page_has_an_obstacle(app: Celery, page: Page, url: str, redis: Redis, scheme: str) -> None:
+    batch = make_batch(app, 30, tags=["customer:42"], on=[("success", make_task(app))])
+    report(batch, {**dict.fromkeys(range(20), SUCCEEDED), 20: DEAD, 21: FAILING})
+    still, done = make_batch(app, 2, "Still"), make_batch(app, 0, "Done")
+    redis.hset(f"batches:{{{still.bid}}}", "reported_at", 1_000_000)
+    page.emulate_media(color_scheme=scheme)
+    paths = ("", batch.bid, still.bid, done.bid, f"{batch.bid}/members", f"{batch.bid}/retry", "x" * 22)
+    for width in (320, 768, 1280):
+        page.set_viewport_size({"width": width, "height": 800})
+        for path in (*paths, "?q=nothing"):
+            page.goto(f"{url}/{path}")
+            assert page.evaluate(WIDER) == [], f"{path} scrolls sideways at {width}"
+            if width == 768 and scheme == "light":
+                continue  # the rules do not depend on every width
+            page.evaluate(AXE_SCRIPT)
+            found = page.evaluate(
+                "async tags => (await axe.run(document, {runOnly: tags})).violations.map("
+                "v => [v.id, v.nodes.map(n => n.html).slice(0, 3)])",
+                STANDARDS,
+            )
+            assert found == [], (path, width)
+
+
+def make_task(app: Celery) -> object:
+    def notice(*_: object) -> None: ...
+
+    return app.task(name="billing.tasks.notice", shared=False)(notice).s()
