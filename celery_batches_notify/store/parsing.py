@@ -28,9 +28,9 @@ class Snapshot:
     outbox: Hash
     failures: Hash
     children: int
-    callbacks: bytes
     now: datetime
     ttl: timedelta
+    callbacks: bytes = b"[]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
