@@ -19,7 +19,7 @@ from celery_batches_notify.membership import State
 from celery_batches_notify.model import BatchStatus, DeliveryAttempt, Failure
 from celery_batches_notify.pace import Pace, measure_pace
 from celery_batches_notify.store.errors import corrupt_errors
-from celery_batches_notify.store.parsing import parse_status
+from celery_batches_notify.store.parsing import parse_curve, parse_status
 
 COLUMNS = 100
 TIMES = ("created", "sealed", "death", "complete", "success", "finish", "cancelled", "expires")
@@ -37,7 +37,7 @@ def show_batch(
     snapshot = engine.store.read_snapshot(bid)
     with corrupt_errors(bid):
         status = parse_status(snapshot, engine.settings.stall_after)
-    pace = measure_pace(status, [], snapshot.now)
+    pace = measure_pace(status, parse_curve(snapshot.batch), snapshot.now)
     for line in () if out.as_json else describe(status, snapshot.now, pace, ascii_only=out.ascii_only):
         out.say(line)
     if failures:
