@@ -46,6 +46,9 @@ ABOUT_NO_BATCH = {
     "batches: outcomes are kept in %s for now: %r",
     "batches: %s. Until it can be used, outcomes wait on this host's disk",
     "batches: the store can be used again, after %.0f s",
+    "calls of %s are made by Celery one by one: %s",
+    "calls in batches are made by Celery one by one: %s",
+    "messages of %s are written by Celery one by one: %s",
 }
 logger = logging.getLogger("celery_batches_notify.tests")
 

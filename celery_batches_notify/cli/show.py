@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from celery import Celery
@@ -11,8 +12,10 @@ from celery import Celery
 from celery_batches_notify.cli.bar import bar_line
 from celery_batches_notify.cli.engine_of import engine_of
 from celery_batches_notify.cli.exit_codes import ExitCode
-from celery_batches_notify.cli.output import Output
+from celery_batches_notify.cli.listing import describe as describe_child
+from celery_batches_notify.cli.output import Output, error_line
 from celery_batches_notify.engine import Engine
+from celery_batches_notify.errors import CorruptBatch, NoSuchBatch, SchemaTooNew
 from celery_batches_notify.failure_groups import group_failures
 from celery_batches_notify.headline import headline
 from celery_batches_notify.membership import State
@@ -22,6 +25,7 @@ from celery_batches_notify.store.errors import corrupt_errors
 from celery_batches_notify.store.parsing import parse_curve, parse_status
 
 COLUMNS = 100
+CHILDREN_AT_MOST = 50
 TIMES = ("created", "sealed", "death", "complete", "success", "finish", "cancelled", "expires")
 
 
@@ -40,6 +44,7 @@ def show_batch(
     pace = measure_pace(status, parse_curve(snapshot.batch), snapshot.now)
     for line in () if out.as_json else describe(status, snapshot.now, pace, ascii_only=out.ascii_only):
         out.say(line)
+    _say_children(engine, status, out)
     if failures:
         for failure in status.failure_info:
             out.say(describe_failure(failure), kind="failure", **failure.as_dict())
@@ -95,6 +100,17 @@ def describe_attempt(attempt: DeliveryAttempt) -> str:
     code = f" {attempt.status_code}" if attempt.status_code else ""
     place = f"{attempt.event}:{attempt.n} {attempt.channel}"
     return f"{at}{place}: attempt {attempt.attempt} {attempt.outcome}{code} {attempt.detail}"
+
+
+def _say_children(engine: Engine, status: BatchStatus, out: Output) -> None:
+    """Print how the batches below go, the first ones if they are many."""
+    for child in islice(engine.store.walk_children(status.bid) if status.children else (), CHILDREN_AT_MOST):
+        try:
+            found = engine.store.read_status(child)
+        except (NoSuchBatch, CorruptBatch, SchemaTooNew) as exc:
+            out.say(f"child {exc}", kind="child", bid=child, error=error_line(exc))
+        else:
+            out.say(f"child {describe_child(found)}", kind="child", **found.as_dict())
 
 
 def _say_members(engine: Engine, status: BatchStatus, state: str, out: Output) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 import click
 
 from celery_batches_notify.cli import batch
-from tests.docs.pages import DOCS
+from tests.docs.pages import DOCS, ROOT
 
 PAGE = (DOCS / "reference" / "cli.md").read_text("utf-8")
 OF_CHANNELS = {"--to", "--via_options", "--token", "--notify", "--url", "--OPTION"}
@@ -30,3 +32,19 @@ def test_every_command_and_option_stands_on_the_page_and_no_other() -> None:
 def test_help_of_every_command_is_whole_sentences() -> None:
     for name, command in batch.commands.items():
         assert (command.help or "").strip().endswith((".", "Ctrl-C.")), name
+
+
+def test_celery_loads_next_to_nothing_for_the_commands() -> None:
+    code = (
+        "import sys, celery.bin.base; before = set(sys.modules); import celery_batches_notify.cli; "
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    ours = [name for name in done.stdout.split() if name.startswith("celery_batches_notify")]
+    assert set(ours) == {
+        "celery_batches_notify",
+        "celery_batches_notify.cli",
+        *(f"celery_batches_notify.cli.{name}" for name in ("command", "commands", "parameters")),
+        *(f"celery_batches_notify.cli.commands.{name}" for name in ("changing", "reading", "tending")),
+    }
+    assert set(done.stdout.split()) - set(ours) <= {"click.shell_completion"}

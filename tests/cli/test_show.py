@@ -70,6 +70,20 @@ def test_a_batch_is_shown_with_its_verdict_failures_and_callbacks(app: Celery, c
     assert last["verdict"].endswith(", 1 of 4 succeeded, 2 failed for good: Import rows")
 
 
+def test_the_batches_below_are_shown_with_it(app: Celery, command: Commands) -> None:
+    with Batch("parent", app=app) as parent:
+        app.signature("proj.ok").delay()
+        child = make_batch(app, 3, "child", parent=parent)
+    child.report(State.SUCCEEDED)
+    lines = command("show", parent.bid).stdout.splitlines()
+    assert "parent none, 1 batches below it" in lines
+    (line,) = [line for line in lines if line.startswith("child ")]
+    assert line.startswith(f"child {child.bid} ✓ success 100% 3/3 ") and line.endswith(" child")
+    assert f"parent {parent.bid}, 0 batches below it" in command("show", child.bid).stdout.splitlines()
+    record, _ = command("show", parent.bid, "--json").records
+    assert (record["kind"], record["bid"], record["state"]) == ("child", child.bid, "success")
+
+
 @pytest.mark.parametrize("text", HOSTILE)
 def test_no_field_of_a_batch_reaches_the_terminal_as_it_is(app: Celery, command: Commands, text: str) -> None:
     made = make_batch(app, 2, text[:900], tags=["x"])
