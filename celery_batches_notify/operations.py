@@ -6,8 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from celery_batches_notify.delivery.parents import ENTRY as PARENT
-from celery_batches_notify.delivery.parents import outcome_of
+from celery_batches_notify.delivery.parents import REPORT_DUE, outcome_of
 from celery_batches_notify.engine import Engine
 from celery_batches_notify.errors import (
     BatchCancelled,
@@ -17,25 +16,17 @@ from celery_batches_notify.errors import (
 )
 from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.membership import Membership, State
-from celery_batches_notify.store.deliveries import Claim
 from celery_batches_notify.store.errors import corrupt_errors
 from celery_batches_notify.store.parsing import parse_child_report, parse_status
-from celery_batches_notify.store.store import Recorded
 
 logger = logging.getLogger(__name__)
-
-
-def publish_recorded(engine: Engine, bid: str, recorded: Recorded) -> None:
-    """Publish what a script has made due."""
-    if recorded.due:
-        engine.publisher.publish_due(bid, recorded.claims)
 
 
 def cancel_batch(engine: Engine, bid: str, *, terminate: bool) -> None:
     """Cancel a batch and those below it. Raises `NoSuchBatch`."""
 
     def cancel(each: str) -> None:
-        publish_recorded(engine, each, engine.store.cancel_batch(each, terminate=terminate))
+        engine.publisher.publish(each, engine.store.cancel_batch(each, terminate=terminate))
 
     _for_family(engine, bid, cancel)
 
@@ -80,7 +71,7 @@ def _remove_batch(engine: Engine, bid: str, reason: str, words: str, *, family: 
         member = Membership(bid=report.parent_bid, index=report.index, task_id=bid)
         outcome = outcome_of(status, State.DEAD, report.version + 1, reason, words)
         with suppress(CorruptBatch):
-            publish_recorded(engine, report.parent_bid, engine.store.record_outcome(member, outcome))
+            engine.publisher.publish(report.parent_bid, engine.store.record_outcome(member, outcome))
     return engine.store.delete_batch(bid, family=family)
 
 
@@ -120,5 +111,5 @@ def _retry_one(engine: Engine, bid: str, only: Sequence[int] | None = None) -> i
         engine.store.confirm_retries(bid, members, done=False)
         sent += len(members)
     if sent:
-        engine.publisher.publish_due(bid, [Claim(entry=PARENT, attempts=0)])
+        engine.publisher.publish(bid, REPORT_DUE)
     return sent

@@ -102,9 +102,9 @@ def _redeliver(
         ended: Send those that were delivered or skipped, too.
         since_ms: Leave out those that were given up before this time.
     """
-    claims = engine.store.redeliver_event(snapshot.bid, places, ended=ended, since_ms=since_ms)
-    for claim in claims:
+    recorded = engine.store.redeliver_event(snapshot.bid, places, ended=ended, since_ms=since_ms)
+    for claim in recorded.due:
         if address := parse_address(snapshot.batch, claim.entry):
             engine.store.open_address(address.key, answered=False)
-    engine.publisher.publish_due(snapshot.bid, claims)
-    return len(claims)
+    engine.publisher.publish(snapshot.bid, recorded)
+    return len(recorded.due)

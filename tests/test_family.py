@@ -11,9 +11,9 @@ from celery import Celery
 from redis import Redis
 
 from celery_batches_notify import Batch, BatchCancelled, BatchSealed, InvalidCallback, WouldDeadlock
+from celery_batches_notify.delivery.parents import REPORT_DUE
 from celery_batches_notify.membership import Membership, Outcome, State
 from celery_batches_notify.model import Failure
-from celery_batches_notify.store.deliveries import Claim
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.testing import drain
 from tests.support.servers import Ear
@@ -51,8 +51,7 @@ class Made:
         """Report an outcome and publish callbacks, as a worker does."""
         engine = self.app._batches_extension.engine
         member = Membership(bid=self.batch.bid, index=index, task_id=self.ids[index], round=round_)
-        due = engine.store.record_outcome(member, outcome).due
-        engine.publisher.publish_due(self.batch.bid, [Claim(entry=e, attempts=0) for e in due])
+        engine.publisher.publish(self.batch.bid, engine.store.record_outcome(member, outcome))
 
     @property
     def counts(self) -> tuple[int, int, int]:
@@ -214,12 +213,10 @@ def test_a_change_while_the_parent_is_told_is_told_too(app: Celery, store: Store
     member = Membership(bid=child.batch.bid, index=0, task_id=child.ids[0])
     store.record_outcome(member, failed(State.FAILING))
     store.record_outcome(member, SUCCEEDED)
-    assert store.settle_delivery(child.batch.bid, "parent:0", "delivered", 1) == "repeated"
-    app._batches_extension.engine.publisher.publish_due(
-        child.batch.bid, [Claim(entry="parent:0", attempts=0)]
-    )
+    assert store.settle_delivery(child.batch.bid, "parent:0", "delivered", 1).word == "repeated"
+    app._batches_extension.engine.publisher.publish(child.batch.bid, REPORT_DUE)
     assert top.fired == ["complete", "finish", "success"]
-    assert store.settle_delivery(child.batch.bid, "parent:0", "delivered", 2) == "repeated"
+    assert store.settle_delivery(child.batch.bid, "parent:0", "delivered", 2).word == "repeated"
 
 
 def test_a_sealed_parent_takes_no_child(app: Celery) -> None:

@@ -12,6 +12,7 @@ from celery import Celery
 from redis import Redis
 
 from celery_batches_notify import Batch, BatchesError, CorruptBatch, NoSuchBatch, SchemaTooNew
+from celery_batches_notify.delivery.parents import REPORT_DUE
 from celery_batches_notify.membership import Membership, Outcome, State
 from celery_batches_notify.model import Failure
 from celery_batches_notify.store.keys import PARTS
@@ -105,7 +106,7 @@ def use(app: Celery, batch: Batch, ids: list[str]) -> None:
         lambda: list(batch.deliveries()),
         lambda: list(store.walk_members(batch.bid, 4)),
         lambda: store.claim_deliveries(batch.bid),
-        lambda: engine.publisher.publish_due(batch.bid, []),
+        lambda: engine.publisher.publish(batch.bid, REPORT_DUE),
         lambda: engine.attempts.run(batch.bid, "death:0"),
         lambda: batch.redeliver("death"),
         lambda: engine.reporter.report(member, SUCCEEDED, seconds=0.1),

@@ -145,13 +145,11 @@ def test_a_child_has_its_place_its_bid_and_its_state(redis_app: Celery) -> None:
 
 def end(app: Celery, batch: Batch, state: State) -> None:
     """Report the only member of a batch, and publish the callbacks that become due."""
-    from celery_batches_notify.store.deliveries import Claim
-
     engine = app._batches_extension.engine
     (only,) = batch.status().results()
     member = Membership(bid=batch.bid, index=0, task_id=only.task_id)
     recorded = engine.store.record_outcome(member, Outcome(state=state))
-    engine.publisher.publish_due(batch.bid, [Claim(entry=entry, attempts=0) for entry in recorded.due])
+    engine.publisher.publish(batch.bid, recorded)
 
 
 def test_members_added_after_the_reading_are_not_in_it(redis_app: Celery) -> None:

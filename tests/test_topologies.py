@@ -240,7 +240,7 @@ def test_what_was_left_behind_is_swept(busy: Celery) -> None:
     (result,) = batch.add(task.s().set(queue="nobody"))
     store.seal_batch(batch.bid)
     member = Membership(bid=batch.bid, index=0, task_id=result.id)
-    assert store.record_outcome(member, Outcome(state=State.SUCCEEDED)).due == ["success:0"]
+    assert store.record_outcome(member, Outcome(state=State.SUCCEEDED)).entries == ["success:0"]
     store.client.hset(store.keys.part(batch.bid, "outbox"), "success:0", "due 0 1")
     store.client.hset(store.keys.batch(batch.bid), "next_due", 1)
     wait_until(lambda: f"callback {batch.bid} swept success 1 1" in notes(busy), what="the sweep")

@@ -333,7 +333,7 @@ def test_what_a_dead_worker_left_behind_is_published_by_another(
 
     store = app._batches_extension.engine.store
     member = Membership(bid=batch.bid, index=0, task_id=result.id)
-    assert store.record_outcome(member, Outcome(state=State.SUCCEEDED)).due == ["success:0"]
+    assert store.record_outcome(member, Outcome(state=State.SUCCEEDED)).entries == ["success:0"]
     with running_worker(server_url, "prefork") as worker:
         wait_until(lambda: batch.status().callbacks[0].state == "delivered", seconds=30)
         assert notes(redis) == [f"callback {batch.bid} late success 1 1"]

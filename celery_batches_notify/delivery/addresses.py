@@ -10,9 +10,9 @@ from celery_batches_notify.errors import BatchesError, NoSuchBatch, Notification
 from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.notifiers.base import Notifier
 from celery_batches_notify.notifiers.http import show_origin
-from celery_batches_notify.store.client import is_away
-from celery_batches_notify.store.deliveries import Claim
+from celery_batches_notify.store.errors import is_away
 from celery_batches_notify.store.outbox import Address
+from celery_batches_notify.store.recorded import Recorded
 from celery_batches_notify.store.store import Store
 
 ATTEMPT_SECONDS = 60
@@ -100,31 +100,30 @@ class Addresses:
     def _probe(self, who: str, address: Address) -> bool:
         """Make a waiting notification the probe at the end of the pause; return whether it still exists."""
         bid, _, entry = who.partition(" ")
-        if not self._claim(bid, entry, TAKEN_SECONDS):
+        if not self._claim(bid, entry, TAKEN_SECONDS).due:
             return False
         self.wait(bid, entry, address)
         return True
 
     def _publish_later(self, who: str, seconds: float) -> None:
         bid, _, entry = who.partition(" ")
-        for claim in self._claim(bid, entry, probe_after(seconds)):
+        for claim in self._claim(bid, entry, probe_after(seconds)).due:
             if seconds <= COUNTDOWN_AT_MOST:  # the sweeper publishes the others
                 self._publisher.publish_later(bid, claim, seconds)
 
     def _wake(self, who: str) -> bool:
         bid, _, entry = who.partition(" ")
-        claims = self._claim(bid, entry, TAKEN_SECONDS)
-        if claims:
-            self._publisher.publish_due(bid, claims)
-        return bool(claims)
+        recorded = self._claim(bid, entry, TAKEN_SECONDS)
+        self._publisher.publish(bid, recorded)
+        return bool(recorded.due)
 
-    def _claim(self, bid: str, entry: str, seconds: float) -> list[Claim]:
+    def _claim(self, bid: str, entry: str, seconds: float) -> Recorded:
         try:
             return self._store.claim_waiting(bid, entry, seconds)
         except NoSuchBatch:
-            return []
+            pass
         except BatchesError as exc:
             if is_away(exc):
                 raise
             BatchLog(logger, bid=bid).warning("its notification waits for the sweeper: %s", exc)
-            return []
+        return Recorded(word="none")

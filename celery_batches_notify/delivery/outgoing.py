@@ -6,12 +6,11 @@ import logging
 import os
 import queue
 import threading
-from collections.abc import Sequence
 
 from celery_batches_notify.delivery.publisher import Publisher
 from celery_batches_notify.errors import StoreUnavailable
 from celery_batches_notify.log_lines import BatchLog
-from celery_batches_notify.store.deliveries import Claim
+from celery_batches_notify.store.recorded import Recorded
 
 WAITING_AT_MOST = 1000
 
@@ -32,9 +31,9 @@ class Outgoing:
         self._done = threading.Condition(self._lock)  # gevent's queue cannot be waited for
         self._left = 0
         self._running = False
-        self._waiting: queue.Queue[tuple[str, Sequence[Claim]] | None] = queue.Queue()
+        self._waiting: queue.Queue[tuple[str, Recorded] | None] = queue.Queue()
 
-    def submit(self, bid: str, claims: Sequence[Claim]) -> None:
+    def submit(self, bid: str, recorded: Recorded) -> None:
         """Publish these deliveries soon; return at once. If too many wait, they are left to the sweeper."""
         with self._lock:
             if self._waiting.qsize() >= WAITING_AT_MOST:
@@ -46,7 +45,7 @@ class Outgoing:
                 threading.Thread(
                     target=self._run, args=(self._waiting,), name="batches-outgoing", daemon=True
                 ).start()
-            self._waiting.put((bid, claims))  # never blocks: the queue is unbounded
+            self._waiting.put((bid, recorded))  # never blocks: the queue is unbounded
 
     def flush(self, seconds: float) -> bool:
         """Wait until all is published, at most this many seconds; return whether it was."""
@@ -60,12 +59,12 @@ class Outgoing:
                 self._waiting.put(None)
             self._running, self._waiting = False, queue.Queue()
 
-    def _run(self, waiting: queue.Queue[tuple[str, Sequence[Claim]] | None]) -> None:
+    def _run(self, waiting: queue.Queue[tuple[str, Recorded] | None]) -> None:
         while (item := waiting.get()) is not None:
-            bid, claims = item
+            bid, recorded = item
             log = BatchLog(logger, bid=bid)
             try:
-                self._publisher.publish_due(bid, claims)
+                self._publisher.publish(bid, recorded)
             except StoreUnavailable as exc:
                 log.warning("its callbacks are not published yet: %s", exc)
             except Exception:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from celery_batches_notify.membership import Membership, Outcome, State
 from celery_batches_notify.model import BatchStatus, Failure
 from celery_batches_notify.store.parsing import ChildReport
-from celery_batches_notify.store.store import Recorded, Store
+from celery_batches_notify.store.recorded import Recorded, first_claims
+from celery_batches_notify.store.store import Store
 
 ENTRY = "parent:0"
+REPORT_DUE = Recorded(word="due", due=first_claims([ENTRY]))
 
 
 def report_to_parent(store: Store, status: BatchStatus, report: ChildReport) -> list[Recorded]:

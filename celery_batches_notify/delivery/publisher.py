@@ -42,7 +42,7 @@ from celery_batches_notify.messages.headers import (
 )
 from celery_batches_notify.model import BatchStatus, DeliveryNote
 from celery_batches_notify.settings import Settings
-from celery_batches_notify.store.deliveries import Claim, log_of_delivery
+from celery_batches_notify.store.deliveries import log_of_delivery
 from celery_batches_notify.store.errors import corrupt_errors
 from celery_batches_notify.store.parsing import (
     Snapshot,
@@ -50,6 +50,7 @@ from celery_batches_notify.store.parsing import (
     parse_deliverable,
     parse_status,
 )
+from celery_batches_notify.store.recorded import Claim, Recorded
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.text import one_line
 
@@ -82,13 +83,13 @@ class Publisher:
         self._lock = threading.RLock()  # publishing a callback may end another batch
         self._connection: Connection | None = None
 
-    def publish_due(self, bid: str, claims: Sequence[Claim]) -> None:
+    def publish(self, bid: str, recorded: Recorded) -> None:
         """Publish these deliveries of a batch, in their order, and give up those that stayed silent.
 
         While the broker is away they stay due. A child's report to its parent may make more callbacks due
         there: they follow, and so on upwards.
         """
-        under_way = [self._publish_of(bid, claims)]
+        under_way = [self._publish_of(bid, recorded.due)] if recorded.due else []
         while under_way:  # no recursion, because a family may be deep
             if due := next(under_way[-1], None):
                 under_way.append(self._publish_of(*due))
@@ -141,7 +142,7 @@ class Publisher:
             return []
         made_due = report_to_parent(self._store, status, report)
         self._store.settle_delivery(status.bid, PARENT, "delivered", report.version)
-        return [(report.parent_bid, recorded.claims) for recorded in made_due if recorded.due]
+        return [(report.parent_bid, recorded.due) for recorded in made_due if recorded.due]
 
     def _publish_one(
         self, claim: Claim, callback: Declared, status: BatchStatus, snapshot: Snapshot, queue: str | None

@@ -9,9 +9,9 @@ from typing import Any
 from celery_batches_notify.delivery.backoff import fallback_after
 from celery_batches_notify.errors import NotificationFailed
 from celery_batches_notify.model import DeliveryNote
-from celery_batches_notify.store.deliveries import Claim
 from celery_batches_notify.store.outbox import Address, parse_address
 from celery_batches_notify.store.parsing import Snapshot
+from celery_batches_notify.store.recorded import Claim
 from celery_batches_notify.store.store import Store
 
 PROBE_SECONDS = 60

@@ -11,13 +11,13 @@ from celery_batches_notify.model import DeliveryNote
 from celery_batches_notify.store.parsing import parse_status
 
 
-def redrive_deliveries(engine: Engine, bid: str) -> int:
+def republish_lost(engine: Engine, bid: str) -> int:
     """Publish the due and the lost deliveries of a batch; return their number. Raises `NoSuchBatch`."""
     for callback in _find_lost(engine, bid):
         _settle(engine, callback, "due", "its message was lost")
-    claims = engine.store.claim_deliveries(bid)
-    engine.publisher.publish_due(bid, claims)
-    return len(claims)
+    recorded = engine.store.claim_deliveries(bid)
+    engine.publisher.publish(bid, recorded)
+    return len(recorded.due)
 
 
 def _find_lost(engine: Engine, bid: str) -> list[OpenCallback]:

@@ -11,9 +11,9 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from celery_batches_notify.delivery.parents import ENTRY as PARENT
+from celery_batches_notify.delivery.parents import REPORT_DUE
 from celery_batches_notify.doctor.locate import LOOKED_AT, Kind, ids_of, locate, walk_open
-from celery_batches_notify.doctor.lost_deliveries import redrive_deliveries
+from celery_batches_notify.doctor.lost_deliveries import republish_lost
 from celery_batches_notify.doctor.result_outcomes import is_end_of_canvas, outcome_from_result
 from celery_batches_notify.engine import Engine
 from celery_batches_notify.errors import (
@@ -26,13 +26,11 @@ from celery_batches_notify.errors import (
 )
 from celery_batches_notify.membership import Membership, Outcome, State
 from celery_batches_notify.model import BatchStatus, Failure
-from celery_batches_notify.operations import publish_recorded
 from celery_batches_notify.results import RESULTS_CHUNK, find_result_backend, read_metas_since
-from celery_batches_notify.store.deliveries import Claim
-from celery_batches_notify.store.packing import ATTEMPTS_PER_ROUND
 from celery_batches_notify.store.parsing import Member
 from celery_batches_notify.store.repairs import Lost
-from celery_batches_notify.store.retries import KEPT, Resend
+from celery_batches_notify.store.retries import KEPT
+from celery_batches_notify.store.workers import Retaken
 
 BETWEEN_LOOKS_SECONDS = 5.0
 QUIET_SECONDS = 60
@@ -112,9 +110,9 @@ def _reconcile_one(engine: Engine, bid: str, vanished: str) -> Repairs:
     if vanished != "leave":
         repairs += _end_vanished(engine, status, resend=vanished == "resend")
     fired = engine.store.conclude_batch(bid)  # safety: conclude-repair
-    engine.publisher.publish_due(bid, fired)
-    repairs += Repairs(fired=len(fired), redriven=redrive_deliveries(engine, bid))
-    engine.publisher.publish_due(bid, [Claim(entry=PARENT, attempts=0)])
+    engine.publisher.publish(bid, fired)
+    repairs += Repairs(fired=len(fired.due), redriven=republish_lost(engine, bid))
+    engine.publisher.publish(bid, REPORT_DUE)
     return repairs
 
 
@@ -171,7 +169,7 @@ def _count_chunk(
         place = Membership(bid=bid, index=member.index, task_id=member.id)
         recorded = engine.store.record_outcome(place, outcome)
         counts[outcome.state.name.lower()] += recorded.word == "counted"
-        publish_recorded(engine, bid, recorded)
+        engine.publisher.publish(bid, recorded)
     return Repairs(
         succeeded=counts["succeeded"],
         failing=counts["failing"],
@@ -200,9 +198,9 @@ def _end_vanished(engine: Engine, status: BatchStatus, *, resend: bool) -> Repai
 
 
 def _write_off(engine: Engine, bid: str, members: Sequence[Member]) -> Repairs:
-    written, due = engine.store.write_off_members(bid, [_give_up(member) for member in members])
-    engine.publisher.publish_due(bid, due)
-    return Repairs(vanished=written)
+    written = engine.store.write_off_members(bid, [_give_up(member) for member in members])
+    engine.publisher.publish(bid, written)
+    return Repairs(vanished=written.count)
 
 
 def _send_again(engine: Engine, bid: str, members: Sequence[Member]) -> Repairs:
@@ -213,24 +211,26 @@ def _send_again(engine: Engine, bid: str, members: Sequence[Member]) -> Repairs:
         if call is None and not member.is_batch:
             left += 1
             continue
-        word, again = ("exhausted", None) if member.is_batch else _take_again(engine, bid, member)
-        taken += [again] if again is not None else []
-        over += [member] if word in ("exhausted", "cancelled") else []  # safety: cancelled-not-resent
+        if member.is_batch:
+            over.append(member)
+            continue
+        retaken = _take_again(engine, bid, member)
+        taken += [retaken.again] if retaken.again is not None else []
+        over += [member] if retaken.word in ("exhausted", "cancelled") else []  # safety: cancelled-not-resent
     engine.resender.send(bid, taken)
     engine.store.confirm_retries(bid, taken, done=False)
     notes = (f"{left} members have vanished and are left: their calls are not kept",) if left else ()
     return _write_off(engine, bid, over) + Repairs(resent=len(taken), notes=notes)
 
 
-def _take_again(engine: Engine, bid: str, member: Member) -> tuple[str, Resend | None]:
-    """Claim a member for another round; return the store's word and what to send."""
-    round_, attempt = divmod(member.stamp, ATTEMPTS_PER_ROUND)
-    place = Membership(bid=bid, index=member.index, task_id=member.id, round=round_)
+def _take_again(engine: Engine, bid: str, member: Member) -> Retaken:
+    """Claim a member for another round, and publish what that made due."""
+    place = Membership(bid=bid, index=member.index, task_id=member.id, round=member.round)
     failure = _give_up(member).failure
-    lost = Outcome(state=State.DEAD, attempt=attempt + 1, reason="lost", failure=failure, resend=KEPT)
-    word, again, due = engine.store.resend_lost(place, lost)
-    engine.publisher.publish_due(bid, [Claim(entry=entry, attempts=0) for entry in due])
-    return word, again
+    lost = Outcome(state=State.DEAD, attempt=member.attempt + 1, reason="lost", failure=failure, resend=KEPT)
+    retaken = engine.store.resend_lost(place, lost)
+    engine.publisher.publish(bid, retaken)
+    return retaken
 
 
 def _may_be_on_its_way(engine: Engine, bid: str) -> str:
@@ -264,6 +264,6 @@ def _give_up(member: Member) -> Lost:
         error_class="Vanished",
         error_message="no queue, worker or result backend knows it any more",
         backtrace=None,
-        retries=member.stamp % ATTEMPTS_PER_ROUND,
+        retries=member.attempt,
     )
     return Lost(member=member, failure=failure)

@@ -12,7 +12,6 @@ from celery.exceptions import Retry, TaskRevokedError, TimeLimitExceeded
 
 from celery_batches_notify.membership import Outcome, State
 from celery_batches_notify.results import Meta, read_metas_since
-from celery_batches_notify.store.packing import ATTEMPTS_PER_ROUND
 from celery_batches_notify.store.parsing import Member
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.worker import outcomes
@@ -35,7 +34,7 @@ def outcome_from_result(app: Celery, member: Member, meta: Meta) -> Outcome | No
     state, told = meta.get("status"), meta.get("result")
     if state == states.SUCCESS:
         return outcomes.succeeded()
-    if member.state == State.DEAD or member.stamp >= ATTEMPTS_PER_ROUND:
+    if member.state == State.DEAD or member.round:
         return None
     request = Context(id=member.id, retries=_retries(meta, member.stamp))
     task, backtrace = str(meta.get("name") or "unknown"), meta.get("traceback")

@@ -7,7 +7,7 @@ import logging
 from celery_batches_notify.doctor.reconcile import Repairs, reconcile_batch
 from celery_batches_notify.engine import Engine
 from celery_batches_notify.log_lines import BatchLog
-from celery_batches_notify.store.client import is_away
+from celery_batches_notify.store.errors import is_away
 from celery_batches_notify.worker.periodic import PeriodicThread
 
 LOOKS_AT_ONCE = 100

@@ -15,7 +15,7 @@ from celery_batches_notify.messages.block import Call, find_frame
 from celery_batches_notify.messages.canvas import carries_more
 from celery_batches_notify.messages.kept_messages import keep_message
 from celery_batches_notify.messages.templates import TemplateCall
-from celery_batches_notify.operations import cancel_batch, publish_recorded
+from celery_batches_notify.operations import cancel_batch
 from celery_batches_notify.producer.chunk import Chunk, explain_refusal, split_calls
 from celery_batches_notify.producer.declaration import Declaration
 from celery_batches_notify.producer.ways import publish_calls
@@ -211,7 +211,7 @@ class Enrolment:
             sealed = self._store.seal_batch(self.bid, self._unconfirmed)
             self._unconfirmed.clear()
             self.is_sealed = True
-        publish_recorded(self._engine, self.bid, sealed)
+        self._engine.publisher.publish(self.bid, sealed)
 
     def _enrol_all(self, chunks: list[Chunk]) -> BatchSealed | None:
         """Enrol these chunks; return an error if somebody sealed the batch in between.

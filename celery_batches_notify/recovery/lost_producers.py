@@ -9,7 +9,7 @@ from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.membership import Membership, Outcome, State
 from celery_batches_notify.model import Failure
 from celery_batches_notify.store.parsing import Member
-from celery_batches_notify.store.store import Recorded, Store
+from celery_batches_notify.store.store import Store
 
 REASON = "never published"
 MEMBERS_AT_ONCE = 5000  # a large batch must not hold up the others
@@ -23,7 +23,7 @@ def abandon_batch(store: Store, publisher: Publisher, bid: str) -> None:
     If this process dies, the chunk stays unconfirmed and the next sweep continues with it.
     """
     recorded = store.abandon_batch(bid)
-    _publish(publisher, bid, recorded)
+    publisher.publish(bid, recorded)
     if recorded.word != "abandoned":
         return
     BatchLog(logger, bid=bid).warning("abandoned by its producer")
@@ -32,7 +32,7 @@ def abandon_batch(store: Store, publisher: Publisher, bid: str) -> None:
         for member in store.read_members(bid, first, count):
             if member.state is State.WAITING and not _lives(store, member):
                 place = Membership(bid=bid, index=member.index, task_id=member.id)
-                _publish(publisher, bid, store.record_outcome(place, never_published(member)))
+                publisher.publish(bid, store.record_outcome(place, never_published(member)))
         store.write_off_chunk(bid, first)
         seen += count
         if seen >= MEMBERS_AT_ONCE:
@@ -55,8 +55,3 @@ def never_published(member: Member) -> Outcome:
 def _lives(store: Store, member: Member) -> bool:
     """Return whether it is a stored child, which reports to its parent by itself."""
     return member.is_batch and store.read_progress(member.id) is not None
-
-
-def _publish(publisher: Publisher, bid: str, recorded: Recorded) -> None:
-    if recorded.due:
-        publisher.publish_due(bid, recorded.claims)

@@ -17,8 +17,7 @@ from celery_batches_notify.membership import Membership
 from celery_batches_notify.messages.headers import DeliveryRef
 from celery_batches_notify.recovery.resend import Resender
 from celery_batches_notify.settings import Settings
-from celery_batches_notify.store.client import is_away
-from celery_batches_notify.store.deliveries import Claim
+from celery_batches_notify.store.errors import is_away
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.store.workers import Beat, task_of
 from celery_batches_notify.worker import outcomes
@@ -119,16 +118,11 @@ class LostWorkers:
         call, unsendable = held.call
         outcome = dataclasses.replace(outcome, resend=call, unsendable=unsendable, successors=held.successors)
         if self._resend and call and not held.successors and not member.turn:
-            word, again, due = self._store.resend_lost(member, outcome)
-            self._publish(member.bid, due)
-            if again is not None:
-                self._resender.send(member.bid, [again])
-                self._store.confirm_retries(member.bid, [again], done=False)
-            if word not in ("cancelled", "exhausted"):
+            retaken = self._store.resend_lost(member, outcome)
+            self._publisher.publish(member.bid, retaken)
+            if retaken.again is not None:
+                self._resender.send(member.bid, [retaken.again])
+                self._store.confirm_retries(member.bid, [retaken.again], done=False)
+            if retaken.word not in ("cancelled", "exhausted"):
                 return
-        recorded = self._store.record_outcome(member, outcome)
-        self._publish(member.bid, recorded.due)
-
-    def _publish(self, bid: str, due: Sequence[str]) -> None:
-        if due:
-            self._publisher.publish_due(bid, [Claim(entry=entry, attempts=0) for entry in due])
+        self._publisher.publish(member.bid, self._store.record_outcome(member, outcome))

@@ -15,10 +15,9 @@ from celery_batches_notify.recovery.lost_producers import abandon_batch
 from celery_batches_notify.recovery.lost_workers import LostWorkers
 from celery_batches_notify.recovery.resend import Resender, resend_left
 from celery_batches_notify.settings import Settings
-from celery_batches_notify.store.client import is_away, store_errors
-from celery_batches_notify.store.lists import LiveBatch
+from celery_batches_notify.store.errors import is_away, store_errors
+from celery_batches_notify.store.lists import LiveBatch, SweepLock
 from celery_batches_notify.store.store import Store
-from celery_batches_notify.store.sweep_lock import SweepLock
 from celery_batches_notify.store.trimming import Trimmer
 from celery_batches_notify.worker.away_log import AwayLog
 from celery_batches_notify.worker.periodic import PeriodicThread
@@ -100,7 +99,7 @@ class Sweeper:
         if batch.parent_bid:
             self._renew_parent(batch.parent_bid, batch.abandon_at)
         if batch.watch_due:
-            self._publisher.publish_due(batch.bid, self._store.check_watches(batch.bid).claims)
+            self._publisher.publish(batch.bid, self._store.check_watches(batch.bid))
         if batch.resend_due:
             self.done["sent again"] += resend_left(self._store, self._resender, batch.bid)
         if batch.abandon_due and not batch.ended:
@@ -110,11 +109,12 @@ class Sweeper:
             self._store.retire_batch(batch)
             self.done["retired"] += 1
         # safety: sweeper-publishes
-        elif batch.has_due and (claims := self._store.claim_deliveries(batch.bid)):
-            log = BatchLog(logger, bid=batch.bid, count=len(claims))
-            log.info("%d callbacks were left behind, and are published now", len(claims))
-            self._publisher.publish_due(batch.bid, claims)
-            self.done["published"] += len(claims)
+        elif batch.has_due and (due := self._store.claim_deliveries(batch.bid)).due:
+            count = len(due.due)
+            log = BatchLog(logger, bid=batch.bid, count=count)
+            log.info("%d callbacks were left behind, and are published now", count)
+            self._publisher.publish(batch.bid, due)
+            self.done["published"] += count
 
     def turn(self) -> bool:
         """Sweep unless another process does; return whether this one did."""

@@ -1,4 +1,4 @@
-"""What the store's user may not do, found out without doing it: commands are queued and then dropped."""
+"""Finds the commands that the store's user may not use, without running them: it queues and drops them."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ CHANNELS = ("PUBLISH", "SUBSCRIBE", "UNSUBSCRIBE")
 
 
 def find_denied(client: Redis, keys: Keys) -> list[str]:
-    """Name the commands that the user may not give, for keys and channels as batches have them.
+    """Return the commands that the user may not use on the keys and channels of batches.
 
-    Within MULTI the server checks each command as it comes and runs none; we close before EXEC. A connection
-    that breaks ends it: over the next one, which is outside MULTI, the rest would be run.
+    Within MULTI the server checks each command as it arrives and runs none, and the connection closes before
+    EXEC. If it breaks, the check ends: over a new connection, outside MULTI, the rest would run.
     """
     key = keys.batch(NOBODY)
     node: Any = client
@@ -84,6 +84,6 @@ def _is_denied(connection: Any, *words: str) -> bool:
         connection.read_response()
     except NoPermissionError:
         return True
-    except ResponseError:  # a Cluster's other node has this key: MOVED comes only to who may
+    except ResponseError:  # MOVED: another node has this key, and the command is permitted
         pass
     return False

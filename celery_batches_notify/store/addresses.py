@@ -1,4 +1,4 @@
-"""Addresses in the store: which of them are left alone for now, and what waits for them."""
+"""Addresses of notifications in the store: which are left alone, and which deliveries wait for them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from celery_batches_notify.store.base import StoreBase
-from celery_batches_notify.store.client import store_errors
+from celery_batches_notify.store.errors import store_errors
 
 Role = Literal["send", "publish", "wait", "follow", "rest"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wait:
-    """How many seconds an address must be left alone, 0 to go ahead; and whether the asker finds out then."""
+    """How many seconds an address must be left alone (0: go ahead), and whether the caller then probes it."""
 
     seconds: float = 0.0
     probes: bool = False
@@ -22,7 +22,7 @@ class Wait:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Closed:
-    """An address that is left alone: for how long, whether this closed it, and who may find out then."""
+    """An address that is left alone: for how long, whether this closed it, and who may probe it."""
 
     seconds: float
     first: bool
@@ -30,7 +30,7 @@ class Closed:
 
 
 class AddressStore(StoreBase):
-    """What fails as a whole, one method per script. An address is named by its key."""
+    """The store's methods for addresses, which fail as a whole. A key names an address."""
 
     def ask_address(self, key: str, role: Role, who: str = "", *, seconds: float = 0) -> Wait:
         """Ask how long an address must be left alone.
@@ -38,8 +38,8 @@ class AddressStore(StoreBase):
         Args:
             key: The address.
             role: What the caller is about to do: see the script.
-            who: The delivery that is to be sent, or waits.
-            seconds: How long that may take.
+            who: The delivery to send, or that waits.
+            seconds: How long sending may take.
         """
         with store_errors(self.settings):
             arguments = ["", role, round(seconds * 1000), who]
@@ -47,13 +47,13 @@ class AddressStore(StoreBase):
         return Wait(seconds=left[0] / 1000, probes=word == "probe") if left else Wait()
 
     def open_address(self, key: str, *, answered: bool) -> list[str]:
-        """Note that an address takes notifications, or is said to; return what may follow at once."""
+        """Record that an address takes notifications, or is said to; return the deliveries to send now."""
         with store_errors(self.settings):
             word = "answered" if answered else "opened"
             return self.scripts.note_address(self.keys.address(key), ["", word, 0])[1:]
 
     def close_address(self, key: str, *, busy: bool, seconds: float = 0) -> Closed:
-        """Note that an address failed, or is busy; it is left alone for so many seconds or longer."""
+        """Record that an address failed or is busy; leave it alone for so many seconds or longer."""
         with store_errors(self.settings):
             arguments = ["", "busy" if busy else "failed", round(seconds * 1000)]
             _, pause, first, *may_ask = self.scripts.note_address(self.keys.address(key), arguments)

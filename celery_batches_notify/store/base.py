@@ -1,4 +1,4 @@
-"""Running the scripts over one client, and what their refusals mean."""
+"""Runs the scripts over one client, and raises what their refusals mean."""
 
 from __future__ import annotations
 
@@ -20,9 +20,8 @@ from celery_batches_notify.store.client import (
     close_idle,
     connect,
     longest_call_seconds,
-    store_errors,
 )
-from celery_batches_notify.store.errors import corrupt_errors, type_errors
+from celery_batches_notify.store.errors import corrupt_errors, store_errors, type_errors
 from celery_batches_notify.store.keys import Keys, channel
 from celery_batches_notify.store.lists import BatchIndexes
 from celery_batches_notify.store.scripts import Argument, Script, Scripts
@@ -31,7 +30,7 @@ T = TypeVar("T")
 
 
 class StoreBase:
-    """What every part of the store stands on."""
+    """The base of every part of the store: the client, the scripts and the lists."""
 
     def __init__(self, settings: Settings, *, no_retry: bool = False) -> None:
         self.settings = settings
@@ -41,22 +40,22 @@ class StoreBase:
 
     @property
     def client(self) -> Redis:
-        """The connections: made at first use, safe to share between threads and over a fork."""
+        """The client: made at first use, safe to share between threads and over a fork."""
         return self._kept("client", lambda: connect(self.settings, no_retry=self._no_retry))
 
     @property
     def no_retry(self) -> Self:
-        """The same, over connections that ask once and do not wait for long."""
+        """The same store over connections that ask once and do not wait for long."""
         return self._kept("no_retry", lambda: type(self)(self.settings, no_retry=True))
 
     def answering_within(self, seconds: float) -> Self:
-        """The same, if no call takes longer, or over connections that give up in time."""
+        """Return this store if its calls take less than that, else one whose connections give up in time."""
         settings = answering_within(self.settings, seconds)
         return self if settings is self.settings else self._kept("prompt", lambda: type(self)(settings))
 
     @property
     def longest_call_seconds(self) -> float:
-        """How long a call takes that nobody answers."""
+        """How many seconds a call takes that is not answered."""
         return self._kept("longest", lambda: longest_call_seconds(self.settings))
 
     @property
@@ -70,7 +69,7 @@ class StoreBase:
         return self._kept("lists", lambda: BatchIndexes(self.client, self.scripts, self.keys, self.settings))
 
     def close(self) -> None:
-        """Give the connections back; the next use opens others."""
+        """Close the connections; the next use opens others."""
         if "client" in self.__dict__:
             close(self.client)
         for name in {"no_retry", "prompt"} & self.__dict__.keys():
@@ -93,9 +92,9 @@ class StoreBase:
         return answer
 
     def _change(self, script: Script, bid: str, *args: Argument) -> list[Any]:
-        """Run a script that a retired batch refuses: it is put back on the sweeper's list first.
+        """Run a script that a retired batch refuses, after putting the batch back on the sweeper's list.
 
-        A sweeper that had seen it may retire it again before the script comes.
+        A sweeper that had read the batch before may retire it again meanwhile, so this is a loop.
         """
         while (answer := self._answer(script, bid, *args))[0] == "retired":
             self._revive(bid)
@@ -111,7 +110,7 @@ class StoreBase:
 
     @contextmanager
     def _leaving_replicas(self) -> Iterator[None]:
-        """Close the idle connections to what was the master once: who is now, answers new ones."""
+        """Close idle connections to a server that is no longer the master; new ones reach the present one."""
         try:
             yield
         except ResponseError as exc:
@@ -122,15 +121,15 @@ class StoreBase:
             raise
 
     def _kept(self, name: str, make: Callable[[], T]) -> T:
-        # No lock: to make a Cluster's client takes a while, and a fork meanwhile would inherit it locked.
+        # Without a lock: making a Cluster's client takes a while, and a fork would inherit the lock.
         kept: T | None = self.__dict__.get(name)
         return kept if kept is not None else self.__dict__.setdefault(name, make())
 
     def _begin_anew(self) -> None:
-        """After a fork: a Cluster's client has locks that another thread of the parent may have held.
+        """Start anew after a fork: a Cluster's client has locks that a thread of the parent may have held.
 
-        The parent's client is kept, because to close it would take them; so is its listener, because the
-        parent goes on using its sockets.
+        The parent's client is kept alive, because closing it would take these locks; so is its listener,
+        because the parent goes on using its sockets.
         """
         # safety: fork-listener
         self._inherited = [self.__dict__.pop(name, None) for name in ("client", "listener")]
@@ -139,7 +138,7 @@ class StoreBase:
 
 
 def _unless_gone(method: weakref.WeakMethod[Callable[[], None]]) -> Callable[[], None]:
-    """Call a method as long as its object lives."""
+    """Return a function that calls a method if its object still lives."""
 
     def call() -> None:
         if (bound := method()) is not None:
@@ -149,17 +148,17 @@ def _unless_gone(method: weakref.WeakMethod[Callable[[], None]]) -> Callable[[],
 
 
 def gone(bid: str) -> NoSuchBatch:
-    """The error for a batch that is not there."""
+    """Return the error for a batch that does not exist."""
     return NoSuchBatch(f"there is no batch {bid}: it never was, was deleted, or has expired")
 
 
 def too_new(bid: str) -> SchemaTooNew:
-    """The error for a batch whose keys may mean what we do not know."""
+    """Return the error for a batch of a newer schema."""
     return SchemaTooNew(f"batch {bid} was stored by a newer celery-batches-notify: upgrade this process")
 
 
 def check_schema(bid: str, schema: bytes | str | None) -> None:
-    """Raise `NoSuchBatch` where there is no batch, and `SchemaTooNew` where it is not for us to read."""
+    """Raise `NoSuchBatch` if the batch does not exist, and `SchemaTooNew` if its schema is too new."""
     if schema is None:
         raise gone(bid)
     with corrupt_errors(bid):

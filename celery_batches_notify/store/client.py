@@ -1,4 +1,4 @@
-"""The client that talks to the store, and its errors in our words."""
+"""Makes the client of the store, and turns its errors into ours."""
 
 from __future__ import annotations
 
@@ -14,25 +14,21 @@ from redis import cluster as redis_cluster
 from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
 from redis.connection import SSLConnection, parse_url
-from redis.exceptions import (
-    AuthenticationError,
-    MovedError,
-    NoPermissionError,
-    RedisClusterException,
-    RedisError,
-    ResponseError,
-)
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import (
+    RedisError,
+)
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
-from celery_batches_notify.errors import ConfigurationError, StoreUnavailable
+from celery_batches_notify.errors import ConfigurationError
 from celery_batches_notify.fork_safety import forks
 from celery_batches_notify.settings import Settings
-from celery_batches_notify.store_url import SENTINEL_OPTIONS, show_address, split_addresses
+from celery_batches_notify.store.errors import store_errors
+from celery_batches_notify.store_url import SENTINEL_OPTIONS, split_addresses
 
-# A task's time limit goes on while its outcome is reported: one call must not hold it for long.
+# A task's time limit runs on while its outcome is reported, so one call must not take long.
 CONNECT_TIMEOUT_SECONDS = 2
 REPLY_TIMEOUT_SECONDS = 2
 RETRIES = 1
@@ -44,16 +40,16 @@ SENTINEL_PORT = 26379
 
 
 def connect(settings: Settings, *, no_retry: bool = False) -> Redis:
-    """Make the client for these settings; only that of a Cluster asks for its nodes at once.
+    """Make the client for these settings. Only the client of a Cluster connects at once, to read its nodes.
 
-    Every script is safe to repeat, so a lost reply is asked for again at once; not where whoever asks is
-    `hurried`, who does not wait for long either. A Cluster's client takes the calls that a plain one takes,
-    but for pipelines over several slots and of `TIME`. The URL's query holds options too;
-    if two differ, `batches_backend_options` wins.
+    Every script is safe to repeat, so a call whose reply is lost is sent again at once; with `no_retry` it is
+    not, and waits for less long. A Cluster's client takes the calls that a plain one takes, except pipelines
+    over several slots and with `TIME`. The URL's query may hold options too, which
+    `batches_backend_options` overrides.
 
     Raises:
-        ConfigurationError: redis-py does not take the URL or an option.
-        StoreUnavailable: None of a Cluster's nodes can be asked.
+        ConfigurationError: redis-py does not accept the URL or an option.
+        StoreUnavailable: No node of a Cluster answers.
     """
     with _option_errors():
         hosts, options = _read_options(settings)
@@ -68,7 +64,7 @@ def connect(settings: Settings, *, no_retry: bool = False) -> Redis:
 
 
 def longest_call_seconds(settings: Settings) -> float:
-    """How long connecting, asking and asking again take if nothing answers."""
+    """Return how many seconds connecting, asking and asking again take if no server answers."""
     _, options = _read_options(settings)
     asked = [options]
     if "master_name" in options:
@@ -78,9 +74,10 @@ def longest_call_seconds(settings: Settings) -> float:
 
 
 def answering_within(settings: Settings, seconds: float) -> Settings:
-    """Return settings with which a call that the store does not answer ends before so many seconds.
+    """Return settings under which a call that the store does not answer ends before so many seconds.
 
-    They are the same if that is so already: connecting and asking, each of them `RETRIES` times more.
+    The settings are returned unchanged if they do already. A call connects and asks, and each of the two is
+    repeated `RETRIES` times.
     """
     theirs = settings.backend_options.get("sentinel_kwargs") or {}
     retries = "retry" in settings.backend_options or "retry" in theirs
@@ -93,16 +90,16 @@ def answering_within(settings: Settings, seconds: float) -> Settings:
 
 
 def check_options(settings: Settings) -> None:
-    """Raise `ConfigurationError` if redis-py does not take the URL or an option; nothing is connected.
+    """Raise `ConfigurationError` if redis-py does not accept the URL or an option, without connecting.
 
-    Only a Cluster's client cannot be made without asking its nodes.
+    A Cluster is not checked, because its client cannot be made without asking its nodes.
     """
     if not settings.backend_options.get("cluster"):
         close(connect(settings))
 
 
 def close(client: Redis) -> None:
-    """Give a client's connections back, those to sentinels too."""
+    """Close a client's connections, including those to sentinels."""
     client.close()
     pool = getattr(client, "connection_pool", None)
     for each in pool.sentinel_manager.sentinels if isinstance(pool, SentinelConnectionPool) else ():
@@ -110,7 +107,7 @@ def close(client: Redis) -> None:
 
 
 def close_idle(client: Redis) -> None:
-    """Close the connections that nobody uses just now; to close another thread's breaks what it is doing."""
+    """Close the idle connections; closing one in use would break what its thread is doing."""
     pool = getattr(client, "connection_pool", None)  # a Cluster's client finds the new master by itself
     if pool is not None:
         pool.disconnect(inuse_connections=False)
@@ -122,7 +119,7 @@ def is_cluster(client: Redis) -> bool:
 
 
 def _read_options(settings: Settings) -> tuple[list[tuple[str, int]], dict[str, Any]]:
-    """Return the hosts, and redis-py's arguments: the options, else what the URL says, else our own."""
+    """Return the hosts, and redis-py's arguments: from the options, else from the URL, else our defaults."""
     port = SENTINEL_PORT if settings.backend_url.startswith("sentinel:") else REDIS_PORT
     hosts, own = _parse(split_addresses(settings.backend_url), port)
     given = {**own, **settings.backend_options}
@@ -133,7 +130,7 @@ def _read_options(settings: Settings) -> tuple[list[tuple[str, int]], dict[str, 
 
 @contextmanager
 def _option_errors() -> Iterator[None]:
-    """Raise `ConfigurationError` if redis-py does not take an option."""
+    """Raise `ConfigurationError` if redis-py does not accept an option."""
     try:
         yield
     except (TypeError, ValueError, RedisError) as exc:
@@ -141,14 +138,14 @@ def _option_errors() -> Iterator[None]:
 
 
 def _check_options(client: Redis) -> Redis:
-    """Make a connection object, which is not connected: it raises if it does not take an option."""
+    """Make a connection without connecting it: it raises if it does not accept an option."""
     pool = client.connection_pool
     pool.connection_class(**pool.connection_kwargs)
     return client
 
 
 def _cap(options: Mapping[str, Any], seconds: float, retry: Retry) -> dict[str, Any]:
-    """Return what lets a client wait for no longer than that, and for the sentinels that it asks neither."""
+    """Return options that limit how long a client waits for the store, and for its sentinels."""
     capped: dict[str, Any] = {name: min(options[name] or seconds, seconds) for name in TIMEOUTS}
     if "master_name" in options:
         theirs = _patience(**(options.get("sentinel_kwargs") or {}))
@@ -161,7 +158,7 @@ def _retry() -> Retry:
 
 
 def _patience(**given: Any) -> dict[str, Any]:
-    """How long a client waits, how often it tries and how many may ask at once, unless it is given."""
+    """Return our defaults: how long a client waits, how often it tries, how many connections it may make."""
     return {
         "max_connections": CONNECTIONS_AT_MOST,
         "socket_connect_timeout": CONNECT_TIMEOUT_SECONDS,
@@ -187,9 +184,9 @@ def _connect_cluster(hosts: list[tuple[str, int]], options: dict[str, Any]) -> R
         )
     options.pop("db", None)  # it is 0
     takes = {*signature(Redis).parameters, *signature(RedisCluster).parameters}
-    if unknown := sorted(options.keys() - takes):  # it would leave them out without a word
+    if unknown := sorted(options.keys() - takes):  # it would ignore them silently
         raise TypeError(f"a Cluster's client takes no argument {unknown[0]!r}")
-    del options["retry_on_error"]  # the cluster's client tries again itself, on the node that is right then
+    del options["retry_on_error"]  # the Cluster's client tries again itself, on the right node
     nodes = [ClusterNode(host, port) for host, port in hosts]  # type: ignore[no-untyped-call]
     with forks.waiting() if options.get("ssl") else nullcontext():
         client: Any = RedisCluster(startup_nodes=nodes, **options)
@@ -214,7 +211,7 @@ def _connect_sentinel(hosts: list[tuple[str, int]], options: dict[str, Any]) -> 
 
 
 class _Unforked:
-    """A TLS connection that no fork cuts in two while it is made."""
+    """A TLS connection that a fork cannot interrupt while it is made."""
 
     def _wrap_socket_with_ssl(self, sock: Any) -> Any:
         with forks.waiting():
@@ -225,57 +222,16 @@ def _let_forks_wait(client: Redis) -> Redis:
     pool = client.connection_pool
     if issubclass(kind := pool.connection_class, SSLConnection):
         pool.connection_class = type(kind.__name__, (_Unforked, kind), {})
-        pool.disconnect()  # those that a Cluster's client has made already are of the other kind
+        pool.disconnect()  # those that a Cluster's client has made already are of the other class
         pool.reset()
     return client
 
 
 def _parse(urls: list[str], port: int) -> tuple[list[tuple[str, int]], dict[str, Any]]:
-    """Return the hosts, and what the first URL says beside its own: user, password, database, TLS."""
+    """Return the hosts, and what else the first URL says: user, password, database, TLS."""
     parsed: list[Any] = [parse_url(url.replace("sentinel:", "redis:", 1)) for url in urls]  # type: ignore[no-untyped-call]
     hosts = [(str(each.pop("host", "localhost")), int(each.pop("port", port))) for each in parsed]
     own = dict(parsed[0])
     if own.get("connection_class") is SSLConnection:
         own["ssl"] = bool(own.pop("connection_class"))
     return hosts, own
-
-
-@contextmanager
-def store_errors(settings: Settings) -> Iterator[None]:
-    """Turn redis-py's errors into `StoreUnavailable`, with the mend where the cause is known.
-
-    Raises:
-        StoreUnavailable: The store cannot be reached or refused the command.
-    """
-    try:
-        yield
-    except (RedisError, RedisClusterException) as exc:
-        where = f"the batches' store at {show_address(settings.backend_url)}"
-        raise StoreUnavailable(f"{where} {_explain(settings, exc)} ({settings.address_source})") from exc
-
-
-def is_away(exc: BaseException) -> bool:
-    """Whether the store gave no answer: what it refuses one batch, it may still do for the next."""
-    return isinstance(exc, StoreUnavailable) and not isinstance(exc.__cause__, ResponseError)
-
-
-def _explain(settings: Settings, exc: Exception) -> str:
-    cause = exc.__cause__ if isinstance(exc, RedisClusterException) else exc
-    match cause:
-        case AuthenticationError():
-            return f"refused the user or the password: {cause}"
-        case NoPermissionError():
-            return f"does not allow its user to do this: {cause}"
-        case RedisConnectionError() | RedisTimeoutError():
-            return f"does not answer: {str(cause).rstrip('.')}; {_hint(cause)}"
-        case MovedError() if not settings.backend_options.get("cluster"):
-            return 'is a node of a Redis Cluster: add {"cluster": True} to batches_backend_options'
-    if "Cluster mode is not enabled" in str(exc) or "cluster support disabled" in str(exc):
-        return 'is no node of a Redis Cluster: take "cluster" out of batches_backend_options'
-    return f"refused: {exc}"
-
-
-def _hint(cause: Exception) -> str:
-    if "Too many connections" in str(cause):
-        return "all that max_connections in batches_backend_options allows are in use: raise it"
-    return "is it running?"

@@ -4,51 +4,32 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.model import DeliveryAttempt, DeliveryNote
 from celery_batches_notify.store import outbox
 from celery_batches_notify.store.base import StoreBase, gone
-from celery_batches_notify.store.client import store_errors
-from celery_batches_notify.store.errors import corrupt_errors
+from celery_batches_notify.store.errors import corrupt_errors, store_errors
+from celery_batches_notify.store.recorded import Claim, Recorded, parse_claims
 from celery_batches_notify.text import one_line
 
 CHANNEL_AT_MOST = 200
-STUCK_SECONDS = 5 * 60.0  # a task of the user's 12 times as long: see the script
+STUCK_SECONDS = 5 * 60.0  # for a user's task 12 times as long: see the script
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
-    """A delivery that somebody must see to: its place in the outbox, and how often it was tried before.
-
-    It is taken for publishing, unless it is `silent`: it was published, and nothing was heard of it for so
-    long that it must be given up. If it is the `last`, there is no attempt after this one. The `number` of
-    the claim goes with whatever is noted of it: a delivery is moved only under its present claim, which has
-    the number 1 when its event fires.
-    """
-
-    entry: str
-    attempts: int
-    silent: bool = False
-    last: bool = False
-    number: int = 1
-
-
 class DeliveryStore(StoreBase):
-    """What becomes of callbacks, one method per script."""
+    """The store's methods for deliveries of callbacks."""
 
-    def claim_deliveries(self, bid: str) -> list[Claim]:
-        """Take the deliveries that are due, and name the silent ones, in the order in which they fired."""
-        return _parse_claims(self._run(self.scripts.claim_deliveries, bid)[1:])
+    def claim_deliveries(self, bid: str) -> Recorded:
+        """Take the deliveries that are due, and name the silent ones, in firing order."""
+        return parse_claims(self._run(self.scripts.claim_deliveries, bid))
 
-    def claim_waiting(self, bid: str, entry: str, seconds: float) -> list[Claim]:
-        """Take one delivery that waits, for so many seconds; nothing if it does not wait any more."""
+    def claim_waiting(self, bid: str, entry: str, seconds: float) -> Recorded:
+        """Take one waiting delivery for so many seconds; nothing is due if it does not wait any more."""
         lease = round(seconds * 1000)
-        return _parse_claims(self._run(self.scripts.claim_deliveries, bid, entry, lease)[1:])
+        return parse_claims(self._run(self.scripts.claim_deliveries, bid, entry, lease))
 
     def settle_delivery(
         self,
@@ -62,12 +43,11 @@ class DeliveryStore(StoreBase):
         owed: Sequence[str] = (),
         waits_for: str = "",
         number: int = 0,
-    ) -> str:
-        """Note what happened to a delivery, and who is still owed it: see the script. Return its word.
+    ) -> Recorded:
+        """Record what happened to a delivery, and which receivers are still owed it: see the script.
 
-        `waits_for` is the address that it waits for; `number` that of the claim, or 0 if it is not known.
-
-        Every delivery that is given up is given up here, so this is where the log names it.
+        `waits_for` is the address that it waits for; `number` is that of the claim, or 0 if it is not known.
+        Every delivery that is given up is given up here, so it is logged here.
         """
         delay = round(delay_seconds * 1000)
         line, left = outbox.pack_note(note) if note else "", outbox.pack_owed(owed)
@@ -79,38 +59,30 @@ class DeliveryStore(StoreBase):
             channel, why = (note.channel, note.detail) if note else ("nobody", "")
             log = log_of_delivery(logger, bid, entry, channel, rest[0])
             log.error("given up (attempt %d): %s", rest[0], why)
-        return str(word)
+        return Recorded(word=word)
 
     def redeliver_event(
         self, bid: str, entries: Sequence[str], *, ended: bool = False, since_ms: int = 0
-    ) -> list[Claim]:
-        """Make deliveries that have fired due again, and take them: those given up, and those that are stuck.
+    ) -> Recorded:
+        """Make fired deliveries due again, and take them: those that were given up, and those that are stuck.
 
         Args:
             bid: The batch.
             entries: Their places in the outbox.
-            ended: Take what was delivered or skipped, too.
-            since_ms: Of what was given up only what was so since then.
+            ended: Also take those that were delivered or skipped.
+            since_ms: Of those given up, take only those given up since then.
         """
         which, stuck = "ended" if ended else "stuck", round(STUCK_SECONDS * 1000)
         answer = self._change(self.scripts.redeliver_event, bid, which, stuck, since_ms, *entries)
         if answer[0] == "gone":
             raise gone(bid)
         again = zip(answer[1::2], answer[2::2], strict=True)
-        return [Claim(entry=entry, attempts=0, number=number) for entry, number in again]
+        return Recorded(word=answer[0], due=[Claim(entry=entry, number=number) for entry, number in again])
 
     def read_deliveries(self, bid: str) -> list[DeliveryAttempt]:
         """Read the delivery log, oldest first."""
         with store_errors(self.settings), corrupt_errors(bid):
             return outbox.parse_attempts(self.client.lrange(self.keys.part(bid, "deliveries"), 0, -1))
-
-
-def _parse_claims(answer: Sequence[Any]) -> list[Claim]:
-    parts = iter(answer)
-    return [
-        Claim(entry=entry, attempts=n, silent=word == "silent", last=word == "last", number=number)
-        for entry, n, word, number in zip(parts, parts, parts, parts, strict=True)
-    ]
 
 
 def log_of_delivery(logger: logging.Logger, bid: str, entry: str, channel: str, attempt: int) -> BatchLog:

@@ -1,4 +1,4 @@
-"""Members on their way into a batch: enrolled before their messages leave, confirmed when these have left."""
+"""Enrolment: members are enrolled before their messages leave, and confirmed once these have left."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from celery_batches_notify.errors import BatchSealed
 from celery_batches_notify.membership import Membership
 from celery_batches_notify.store import packing
 from celery_batches_notify.store.base import StoreBase
-from celery_batches_notify.store.client import store_errors
+from celery_batches_notify.store.errors import store_errors
 from celery_batches_notify.store.scripts import Argument
 
 Adder = Membership | Literal["owner", "other"]
 
 
 class Abandoned(BatchSealed):
-    """The batch was sealed over the head of its producer, which was taken for dead."""
+    """A worker sealed the batch because it took its producer for dead."""
 
 
 class EnrolmentStore(StoreBase):
-    """What producers do, one method per script, and what they left undone."""
+    """The store's methods for producers, and for what lost producers left undone."""
 
     def enrol_members(
         self,
@@ -38,15 +38,15 @@ class EnrolmentStore(StoreBase):
         Args:
             bid: The batch.
             first: Where to try first.
-            task_ids: Their ids; of children the bids.
-            adder: Who adds them: the batch's owner, somebody else, or a running member.
+            task_ids: Their ids; for children the bids.
+            adder: Who adds them: the batch's owner, another process, or a running member.
             children: Whether they are batches.
-            last: Whether the owner will add none after these.
-            note_place: Told of each place before it is tried. Where the reply is lost they may stand there:
-                only there they can be added again without being added twice.
+            last: Whether these are the owner's last members.
+            note_place: Called with each index before it is tried. If the reply is lost they may stand there,
+                and only there can they be added again without being added twice.
 
         Raises:
-            BatchSealed: The batch takes no more members.
+            BatchSealed: The batch does not take more members.
             NoSuchBatch: It is gone.
         """
         ids = packing.pack_ids(task_ids)
@@ -72,12 +72,12 @@ class EnrolmentStore(StoreBase):
                 return int(answer[1]) if answer[0] == "already" and len(answer) > 1 else first
 
     def confirm_members(self, bid: str, firsts: Sequence[int], adder: Adder) -> bool:
-        """Note that the messages of these chunks have left; return whether the batch was cancelled meanwhile.
+        """Record that the messages of these chunks have left; return whether the batch was cancelled.
 
         Safe to repeat.
 
         Raises:
-            BatchSealed: The owner had been taken for dead meanwhile.
+            BatchSealed: A worker took the owner for dead meanwhile.
             NoSuchBatch: The batch is gone.
         """
         who = "other" if isinstance(adder, Membership) else adder
@@ -87,20 +87,20 @@ class EnrolmentStore(StoreBase):
         return bool(word == "cancelled")
 
     def write_off_chunk(self, bid: str, first: int) -> None:
-        """Note that a chunk need not be looked at any more: none of its members still waits."""
+        """Record that a chunk is settled, because none of its members still waits."""
         self._run(self.scripts.confirm_members, bid, "sweeper", first)
 
     def walk_unconfirmed(self, bid: str) -> Iterator[tuple[int, int]]:
-        """Read the first index and the length of each chunk that was enrolled and not confirmed."""
+        """Yield the first index and the length of each chunk that was enrolled and not confirmed."""
         with store_errors(self.settings):
             for first, count in self.client.hscan_iter(self.keys.part(bid, "unconfirmed")):
                 yield int(first), int(count)
 
 
 def abandoned(bid: str) -> Abandoned:
-    """The error for a producer that comes back after it was taken for dead."""
+    """Return the error for a producer that was taken for dead and is not."""
     return Abandoned(
         f"batch {bid} was sealed by a worker: nothing came from its producer for batches_abandon_after, so "
         "it was taken for dead, and calls that were not sent by then count as dead: make these in another "
-        "batch. Where a producer may pause for longer, raise that setting or use keep_open=True"
+        "batch. If a producer may pause for longer, raise that setting or use keep_open=True"
     )

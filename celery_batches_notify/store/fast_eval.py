@@ -1,7 +1,7 @@
-"""The short way to the server, for scripts: redis-py's own costs a report more than its script does.
+"""A fast way to run scripts: redis-py's own costs a report more than its script does.
 
-The connection is redis-py's, and so are its timeouts, its retries and its errors; left out is what lies
-between a call and that connection.
+The connection is redis-py's, with its timeouts, retries and errors. Only the layers between a call and the
+connection are left out.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ SPARED_CONNECTIONS = 16
 
 
 class FastEval:
-    """Runs scripts over one connection at a time that it keeps; several threads take others from the pool.
+    """Runs scripts over one connection that it keeps; if several threads run some, the rest use the pool.
 
-    Other clients go their own way, as a Cluster's, which chooses among nodes; so does a pool that was made
-    small, which needs all it has.
+    A Cluster's client, which chooses among nodes, and a small pool, which needs every connection, run scripts
+    as redis-py does.
     """
 
     def __init__(self, client: Redis) -> None:
@@ -45,7 +45,7 @@ class FastEval:
                 lambda: _ask(connection, command), lambda _: connection.disconnect()
             )
         except BaseException:
-            connection.disconnect()  # the reply may still come, and is not the next call's
+            connection.disconnect()  # the reply may still arrive, and must not answer the next call
             self._pool.release(connection)
             raise
         if self._kept:
@@ -55,7 +55,7 @@ class FastEval:
         return answer
 
     def _take(self) -> Any:
-        """Take what is kept; the pool looks whether what was idle has been cut meanwhile."""
+        """Take the kept connection; if it was idle, let the pool check that it still stands."""
         try:
             connection, used_at = self._kept.pop()
         except IndexError:

@@ -1,4 +1,4 @@
-"""What a check of the surroundings found: how bad it is, and words that name the mend."""
+"""The findings of the start-up checks."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that is not as it should be.
+    """A problem that a start-up check found.
 
     Attributes:
-        severity: `error` where batches cannot work, `warning` where they may be late or lost some day.
-        subject: In one or two words what it is about, such as `eviction`.
-        words: What is so, what comes of it, and what to do.
+        severity: `error` if batches cannot work, `warning` if they may be late or lost some day.
+        subject: Its subject in one or two words, such as `eviction`.
+        words: The problem, its consequence, and what to do.
     """
 
     severity: Literal["error", "warning"]

@@ -37,8 +37,8 @@ class Follow:
 class _Readings(Generic[W]):
     """An iterator over readings, synchronous or not.
 
-    It is no generator, because an asynchronous generator that is left half-way is ended by its event loop,
-    and a loop that has ended itself does not do so.
+    This is not a generator, because an abandoned asynchronous generator is closed by its event loop, and a
+    loop that has ended does not close it.
     """
 
     def __init__(self, store: Store, bid: str) -> None:
@@ -65,7 +65,7 @@ class _Readings(Generic[W]):
         return watch
 
     def _take(self, answer: Answer | None) -> Progress | None:
-        """Return the progress if it is news; note the end."""
+        """Return the progress if it has changed; close at the end."""
         if isinstance(answer, Reading):
             last, self._last = self._last, answer.progress
             if answer.progress.finished:
@@ -81,7 +81,7 @@ class _Readings(Generic[W]):
 
 
 class Readings(_Readings[ThreadWatch]):
-    """The readings of one batch, each as soon as it is there; `close()` ends them early."""
+    """The readings of one batch, each as soon as it is read; `close()` ends them early."""
 
     def __iter__(self) -> Self:
         return self
@@ -93,12 +93,12 @@ class Readings(_Readings[ThreadWatch]):
         raise StopIteration
 
     def close(self) -> None:
-        """Follow no longer."""
+        """Stop following."""
         self._close()
 
 
 class AsyncReadings(_Readings[LoopWatch]):
-    """The readings of one batch, each as soon as it is there; `aclose()` ends them early."""
+    """The readings of one batch, each as soon as it is read; `aclose()` ends them early."""
 
     def __aiter__(self) -> Self:
         return self
@@ -110,7 +110,7 @@ class AsyncReadings(_Readings[LoopWatch]):
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
-        """Follow no longer."""
+        """Stop following."""
         self._close()
 
 

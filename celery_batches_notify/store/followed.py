@@ -28,9 +28,9 @@ class _Batch:
     read_at: float
 
     def give(self, answer: Answer, now: float) -> list[Watch]:
-        """Put what was read into the places for which it is news, and return these.
+        """Put an answer into the places of followers that have not seen it, and return these.
 
-        A follower that has a reading outlives a short absence of the store; one that has none gets the error.
+        A follower with a reading outlives a short absence of the store; one without gets the error.
         """
         self.tried_at = now
         if isinstance(answer, Reading):
@@ -67,7 +67,7 @@ class Followed:
 
     @property
     def bids(self) -> Collection[str]:
-        """All of them."""
+        """The ids of all followed batches."""
         return self._batches.keys()
 
     def add(self, watch: Watch, now: float) -> None:
@@ -81,7 +81,7 @@ class Followed:
         self.stir([bid] if bid not in self._unread else [])  # safety: subscribed-first
 
     def remove(self, watch: Watch) -> None:
-        """Remove a follower; harmless if it has left already."""
+        """Remove a follower, if it has not left already."""
         if (batch := self._batches.get(watch.bid)) is not None:
             batch.watches.discard(watch)
             if not batch.watches:
@@ -94,7 +94,7 @@ class Followed:
         return changes
 
     def stir(self, bids: Iterable[str]) -> None:
-        """Note that these batches have moved, or that from now on tokens of them will be heard."""
+        """Record that these batches have moved, or that their tokens are heard from now on."""
         for bid in bids:
             if bid in self._unread:
                 self._fresh[bid] = None
@@ -102,12 +102,12 @@ class Followed:
                 self._stirred[bid] = None
 
     def stir_unread(self) -> None:
-        """Let the unread batches not wait for a subscription: there is none."""
+        """Let the unread batches be read without a subscription, which could not be made."""
         self.stir(self._unread)
 
     @property
     def is_paced(self) -> bool:
-        """Whether nothing that is heard now would be read at once."""
+        """Whether tokens that arrive now would only be read after a pause."""
         return bool(self._stirred) and not self._unread
 
     @property

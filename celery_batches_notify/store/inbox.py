@@ -1,4 +1,4 @@
-"""What reaches the listener: orders from this process, and tokens from the store."""
+"""The listener's inbox: orders from this process, and tokens from the store."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ logger = logging.getLogger(__name__)
 
 
 class Inbox:
-    """A bell that any thread rings with a byte, and a subscription that is made anew when it breaks.
+    """A bell that any thread rings with a byte, and a subscription that is renewed when it breaks.
 
-    Without a subscription followers wait for the next reading instead, so nothing here raises.
+    Without a subscription followers wait for the next reading instead, so its methods raise no errors.
     """
 
     def __init__(self, client: Callable[[], Redis], clock: Callable[[], float]) -> None:
@@ -31,7 +31,9 @@ class Inbox:
         self._clock = clock
         self.bell, self._rung = socket.socketpair()
         self.bell.setblocking(False)
-        self._selector = selectors.DefaultSelector()  # here, as gevent may have put its own there meanwhile
+        self._selector = (
+            selectors.DefaultSelector()
+        )  # not the default argument: gevent may have replaced the class
         self._selector.register(self._rung, selectors.EVENT_READ)
         self._subscription: Subscription | None = None
         self._connect_at = -inf
@@ -49,11 +51,11 @@ class Inbox:
 
     @property
     def next_at(self) -> float:
-        """When `keep` has something to do though nothing came."""
+        """When `keep` must be called next, even if nothing arrives."""
         return self._connect_at if self._subscription is None else self._subscription.check_at
 
     def hear(self) -> tuple[set[str], bool]:
-        """Take what has arrived; return the batches it names, and whether the server refused something."""
+        """Take the tokens that have arrived; return their batches, and whether a command was refused."""
         if self._subscription is not None:
             try:
                 return self._subscription.hear(self._clock())
@@ -62,12 +64,12 @@ class Inbox:
         return set(), False
 
     def keep(self, batches: Collection[str], new: Collection[str], left: Collection[str]) -> bool:
-        """Keep a subscription to these batches, of which some are new; return whether there is one.
+        """Keep a subscription to these batches; return whether it stands.
 
         Args:
-            batches: All that are followed.
-            new: Those of them that were not when this was last called.
-            left: Those that are followed no longer, or were not for a while.
+            batches: All followed batches.
+            new: Those that were not followed at the last call.
+            left: Those that are not followed any more, or were not for a while.
         """
         now = self._clock()
         try:

@@ -1,4 +1,4 @@
-"""The names of all keys, written once."""
+"""The names of all keys."""
 
 from __future__ import annotations
 
@@ -49,15 +49,15 @@ class Keys:
 
     @property
     def workers(self) -> str:
-        """The sorted set of workers by their last beat."""
+        """The sorted set of workers by their last heartbeat."""
         return f"{self.prefix}:workers"
 
     def worker(self, wid: str) -> str:
-        """What one worker holds."""
+        """The hash of one worker's tasks in flight."""
         return f"{self.prefix}:worker:{wid}"
 
     def address(self, key: str) -> tuple[str, str]:
-        """How an address of notifications answered lately, and the deliveries that wait for it."""
+        """The hash of an address of notifications, and the sorted set of deliveries that wait for it."""
         name = f"{self.prefix}:address:{{{key}}}"
         return name, f"{name}:waiting"
 
@@ -70,11 +70,11 @@ class Keys:
         return f"{self.batch(bid)}:{part}"
 
     def of_batch(self, bid: str) -> tuple[str, ...]:
-        """All keys of one batch, in the order in which the scripts name them."""
+        """All keys of one batch, in the order of the scripts' KEYS."""
         return _of_batch(self, bid)
 
 
-@lru_cache(maxsize=64)  # most reports of a worker are of few batches
+@lru_cache(maxsize=64)  # most reports of a worker belong to few batches
 def _of_batch(keys: Keys, bid: str) -> tuple[str, ...]:
     return (keys.batch(bid), *(keys.part(bid, part) for part in PARTS))
 

@@ -30,8 +30,9 @@ class Listener:
     """Serves followers that are threads, greenlets or coroutines of any event loop, from one daemon thread.
 
     The thread begins with the first follower and ends soon after the last one left. It alone has the
-    subscription and the list of followers. All others append orders and ring; to leave takes no lock, because
-    the garbage collector may end a follower at any point of any thread. A fork's child has its own listener.
+    subscription and the list of followers. Other threads append orders and ring the bell. Leaving works
+    without a lock, because the garbage collector may end a follower at any point of any thread. A fork's
+    child has its own listener.
 
     Args:
         client: The client whose server is subscribed to.
@@ -71,12 +72,12 @@ class Listener:
         self._ring()
 
     def remove(self, watch: Watch) -> None:
-        """Fill this place no longer."""
+        """Stop filling this place."""
         self._orders.append(lambda followed: followed.remove(watch))
         self._ring()
 
     def close(self) -> None:
-        """End the thread and its connection if nobody follows; the next follower begins another."""
+        """End the thread and its connection if it has no followers; the next follower starts another."""
         with self._lock:
             thread, self._hurries = self._thread, True
         if thread is not None:
@@ -129,7 +130,7 @@ class Listener:
         wake_all(followed.hand_out(answers, self._clock()))
 
     def _may_leave(self) -> bool:
-        """Whether no follower came at the last moment; from now on the next one begins another thread."""
+        """Return whether the thread may end: nobody came meanwhile, and the next follower starts another."""
         with self._lock:
             if self._orders:  # safety: orders-first
                 return False
@@ -137,7 +138,7 @@ class Listener:
             return True
 
     def _end(self, followed: Followed, exc: Exception) -> None:
-        """Let no follower wait for a thread that has failed."""
+        """Give all followers the error of a thread that has failed."""
         with self._lock:
             self._thread = self._bell = None
             self._obey(followed)

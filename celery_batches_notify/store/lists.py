@@ -1,4 +1,4 @@
-"""The lists of batches: all of them by age, those that the sweeper must look after, and cancelled ones."""
+"""The lists of batches: all batches by age, those that the sweeper looks after, and cancelled ones."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
 from redis import Redis
 from redis.client import Pipeline
@@ -14,18 +15,19 @@ from celery_batches_notify.checks import check_bid
 from celery_batches_notify.errors import CorruptBatch, InvalidBid
 from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.settings import LONGEST, Settings
-from celery_batches_notify.store.at_once import read_together
 from celery_batches_notify.store.errors import corrupt_errors
 from celery_batches_notify.store.keys import Keys
 from celery_batches_notify.store.packing import SENDING_MS
 from celery_batches_notify.store.paging import Place, walk_pages
+from celery_batches_notify.store.parsing import has_ended
 from celery_batches_notify.store.scripts import Scripts
+from celery_batches_notify.store.snapshots import read_together
 
 PAGE = 100
 INDEX_PAGE = 500
-UNSTORED_SECONDS = 60  # how long an entry may wait for its batch: it is listed before it is stored
+UNSTORED_SECONDS = 60  # how long an entry may precede its batch, which is listed before it is stored
 TERMINATE = b":terminate"
-GONE = -2  # what PTTL answers for a key that is not there
+GONE = -2  # PTTL's answer for a key that does not exist
 LIVES = ("expires", "linger", "dead_expires")
 _SWEPT = (
     *("total", "succeeded", "dead", "sealed_at", "open", "next_due"),
@@ -37,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveBatch:
-    """What the sweeper needs to know of one batch on its list."""
+    """The sweeper's view of one batch on its list."""
 
     bid: str
     score: float
@@ -54,7 +56,7 @@ class LiveBatch:
 
 
 class BatchIndexes:
-    """The sorted sets that name batches; they lie in other slots than the batches themselves."""
+    """The sorted sets of batches; they lie in other slots than the batches themselves."""
 
     def __init__(self, client: Redis, scripts: Scripts, keys: Keys, settings: Settings) -> None:
         self._client = client
@@ -82,11 +84,11 @@ class BatchIndexes:
         self._put(bid, self._keys.live)
 
     def add_cancelled(self, bid: str, *, terminate: bool) -> None:
-        """Let the workers know that a batch is cancelled, and whether running members are to be ended too."""
+        """Put a batch on the list that workers read, and whether they end its running members too."""
         self._put(bid + TERMINATE.decode() if terminate else bid, self._keys.cancelled)
 
     def read_cancelled(self) -> dict[str, bool]:
-        """Read the bids of cancelled batches, and whether their running members are to be ended."""
+        """Read the bids of cancelled batches, and whether workers end their running members."""
         entries: Any = self._client.zrange(self._keys.cancelled, 0, -1)
         ended = {entry.removesuffix(TERMINATE): entry.endswith(TERMINATE) for entry in sorted(entries)}
         return {bid.decode("utf-8", "replace"): terminate for bid, terminate in ended.items()}
@@ -98,22 +100,22 @@ class BatchIndexes:
         self._client.zrem(self._keys.cancelled, bid, bid + TERMINATE.decode())
 
     def walk_index(self, after: Place | None = None) -> Iterator[list[tuple[str, Place]]]:
-        """Read the list of all batches, newest first, in pages. Some may have expired."""
+        """Yield the list of all batches, newest first, in pages. Some may have expired."""
         for page in walk_pages(self._client, self._keys.index, INDEX_PAGE, after=after, newest_first=True):
             if listed := well_formed(page):
                 yield listed
 
     def walk_newest(self, after: Place | None = None) -> Iterator[list[tuple[str, Place]]]:
-        """Read the batches that are there, newest first, in pages; begin behind `after` if it is given."""
+        """Yield the stored batches, newest first, in pages; begin behind `after` if it is given."""
         for listed in self.walk_index(after):
             exist = self.exist([bid for bid, _ in listed])
             yield [each for each, exists in zip(listed, exist, strict=True) if exists]
 
     def walk_live(self) -> Iterator[LiveBatch]:
-        """Read what the sweeper must know, a page per two round trips.
+        """Yield the sweeper's view of each live batch, a page per two round trips.
 
-        A batch that is put on the list meanwhile is left for the next walk: one that is retired and revived
-        over and over would never let this one end.
+        A batch that is put on the list meanwhile is left for the next walk, because a batch that is retired
+        and revived over and over would keep this walk from ending.
         """
         newest: Any = self._client.zrange(self._keys.live, -1, -1, withscores=True)
         last = [Place(float(score), entry) for entry, score in newest]
@@ -130,12 +132,12 @@ class BatchIndexes:
             return [bool(found) for found in pipe.execute()]
 
     def drop(self, key: str, places: Sequence[Place], *, older_seconds: float = 0) -> int:
-        """Take entries off a list, unless they were put there again since they were read; return how many.
+        """Take entries off a list unless they were put there again since they were read; return how many.
 
         Args:
             key: The list.
             places: The entries as they were read.
-            older_seconds: Spare those that were put there within so many seconds.
+            older_seconds: Spare entries that were put there within so many seconds.
         """
         if not places:
             return 0
@@ -148,15 +150,15 @@ class BatchIndexes:
         self.drop(self._keys.live, [place], older_seconds=UNSTORED_SECONDS if batch.gone else 0)
 
     def drop_gone(self, bid: str) -> None:
-        """Take a batch that is not there off both lists, unless it may just be in the making."""
+        """Take a batch that does not exist off both lists, unless it may be about to be stored."""
         for key in (self._keys.index, self._keys.live):
             score = self._client.zscore(key, bid)
             if score is not None:
                 self.drop(key, [Place(score, bid.encode())], older_seconds=UNSTORED_SECONDS)
 
     def prolong(self, life_ms: int) -> None:
-        """Let the lists live for so long at least, because one of their batches may."""
-        life_ms = min(life_ms, round(LONGEST.total_seconds() * 1000))  # somebody else may have written it
+        """Let the lists live for at least so long, because one of their batches may."""
+        life_ms = min(life_ms, round(LONGEST.total_seconds() * 1000))  # another program may have written it
         for key in (self._keys.index, self._keys.live, self._keys.cancelled):
             self._scripts.prolong_list([key], ["", life_ms])
 
@@ -180,13 +182,32 @@ class BatchIndexes:
             yield found
 
     def _put(self, entry: str, *lists: str, life_ms: int = 0) -> None:
-        """A list lives as long as the longest of its batches; the sweeper prolongs it while they run."""
+        """Put an entry on lists, which live as long as their longest batch: the sweeper prolongs them."""
         for key in lists:
             self._scripts.put_on_list([key], ["", entry, max(life_ms, self._life_ms)])
 
 
+class SweepLock:
+    """A lock that one process holds for some seconds, and must take again before they end."""
+
+    def __init__(self, scripts: Scripts, key: str, seconds: float) -> None:
+        self._scripts = scripts
+        self._key = key
+        self._milliseconds = round(seconds * 1000)
+        self._holder = f"{uuid4().hex}:{self._milliseconds}"
+
+    def hold(self) -> bool:
+        """Take or keep the lock; return whether it is ours."""
+        answer = self._scripts.hold_lock([self._key], ["", self._holder, self._milliseconds])
+        return bool(answer[0] == "held")
+
+    def release(self) -> None:
+        """Release the lock for the next process."""
+        self._scripts.release_lock([self._key], ["", self._holder])
+
+
 def longest_life_ms(fields: Mapping[str, Any]) -> int:
-    """The longest of a batch's three lives."""
+    """Return the longest of a batch's three lives."""
     return max(round(float(fields[name])) for name in LIVES)
 
 
@@ -203,7 +224,7 @@ def _parse_live(bid: str, score: float, answers: Sequence[Any], now: int) -> Liv
     return LiveBatch(
         bid=bid,
         score=score,
-        ended=n["sealed_at"] > 0 and n["succeeded"] + n["dead"] == n["total"] and not n["open"],
+        ended=not n["open"] and has_ended(n["sealed_at"], n["total"], n["succeeded"], n["dead"]),
         watch_due=0 < n["watch_at"] <= now,
         # If it lies farther ahead than it can, the clock was set back.
         # safety: retry-clock-set-back
@@ -218,7 +239,7 @@ def _parse_live(bid: str, score: float, answers: Sequence[Any], now: int) -> Liv
 
 
 def well_formed(page: Sequence[Place], suffix: bytes = b"") -> list[tuple[str, Place]]:
-    """Return the entries of a list whose bids are such: with others no key is built."""
+    """Return the entries of a list with well-formed bids: keys are only built from these."""
     found = []
     for place in page:
         try:

@@ -1,4 +1,4 @@
-"""Members in the store, read in chunks: no command, and no process that reads, holds them all."""
+"""Members in the store, read in chunks, because neither a command nor a process should hold them all."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Any
 
 from celery_batches_notify.store import parsing
 from celery_batches_notify.store.base import StoreBase, gone
-from celery_batches_notify.store.client import store_errors
-from celery_batches_notify.store.errors import corrupt_errors
+from celery_batches_notify.store.errors import corrupt_errors, store_errors
 from celery_batches_notify.store.packing import ID_BYTES
 from celery_batches_notify.store.parsing import Member
 
@@ -17,7 +16,7 @@ STATES_CHUNK = 64 * 1024
 
 
 class MemberStore(StoreBase):
-    """What is known of each member."""
+    """The store's methods for reading members."""
 
     def walk_members(self, bid: str, total: int) -> Iterator[list[Member]]:
         """Read the first `total` members of a batch in the order of their index, 1,000 per round trip.

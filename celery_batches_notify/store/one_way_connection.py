@@ -1,4 +1,4 @@
-"""A connection for records of tasks in flight: it waits for no reply, and closes at the first error.
+"""A connection for records of tasks in flight: it never waits for replies, and closes at the first error.
 
 The kernel delivers what was written before a process was killed. The server must send no replies: if some lie
 unread when the process ends, the kernel resets the connection and may drop what was written.
@@ -17,7 +17,8 @@ from redis.exceptions import RedisClusterException, RedisError
 from redis.retry import Retry
 
 from celery_batches_notify.settings import Settings
-from celery_batches_notify.store.client import is_cluster, store_errors
+from celery_batches_notify.store.client import is_cluster
+from celery_batches_notify.store.errors import store_errors
 
 SECONDS = 0.25
 
@@ -38,7 +39,7 @@ class OneWayConnection:
         """Start anew: a fork's child must not write into its parent's connection."""
         self._lock = threading.Lock()
         self._connection: Any = None
-        self._node: Any = None  # of a Cluster: the one that held the key when it was opened
+        self._node: Any = None  # in a Cluster: the node that held the key when the connection was opened
 
     @property
     def is_open(self) -> bool:
@@ -58,13 +59,13 @@ class OneWayConnection:
         self._connection = connection
 
     def check(self) -> None:
-        """Keep the connection from being idle; close it if the server has said anything, or has gone.
+        """Keep the connection from being idle; close it if the server has answered or has gone.
 
-        In a Cluster close it too if another node holds the key by now: the old one answers `MOVED`, which
-        nobody would hear.
+        In a Cluster also close it if another node holds the key by now, because the old node's `MOVED` would
+        not be read.
 
         Raises:
-            StoreUnavailable: It refused to be silent, or the connection was cut.
+            StoreUnavailable: The server sent a reply, or the connection was cut.
         """
         connection = self._connection
         if connection is None:
@@ -76,7 +77,7 @@ class OneWayConnection:
             try:
                 if connection.can_read(timeout=0):
                     connection.read_response()
-                    raise RedisError("it answers though it was told not to")
+                    raise RedisError("it answers although it was asked not to")
             except RedisError:
                 self.close()
                 raise

@@ -1,4 +1,4 @@
-"""The outbox and the delivery log: from what the keys hold to values, and back. Pure: no I/O."""
+"""Parses and packs the outbox and the delivery log. Pure: no I/O."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Hash = Mapping[bytes, bytes]
 class Entry:
     """A place in the outbox.
 
-    `at` is when it is due, when it was last heard of if it is published, or when it ended. `number` is that
+    `at` is when it is due, when it was last heard of (if it is published), or when it ended. `number` is that
     of its present claim; `last` says that its last attempt is under way.
     """
 
@@ -31,7 +31,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """What fails as a whole: the key that tells it from others, and what may be shown of it."""
+    """An address that fails as a whole: the key that identifies it, and the part that may be shown."""
 
     key: str
     shown: str
@@ -54,7 +54,7 @@ def parse_address(batch: Hash, entry: str) -> Address | None:
 
 
 def pack_note(note: DeliveryNote) -> str:
-    """The rest of a line of the delivery log; the script adds when, what, which attempt, and of whom."""
+    """Pack the end of a line of the delivery log; the script adds time, outcome, attempt and entry."""
     return str(json.dumps(asdict(note)))
 
 
@@ -76,20 +76,20 @@ def _parse_attempt(at: bytes, outcome: bytes, attempt: bytes, entry: bytes, note
 
 
 def pack_owed(owed: Sequence[str]) -> str:
-    """The receivers of a delivery that have not got it yet, or an empty text to leave them as they were."""
+    """Pack the receivers that are still owed a delivery, or an empty text to leave them unchanged."""
     return str(json.dumps(list(owed))) if owed else ""
 
 
 def parse_owed(batch: Hash, entry: str) -> tuple[str, ...]:
-    """Read which receivers of a delivery have not got it yet; none means that it is owed to all."""
+    """Read which receivers are still owed a delivery; empty means all."""
     return tuple(map(str, json.loads(batch.get(f"owed:{entry}".encode(), b"[]"))))
 
 
 def from_ms(value: int) -> datetime:
-    """Return a time that the store holds as ms since 1970."""
+    """Return the time of a number of ms since 1970."""
     return datetime.fromtimestamp(value // 1000, UTC) + timedelta(milliseconds=value % 1000)
 
 
 def text_of(batch: Hash, name: bytes) -> str:
-    """Return a text of a batch's hash, or an empty one."""
+    """Return a text field of a batch's hash, or an empty text."""
     return batch.get(name, b"").decode("utf-8", "replace")

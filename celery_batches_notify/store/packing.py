@@ -1,4 +1,4 @@
-"""Members, reports and failures as the scripts take them. Pure: no I/O."""
+"""Packs members, reports and failures into arguments of the scripts. Pure: no I/O."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from celery_batches_notify.store.fast_eval import Argument
 ATTEMPTS_PER_ROUND = 4096
 ROUNDS = 16
 ID_BYTES = 16
-SENDING_MS = 60_000  # how long whoever begins a member's round has to send it, before the sweeper does
+SENDING_MS = 60_000  # how long a process has to send members that it took for another round
 JUST_SUCCEEDED = Outcome(state=State.SUCCEEDED)
 _UUID_LENGTH = 36
 _UUIDS = re.compile(r"(?:[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})*+")
@@ -25,7 +25,7 @@ _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 
 
 def pack_id(task_id: str) -> bytes:
-    """The 16 bytes that stand for a task id: the UUID's own, else a hash of it."""
+    """Return the 16 bytes that stand for a task id: those of the UUID, else a hash of the id."""
     if is_uuid(task_id):
         return bytes.fromhex(task_id.replace("-", ""))
     return blake2b(task_id.encode("utf-8", "surrogatepass"), digest_size=16).digest()
@@ -40,15 +40,15 @@ def pack_ids(task_ids: Sequence[str]) -> bytes:
 
 
 def is_uuid(task_id: str) -> bool:
-    """Whether 16 bytes give the task id back, to the letter."""
+    """Whether the task id can be restored exactly from its 16 bytes."""
     return _UUID.fullmatch(task_id) is not None
 
 
 def pack_member(member: Membership) -> tuple[int, bytes, bytes]:
-    """A member as the scripts take it: index, its 16 bytes, and `late_of`.
+    """Pack a member: its index, its 16 bytes, and an empty text.
 
-    Where it is late, the index is that of the member whose canvas it goes on with, and `late_of` that one's
-    16 bytes. A mark that names no such member counts only once another member's report has announced it.
+    A successor is packed as the index of the member whose canvas it continues, its own 16 bytes, and those of
+    that member. If its header does not name that member, it counts only once another report has announced it.
     """
     packed = pack_id(member.identity)
     if member.index is not None:
@@ -58,7 +58,7 @@ def pack_member(member: Membership) -> tuple[int, bytes, bytes]:
 
 
 def pack_successors(member: Membership, outcome: Outcome) -> list[bytes | str]:
-    """What a report tells of successors: 16 bytes each; a chord's body; ids that 16 bytes do not hold."""
+    """Pack a report's successors (16 bytes each), its chord's body, and the ids that are not UUIDs."""
     late = [*outcome.successors, *outcome.body, *([member] if member.index is None else [])]
     names = [(pack_id(m.identity), m.task_id) for m in late if not is_uuid(m.identity)]
     return [
@@ -69,7 +69,7 @@ def pack_successors(member: Membership, outcome: Outcome) -> list[bytes | str]:
 
 
 def pack_report(member: Membership, outcome: Outcome, settings: Settings) -> list[Argument]:
-    """A report as `record_outcome` and `resend_lost` take it; of most successes there is no more to say."""
+    """Pack a report as `shared/report.lua` names it; most successes end after their state."""
     index, packed_id, late_of = pack_member(member)
     if outcome == JUST_SUCCEEDED and not late_of:
         return [index, packed_id, int(outcome.state)]
@@ -90,13 +90,13 @@ def pack_report(member: Membership, outcome: Outcome, settings: Settings) -> lis
 
 
 def pack_stamp(member: Membership, attempt: int) -> int:
-    """Two bytes that grow with every round and attempt, and stay at the last when there is no more room."""
+    """Pack round and attempt into a stamp of two bytes, which only grows; rounds and attempts are capped."""
     return min(member.round, ROUNDS - 1) * ATTEMPTS_PER_ROUND + min(attempt, ATTEMPTS_PER_ROUND - 1)
 
 
 def pack_failure(failure: Failure | None) -> str:
-    """The failure as JSON; the store adds the time."""
+    """Pack a failure as JSON; the script adds the time."""
     if failure is None:
         return ""
     record = {k: v for k, v in asdict(failure).items() if k != "failed_at"}
-    return json.dumps(record, ensure_ascii=False)  # no six bytes for each character of some scripts
+    return json.dumps(record, ensure_ascii=False)  # escapes would take six bytes for a character

@@ -1,4 +1,4 @@
-"""Paging through a sorted set: no entry is skipped or read twice, whatever is removed meanwhile."""
+"""Pages through a sorted set without skipping an entry or reading one twice, even if some are removed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from redis import Redis
 
 
 class Place(NamedTuple):
-    """Where an entry of a list stands. Places compare as the server sorts entries."""
+    """The place of an entry on a list. Places compare as the server sorts entries."""
 
     score: float
     entry: bytes
@@ -18,23 +18,23 @@ class Place(NamedTuple):
 def walk_pages(
     client: Redis, key: str, size: int, *, after: Place | None = None, newest_first: bool = False
 ) -> Iterator[list[Place]]:
-    """Read a list in pages; the caller may remove or move entries meanwhile.
+    """Yield the pages of a list; the caller may remove or move entries meanwhile.
 
-    Only plain reading commands are used, because a user without the right to run scripts lists batches too.
+    It uses only plain reading commands, because users who may not run scripts list batches too.
 
     Args:
-        client: The store's.
+        client: The store's client.
         key: The sorted set.
         size: How many entries one round trip reads; at least 2.
         after: The place to go on behind; None begins at the first entry.
         newest_first: Whether to go from high scores to low ones.
     """
-    offset = 0  # where `after` stood among the entries of its score: many may share one
+    offset = 0  # the position of `after` among the entries of its score, which many may share
     while True:
         page = _read(client, key, after, offset, size, newest_first=newest_first)
         fresh = [p for p in page if after is None or (p != after and (p < after) == newest_first)]
         if offset and (not page or fresh[:1] == page[:1]):  # safety: page-again
-            # Entries were removed, so unread ones may have moved in front of what was read here.
+            # Entries were removed, so unread ones may have moved before this page.
             offset = max(0, offset - size)
         elif fresh:
             yield fresh
@@ -45,7 +45,7 @@ def walk_pages(
                 offset = sum(place.score == last.score for place in page) - 1
             after = last
         elif len(page) == size:
-            offset += size - 1  # the next read begins with an entry that was seen  # safety: page-overlap
+            offset += size - 1  # the next read begins with a known entry  # safety: page-overlap
         else:
             return
 

@@ -1,4 +1,4 @@
-"""From what the keys hold to the values of the model. Pure: no I/O."""
+"""Parses the keys of a batch into the values of the model. Pure: no I/O."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from kombu.utils import json
 from celery_batches_notify.membership import State
 from celery_batches_notify.model import BatchStatus, CallbackStatus, Event, Failure, Progress
 from celery_batches_notify.store.outbox import Hash, from_ms, parse_address, parse_entry, text_of
-from celery_batches_notify.store.packing import ID_BYTES
+from celery_batches_notify.store.packing import ATTEMPTS_PER_ROUND, ID_BYTES
 
 MARKS, MARK = 64, b"mark:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """What one reading of a batch's keys gave."""
+    """One reading of a batch's keys."""
 
     bid: str
     batch: Hash
@@ -34,9 +34,9 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """One member as the store knows it: its task id, or of a batch the bid.
+    """One member in the store: its task id, or the bid if it is a batch.
 
-    `stamp` is the round and attempt that was counted last as a failure, as `pack_stamp` has them, or 0.
+    `stamp` packs the round and the attempt of its last counted failure (`pack_stamp`), or is 0.
     """
 
     index: int
@@ -45,15 +45,25 @@ class Member:
     is_batch: bool = False
     stamp: int = 0
 
+    @property
+    def round(self) -> int:
+        """The round of its last counted failure."""
+        return self.stamp // ATTEMPTS_PER_ROUND
+
+    @property
+    def attempt(self) -> int:
+        """The attempt, within its round, of its last counted failure."""
+        return self.stamp % ATTEMPTS_PER_ROUND
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChildReport:
-    """What a batch reports to its parent, as the script that changed it decided.
+    """The report of a batch to its parent, as the script that changed the batch decided.
 
     Attributes:
         parent_bid: The parent.
-        index: The batch's place there.
-        state: What it is as a member of its parent.
+        index: The batch's place in the parent.
+        state: Its state as a member of the parent.
         version: The number of this report: a later one wins.
         had_death: Whether the batch, or one below it, has had a dead member.
     """
@@ -65,7 +75,7 @@ class ChildReport:
     had_death: bool
 
 
-# What a `Reading` is made of; the rest of a batch's hash may be long.
+# The fields of a `Reading`; the rest of a batch's hash may be long.
 READING_FIELDS = (
     *("schema", "total", "succeeded", "failing", "dead", "sealed_at", "cancelled_at", "reported_at"),
     *(f"{event}_at" for event in Event),
@@ -118,6 +128,11 @@ def parse_members(
         )
         members.append(member)
     return members
+
+
+def has_ended(is_sealed: object, total: int, succeeded: int, dead: int) -> bool:
+    """Whether a batch is sealed and each of its members has succeeded or is dead."""
+    return bool(is_sealed) and succeeded + dead == total
 
 
 def parse_progress(bid: str, batch: Hash, now: datetime, stall_after: timedelta) -> Progress:
@@ -197,18 +212,18 @@ def parse_outline(bid: str, values: Sequence[bytes | None], now: datetime, stall
 
 
 def parse_callbacks(batch: Hash) -> list[dict[str, Any]]:
-    """Read what was declared with `on()`, in the order of declaration."""
+    """Read the declared callbacks, in the order of declaration."""
     declared: list[dict[str, Any]] = json.loads(batch.get(b"callbacks", b"[]"))
     return declared
 
 
 def parse_deliverable(batch: Hash) -> dict[str, dict[str, Any]]:
-    """Read what was declared with `on()`, by its place in the outbox."""
+    """Read the declared callbacks, by their place in the outbox."""
     return {f"{d['event']}:{d['n']}": d for d in parse_callbacks(batch)}
 
 
 def parse_child_report(batch: Hash) -> ChildReport | None:
-    """Read what a batch reports to its parent, or None if it has none."""
+    """Read the report of a batch to its parent, or None if it is not a child."""
     if not (parent := batch.get(b"parent_bid")):
         return None
     state, _, death = batch.get(b"parent_state", b"0").partition(b":")
@@ -222,7 +237,7 @@ def parse_child_report(batch: Hash) -> ChildReport | None:
 
 
 def parse_time(clock: Sequence[int]) -> datetime:
-    """Read the answer of Redis' TIME."""
+    """Read the answer of TIME."""
     return datetime.fromtimestamp(clock[0], UTC) + timedelta(microseconds=clock[1])
 
 
@@ -233,19 +248,18 @@ def _read_tags(stored: bytes) -> tuple[str, ...]:
 
 def _state(batch: Hash, now: datetime, stall_after: timedelta) -> str:
     total, succeeded, dead = (int(batch[k]) for k in (b"total", b"succeeded", b"dead"))
-    sealed = b"sealed_at" in batch
-    moving = not sealed or succeeded + dead < total
+    is_sealed = b"sealed_at" in batch
     if b"success_at" in batch:
         return "success"
     if b"cancelled_at" in batch:
         return "cancelled"
-    if sealed and succeeded + dead == total:
+    if has_ended(is_sealed, total, succeeded, dead):
         return "dead"
-    if moving and now - _require(_at(batch, "reported_at")) > stall_after:
+    if now - _require(_at(batch, "reported_at")) > stall_after:
         return "stalled"
     if b"complete_at" in batch:
         return "complete"
-    return "running" if sealed else "open"
+    return "running" if is_sealed else "open"
 
 
 def _callbacks(snapshot: Snapshot) -> list[CallbackStatus]:

@@ -1,4 +1,4 @@
-"""Repairs in the store: lists that lost a batch, events that did not fire, members that are gone."""
+"""Repairs in the store: lists that lost a batch, events that did not fire, members that have vanished."""
 
 from __future__ import annotations
 
@@ -13,20 +13,19 @@ from redis.client import Pipeline
 from celery_batches_notify.errors import CorruptBatch
 from celery_batches_notify.model import Failure
 from celery_batches_notify.store import packing
-from celery_batches_notify.store.at_once import read_together
 from celery_batches_notify.store.base import StoreBase, gone
-from celery_batches_notify.store.client import store_errors
-from celery_batches_notify.store.deliveries import Claim
-from celery_batches_notify.store.errors import type_errors
+from celery_batches_notify.store.errors import store_errors, type_errors
 from celery_batches_notify.store.packing import ID_BYTES
 from celery_batches_notify.store.parsing import Member
+from celery_batches_notify.store.recorded import Recorded, first_claims, parse_recorded
+from celery_batches_notify.store.snapshots import read_together
 
 KEYS_PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lost:
-    """A member of which nothing is left, as it was when it was looked for."""
+    """A vanished member, as it was when it was looked for."""
 
     member: Member
     failure: Failure
@@ -34,20 +33,27 @@ class Lost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Neglected:
-    """A batch that gave callbacks up, or, if `is_unlisted`, that the sweepers' list has lost."""
+    """A batch that gave up callbacks, or, if `is_unlisted`, that the sweepers' list has lost."""
 
     bid: str
     is_unlisted: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenOff(Recorded):
+    """How many members were marked dead, and the deliveries that this made due."""
+
+    count: int
+
+
 class RepairStore(StoreBase):
-    """What `reconcile` and `doctor` need beside what everybody does."""
+    """The store's methods for `reconcile` and `doctor`."""
 
     def restore_lists(self, bid: str) -> int:
         """Put a batch back on the lists that have lost it; return how many had.
 
         Raises:
-            NoSuchBatch: The batch is gone; it is taken off the lists, unless it was put there just now.
+            NoSuchBatch: The batch is gone. It is taken off the lists, unless it was put there just now.
         """
         with store_errors(self.settings):
             created_at, retired = self.client.hmget(self.keys.batch(bid), ["created_at", "retired"])
@@ -68,14 +74,14 @@ class RepairStore(StoreBase):
                     yield bid
 
     def walk_neglected(self) -> Iterator[Neglected]:
-        """Search the list of all batches, a page at a time, for those that no sweeper will complain about."""
+        """Search the list of all batches, a page at a time, for neglected ones."""
         with store_errors(self.settings):
             for listed in self.lists.walk_newest():
                 page = [bid for bid, _ in listed]
                 _, answers = read_together(self.client, partial(self._look_up, page))
                 for bid, live, batch in zip(page, answers[::2], answers[1::2], strict=True):
                     created, retired, given_up = (None,) * 3 if isinstance(batch, Exception) else batch
-                    # Read once more, one after the other: it may have ended, or come back, just now.
+                    # Read once more, one after the other: it may just have ended, or come back.
                     unlisted = created is not None and live is None and not retired and self._is_off_live(bid)
                     if unlisted or given_up not in (None, b"0"):  # safety: given-up-named
                         yield Neglected(bid=bid, is_unlisted=unlisted)
@@ -106,21 +112,21 @@ class RepairStore(StoreBase):
         with suppress(CorruptBatch), type_errors(bid):
             created, retired = self.client.hmget(self.keys.batch(bid), ["created_at", "retired"])
             return created is not None and not retired
-        return True  # so that somebody sees what has become of it
+        return True  # so that the corrupt batch is seen
 
-    def conclude_batch(self, bid: str) -> list[Claim]:
+    def conclude_batch(self, bid: str) -> Recorded:
         """Fire the events that are true and have not fired; return the deliveries that this made due."""
-        due = self._run(self.scripts.renew_batch, bid, 0)[1:]
-        if due:
+        recorded = parse_recorded(self._run(self.scripts.renew_batch, bid, 0))
+        if recorded.due:
             self._revive(bid)
-        return [Claim(entry=entry, attempts=0) for entry in due]
+        return recorded
 
     def note_canvas(self, bid: str) -> None:
-        """Note that members of the batch carry more members with them."""
+        """Record that members of the batch carry further members with them."""
         self._run(self.scripts.note_canvas, bid)
 
-    def write_off_members(self, bid: str, lost: Sequence[Lost]) -> tuple[int, list[Claim]]:
-        """Count members as dead of which nothing is left; return how many, and the deliveries now due."""
+    def write_off_members(self, bid: str, lost: Sequence[Lost]) -> WrittenOff:
+        """Mark vanished members dead; return how many."""
         args = [
             part
             for each in lost
@@ -132,10 +138,10 @@ class RepairStore(StoreBase):
             )
         ]
         answer = self._run(self.scripts.write_off_members, bid, self.settings.failures_kept, *args)
-        return answer[1], [Claim(entry=entry, attempts=0) for entry in answer[2:]]
+        return WrittenOff(word=answer[0], count=answer[1], due=first_claims(answer[2:]))
 
     def are_late(self, bid: str, task_ids: Sequence[str]) -> list[bool]:
-        """Whether each of these tasks is known as a member that a report enrolled."""
+        """Whether each of these tasks is a member that a report enrolled."""
         if not task_ids:
             return []
         packed: Any = [packing.pack_id(task_id) for task_id in task_ids]
@@ -144,7 +150,7 @@ class RepairStore(StoreBase):
         return [index is not None for index in found]
 
     def has_canvas(self, bid: str) -> bool:
-        """Whether members of the batch carry more members with them."""
+        """Whether members of the batch carry further members with them."""
         with store_errors(self.settings):
             canvas, late = self.client.hmget(self.keys.batch(bid), ["canvas", "late"])
         return bool(canvas or late)
@@ -154,7 +160,7 @@ class RepairStore(StoreBase):
         self._run(self.scripts.note_action, bid, note)
 
     def is_whole(self, bid: str) -> bool:
-        """Whether none of the keys that hold a batch's members has been lost."""
+        """Whether all keys that hold the batch's members are complete."""
         part = self.keys.part
         with store_errors(self.settings), self.client.pipeline(transaction=True) as pipe:
             pipe.hmget(self.keys.batch(bid), ["total", "late"])

@@ -1,4 +1,4 @@
-"""Retries in the store: dead members are claimed for another round and sent again."""
+"""Retries in the store: dead members are claimed for another round, then sent again."""
 
 from __future__ import annotations
 
@@ -8,19 +8,18 @@ from itertools import chain, islice
 from typing import Any
 
 from celery_batches_notify.errors import BatchCancelled, StoreUnavailable
-from celery_batches_notify.store.at_once import read_info
 from celery_batches_notify.store.base import StoreBase, gone
-from celery_batches_notify.store.client import store_errors
-from celery_batches_notify.store.errors import corrupt_errors, type_errors
+from celery_batches_notify.store.errors import corrupt_errors, store_errors, type_errors
+from celery_batches_notify.store.snapshots import read_info
 
 RETRY_CHUNK = 100
 FULL_SHARE = 0.9
-KEPT = "@"  # in place of a call: it lies beside, as it was sent at first
+KEPT = "@"  # in place of a call that `keep_calls` has kept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resend:
-    """A member to be sent again: its place, its round, and its call as JSON, or `KEPT`."""
+    """A member to send again: its index, its round, and its call as JSON, or `KEPT`."""
 
     index: int
     round: int
@@ -28,7 +27,7 @@ class Resend:
 
 
 class RetryStore(StoreBase):
-    """What becomes of dead members, one method per script."""
+    """The store's methods for sending members again."""
 
     def claim_retries(self, bid: str, only: Sequence[int] | None = None) -> Iterator[list[Resend]]:
         """Move the dead members that can be sent again to failing, and yield them in chunks.
@@ -42,7 +41,7 @@ class RetryStore(StoreBase):
             NoSuchBatch: The batch is gone.
         """
         chunks = self._walk_kept(bid) if only is None else _in_chunks(iter(only))
-        for indices in chain([[]], chunks):  # at least once, to be refused
+        for indices in chain([[]], chunks):  # at least once, so that the script can refuse
             answer = self._change(self.scripts.claim_retries, bid, *indices)
             if answer[0] == "gone":
                 raise gone(bid)
@@ -62,18 +61,18 @@ class RetryStore(StoreBase):
         return left
 
     def confirm_retries(self, bid: str, sent: Sequence[Resend], *, done: bool) -> None:
-        """Note that members were sent again; `done` when none is left to send."""
+        """Record that members were sent again; `done` if none is left to send."""
         pairs = [part for each in sent for part in (each.index, each.round)]
         self._run(self.scripts.confirm_retries, bid, "done" if done else "more", *pairs)
 
     def keep_calls(self, bid: str, first: int, calls: Sequence[bytes]) -> None:
-        """Keep what sending the members from `first` on needs. Raises `NoSuchBatch`."""
+        """Keep the calls of the members from index `first` on. Raises `NoSuchBatch`."""
         pairs = [part for index, call in enumerate(calls, first) for part in (index, call)]
         for start in range(0, len(pairs), 2 * RETRY_CHUNK):
             self._run(self.scripts.keep_calls, bid, *pairs[start : start + 2 * RETRY_CHUNK])
 
     def read_kept_calls(self, bid: str, indices: Sequence[int]) -> list[bytes | None]:
-        """Read what is kept of these members."""
+        """Read the kept calls of these members."""
         if not indices:
             return []
         with store_errors(self.settings), type_errors(bid):
@@ -86,7 +85,7 @@ class RetryStore(StoreBase):
             return self.client.hget(self.keys.batch(bid), "keep_calls") == b"1"
 
     def check_room(self) -> None:
-        """Raise `StoreUnavailable` if the store is nearly full, and would soon refuse what is kept."""
+        """Raise `StoreUnavailable` if the store is nearly full, and would soon refuse kept calls."""
         with store_errors(self.settings):
             info: Any = read_info(self.client, self.keys.live, "memory")
         used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
@@ -98,7 +97,7 @@ class RetryStore(StoreBase):
             )
 
     def claim_look(self, bid: str, quiet_seconds: float) -> bool:
-        """Whether the caller is to look for what the batch waits for: it has not moved for so long."""
+        """Whether the caller should examine the batch: it has not moved for so long, and nobody else does."""
         answer = self._answer(self.scripts.claim_look, bid, round(quiet_seconds * 1000))
         return bool(answer[0] == "look")
 

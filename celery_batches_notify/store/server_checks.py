@@ -1,4 +1,4 @@
-"""Start-up checks: what of the store's server would lose batches, or keep them from working at all."""
+"""Start-up checks for a store that could lose batches, or that they cannot work with."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from redis.exceptions import NoPermissionError
 
 from celery_batches_notify.errors import StoreUnavailable
 from celery_batches_notify.store.acl_checks import CHANNELS, find_denied
-from celery_batches_notify.store.client import is_cluster, store_errors
+from celery_batches_notify.store.client import is_cluster
+from celery_batches_notify.store.errors import store_errors
 from celery_batches_notify.store.findings import Finding
 from celery_batches_notify.store.store import Store
 
@@ -23,13 +24,13 @@ Info = Mapping[str, Any]
 
 
 def check_store(store: Store, clock: Callable[[], float] = time.time) -> list[Finding]:
-    """Look at the server, and at what its user may do there; nothing is changed.
+    """Check the server and the rights of its user, without changing anything.
 
-    A store that cannot be used is a finding too: this does not raise for it.
+    A store that cannot be used is a finding too, not an error.
 
     Args:
         store: The batches' store.
-        clock: This host's time in seconds, which is compared with the server's.
+        clock: This host's time in seconds, to compare with the server's.
     """
     found: list[Finding] = []
     try:
@@ -67,7 +68,7 @@ def _check_rights(store: Store) -> Iterator[Finding]:
             "channels",
             f"the store's user may not use {', '.join(channels)} on channels of batches: "
             "the counts are right, but "
-            "whoever follows a batch learns of it only every 5 s: give the user &batch-*",
+            "followers of a batch are woken only every 5 s: give the user &batch-*",
         )
     if "INFO" in denied:
         yield _warning(
@@ -80,15 +81,14 @@ def _check_clock(store: Store, clock: Callable[[], float]) -> Iterator[Finding]:
     with store_errors(store.settings):
         seconds, microseconds = store.client.time()
     server = seconds + microseconds / 1e6
-    skew = max(before - server, 0) + min(clock() - server, 0)  # what the answer took is none
+    skew = max(before - server, 0) + min(clock() - server, 0)  # the round trip does not count as skew
     if abs(skew) > SKEW_SECONDS:
         word = "ahead of" if skew > 0 else "behind"
         yield _warning(
             "clock",
-            f"this host's clock is {abs(skew):.0f} s {word} the store's. Batches go by the "
-            "store's alone, so no count "
-            "and no due time is wrong; but log lines do not match the times of batches, and Celery's own eta "
-            "and expires go by this host's: set both with NTP",
+            f"this host's clock is {abs(skew):.0f} s {word} the store's. Batches use only the store's, so "
+            "counts and due times are right; but log lines do not match the times of batches, and Celery's "
+            "own eta and expires use this host's: set both with NTP",
         )
 
 
@@ -133,9 +133,8 @@ def _check_persistence(info: Info) -> Iterator[Finding]:
     if not info.get("aof_enabled", 1):
         yield _warning(
             "persistence",
-            "the store keeps no append-only file: a restart loses what came since its last "
-            "snapshot, or every "
-            "batch where it takes none, and those that ran never end: set appendonly yes",
+            "the store keeps no append-only file: a restart loses what came since its last snapshot, or "
+            "every batch if it takes none, and those that ran never end: set appendonly yes",
         )
     if "err" in (info.get("aof_last_write_status"), info.get("rdb_last_bgsave_status")):
         yield _error(
@@ -163,7 +162,7 @@ def _check_replication(info: Info) -> Iterator[Finding]:
     if good == 0:
         yield _error(
             "replicas",
-            "the store refuses changes, for fewer replicas follow it than min-replicas-to-write asks for",
+            "the store refuses changes, because fewer replicas follow it than min-replicas-to-write asks for",
         )
 
 

@@ -14,14 +14,13 @@ from celery_batches_notify.errors import CorruptBatch, NoSuchBatch, SchemaTooNew
 from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.model import BatchStatus
 from celery_batches_notify.store import parsing
-from celery_batches_notify.store.at_once import Clock, read_at_once, read_each_at_once, read_together
 from celery_batches_notify.store.base import StoreBase, check_schema
-from celery_batches_notify.store.client import store_errors
-from celery_batches_notify.store.errors import corrupt_errors, type_errors
+from celery_batches_notify.store.errors import corrupt_errors, store_errors, type_errors
 from celery_batches_notify.store.lists import well_formed
 from celery_batches_notify.store.paging import Place, walk_pages
+from celery_batches_notify.store.snapshots import Clock, read_snapshot, read_snapshots, read_together
 
-STATUSES_AT_ONCE = 20  # each may bring a hundred failures with it
+STATUSES_AT_ONCE = 20  # each may bring a hundred failures
 ROWS_AT_ONCE = 250
 ROW_FIELDS = (
     *(
@@ -41,16 +40,16 @@ logger = logging.getLogger(__name__)
 
 
 class StatusStore(StoreBase):
-    """What is shown of batches."""
+    """The store's methods for reading statuses."""
 
     def read_snapshot(self, bid: str) -> parsing.Snapshot:
-        """Read all that a status needs, at one moment.
+        """Read everything that a status needs, at one moment.
 
         Raises:
             NoSuchBatch: It is gone.
         """
         with store_errors(self.settings), type_errors(bid):
-            clock, answers = read_at_once(self.client, lambda pipe: self._queue_snapshot(pipe, bid))
+            clock, answers = read_snapshot(self.client, lambda pipe: self._queue_snapshot(pipe, bid))
         return _parse_snapshot(bid, clock, answers)
 
     def _queue_snapshot(self, pipe: Pipeline, bid: str) -> None:
@@ -70,7 +69,7 @@ class StatusStore(StoreBase):
         """Read the statuses of all batches, newest first, each with its place in the list.
 
         Args:
-            after: The place to go on behind, from an earlier reading; None begins with the newest batch.
+            after: The place to continue behind, from an earlier reading; None begins with the newest batch.
         """
         with store_errors(self.settings):
             for page in self.lists.walk_newest(after):
@@ -110,7 +109,7 @@ class StatusStore(StoreBase):
     def _read_statuses(self, listed: Sequence[tuple[str, Place]]) -> Iterator[tuple[Place, BatchStatus]]:
         """Read several statuses; a batch that cannot be read is logged and left out."""
         places = dict(listed)
-        for bid, clock, answers in read_each_at_once(self.client, list(places), self._queue_snapshot):
+        for bid, clock, answers in read_snapshots(self.client, list(places), self._queue_snapshot):
             try:
                 with corrupt_errors(bid):
                     snapshot = _parse_snapshot(bid, clock, answers)

@@ -1,4 +1,4 @@
-"""What can be done to a batch's keys: one method per script, and the readings."""
+"""The store: one method per script, and methods that read."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -18,39 +18,25 @@ from celery_batches_notify.membership import Membership, Outcome, State
 from celery_batches_notify.model import Progress
 from celery_batches_notify.store import packing, parsing
 from celery_batches_notify.store.addresses import AddressStore
-from celery_batches_notify.store.at_once import read_together
 from celery_batches_notify.store.base import check_schema, gone
-from celery_batches_notify.store.client import store_errors
-from celery_batches_notify.store.deliveries import Claim, DeliveryStore
+from celery_batches_notify.store.deliveries import DeliveryStore
 from celery_batches_notify.store.enrolments import EnrolmentStore, abandoned
-from celery_batches_notify.store.errors import corrupt_errors, type_errors
+from celery_batches_notify.store.errors import corrupt_errors, store_errors, type_errors
 from celery_batches_notify.store.listener import Listener
-from celery_batches_notify.store.lists import UNSTORED_SECONDS, LiveBatch, longest_life_ms
+from celery_batches_notify.store.lists import UNSTORED_SECONDS, LiveBatch, SweepLock, longest_life_ms
 from celery_batches_notify.store.members import MemberStore
+from celery_batches_notify.store.recorded import Recorded, first_claims, parse_recorded
 from celery_batches_notify.store.repairs import RepairStore
 from celery_batches_notify.store.retries import RetryStore
+from celery_batches_notify.store.snapshots import read_together
 from celery_batches_notify.store.statuses import StatusStore
-from celery_batches_notify.store.sweep_lock import SweepLock
 from celery_batches_notify.store.trimming import Trimmer
 from celery_batches_notify.store.workers import WorkerStore
 
 CHILDREN_PAGE = 100
-AT_ONCE = 1000  # successors in one script
+AT_ONCE = 1000  # successors in one script call
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recorded:
-    """What the store says of a report: its word (`counted`, `repeated` …), and deliveries now due."""
-
-    word: str
-    due: Sequence[str] = ()
-
-    @property
-    def claims(self) -> list[Claim]:
-        """These deliveries, taken for their first publish: they are leased to whoever made them due."""
-        return [Claim(entry=entry, attempts=0) for entry in self.due]
 
 
 class Store(
@@ -84,7 +70,7 @@ class Store(
             bid: The batch.
             fields: What its hash holds.
             watch_after: After how many milliseconds its first deadline or stall is due, or 0.
-            clock: This process's clock, in seconds: an entry whose batch is not stored for long is dropped.
+            clock: This process's clock, in seconds: an entry whose batch is not stored in time is dropped.
         """
         began, life_ms = clock(), longest_life_ms(fields)  # safety: longest-life
         with store_errors(self.settings):
@@ -99,23 +85,22 @@ class Store(
         """Seal the batch, and confirm these chunks of it; return the deliveries that this made due.
 
         Raises:
-            BatchSealed: It was abandoned, for nothing came from its producer for too long.
+            BatchSealed: It was abandoned, because nothing came from its producer for too long.
             NoSuchBatch: It is gone.
         """
         answer = self._run(self.scripts.seal_batch, bid, *firsts)
         if answer[0] == "abandoned":
             raise abandoned(bid)
-        return Recorded(word=answer[0], due=answer[1:])
+        return parse_recorded(answer)
 
     def abandon_batch(self, bid: str) -> Recorded:
-        """Seal the batch if its producers are not heard of any more: then its word is `abandoned`."""
-        answer = self._run(self.scripts.abandon_batch, bid)
-        return Recorded(word=answer[0], due=answer[1:])
+        """Seal the batch if its producers are lost; then the word is `abandoned`."""
+        return parse_recorded(self._run(self.scripts.abandon_batch, bid))
 
     def record_outcome(self, member: Membership, outcome: Outcome) -> Recorded:
-        """Count an outcome; return what became of it. A batch that is gone is no error here.
+        """Count an outcome; return what became of it. If the batch is gone, the word is `gone`.
 
-        Its successors are enrolled before it counts, and by scripts of their own if they are very many.
+        Its successors are enrolled before it counts, by scripts of their own if they are very many.
         """
         due: list[str] = []
         while len(outcome.successors) > AT_ONCE:
@@ -125,23 +110,23 @@ class Store(
             word, *more = self._change(self.scripts.enrol_successors, member.bid, *args)
             due += more
             if word not in ("enrolled", "repeated"):
-                return Recorded(word=word, due=due)
+                return Recorded(word=word, due=first_claims(due))
             outcome = replace(outcome, successors=outcome.successors[AT_ONCE:])
         args = packing.pack_report(member, outcome, self.settings)
         word, *more = self._change(self.scripts.record_outcome, member.bid, *args)
-        return Recorded(word=word, due=[*due, *more])
+        return Recorded(word=word, due=first_claims([*due, *more]))
 
     def cancel_batch(self, bid: str, *, terminate: bool) -> Recorded:
-        """Cancel the batch, and tell workers that it is; return the deliveries that this made due."""
+        """Cancel the batch and announce that to workers; return the deliveries that this made due."""
         answer = self._change(self.scripts.cancel_batch, bid)
         if answer[0] == "gone":
             raise gone(bid)
         with store_errors(self.settings):
             self.lists.add_cancelled(bid, terminate=terminate)
-        return Recorded(word=answer[0], due=answer[1:])
+        return parse_recorded(answer)
 
     def read_cancelled(self) -> dict[str, bool]:
-        """Read the cancelled batches, and whether their running members are to be ended."""
+        """Read the cancelled batches, and whether workers end their running members."""
         with store_errors(self.settings):
             return self.lists.read_cancelled()
 
@@ -151,35 +136,33 @@ class Store(
             return bool(self.client.hexists(self.keys.batch(bid), "cancelled_at"))
 
     def record_death(self, bid: str) -> Recorded:
-        """Note a death in a batch below this one; return the deliveries that this made due."""
-        answer = self._change(self.scripts.record_death, bid)
-        return Recorded(word=answer[0], due=answer[1:])
+        """Record a death in a batch below this one; return the deliveries that this made due."""
+        return parse_recorded(self._change(self.scripts.record_death, bid))
 
     def renew_batch(self, bid: str, child_abandon_at: int = 0) -> None:
-        """Let a batch live on: one of its children does. A batch that is gone is no error here.
+        """Let a batch live on because one of its children does. A batch that is gone is ignored.
 
-        Who fills that child until `child_abandon_at` (ms since 1970) is not missed here before.
+        Its producers are not given up before those of that child, at `child_abandon_at` (ms since 1970).
         """
         self._answer(self.scripts.renew_batch, bid, child_abandon_at)
 
     def check_watches(self, bid: str) -> Recorded:
         """Fire deadlines and stalls whose time has come; return the deliveries that this made due."""
-        answer = self._run(self.scripts.check_watches, bid)
-        return Recorded(word=answer[0], due=answer[1:])
+        return parse_recorded(self._run(self.scripts.check_watches, bid))
 
     def walk_children(self, bid: str) -> Iterator[str]:
-        """Read the bids of a batch's children."""
+        """Yield the bids of a batch's children."""
         with store_errors(self.settings), corrupt_errors(bid):
             for _, child in self.client.hscan_iter(self.keys.part(bid, "children"), count=CHILDREN_PAGE):
                 yield check_bid(child.decode())
 
     def walk_family(self, bid: str, *, corrupt: bool = False) -> Iterator[str]:
-        """Read the bids of a batch and of all batches below it, each once, parents before their children.
+        """Yield the bids of a batch and of all batches below it, each once, parents before their children.
 
-        A batch below whose list of children cannot be read counts as childless.
+        A batch below it whose list of children cannot be read counts as childless.
 
         Raises:
-            CorruptBatch: The batch's own list of children cannot be read, unless `corrupt` ones may be.
+            CorruptBatch: The batch's own list of children cannot be read, unless `corrupt` allows that.
         """
         seen, left = {bid}, [bid]
         while left:
@@ -191,7 +174,7 @@ class Store(
                         left.append(child)
 
     def walk_ancestors(self, bid: str) -> Iterator[str]:
-        """Read the bids of a batch's parent, of that one's parent, and so on, each once."""
+        """Yield the bids of a batch's parent, grandparent and so on, each once."""
         seen: set[str] = set()
         while bid not in seen:
             seen.add(bid)
@@ -205,8 +188,8 @@ class Store(
     def delete_batch(self, bid: str, *, family: bool = True) -> bool:
         """Remove the batch, and with its `family` all batches below it; return whether it was there.
 
-        The children go first, so that a deletion that was cut short can be repeated. The keys are only
-        unlinked: the server frees what they hold in the background, however much it is.
+        The children go first, so that an interrupted deletion can be repeated. The keys are only unlinked:
+        the server frees their memory in the background.
         """
         with store_errors(self.settings):
             for each in reversed(list(self.walk_family(bid, corrupt=True)) if family else [bid]):
@@ -217,7 +200,7 @@ class Store(
     # -- reading --------------------------------------------------------------------------------
 
     def read_progress(self, bid: str) -> Progress | None:
-        """Read a batch's counters, or None where it is gone."""
+        """Read a batch's counters, or None if it is gone."""
         answer = self.read_many([bid])[bid]
         if isinstance(answer, NoSuchBatch):
             return None
@@ -226,7 +209,7 @@ class Store(
         return answer.progress
 
     def read_many(self, bids: Sequence[str]) -> dict[str, parsing.Reading | BatchesError]:
-        """Read how far batches have come, in one round trip to each server; or why one cannot be read."""
+        """Read the progress of batches, or why one cannot be read, in one round trip to each server."""
 
         def queue(pipe: Pipeline) -> None:
             for bid in bids:
@@ -249,11 +232,11 @@ class Store(
 
     @property
     def listener(self) -> Listener:
-        """The thread that serves the followers in this process, and what they ask of it."""
+        """The listener that serves the followers in this process."""
         return self._kept("listener", lambda: Listener(lambda: self.client, self.read_many))
 
     def close(self) -> None:
-        """Give the connections back; the next use opens others."""
+        """Close the connections; the next use opens others."""
         if "listener" in self.__dict__:
             self.listener.close()
         super().close()
@@ -261,25 +244,25 @@ class Store(
     # -- the sweeper's list ---------------------------------------------------------------------
 
     def sweep_lock(self, seconds: float) -> SweepLock:
-        """Make the lock that one sweeper holds at a time, for so many seconds."""
+        """Make the lock that one sweeper at a time holds, for so many seconds."""
         return SweepLock(self.scripts, self.keys.sweeper, seconds)
 
     def walk_live(self) -> Iterator[LiveBatch]:
-        """Read what the sweeper must know of every batch it looks after."""
+        """Yield the sweeper's view of every live batch."""
         with store_errors(self.settings):
             yield from self.lists.walk_live()
 
     def retire_batch(self, batch: LiveBatch) -> None:
-        """Take a batch that is over, or gone, off the sweeper's list; a later report brings it back."""
+        """Take a batch that has ended or is gone off the sweeper's list; a later report brings it back."""
         if self._answer(self.scripts.retire_batch, batch.bid)[0] != "live":
             with store_errors(self.settings):
                 self.lists.drop_live(batch)
 
     def prolong_lists(self, life_ms: int) -> None:
-        """Let the lists live for so long at least: the longest life of a batch on them."""
+        """Let the lists live for at least so long: the longest life of a batch on them."""
         with store_errors(self.settings):
             self.lists.prolong(life_ms)
 
     def trimmer(self) -> Trimmer:
-        """Make what takes batches off the lists that have expired."""
+        """Make the trimmer, which takes expired batches off the lists."""
         return Trimmer(self.client, self.lists, self.keys)

@@ -1,4 +1,4 @@
-"""The connection over which a process hears the tokens of all batches that it follows."""
+"""The connection that receives the tokens of all batches that a process follows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from celery_batches_notify.errors import BatchesError
 from celery_batches_notify.store.client import is_cluster
 from celery_batches_notify.store.keys import channel
 
-# All that may end a subscription. No follower sees it: their batches are read every few seconds in any case.
+# Whatever may end a subscription. Followers do not see it: their batches are read every few seconds anyway.
 BROKEN = (RedisError, RedisClusterException, OSError, BatchesError)
 
 CHUNK_BYTES = 256 * 1024
@@ -31,12 +31,12 @@ _MATCH_BYTES = 128  # no match is longer
 class Subscription:
     """A connection of its own, outside the client's pool, so that nobody else closes it.
 
-    What arrives is searched for the names of channels, not parsed, because redis-py's parser would take a
-    core for as many tokens as a few large batches send. A payload that looks like a name makes a batch be
-    read once more, and nothing else.
+    It searches what arrives for the names of channels instead of parsing it, because redis-py's parser would
+    keep a core busy with the tokens of a few large batches. A payload that looks like a name only makes a
+    batch be read once more.
 
-    Every method raises one of `BROKEN` if there is no connection (any more). Times are those of one monotonic
-    clock.
+    Every method raises one of `BROKEN` if the connection cannot be made or has ended. Times come from one
+    monotonic clock.
     """
 
     def __init__(self, client: Redis, now: float) -> None:
@@ -56,11 +56,11 @@ class Subscription:
         self._send("SUBSCRIBE", *map(channel, bids))
 
     def unsubscribe(self, bids: Iterable[str]) -> None:
-        """Hear no more of these batches."""
+        """Stop hearing the tokens of these batches."""
         self._send("UNSUBSCRIBE", *map(channel, bids))
 
     def hear(self, now: float) -> tuple[set[str], bool]:
-        """Take what has arrived; return the batches it names, and whether the server refused something."""
+        """Take the tokens that have arrived; return their batches, and whether a command was refused."""
         named: set[bytes | None] = set()
         self.socket.settimeout(0)
         while chunk := self._receive():
@@ -74,11 +74,11 @@ class Subscription:
 
     @property
     def check_at(self) -> float:
-        """When `check` is to be called next."""
+        """When `check` must be called next."""
         return max(self._heard_at, self._asked_at) + ANSWER_SECONDS
 
     def check(self, now: float) -> None:
-        """Ask for a sign of life if nothing came for a while; a connection that gave none is broken."""
+        """Ask for a sign of life if nothing came for a while; a connection that did not answer is broken."""
         if now < self.check_at:
             return
         if self._asked_at > self._heard_at:  # safety: silent-subscription

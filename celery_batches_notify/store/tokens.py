@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
-from celery_batches_notify.store.client import store_errors
+from celery_batches_notify.store.errors import store_errors
 from celery_batches_notify.store.keys import channel
 from celery_batches_notify.store.store import Store
 

@@ -1,4 +1,4 @@
-"""Trimming the lists: batches that have expired are taken off, and cancelled ones that are over."""
+"""Trims the lists: takes off batches that have expired, and cancelled ones that are over."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from celery_batches_notify.store.paging import Place, walk_pages
 
 PAGE = 1000
 PAGES_PER_TURN = 10
-# A broker may hand out a message of a batch that is over once more: for so long workers discard it.
+# How long workers discard messages of a cancelled batch that is over: a broker may redeliver one.
 CANCELLED_SECONDS = 24 * 60 * 60
 
 
 class Trimmer:
-    """Goes through the lists again and again, a part at a time, oldest entries first; one process does so."""
+    """Goes through the lists again and again, a part at a time, oldest entries first, in one process."""
 
     def __init__(self, client: Redis, lists: BatchIndexes, keys: Keys) -> None:
         self._client = client
         self._lists = lists
         self._keys = keys
-        self._places: dict[str, Place] = {}  # where the next turn goes on
+        self._places: dict[str, Place] = {}  # the next turn continues here
 
     def turn(self) -> int:
         """Trim the next part of each list; return how many entries were dropped."""
@@ -33,7 +33,7 @@ class Trimmer:
         )
 
     def _trim(self, key: str, drop: Callable[[Sequence[Place]], int]) -> int:
-        """Trim one page, and more of them while most of what they held was dropped."""
+        """Trim one page, and further ones while most of their entries are dropped."""
         dropped = 0
         rest = walk_pages(self._client, key, PAGE, after=self._places.get(key))
         for page in islice(chain(rest, walk_pages(self._client, key, PAGE)), PAGES_PER_TURN):

@@ -15,9 +15,9 @@ Answer = Reading | Exception
 
 
 class Watch:
-    """One follower's place. A slow follower finds the latest reading there, and holds up no other.
+    """One follower's place. A slow follower finds the latest reading there, without delaying others.
 
-    Nothing follows an exception.
+    An exception is the last answer.
     """
 
     _moved: threading.Event | asyncio.Event
@@ -51,7 +51,7 @@ class ThreadWatch(Watch):
         self._moved: threading.Event = moved or threading.Event()
 
     def wait(self, seconds: float | None = None) -> Answer | None:
-        """Wait for something new, at most so many seconds; then return None."""
+        """Wait for a new answer, at most so many seconds; return None if none came."""
         if not self._moved.wait(seconds):
             return None
         self._moved.clear()
@@ -67,7 +67,7 @@ class LoopWatch(Watch):
         self._moved: asyncio.Event = asyncio.Event()
 
     async def wait(self) -> Answer | None:
-        """Wait for something new."""
+        """Wait for a new answer."""
         await self._moved.wait()
         self._moved.clear()
         return self.latest
@@ -76,7 +76,7 @@ class LoopWatch(Watch):
 def wake_all(watches: Iterable[Watch]) -> None:
     """Wake these followers, all of one event loop with one call into it.
 
-    With a call for each, the loop's thread would take over after the first, and each further one wait for it.
+    With a call for each, the loop's thread would take over after the first, and the other calls wait for it.
     """
     by_loop: dict[asyncio.AbstractEventLoop | None, list[Watch]] = {}
     for watch in watches:
@@ -95,5 +95,5 @@ def _wake_each(watches: Iterable[Watch]) -> None:
 
 
 def raise_for_one(exc: Exception) -> NoReturn:
-    """Raise an error that many are given: each raises a copy, because raising adds to its traceback."""
+    """Raise an error that many followers get: each raises a copy, because raising adds to its traceback."""
     raise copy(exc) from exc.__cause__

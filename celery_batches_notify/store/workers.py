@@ -1,4 +1,4 @@
-"""Workers in the store: their beats, and what each of them holds."""
+"""Workers in the store: their heartbeats, and the records of their tasks in flight."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Any, TypeVar
 
 from celery_batches_notify.membership import Membership, Outcome
 from celery_batches_notify.store import packing
-from celery_batches_notify.store.at_once import read_together
 from celery_batches_notify.store.base import StoreBase
-from celery_batches_notify.store.client import store_errors
+from celery_batches_notify.store.errors import store_errors
 from celery_batches_notify.store.one_way_connection import OneWayConnection
+from celery_batches_notify.store.recorded import Recorded, first_claims
 from celery_batches_notify.store.retries import Resend
+from celery_batches_notify.store.snapshots import read_together
 
 RECORDS_CHUNK = 500
 
@@ -33,17 +34,24 @@ class Beat:
     seconds_ago: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retaken(Recorded):
+    """What became of a lost member: the call to send `again`, or None, and then the word says why."""
+
+    again: Resend | None = None
+
+
 class WorkerStore(StoreBase):
-    """What is known of each worker."""
+    """The store's methods for workers."""
 
     def beat_worker(self, wid: str) -> int:
-        """Say that a worker lives; return the store's time in milliseconds."""
+        """Record a worker's heartbeat; return the store's time in milliseconds."""
         with store_errors(self.settings):
             answer = self.scripts.beat_worker([self.keys.workers], ["", wid, self._kept_ms])
         return int(answer[1])
 
     def one_way_connection(self, wid: str) -> OneWayConnection:
-        """Make the connection over which a worker records what it begins, without waiting for replies."""
+        """Make the connection for a worker's records of tasks that begin, which does not wait for replies."""
         return OneWayConnection(lambda: self.client, self.settings, self.keys.worker(wid), self._kept_ms)
 
     def write_records(self, wid: str, records: Mapping[str, bytes]) -> None:
@@ -76,7 +84,7 @@ class WorkerStore(StoreBase):
     def find_silent(self, lease_seconds: float) -> tuple[int, list[Beat]]:
         """Find the workers that have been silent for a whole lease; return the store's time (ms) with them.
 
-        Both come from one script, so whoever doubts that clock doubts the workers' silence as well.
+        Both come from one script, so a caller that doubts the clock can doubt the silence as well.
         """
         with store_errors(self.settings):
             answer = self.scripts.find_silent([self.keys.workers], ["", round(lease_seconds * 1000)])
@@ -127,13 +135,15 @@ class WorkerStore(StoreBase):
                 {task_of(field): parse_record(record)[0] for field, record in records},
             )
 
-    def resend_lost(self, member: Membership, outcome: Outcome) -> tuple[str, Resend | None, list[str]]:
-        """Take a lost member for another round; return the word, what to send, and deliveries due."""
+    def resend_lost(self, member: Membership, outcome: Outcome) -> Retaken:
+        """Take a lost member for another round, instead of marking it dead."""
         args = packing.pack_report(member, outcome, self.settings)
         word, *rest = self._change(self.scripts.resend_lost, member.bid, *args)
         if word != "claimed":
-            return word, None, rest
-        return word, Resend(index=rest[0], round=rest[1], call=outcome.resend), rest[2:]
+            return Retaken(word=word, due=first_claims(rest))
+        index, round_, *due = rest
+        again = Resend(index=index, round=round_, call=outcome.resend)
+        return Retaken(word=word, again=again, due=first_claims(due))
 
     @property
     def _kept_ms(self) -> int:
@@ -147,7 +157,7 @@ def _chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
 
 
 def task_of(field: str) -> str:
-    """Return the task id of a record's field; the rest of the field tells the task's runs apart."""
+    """Return the task id of a record's field; the rest of the field names the run."""
     return field.rpartition(" ")[0]
 
 
@@ -157,7 +167,7 @@ def pack_record(head: Mapping[str, Any], body: bytes) -> bytes:
 
 
 def parse_record(record: bytes) -> tuple[dict[str, Any], bytes]:
-    """Parse the record of a task in flight. Raises `ValueError` or `TypeError` if it is none."""
+    """Parse the record of a task in flight. Raises `ValueError` or `TypeError` if it is malformed."""
     line, _, body = record.partition(b"\n")
     head = json.loads(line)
     if not isinstance(head, dict):

@@ -20,7 +20,6 @@ from celery_batches_notify.model import BatchStatus
 from celery_batches_notify.operations import (
     cancel_batch,
     delete_batch,
-    publish_recorded,
     retry_batch,
     retry_members,
 )
@@ -126,7 +125,7 @@ class Actions:
         if action == "cancel":
             cancel_batch(engine, bid, terminate=False)
         elif action == "seal":
-            publish_recorded(engine, bid, engine.store.seal_batch(bid))
+            engine.publisher.publish(bid, engine.store.seal_batch(bid))
         elif action == "delete":
             delete_batch(engine, bid)
         else:

@@ -17,7 +17,8 @@ from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.membership import Membership, Outcome
 from celery_batches_notify.messages.headers import DeliveryRef
 from celery_batches_notify.messages.run import NO_LIMITS, Limits, Run
-from celery_batches_notify.store.store import Recorded, Store
+from celery_batches_notify.store.recorded import Recorded
+from celery_batches_notify.store.store import Store
 from celery_batches_notify.worker.circuit_breaker import CircuitBreaker
 from celery_batches_notify.worker.spool import Spool
 from celery_batches_notify.worker.spool_records import Message, Report, Settlement, pack_line
@@ -120,7 +121,7 @@ class Reporter:
         if recorded.word not in _EXPECTED:
             _log_of(message).warning("%s changes nothing: %s", message.name, recorded.word)
         if recorded.due and isinstance(message, Report):
-            self._outgoing.submit(message.bid, recorded.claims)
+            self._outgoing.submit(message.bid, recorded)
 
     def _insist(self, message: Message, seconds: float, *, patient: bool = False) -> Recorded:
         """Send until the store answers or, unless `patient`, another report finds that it does not."""
@@ -176,10 +177,9 @@ def _log_of(message: Message) -> BatchLog:
 def _record(store: Store, message: Message) -> Recorded:
     if isinstance(message, Report):
         return store.record_outcome(message.member, message.outcome)
-    word = store.settle_delivery(
+    return store.settle_delivery(
         *(message.bid, message.entry, message.happened, 0),
         delay_seconds=message.delay_seconds,
         note=message.note,
         number=message.number,
     )
-    return Recorded(word=word)

@@ -218,7 +218,7 @@ def let_time_come(app: Celery, batches: list[Batch], *, share: float = 1.0, last
 def sweep(app: Celery, batches: list[Batch]) -> None:
     engine = app._batches_extension.engine
     for batch in batches:
-        outlive(lambda bid=batch.bid: engine.publisher.publish_due(bid, engine.store.claim_deliveries(bid)))
+        outlive(lambda bid=batch.bid: engine.publisher.publish(bid, engine.store.claim_deliveries(bid)))
 
 
 def states(app: Celery, batches: list[Batch]) -> Counter[str]:

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 
 from celery_batches_notify.delivery.outgoing import WAITING_AT_MOST, Outgoing
-from celery_batches_notify.store.deliveries import Claim
+from celery_batches_notify.store.recorded import Recorded
 from tests.support.servers import wait_until
+
+NOTHING = Recorded(word="repeated")
 
 
 class SlowPublisher:
@@ -15,7 +16,7 @@ class SlowPublisher:
         self.broker_is_back = threading.Event()
         self.published: list[str] = []
 
-    def publish_due(self, bid: str, claims: Sequence[Claim]) -> None:
+    def publish(self, bid: str, recorded: Recorded) -> None:
         self.broker_is_back.wait()
         self.published.append(bid)
 
@@ -24,11 +25,11 @@ def test_what_waits_for_a_broker_that_is_away_does_not_grow_without_end() -> Non
     publisher = SlowPublisher()
     outgoing = Outgoing(publisher)  # type: ignore[arg-type]
     for i in range(WAITING_AT_MOST + 500):
-        outgoing.submit(str(i), [])
+        outgoing.submit(str(i), NOTHING)
     publisher.broker_is_back.set()
     assert outgoing.flush(10)
     assert len(publisher.published) <= WAITING_AT_MOST + 1, "the sweeper has the rest"
     assert publisher.published[0] == "0"
-    outgoing.submit("later", [])
+    outgoing.submit("later", NOTHING)
     wait_until(lambda: publisher.published[-1] == "later")
     outgoing.close()

@@ -101,8 +101,7 @@ def test_a_broker_that_is_away_leaves_callbacks_due_and_the_seal_stands(
         engine = app._batches_extension.engine
         wait_until(
             lambda: (
-                engine.publisher.publish_due(batch.bid, engine.store.claim_deliveries(batch.bid))
-                or published()
+                engine.publisher.publish(batch.bid, engine.store.claim_deliveries(batch.bid)) or published()
             )
         )
 
@@ -115,7 +114,7 @@ def publish_what_is_due(app: Celery, redis: Redis, batch: Batch) -> None:
         if state == b"due":
             redis.hset(outbox, entry, b" ".join([state, attempts, b"1", *claim]))
     engine = app._batches_extension.engine
-    engine.publisher.publish_due(batch.bid, engine.store.claim_deliveries(batch.bid))
+    engine.publisher.publish(batch.bid, engine.store.claim_deliveries(batch.bid))
 
 
 def lines(batch: Batch) -> list[tuple[str, int, str, str]]:
@@ -383,11 +382,13 @@ def test_a_chord_without_a_result_backend_is_given_up_and_says_so(
 
 
 def test_a_deleted_batch_publishes_nothing(app: Celery) -> None:
-    from celery_batches_notify.store.deliveries import Claim
+    from celery_batches_notify.store.recorded import Recorded, first_claims
 
     batch = Batch(app=app).on("success", app.tasks["told"].s())
     batch.seal()
     queued(app, app.conf.task_default_queue)
     batch.delete()
-    app._batches_extension.engine.publisher.publish_due(batch.bid, [Claim(entry="success:0", attempts=0)])
+    app._batches_extension.engine.publisher.publish(
+        batch.bid, Recorded(word="due", due=first_claims(["success:0"]))
+    )
     assert queued(app, app.conf.task_default_queue) == []

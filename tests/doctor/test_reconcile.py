@@ -317,7 +317,7 @@ def test_the_user_of_the_documentation_may_reconcile_and_ask_the_doctor(
             (done,) = dict(reconcile_all(app._batches_extension.engine)).values()
             assert counts(done) == {"succeeded": 1, "listed": 1}
             member = next(iter(batch._engine.store.walk_members(batch.bid, 2)))[1]
-            assert batch._engine.store.write_off_members(batch.bid, [reconcile._give_up(member)])[0] == 1
+            assert batch._engine.store.write_off_members(batch.bid, [reconcile._give_up(member)]).count == 1
             assert list(find_complaints(app._batches_extension.engine)) == []
         finally:
             redis.execute_command("ACL", "DELUSER", "batches")
@@ -352,7 +352,7 @@ def test_a_parent_hears_again_of_a_child_whose_end_it_lost(app: Celery, redis: R
     before = {key: redis.dump(key) for key in redis.keys(f"batches:{{{parent.bid}}}*")}
     store = app._batches_extension.engine.store
     store.record_outcome(Membership(bid=child.bid, index=0, task_id=result.id), SUCCEEDED)
-    child._engine.publisher.publish_due(child.bid, store.claim_deliveries(child.bid))
+    child._engine.publisher.publish(child.bid, store.claim_deliveries(child.bid))
     child.reconcile()
     assert parent.status().state == "success"
     for key, value in before.items():
@@ -381,7 +381,7 @@ def test_after_a_failover_that_lost_reports_the_batch_succeeds_with_the_same_ids
             recorded = store.record_outcome(
                 Membership(bid=batch.bid, index=index, task_id=task_id), SUCCEEDED
             )
-            app._batches_extension.engine.publisher.publish_due(batch.bid, recorded.claims)
+            app._batches_extension.engine.publisher.publish(batch.bid, recorded)
             ran += 1
         first = callbacks_in(redis)
         if lost:
@@ -463,7 +463,7 @@ def test_a_member_that_reported_since_it_was_looked_for_is_not_written_off(app: 
     member = next(iter(store.walk_members(batch.bid, 1)))[0]
     lost = reconcile._give_up(member)
     store.record_outcome(Membership(bid=batch.bid, index=0, task_id=ids[0]), Outcome(state=State.FAILING))
-    assert store.write_off_members(batch.bid, [lost])[0] == 0
+    assert store.write_off_members(batch.bid, [lost]).count == 0
     assert batch.status().failing == 1
 
 

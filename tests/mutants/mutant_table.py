@@ -111,19 +111,19 @@ MUTANTS = (
         "a success that ends a batch is decided by the long way",
         "plain-not-last",
         "elseif states[n] == WAITING then",
-        f"{PLAIN}::test_a_success_changes_the_same_by_the_short_way",
+        f"{PLAIN}::test_a_success_changes_the_same_by_the_fast_eval",
     ),
     Mutant(
         "a batch that lost its members' states counts nothing by the short way either",
         "plain-lost-key",
         GONE,
-        f"{PLAIN}::test_a_success_changes_the_same_by_the_short_way",
+        f"{PLAIN}::test_a_success_changes_the_same_by_the_fast_eval",
     ),
     Mutant(
         "a batch whose life has to be renewed takes the long way",
         "plain-renewed",
         GONE,
-        f"{PLAIN}::test_a_success_changes_the_same_by_the_short_way",
+        f"{PLAIN}::test_a_success_changes_the_same_by_the_fast_eval",
     ),
     # Kept calls and vanished members
     Mutant(
@@ -498,7 +498,7 @@ MUTANTS = (
     Mutant(
         "the sweeper publishes what was left behind",
         "sweeper-publishes",
-        "elif False and (claims := self._store.claim_deliveries(batch.bid)):",
+        "elif False and (due := self._store.claim_deliveries(batch.bid)).due:",
         f"{SWEEPER}::test_what_was_left_behind_is_published_once",
     ),
     Mutant(

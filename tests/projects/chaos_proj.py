@@ -11,7 +11,8 @@ from celery import Celery
 from celery_batches_notify import Batches, settings
 from celery_batches_notify.doctor import reconcile
 from celery_batches_notify.membership import Membership, Outcome
-from celery_batches_notify.store.store import Recorded, Store
+from celery_batches_notify.store.recorded import Recorded
+from celery_batches_notify.store.store import Store
 from tests.chaos.journal import note
 from tests.projects.chaos_tasks import declare_tasks
 from tests.support.failpoints import arm

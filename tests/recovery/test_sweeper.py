@@ -12,7 +12,7 @@ from redis.exceptions import ResponseError
 from celery_batches_notify import Batch
 from celery_batches_notify.membership import Membership, Outcome, State
 from celery_batches_notify.recovery.sweeper import Sweeper
-from celery_batches_notify.store.client import store_errors
+from celery_batches_notify.store.errors import store_errors
 from celery_batches_notify.store.lists import LiveBatch
 from celery_batches_notify.store.store import Store
 from tests.support.servers import wait_until

@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 import pytest
 
-from celery_batches_notify.delivery.parents import report_to_parent
+from celery_batches_notify.delivery.parents import REPORT_DUE, report_to_parent
 from celery_batches_notify.errors import BatchCancelled, BatchSealed, NoSuchBatch
 from celery_batches_notify.membership import Membership, Outcome, State
 from celery_batches_notify.model import BatchStatus
-from celery_batches_notify.store.deliveries import Claim
 from celery_batches_notify.store.parsing import ChildReport, parse_child_report
+from celery_batches_notify.store.recorded import Claim, Recorded
 from celery_batches_notify.store.retries import Resend
 from tests.store.compared import KINDS, Compared, new_bid, outcome_of
 from tests.store.model_of_batches import PARENT, Adder, ModelBatch
@@ -131,19 +131,19 @@ class Both(Compared):
 
     def claim_deliveries(self, bid: str) -> None:
         claims = self.world.batches[self.touch(bid)].claim_deliveries()
-        found = self.store.claim_deliveries(bid)
+        found = self.store.claim_deliveries(bid).due
         assert [(c.entry, c.attempts, c.silent, c.last, c.number) for c in found] == claims
 
     def settle(self, bid: str, entry: str, happened: str, attempt: int, number: int = 0) -> None:
         word = self.world.batches[self.touch(bid)].settle(entry, happened, attempt, number)
-        settle = self.store.settle_delivery
-        assert settle(bid, entry, happened, attempt, delay_seconds=100, number=number) == word
+        settled = self.store.settle_delivery(bid, entry, happened, attempt, delay_seconds=100, number=number)
+        assert settled.word == word
 
     def redeliver(self, bid: str, event: str, *, ended: bool) -> None:
         entries = [f"{event}:{n}" for n in range(32)]
         numbers = {entry: d.number + 1 for entry, d in self.world.batches[bid].outbox.items()}
         due = self.world.redeliver(self.touch(bid), event, ended=ended)
-        claims = self.store.redeliver_event(bid, entries, ended=ended)
+        claims = self.store.redeliver_event(bid, entries, ended=ended).due
         assert [(claim.entry, claim.number) for claim in claims] == [(e, numbers.get(e, 1)) for e in due]
 
     def claim_retries(self, bid: str) -> list[tuple[int, int]]:
@@ -206,7 +206,7 @@ class Both(Compared):
         numbers = {entry: self.world.batches[bid].outbox[entry].number for entry in entries}
         claims = [Claim(entry=entry, attempts=0, number=number) for entry, number in numbers.items()]
         self.world.publish(self.touch(bid), [(e, 0, False, False, number) for e, number in numbers.items()])
-        self.around.publisher.publish_due(bid, claims)
+        self.around.publisher.publish(bid, Recorded(word="due", due=claims))
 
     def read_report(self, bid: str) -> LateReport:
         """Read a child, as a process that is about to report it to its parent, and then is slow."""
@@ -222,7 +222,7 @@ class Both(Compared):
         bid, report = late.status.bid, late.report
         due = self.world.report_child(bid, self.touch(report.parent_bid), report.index, late.expected)
         recorded = report_to_parent(self.store, late.status, report)
-        assert [list(each.due) for each in recorded] == due
+        assert [each.entries for each in recorded] == due
         if bid in self.world.batches:
             self.settle(bid, PARENT, "delivered", report.version)
 
@@ -253,16 +253,16 @@ class Both(Compared):
         store, member = self.store, Membership(bid=bid, index=0, task_id=new_bid())
         assert store.record_outcome(member, Outcome(state=State.SUCCEEDED)).word == "gone"
         assert store.record_death(bid).word == "gone"
-        assert store.settle_delivery(bid, "complete:0", "delivered", 1) == "gone"
+        assert store.settle_delivery(bid, "complete:0", "delivered", 1).word == "gone"
         store.renew_batch(bid)
-        self.around.publisher.publish_due(bid, [Claim(entry=PARENT, attempts=0)])
+        self.around.publisher.publish(bid, REPORT_DUE)
         for call in (
             lambda: store.enrol_members(bid, 0, [new_bid()], "owner"),
             lambda: store.seal_batch(bid),
             lambda: store.confirm_members(bid, [0], "owner"),
             lambda: store.abandon_batch(bid),
             lambda: store.cancel_batch(bid, terminate=False),
-            lambda: store.claim_deliveries(bid),
+            lambda: store.claim_deliveries(bid).due,
             lambda: store.check_watches(bid),
             lambda: store.read_status(bid),
         ):
@@ -270,4 +270,4 @@ class Both(Compared):
                 call()
 
     def _same(self, recorded: Any, word: str, due: Sequence[str]) -> None:
-        assert (recorded.word, list(recorded.due)) == (word, list(due))
+        assert (recorded.word, recorded.entries) == (word, list(due))

@@ -211,8 +211,8 @@ def test_a_lost_member_that_is_sent_again_counts_no_more_as_not_to_be(store: Sto
     (member,) = open_batch(store, 1)
     store.seal_batch(BID)
     store.record_outcome(member, died(1))
-    word, _, _ = store.resend_lost(member, died(2, call="{}"))
-    assert (word, unsendable(store)) == ("claimed", {})
+    retaken = store.resend_lost(member, died(2, call="{}"))
+    assert (retaken.word, unsendable(store)) == ("claimed", {})
 
 
 def test_a_member_that_was_written_off_counts_until_it_succeeds(store: Store) -> None:

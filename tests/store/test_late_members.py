@@ -46,11 +46,11 @@ def test_a_report_enrols_its_successors_before_it_counts(store: Store) -> None:
     (one,) = sealed(store)
     two, three = successor(one), successor(one)
     with listening(store) as heard:
-        assert store.record_outcome(one, succeeded(two, three)).due == []
+        assert store.record_outcome(one, succeeded(two, three)).entries == []
         assert counts(store) == (3, 1, 0, 0)
         assert heard() == "+"
         store.record_outcome(two, SUCCEEDED)
-        assert store.record_outcome(three, SUCCEEDED).due == ["complete:0", "finish:0", "success:0"]
+        assert store.record_outcome(three, SUCCEEDED).entries == ["complete:0", "finish:0", "success:0"]
         assert heard() == "++!$"
     ids = b"".join(UUID(member.task_id).bytes for member in (one, two, three))
     assert store.client.get(store.keys.part(BID, "members")) == ids
@@ -60,9 +60,9 @@ def test_a_report_enrols_its_successors_before_it_counts(store: Store) -> None:
 def test_a_successor_that_reports_first_is_enrolled_by_its_own_report(store: Store) -> None:
     (one,) = sealed(store)
     two = successor(one)
-    assert store.record_outcome(two, SUCCEEDED).due == []
+    assert store.record_outcome(two, SUCCEEDED).entries == []
     assert counts(store) == (2, 1, 0, 0)
-    assert store.record_outcome(one, succeeded(two)).due == ["complete:0", "finish:0", "success:0"]
+    assert store.record_outcome(one, succeeded(two)).entries == ["complete:0", "finish:0", "success:0"]
     assert counts(store) == (2, 2, 0, 0)
 
 
@@ -80,7 +80,7 @@ def test_the_reports_of_a_chain_come_to_the_same_in_any_order_and_repeated(
     reports = chain_of(one, 4)
     fired: list[str] = []
     for n, which in enumerate(order):
-        due = [event for _ in range(2) for event in store.record_outcome(*reports[which]).due]
+        due = [event for _ in range(2) for event in store.record_outcome(*reports[which]).entries]
         assert n == 3 or not due, "not before the last of them"
         fired += due
     assert fired == ["complete:0", "finish:0", "success:0"]
@@ -106,7 +106,7 @@ def test_a_chain_that_breaks_leaves_nothing_waiting(store: Store) -> None:
     (one,) = sealed(store)
     two = successor(one)
     store.record_outcome(one, succeeded(two))
-    assert store.record_outcome(two, dead()).due == ["death:0", "complete:0", "finish:0"]
+    assert store.record_outcome(two, dead()).entries == ["death:0", "complete:0", "finish:0"]
     assert counts(store) == (2, 1, 0, 1)
 
 
@@ -114,9 +114,9 @@ def test_complete_fires_while_a_link_waits_for_its_retry_and_finish_does_not(sto
     (one,) = sealed(store)
     two, three = successor(one), successor(one)
     store.record_outcome(one, succeeded(two))
-    assert store.record_outcome(two, failing()).due == ["complete:0"]
-    assert store.record_outcome(two, succeeded(three)).due == []
-    assert store.record_outcome(three, SUCCEEDED).due == ["finish:0", "success:0"]
+    assert store.record_outcome(two, failing()).entries == ["complete:0"]
+    assert store.record_outcome(two, succeeded(three)).entries == []
+    assert store.record_outcome(three, SUCCEEDED).entries == ["finish:0", "success:0"]
 
 
 def test_a_repeated_report_still_enrols_what_only_it_knows(store: Store) -> None:
@@ -259,11 +259,11 @@ def part_of_header(*body: Membership, publishes: bool = False) -> Outcome:
 def test_a_body_that_is_announced_with_the_last_part_of_its_header_is_one_member(store: Store) -> None:
     one, two = sealed(store, 2)
     body = successor(one)
-    assert store.record_outcome(one, part_of_header(body)).due == []
+    assert store.record_outcome(one, part_of_header(body)).entries == []
     assert counts(store) == (2, 1, 0, 0), "it is enrolled no sooner, or a header that fails would leave it"
-    assert store.record_outcome(two, part_of_header(body, publishes=True)).due == []
+    assert store.record_outcome(two, part_of_header(body, publishes=True)).entries == []
     assert counts(store) == (3, 2, 0, 0)
-    assert store.record_outcome(body, SUCCEEDED).due == ["complete:0", "finish:0", "success:0"]
+    assert store.record_outcome(body, SUCCEEDED).entries == ["complete:0", "finish:0", "success:0"]
 
 
 def test_a_body_published_by_another_delivery_of_the_last_part_holds_the_batch(store: Store) -> None:
@@ -271,7 +271,7 @@ def test_a_body_published_by_another_delivery_of_the_last_part_holds_the_batch(s
     bodies = [successor(one), successor(one, "no uuid")]
     store.record_outcome(one, part_of_header(*bodies))
     for _ in range(2):
-        assert store.record_outcome(two, part_of_header(*bodies)).due == []
+        assert store.record_outcome(two, part_of_header(*bodies)).entries == []
         assert counts(store) == (4, 2, 0, 0)
     assert store.record_outcome(two, part_of_header(*bodies, publishes=True)).word == "repeated"
     assert [bool(store.record_outcome(body, SUCCEEDED).due) for body in bodies] == [False, True]
@@ -284,7 +284,7 @@ def test_a_body_is_awaited_also_when_a_member_outside_the_chord_succeeds_last(st
     for body in bodies:
         store.record_outcome(part, part_of_header(body))
     store.record_outcome(part, part_of_header(bodies[0]))
-    assert store.record_outcome(other, SUCCEEDED).due == []
+    assert store.record_outcome(other, SUCCEEDED).entries == []
     total, *_ = counts(store)
     assert total == 3, "of one member only its first success says what it awaits"
 
@@ -296,7 +296,7 @@ def test_a_header_that_failed_once_awaits_no_body_and_its_batch_is_cut_short(sto
     store.record_outcome(one, part_of_header(body))
     store.record_outcome(two, dead())
     for _ in range(2):
-        assert store.record_outcome(two, part_of_header(body)).due == []
+        assert store.record_outcome(two, part_of_header(body)).entries == []
         assert counts(store) == (2, 2, 0, 0)
         status = store.read_status(BID)
         assert (status.state, status.cut_short, status.success_at) == ("dead", True, None)
@@ -309,7 +309,7 @@ def test_a_death_elsewhere_that_was_made_good_cuts_no_chord_short(store: Store) 
     store.record_outcome(one, part_of_header(body))
     store.record_outcome(two, part_of_header(body, publishes=True))
     store.record_outcome(body, SUCCEEDED)
-    assert store.record_outcome(other, SUCCEEDED).due == ["success:0"]
+    assert store.record_outcome(other, SUCCEEDED).entries == ["success:0"]
     assert not store.read_status(BID).cut_short
 
 
@@ -322,7 +322,7 @@ def test_a_part_of_a_header_that_celery_does_not_count_awaits_no_body(
         (one, part_of_header(successor(one))),
         (two, Outcome(state=State.SUCCEEDED, breaks_chord=True)),
     ]
-    due = [event for which in order for event in store.record_outcome(*reports[which]).due]
+    due = [event for which in order for event in store.record_outcome(*reports[which]).entries]
     assert due == ["complete:0", "finish:0", "success:0"]
 
 
@@ -378,12 +378,12 @@ def test_a_report_whose_process_dies_between_its_parts_counts_nobody_and_may_rep
             store.record_outcome(one, succeeded(*late))
         totals.append(counts(store))
         for member in late[: 3 * parts]:  # they have run, and say so
-            assert store.record_outcome(member, SUCCEEDED).due == []
+            assert store.record_outcome(member, SUCCEEDED).entries == []
     assert totals == [(4, 0, 0, 0), (7, 3, 0, 0), (10, 6, 0, 0)]
     assert store.read_status(BID).complete_at is None
     assert store.record_outcome(one, succeeded(*late)).word == "counted"
     assert counts(store) == (11, 10, 0, 0)
-    assert store.record_outcome(late[-1], SUCCEEDED).due == ["complete:0", "finish:0", "success:0"]
+    assert store.record_outcome(late[-1], SUCCEEDED).entries == ["complete:0", "finish:0", "success:0"]
 
 
 def test_a_report_in_parts_from_sixteen_threads_counts_once(store: Store, at_once: int) -> None:

@@ -214,28 +214,28 @@ def die_and_deliver(store: Store) -> None:
     store.seal_batch(BID)
     store.record_outcome(member, KEPT)
     due_now(store)
-    for claim in store.claim_deliveries(BID):
+    for claim in store.claim_deliveries(BID).due:
         store.settle_delivery(BID, claim.entry, "delivered", 1)
 
 
 def take_turns(order: tuple[str, ...], store: Store, **actors: Callable[[], object]) -> None:
     """Run actors side by side, script by script in this order; what is left then goes on in turn."""
     main = getcurrent()
-    run_script = store.scripts._short_way.evalsha
+    run_script = store.scripts._fast_eval.evalsha
 
     def evalsha(*args: object) -> object:
         if getcurrent() is not main:
             main.switch()
         return run_script(*args)
 
-    store.scripts._short_way.evalsha = evalsha
+    store.scripts._fast_eval.evalsha = evalsha
     running = {name: greenlet(actor) for name, actor in actors.items()}
     for name in itertools.chain(order, itertools.cycle(actors)):
         if all(each.dead for each in running.values()):
             break
         if not running[name].dead:
             running[name].switch()
-    store.scripts._short_way.evalsha = run_script
+    store.scripts._fast_eval.evalsha = run_script
 
 
 @pytest.mark.parametrize("retired", [False, True], ids=["over", "retired"])

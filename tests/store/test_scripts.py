@@ -94,18 +94,18 @@ def test_after_the_seal_only_a_member_that_has_not_ended_adds(store: Store) -> N
 def test_sealing_twice_fires_once(store: Store) -> None:
     open_batch(store)
     with listening(store) as heard:
-        assert store.seal_batch(BID).due == ["complete:0", "finish:0", "success:0"]
-        assert store.seal_batch(BID).due == []
+        assert store.seal_batch(BID).entries == ["complete:0", "finish:0", "success:0"]
+        assert store.seal_batch(BID).entries == []
         assert heard() == "!$"
 
 
 def test_nothing_fires_before_the_seal(store: Store) -> None:
     one, two = open_batch(store, 2)
     with listening(store) as heard:
-        assert store.record_outcome(one, SUCCEEDED).due == []
-        assert store.record_outcome(two, dead()).due == []
+        assert store.record_outcome(one, SUCCEEDED).entries == []
+        assert store.record_outcome(two, dead()).entries == []
         assert heard() == "+-"
-        assert store.seal_batch(BID).due == ["death:0", "complete:0", "finish:0"]
+        assert store.seal_batch(BID).entries == ["death:0", "complete:0", "finish:0"]
         assert heard() == "!"
 
 
@@ -182,9 +182,9 @@ def test_complete_comes_with_the_first_run_of_all_and_success_after_the_retry(st
     one, two = open_batch(store, 2)
     store.seal_batch(BID)
     with listening(store) as heard:
-        assert store.record_outcome(one, SUCCEEDED).due == []
-        assert store.record_outcome(two, failing()).due == ["complete:0"]
-        assert store.record_outcome(two, SUCCEEDED).due == ["finish:0", "success:0"]
+        assert store.record_outcome(one, SUCCEEDED).entries == []
+        assert store.record_outcome(two, failing()).entries == ["complete:0"]
+        assert store.record_outcome(two, SUCCEEDED).entries == ["finish:0", "success:0"]
         assert heard() == "+-!+$"
     status = store.read_status(BID)
     assert status.complete_at <= status.success_at
@@ -194,17 +194,17 @@ def test_complete_comes_with_the_first_run_of_all_and_success_after_the_retry(st
 def test_success_can_come_after_a_death_and_nothing_fires_twice(store: Store) -> None:
     (member,) = open_batch(store, 1)
     store.seal_batch(BID)
-    assert store.record_outcome(member, dead()).due == ["death:0", "complete:0", "finish:0"]
-    assert store.record_outcome(member, dead(2)).due == []
+    assert store.record_outcome(member, dead()).entries == ["death:0", "complete:0", "finish:0"]
+    assert store.record_outcome(member, dead(2)).entries == []
     assert store.read_status(BID).state == "dead"
-    assert store.record_outcome(member, SUCCEEDED).due == ["success:0"]
+    assert store.record_outcome(member, SUCCEEDED).entries == ["success:0"]
     assert store.read_status(BID).state == "success"
 
 
 def test_a_cancelled_member_is_dead_without_a_death(store: Store) -> None:
     (member,) = open_batch(store, 1)
     store.seal_batch(BID)
-    assert store.record_outcome(member, dead(reason="cancelled")).due == ["complete:0", "finish:0"]
+    assert store.record_outcome(member, dead(reason="cancelled")).entries == ["complete:0", "finish:0"]
     assert store.read_status(BID).death_at is None
 
 
@@ -235,7 +235,7 @@ def test_a_stranger_changes_nothing(store: Store) -> None:
 def test_a_report_for_a_batch_that_is_gone_makes_no_key(store: Store) -> None:
     member = Membership(bid=BID, index=0, task_id=str(uuid4()))
     assert store.record_outcome(member, dead()).word == "gone"
-    assert store.settle_delivery(BID, "complete:0", "delivered", 1) == "gone"
+    assert store.settle_delivery(BID, "complete:0", "delivered", 1).word == "gone"
     with pytest.raises(NoSuchBatch):
         store.seal_batch(BID)
     with pytest.raises(NoSuchBatch):
@@ -353,14 +353,14 @@ def test_a_retry_claims_each_dead_member_once_and_nothing_where_none_is_left(sto
 def test_what_just_fired_is_leased_to_the_one_who_fired_it(store: Store) -> None:
     open_batch(store)
     store.seal_batch(BID)
-    assert store.claim_deliveries(BID) == []
+    assert store.claim_deliveries(BID).due == []
 
 
 def test_a_claim_is_given_to_one_of_sixteen_in_firing_order(store: Store) -> None:
     open_batch(store)
     store.seal_batch(BID)
     due_now(store)
-    claims = together(*(lambda: store.claim_deliveries(BID) for _ in range(16)))
+    claims = together(*(lambda: store.claim_deliveries(BID).due for _ in range(16)))
     (won,) = [c for c in claims if c]
     assert [c.entry for c in won] == ["complete:0", "finish:0", "success:0"]
 
@@ -381,7 +381,7 @@ def test_a_failed_attempt_is_due_again_whichever_comes_first(store: Store, order
     for happened in (*order, *order):
         store.settle_delivery(BID, "complete:0", happened, 1, delay_seconds=100)
     assert outbox(store)["complete:0"] == "due 1"
-    assert store.settle_delivery(BID, "complete:0", "published", 2) == "settled"
+    assert store.settle_delivery(BID, "complete:0", "published", 2).word == "settled"
     assert outbox(store)["complete:0"] == "published 2"
 
 
@@ -393,7 +393,7 @@ def test_what_is_said_late_of_an_earlier_attempt_does_not_send_the_present_one_a
     store.seal_batch(BID)
     for word, attempt in (("published", 1), ("due", 1), ("published", 2)):
         store.settle_delivery(BID, "complete:0", word, attempt, delay_seconds=100)
-    assert store.settle_delivery(BID, "complete:0", happened, 1, delay_seconds=100) == "repeated"
+    assert store.settle_delivery(BID, "complete:0", happened, 1, delay_seconds=100).word == "repeated"
     assert outbox(store)["complete:0"] == "published 2"
 
 
@@ -409,7 +409,7 @@ def test_given_up_is_final_but_for_a_delivery_that_arrived(store: Store) -> None
 
 def test_an_unknown_delivery_is_not_invented(store: Store) -> None:
     open_batch(store, 1)
-    assert store.settle_delivery(BID, "complete:0", "delivered", 1) == "unknown"
+    assert store.settle_delivery(BID, "complete:0", "delivered", 1).word == "unknown"
     assert outbox(store) == {}
 
 

@@ -25,7 +25,10 @@ def fired(store: Store) -> Store:
 
 def settle(store: Store, happened: str, attempt: int = 0, delay: float = 5, number: int = 0) -> str:
     note = None if happened in ("published", "postponed", "retried") else NOTE
-    return store.settle_delivery(BID, ENTRY, happened, attempt, delay_seconds=delay, note=note, number=number)
+    settled = store.settle_delivery(
+        BID, ENTRY, happened, attempt, delay_seconds=delay, note=note, number=number
+    )
+    return settled.word
 
 
 def set_entry(store: Store, **changes: object) -> None:
@@ -111,7 +114,7 @@ def test_what_was_put_off_counts_no_attempt(fired: Store) -> None:
 def test_only_the_present_claim_moves_a_delivery(fired: Store, happened: str) -> None:
     """A process that was stalled with its claim finds that another one has the delivery now."""
     set_entry(fired, at=1)
-    (claim,) = (c for c in fired.claim_deliveries(BID) if c.entry == ENTRY)
+    (claim,) = (c for c in fired.claim_deliveries(BID).due if c.entry == ENTRY)
     assert claim.number == 2
     before = outbox_entry(fired)
     assert settle(fired, happened, 1, number=1) == "repeated"
@@ -131,9 +134,9 @@ def test_what_is_due_gets_its_last_attempt_27_hours_after_its_event(fired: Store
     assert now_ms(fired) - 60_000 < last_at - 27 * 3600 * 1000 <= now_ms(fired)
     settle(fired, "due", 1, delay=40 * 3600, number=1)
     set_entry(fired, last_at=now_ms(fired))
-    claims = [c for c in fired.claim_deliveries(BID) if c.entry == ENTRY]
+    claims = [c for c in fired.claim_deliveries(BID).due if c.entry == ENTRY]
     assert [(c.last, c.attempts) for c in claims] == [(True, 1)]
-    assert [c for c in fired.claim_deliveries(BID) if c.entry == ENTRY] == [], "it is taken once"
+    assert [c for c in fired.claim_deliveries(BID).due if c.entry == ENTRY] == [], "it is taken once"
 
 
 def test_a_limit_of_its_own_counts_from_its_event(store: Store) -> None:
@@ -146,7 +149,7 @@ def test_a_limit_of_its_own_counts_from_its_event(store: Store) -> None:
 @pytest.mark.parametrize("happened", ["due", "postponed", "lost"])
 def test_after_its_last_attempt_nothing_is_due_again(fired: Store, happened: str) -> None:
     set_entry(fired, last_at=1)
-    (claim,) = (c for c in fired.claim_deliveries(BID) if c.entry == ENTRY)
+    (claim,) = (c for c in fired.claim_deliveries(BID).due if c.entry == ENTRY)
     settle(fired, "published", 1, number=claim.number)
     number = 0 if happened == "lost" else claim.number
     assert settle(fired, happened, 0 if happened == "lost" else 1, number=number) == "given_up"
@@ -158,12 +161,12 @@ def test_a_notification_that_stays_silent_is_published_once_more_and_given_up(fi
     fired.client.hset(fired.keys.batch(BID), f"notifies:{ENTRY}", 1)
     settle(fired, "published", 1, number=1)
     set_entry(fired, last_at=1)
-    (claim,) = (c for c in fired.claim_deliveries(BID) if c.entry == ENTRY)
+    (claim,) = (c for c in fired.claim_deliveries(BID).due if c.entry == ENTRY)
     assert (claim.last, claim.silent, claim.number) == (True, False, 2)
     settle(fired, "published", 2, number=2)
-    assert [c for c in fired.claim_deliveries(BID) if c.entry == ENTRY] == []
+    assert [c for c in fired.claim_deliveries(BID).due if c.entry == ENTRY] == []
     set_entry(fired, at=now_ms(fired) - 3600 * 1000 - 1)
-    (claim,) = (c for c in fired.claim_deliveries(BID) if c.entry == ENTRY)
+    (claim,) = (c for c in fired.claim_deliveries(BID).due if c.entry == ENTRY)
     assert claim.silent
     assert settle(fired, "silent", 2, number=2) == "given_up"
 
@@ -171,7 +174,7 @@ def test_a_notification_that_stays_silent_is_published_once_more_and_given_up(fi
 def test_a_task_of_the_users_may_take_longer_than_that(fired: Store) -> None:
     settle(fired, "published", 1, number=1)
     set_entry(fired, last_at=1, at=now_ms(fired) - 3600 * 1000 - 1)
-    assert [c for c in fired.claim_deliveries(BID) if c.entry == ENTRY] == []
+    assert [c for c in fired.claim_deliveries(BID).due if c.entry == ENTRY] == []
 
 
 # -- once more ------------------------------------------------------------------------------------
@@ -196,7 +199,7 @@ def test_what_was_given_up_or_is_stuck_is_taken_again(
     fired.client.hset(fired.keys.batch(BID), f"notifies:{ENTRY}", 1)
     for ended, expected in ((False, again), (True, with_ended)):
         set_entry(fired, state=state, at=now_ms(fired) - ago * 1000, number=7, last_at=0)
-        claims = fired.redeliver_event(BID, [ENTRY], ended=ended)
+        claims = fired.redeliver_event(BID, [ENTRY], ended=ended).due
         assert [(c.entry, c.attempts, c.number) for c in claims] == ([(ENTRY, 0, 8)] if expected else [])
         assert [int(outbox_entry(fired).split()[4]) > 0] == [expected], "it has all its time again"
 
@@ -204,14 +207,14 @@ def test_what_was_given_up_or_is_stuck_is_taken_again(
 def test_a_task_of_the_users_is_stuck_after_an_hour(fired: Store) -> None:
     for minutes, taken in ((59, 0), (61, 1)):
         set_entry(fired, state="published", at=now_ms(fired) - minutes * 60_000)
-        assert len(fired.redeliver_event(BID, [ENTRY])) == taken
+        assert len(fired.redeliver_event(BID, [ENTRY]).due) == taken
 
 
 def test_in_bulk_only_what_was_given_up_since_then_is_taken(fired: Store) -> None:
     now = now_ms(fired)
     set_entry(fired, state="given_up", at=now - 10_000)
-    assert fired.redeliver_event(BID, [ENTRY], since_ms=now - 5_000) == []
-    assert len(fired.redeliver_event(BID, [ENTRY], since_ms=now - 20_000)) == 1
+    assert fired.redeliver_event(BID, [ENTRY], since_ms=now - 5_000).due == []
+    assert len(fired.redeliver_event(BID, [ENTRY], since_ms=now - 20_000).due) == 1
 
 
 # -- lost -----------------------------------------------------------------------------------------
@@ -254,7 +257,7 @@ def test_nothing_heard_for_a_week_of_what_was_published_is_named_to_the_sweeper(
     settle(fired, "published", 1)
     for ago, named in ((WEEK_MS - 60_000, False), (WEEK_MS + 1, True)):
         last_heard(fired, ago)
-        claims = fired.claim_deliveries(BID)
+        claims = fired.claim_deliveries(BID).due
         assert [(c.entry, c.attempts) for c in claims if c.silent] == ([(ENTRY, 1)] if named else [])
         assert settle(fired, "silent", 1) == ("given_up" if named else "repeated")
     assert lines(fired) == [("given_up", 1, "proj.report", NOTE.detail)]
@@ -265,10 +268,10 @@ def test_a_batch_that_is_kept_for_longer_waits_as_long_for_its_callbacks(store: 
     store.seal_batch(BID)
     settle(store, "published", 1)
     last_heard(store, 2 * WEEK_MS - 60_000)
-    assert store.claim_deliveries(BID) == []
+    assert store.claim_deliveries(BID).due == []
     assert settle(store, "silent", 1) == "repeated"
     last_heard(store, 2 * WEEK_MS + 1)
-    assert [claim.silent for claim in store.claim_deliveries(BID)] == [True]
+    assert [claim.silent for claim in store.claim_deliveries(BID).due] == [True]
 
 
 def test_a_retry_is_news_of_a_callback(fired: Store) -> None:
@@ -303,7 +306,7 @@ def test_the_loss_of_a_message_that_was_overtaken_costs_the_present_one_nothing(
     fired.client.hset(fired.keys.batch(BID), f"notifies:{ENTRY}", 1)
     settle(fired, "published", 1, number=1)
     set_entry(fired, last_at=1)
-    (claim,) = (c for c in fired.claim_deliveries(BID) if c.entry == ENTRY)
+    (claim,) = (c for c in fired.claim_deliveries(BID).due if c.entry == ENTRY)
     settle(fired, "published", 2, number=claim.number)
     assert settle(fired, "lost", 0, number=1) == "repeated"
     assert outbox(fired)[ENTRY] == "published 2"

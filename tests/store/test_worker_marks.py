@@ -10,6 +10,7 @@ from celery import Celery
 from celery_batches_notify.errors import StoreUnavailable
 from celery_batches_notify.membership import Membership, Outcome
 from celery_batches_notify.settings import Settings
+from celery_batches_notify.store.retries import Resend
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.store.workers import pack_record, parse_record
 from tests.support.scripts import BID, SUCCEEDED, counts, dead, failing, open_batch
@@ -125,8 +126,8 @@ def test_a_mark_is_a_line_of_json_and_the_body_as_it_came() -> None:
 
 def test_a_lost_member_is_dead_and_a_later_success_wins(store: Store) -> None:
     member = one_member(store)
-    assert store.record_outcome(member, lost()).due == ["death:0", "complete:0", "finish:0"]
-    assert store.record_outcome(member, SUCCEEDED).due == ["success:0"]
+    assert store.record_outcome(member, lost()).entries == ["death:0", "complete:0", "finish:0"]
+    assert store.record_outcome(member, SUCCEEDED).entries == ["success:0"]
     assert counts(store) == (1, 1, 0, 0)
 
 
@@ -137,7 +138,7 @@ def test_an_attempt_that_was_counted_is_not_lost(store: Store, counted: Outcome,
     store.record_outcome(member, counted)
     before = counts(store)
     result = getattr(store, how)(member, lost())
-    assert (result.word if how == "record_outcome" else result[0]) == "repeated"
+    assert result.word == "repeated"
     assert counts(store) == before
 
 
@@ -163,10 +164,11 @@ def test_an_earlier_attempt_or_round_is_not_lost_while_a_newer_one_runs(store: S
 
 def test_a_lost_member_is_claimed_once_for_another_round(store: Store) -> None:
     member = one_member(store)
-    word, again, due = store.resend_lost(member, lost())
-    assert (word, again.index, again.round, again.call, due) == ("claimed", 0, 1, CALL, ["complete:0"])
+    retaken = store.resend_lost(member, lost())
+    assert (retaken.word, retaken.entries) == ("claimed", ["complete:0"])
+    assert retaken.again == Resend(index=0, round=1, call=CALL)
     assert counts(store) == (1, 0, 1, 0)
-    assert store.resend_lost(member, lost())[0] == "repeated"
+    assert store.resend_lost(member, lost()).word == "repeated"
     assert [r.round for r in store.read_unsent_retries(BID)] == [1]
     assert store.record_outcome(dataclasses.replace(member, round=1), SUCCEEDED).word == "counted"
     assert counts(store) == (1, 1, 0, 0)
@@ -174,7 +176,7 @@ def test_a_lost_member_is_claimed_once_for_another_round(store: Store) -> None:
 
 def test_a_member_that_takes_its_worker_with_it_again_and_again_is_sent_three_times(store: Store) -> None:
     member = one_member(store)
-    words = [store.resend_lost(dataclasses.replace(member, round=n), lost())[0] for n in range(5)]
+    words = [store.resend_lost(dataclasses.replace(member, round=n), lost()).word for n in range(5)]
     assert words == ["claimed", "claimed", "claimed", "exhausted", "exhausted"]
     assert store.record_outcome(dataclasses.replace(member, round=3), lost()).word == "counted"
     assert counts(store) == (1, 0, 0, 1)
@@ -183,22 +185,22 @@ def test_a_member_that_takes_its_worker_with_it_again_and_again_is_sent_three_ti
 def test_a_member_of_a_cancelled_batch_is_not_sent_again(store: Store) -> None:
     member = one_member(store)
     store.cancel_batch(BID, terminate=False)
-    assert store.resend_lost(member, lost())[0] == "cancelled"
+    assert store.resend_lost(member, lost()).word == "cancelled"
 
 
 def test_a_lost_member_that_was_never_enrolled_changes_nothing(store: Store) -> None:
     member = one_member(store)
     stranger = dataclasses.replace(member, task_id="somebody else")
-    assert store.resend_lost(stranger, lost())[0] == "stranger"
-    assert store.resend_lost(dataclasses.replace(member, bid="0" * 22), lost())[0] == "gone"
+    assert store.resend_lost(stranger, lost()).word == "stranger"
+    assert store.resend_lost(dataclasses.replace(member, bid="0" * 22), lost()).word == "gone"
     assert counts(store) == (1, 0, 0, 0)
 
 
 def test_a_late_member_is_enrolled_by_its_loss_and_sent_again_under_its_index(store: Store) -> None:
     first = one_member(store)
     late = Membership(bid=BID, index=None, task_id="the next link", of=(0, first.task_id))
-    word, again, _ = store.resend_lost(late, lost())
-    assert (word, again.index) == ("claimed", 1)
+    retaken = store.resend_lost(late, lost())
+    assert (retaken.word, retaken.again.index) == ("claimed", 1)
     assert counts(store) == (2, 0, 1, 0)
     assert store.record_outcome(
         Membership(bid=BID, index=1, task_id="the next link", round=1), SUCCEEDED
@@ -212,5 +214,5 @@ def test_a_lost_member_of_a_batch_that_had_ended_revives_it(store: Store) -> Non
         store.settle_delivery(BID, entry, "delivered", 1)
     (batch,) = store.walk_live()
     store.retire_batch(batch)
-    assert store.resend_lost(dataclasses.replace(member, round=1), lost())[0] == "claimed"
+    assert store.resend_lost(dataclasses.replace(member, round=1), lost()).word == "claimed"
     assert [b.bid for b in store.walk_live()] == [BID]

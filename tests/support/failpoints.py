@@ -99,7 +99,7 @@ POINTS: dict[str, Point] = {
     "W3-main": Point(target="celery.worker.request:Request.acknowledge", when="before", only=_is_late_member),
     "W4": Point(target=f"{STORE}.record_outcome", when="after", strike=lose_reply),
     # The relay: a sweeper has claimed deliveries; one is at the broker and not settled; it is settled.
-    "R1": Point(target=f"{STORE}.claim_deliveries", when="after", only=lambda call: bool(call["answer"])),
+    "R1": Point(target=f"{STORE}.claim_deliveries", when="after", only=lambda call: bool(call["answer"].due)),
     "R2": Point(target="celery_batches_notify.delivery.publisher:Publisher._publish", when="after"),
     "R3": Point(target=f"{STORE}.settle_delivery", when="after", only=_is_published),
     # The sweeper has sealed a batch whose producer died; it has written a chunk off and not noted that.

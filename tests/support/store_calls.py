@@ -7,11 +7,11 @@ from functools import cache
 
 from celery_batches_notify.membership import Membership, Outcome, State
 from celery_batches_notify.model import DeliveryNote
+from celery_batches_notify.store.lists import SweepLock
 from celery_batches_notify.store.packing import pack_report
 from celery_batches_notify.store.parsing import Member
 from celery_batches_notify.store.repairs import Lost
 from celery_batches_notify.store.store import Store
-from celery_batches_notify.store.sweep_lock import SweepLock
 from tests.support.scripts import BID, SUCCEEDED, dead, due_now, dump, failing, open_batch
 
 IDS = [f"00000000-0000-4000-8000-{n:012d}" for n in range(40)]

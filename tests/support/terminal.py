@@ -25,7 +25,7 @@ from celery_batches_notify import Batch
 from celery_batches_notify.cli import batch
 from celery_batches_notify.membership import Membership, Outcome, State
 from celery_batches_notify.model import Failure
-from celery_batches_notify.store.store import Recorded
+from celery_batches_notify.store.recorded import Recorded
 from tests.support.servers import wait_until
 
 ROWS = 24

@@ -20,7 +20,7 @@ from celery_batches_notify import Batch, StoreUnavailable
 from celery_batches_notify.engine import Engine
 from celery_batches_notify.membership import Membership, Outcome, State
 from celery_batches_notify.messages.headers import DELIVER_TASK, DeliveryRef
-from celery_batches_notify.store.store import Recorded
+from celery_batches_notify.store.recorded import Recorded
 from celery_batches_notify.worker import outcomes, reporter
 from celery_batches_notify.worker.circuit_breaker import AWAY_SECONDS, CircuitBreaker
 from celery_batches_notify.worker.receivers import _finishing

@@ -1,4 +1,4 @@
-"""The Lua scripts, one typed handle each: a call names its batch and its arguments, the answer is words."""
+"""The Lua scripts: one handle each, which takes keys and arguments and returns words."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _CONSTANTS_LINE = f"local {', '.join(_CONSTANTS)} = {', '.join(str(int(n)) for n
 
 
 class Script(Protocol):
-    """One script, loaded again by itself whenever the server has forgotten it."""
+    """One script, which is loaded again if the server has forgotten it."""
 
     def __call__(self, keys: Sequence[str], args: Sequence[Argument]) -> list[Any]:
-        """Run it; the answer's first element is a word."""
+        """Run the script; the first element of its answer is a word."""
         ...
 
 
@@ -40,7 +40,7 @@ class Scripts:
 
     def __init__(self, client: Redis) -> None:
         self._client = client
-        self._short_way = FastEval(client)
+        self._fast_eval = FastEval(client)
         self._prelude = "\n".join(map(_read_shared, ("batch", "outbox", "events")))
         self.open_batch = self._load("producers", "open_batch")
         self.enrol_members = self._load("members", "successors", "producers", "enrol_members")
@@ -93,8 +93,8 @@ class Scripts:
 
         def run(keys: Sequence[str], args: Sequence[Argument]) -> list[Any]:
             try:
-                answer: Any = self._short_way.evalsha(digest, keys, args)
-            except NoScriptError:  # only this server is asked, whichever others of a Cluster are away
+                answer: Any = self._fast_eval.evalsha(digest, keys, args)
+            except NoScriptError:  # asks only this server, even if others of a Cluster are away
                 answer = self._client.eval(text, len(keys), *keys, *args)
             return [part.decode() if isinstance(part, bytes) else part for part in answer]
 

@@ -1,9 +1,9 @@
--- May a notification be sent to this address now?
--- KEYS: the address; those that wait for it. ARGV: '' (no channel); send | publish (its message, if the address failed) |
--- wait (it was not sent, because the address is closed) | follow (so was it, and it asks for nobody) | rest (it was sent,
--- and failed: it follows who succeeds); for send and publish how long that may take (ms); who asks.
--- Answer: go | wait, ms | probe (it finds out when the pause is over, because nobody else does), ms.
--- Safe to repeat because at worst the next one waits for as long as an attempt may take.
+-- Ask whether a notification may be sent to an address now.
+-- KEYS: the address; the deliveries that wait for it. ARGV: '' (no channel); role: send | publish (send its message, if the
+-- address failed) | wait (not sent, because the address is closed; it may probe) | follow (the same, but it does not
+-- probe) | rest (sent and failed: it waits until another succeeds); for send and publish how long they may take (ms); the
+-- delivery. Answer: go | wait, ms | probe (this delivery tries the address when the pause ends), ms.
+-- Safe to repeat because at worst the next delivery waits for as long as an attempt may take.
 local role, lease, who, REST, SPARE_MS, EARLY_MS = ARGV[2], tonumber(ARGV[3]), ARGV[4], 1e15, 30000, 2000
 local a = redis.call('HMGET', KEYS[1], 'until_at', 'pause', 'published_until', 'prober', 'probe_until', 'early')
 local until_at, pause, published_until = tonumber(a[1]), tonumber(a[2]) or 0, tonumber(a[3]) or 0
@@ -26,7 +26,7 @@ if until_at > now then
   end
   return {probes and 'probe' or 'wait', until_at - now}
 end
--- It failed, and its pause is over: one attempt finds out, while the others go on waiting.
+-- The pause of a failed address is over: one attempt probes it, while the others go on waiting.
 if role == 'send' then
   redis.call('HSET', KEYS[1], 'until_at', now + lease, 'pause', lease, 'probing', 1)
   redis.call('HDEL', KEYS[1], 'prober', 'probe_until', 'early')

@@ -1,4 +1,4 @@
--- Fire `deadline` and `stall` where their time has come.
+-- Fire `deadline` and `stall` callbacks whose time has come.
 -- KEYS: the batch. ARGV: channel. Answer: checked, then the deliveries now due | gone | newer.
 -- Safe to repeat because each callback fires once.
 local why = refusal()

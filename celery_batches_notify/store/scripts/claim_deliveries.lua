@@ -1,8 +1,8 @@
--- Take the deliveries that are due, so that one process at a time publishes them, and name those that are silent.
--- KEYS: the batch. ARGV: channel; and to take one alone that waits, whenever it would be due: its place, and for how
--- long it is taken (ms). Answer: claimed, then entry, attempts so far, due | last (it gets its last attempt) | silent
--- (nothing was heard of it for too long since it was published: it is to be given up), number … in firing order | gone |
--- newer. Safe to repeat because a claim is a lease: what was claimed and not published is due again when it ends.
+-- Take the deliveries that are due, so that one process at a time publishes them, and name the silent ones.
+-- KEYS: the batch. ARGV: channel; then, to take a single delivery that waits, even if it is not due: its entry, and for
+-- how long it is taken (ms). Answer: claimed, then entry, attempts so far, due | last (it gets its last attempt) | silent
+-- (nothing was heard of it for too long since it was published: the caller gives it up), number … in firing order | gone |
+-- newer. Safe to repeat because a claim is a lease: a delivery that was not published is due again when it ends.
 local one, lease = ARGV[2], tonumber(ARGV[3] or LEASE_MS)
 local why = refusal()
 if why then return {why} end
@@ -16,7 +16,7 @@ local function claim(entry)
   if state == 'published' and (last_at == 0 or at + longest_silence() <= now) then word = 'silent' end -- safety: silent-given-up
   if word == 'due' then
     if entry ~= 'parent:0' and last_at <= now then word, last_at = 'last', 0 end
-    -- Published under its last claim it counts an attempt that was not heard of.
+    -- If it was published under its last claim, nothing was heard of that attempt, which counts.
     write_entry(entry, 'due', attempts, now + lease, number + 1, last_at) -- safety: claim-lease
     number = number + 1
   end

@@ -1,6 +1,6 @@
--- Say who looks for what a batch waits for, once it has not moved for a while.
--- KEYS: the batch. ARGV: channel; the while (ms). Answer: look | moves (or was looked into less than a while ago) | gone |
--- newer. Safe to repeat because whoever asks again within the while is told that somebody looks.
+-- Let one process examine a batch that has not moved for a while.
+-- KEYS: the batch. ARGV: channel; the while (ms). Answer: look | moves (or it was examined less than a while ago) | gone |
+-- newer. Safe to repeat because a second call within the while is answered with `moves`.
 local why = refusal()
 if why then return {why} end
 local b, quiet = redis.call('HMGET', BATCH, 'reported_at', 'looked_at'), tonumber(ARGV[2])

@@ -1,5 +1,5 @@
--- Claim dead members for another round, so that whoever asks first sends them again.
--- KEYS: the batch. ARGV: channel; indices …. Answer: claimed, then index, round, what to send (`@`: it lies in CALLS) … |
+-- Claim dead members for another round, so that only the first caller sends them again.
+-- KEYS: the batch. ARGV: channel; indexes …. Answer: claimed, then index, round, call (`@`: it lies in CALLS) … |
 -- cancelled | retired | gone | newer. Safe to repeat because the move from dead to failing is the claim.
 local why = refusal()
 if why then return {why} end

@@ -1,6 +1,6 @@
--- Note that members were sent again; what a later death keeps for another round stays.
+-- Record that members were sent again; a call that a later death has kept for another round stays.
 -- KEYS: the batch. ARGV: channel; `more` or `done` (nothing is left to send); then index, round ….
--- Answer: confirmed | gone | newer. Safe to repeat because only what was sent in that round is dropped.
+-- Answer: confirmed | gone | newer. Safe to repeat because only the call of that round is dropped.
 local why = refusal()
 if why then return {why} end
 for i = 3, #ARGV, 2 do

@@ -1,4 +1,4 @@
--- Drop entries from a list of batches or workers, unless somebody put them there anew meanwhile.
+-- Drop entries from a list of batches or workers, unless they were put there again meanwhile.
 -- KEYS[1]: the list. ARGV: '' (no channel); how old an entry must be (ms), or 0: a batch is put on its lists shortly
 -- before it is stored; then entry, the score that it was read with …. Answer: dropped, how many.
 -- Safe to repeat because an entry that is gone stays gone.

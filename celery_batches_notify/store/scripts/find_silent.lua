@@ -1,6 +1,6 @@
 -- Find the workers that have been silent for a whole lease, and read the clock that says so.
 -- KEYS[1]: the workers. ARGV: '' (no channel); the lease (ms). Answer: found, the time (ms), then worker, its last beat ….
--- Safe to repeat because it changes nothing. A beat that lies ahead was written by another clock: before that was set
+-- Safe to repeat because it changes nothing. A beat in the future was written by another clock: before the clock was set
 -- back, or before a failover.
 local lease, answer = tonumber(ARGV[2]), {'found', now}
 local function add(from, to)

@@ -1,7 +1,7 @@
 -- Take a lock, or keep it for longer.
--- KEYS[1]: the lock. ARGV: '' (no channel); who asks, which ends in `:` and how long it holds the lock; that again (ms).
--- Answer: held | taken (by another). Safe to repeat because its holder only gets more time. A lock that lives longer than
--- its holder takes it for is left from before the clock was set back, and nobody's.
+-- KEYS[1]: the lock. ARGV: '' (no channel); the holder, which ends in `:` and how long it holds the lock; that time (ms).
+-- Answer: held | taken (by another). Safe to repeat because its holder only gets more time. If the lock lives longer than
+-- its holder asked for, the clock was set back since, and the lock is free.
 local holder = redis.call('GET', KEYS[1])
 local life = holder and tonumber(string.match(holder, ':(%d+)$') or nil)
 local is_left = life and redis.call('PTTL', KEYS[1]) > life -- safety: lock-clock

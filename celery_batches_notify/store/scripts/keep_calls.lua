@@ -1,4 +1,4 @@
--- Keep what sending members again needs, until they have succeeded.
+-- Keep the calls of members until they have succeeded, so that they can be sent again.
 -- KEYS: the batch. ARGV: channel; then index, call … Answer: kept | gone | newer.
 -- Safe to repeat because a member's call stays the same.
 local why = refusal()

@@ -1,9 +1,9 @@
--- Note how an address answered: one that failed is left alone, longer each time.
--- KEYS: the address; those that wait for it. ARGV: '' (no channel); answered | failed | busy (it takes notifications, but
--- not so many) | opened (somebody says that it is mended); how long it asked to be left alone (ms, or 0).
--- Answer: open, then two of those that wait: they are off the list | closed, ms, first (this is what closed it) | not,
--- then some that may find out when the pause is over.
--- Safe to repeat because a failure noted twice changes nothing but for the time.
+-- Record how an address answered. One that failed is left alone, longer each time.
+-- KEYS: the address; the deliveries that wait for it. ARGV: '' (no channel); answered | failed | busy (it takes
+-- notifications, but not so many) | opened (a person says that it works again); how long it asked for a pause (ms, or 0).
+-- Answer: open, then two waiting deliveries, which are off the list now | closed, ms, first (this call closed it) | not,
+-- then some deliveries that may probe it when the pause ends.
+-- Safe to repeat because a failure that is recorded twice changes only the time.
 local FIRST_MS, FIRST_BUSY_MS, LONGEST_MS, FORGET_MS, WOKEN, CANDIDATES = 5000, 250, 3600000, 10800000, 2, 10
 local what, asked = ARGV[2], tonumber(ARGV[3])
 if what == 'answered' or what == 'opened' then

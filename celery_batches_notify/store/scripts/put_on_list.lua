@@ -1,4 +1,4 @@
--- Put an entry on a list of batches, with a higher score than it has there: so a drop that read it before spares it.
+-- Put an entry on a list of batches with a higher score than before, so that a drop that read it earlier spares it.
 -- KEYS[1]: the list. ARGV: '' (no channel); the entry; how long the list must live (ms). Answer: put.
 -- Safe to repeat because an entry stands there once, and the list's life never shrinks.
 local score = tonumber(redis.call('ZSCORE', KEYS[1], ARGV[2]) or nil)

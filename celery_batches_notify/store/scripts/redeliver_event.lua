@@ -1,7 +1,7 @@
--- Make deliveries that have fired due again: those that were given up, or are stuck, or all that ended too.
--- KEYS: the batch. ARGV: channel; stuck | ended; after how many ms without news what is published is stuck; since when
--- it was given up (ms, or 0); their places. Answer: redelivered, then entry and number … | retired | gone | newer.
--- Safe to repeat because what is due now already is left to the one who has it.
+-- Make fired deliveries due again: those that were given up or are stuck, or with `ended` also those that ended.
+-- KEYS: the batch. ARGV: channel; stuck | ended; after how many ms without news a published delivery is stuck; since when
+-- it was given up (ms, or 0); their entries. Answer: redelivered, then entry and number … | retired | gone | newer.
+-- Safe to repeat because a delivery that is due already is left to the process that has claimed it.
 local which, stuck_ms, since = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local why = refusal()
 if why then return {why} end

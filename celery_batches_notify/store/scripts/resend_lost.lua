@@ -1,10 +1,10 @@
--- Take a member whose worker or message was lost for another round, instead of counting it as dead.
--- KEYS: the batch. ARGV: channel; a report of the attempt that was lost, as `shared/report.lua` names it; its call may be
--- `@`: it lies in CALLS, because its message is gone. Then one that has never run still waits, or `complete` came early.
--- Answer: claimed, its index, the new round, then the deliveries now due | cancelled | exhausted: it was lost too often,
--- or has no rounds left | repeated | stranger | corrupt | retired | gone | newer.
--- Safe to repeat because an attempt is lost once, by its stamp, and a newer round is out of its reach; what was claimed
--- and not sent is found by `resend_at`.
+-- Take a member whose worker or message was lost for another round, instead of marking it dead.
+-- KEYS: the batch. ARGV: channel; a report of the attempt that was lost, as `shared/report.lua` names it. Its call is `@` if
+-- it lies in CALLS because the message is gone: then a member that has never run still waits, or `complete` came early.
+-- Answer: claimed, its index, the new round, then the deliveries now due | cancelled | exhausted (it was lost too often, or
+-- has no rounds left) | repeated | stranger | corrupt | retired | gone | newer.
+-- Safe to repeat because an attempt is lost once, by its stamp, and cannot change a newer round; the sweeper finds members
+-- that were claimed and not sent by `resend_at`.
 local ROUNDS_AT_MOST = 3
 local why = refusal()
 if why then return {why} end

@@ -1,5 +1,5 @@
--- Say that no more members come from outside; from here on events can fire. The last messages have left, too.
--- KEYS: the batch. ARGV: channel; the first index of each chunk that is to be confirmed, as `confirm_members` does ….
+-- Seal a batch: no more members come from outside, and from here on events can fire.
+-- KEYS: the batch. ARGV: channel; the first index of each chunk to confirm, as `confirm_members` does ….
 -- Answer: sealed | already | abandoned (its producer was taken for dead), then the deliveries now due | gone | newer.
 -- Safe to repeat because a batch is sealed once, and a chunk is confirmed once.
 local why = refusal()

@@ -1,13 +1,13 @@
--- Note how far one delivery has come.
--- KEYS: the batch. ARGV: channel; entry; what happened (published | delivered | given_up | skipped | due: failed, and
--- tried again | postponed: not tried, and tried again | lost: it was begun and did not end, so it is tried again, after a
--- wait that doubles, and given up after 8 attempts | retried: its task runs again by itself | silent: given up, because
--- nothing was heard of it for too long); attempt (from 1, or 0 for the present one); for due, postponed and lost after
--- how many ms; what the delivery log adds as JSON, or ''; which receivers have not got it yet, as JSON, or '' to leave
--- that as it was; the address that it waits for, or ''; the number of the claim that it was made under, or 0 for a
--- report that knows none, which is about what is published.
--- Answer: settled | given_up (so it was settled, just now), attempts so far, number | repeated | unknown | gone | newer.
--- Safe to repeat because an attempt settles once, and what is final stays, but that an arrival always counts.
+-- Record what happened to one delivery.
+-- KEYS: the batch. ARGV: channel; entry; what happened (published | delivered | given_up | skipped | due: it failed and is
+-- tried again | postponed: it was not tried, and is tried later | lost: it began and did not end, so it is tried again
+-- after a wait that doubles, and given up after 8 attempts | retried: its task runs again by itself | silent: given up,
+-- because nothing was heard of it for too long); attempt (from 1, or 0 for the present one); for due, postponed and lost
+-- after how many ms; its note for the delivery log as JSON, or ''; the receivers that are still owed it as JSON, or '' to
+-- leave them unchanged; the address that it waits for, or ''; the number of its claim, or 0 if the caller does not know it:
+-- then the report is about the published message.
+-- Answer: settled | given_up (by this call), attempts so far, number | repeated | unknown | gone | newer.
+-- Safe to repeat because each attempt settles once; final states never change, except that `delivered` always wins.
 local entry, happened, attempt, delay, log = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
 local owed, waits, claim, LOG_LENGTH, ATTEMPTS_AT_MOST = ARGV[7], ARGV[8], tonumber(ARGV[9]), 100, 8
 local why = refusal()
@@ -18,14 +18,14 @@ local open, published = state == 'due' or state == 'published', state == 'publis
 local newer, present = attempt > attempts, attempt == attempts or attempt == 0
 
 local function is_news()
-  -- The parent was told something that has changed since: it must be told again.
+  -- The parent got a report that is out of date by now: it needs another.
   if entry == 'parent:0' and attempt ~= attempts then return false end
   if happened == 'delivered' then return state ~= 'delivered' end
   if claim > 0 and claim ~= number then return false end -- safety: present-claim
   if happened == 'published' then return newer and not published end
   if happened == 'due' then return open and (claim > 0 or newer or published and present) end -- safety: late-attempt
   if happened == 'postponed' then return open and claim > 0 end
-  -- Its task may end before its publisher says that it left.
+  -- Its task may end before its publisher reports that it left.
   if happened == 'lost' and claim > 0 then return open end -- safety: lost-before-published
   if happened == 'lost' or happened == 'retried' then return published and present end
   -- safety: silent-in-time
@@ -45,7 +45,7 @@ elseif happened == 'silent' then
 elseif happened == 'retried' then
   outcome = 'published'
 elseif happened == 'published' and not open then
-  outcome = state -- it ended before whoever published it could say so: then that only tells which attempt it was
+  outcome = state -- it ended before its publisher reported: that only adds which attempt it was
 end
 if outcome == 'due' and last_at == 0 then outcome = 'given_up' end -- safety: last-attempt
 local ends = outcome ~= 'due' and outcome ~= 'published'

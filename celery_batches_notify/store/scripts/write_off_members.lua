@@ -1,7 +1,7 @@
--- Count members as dead of which nothing is left: no message, no worker that runs them, no result.
+-- Mark vanished members dead: their messages are gone, no worker runs them, and they have no result.
 -- KEYS: the batch. ARGV: channel; how many failures are kept; then index, id (16 bytes), the stamp that the member
 -- had when it was looked for, the failure as JSON … Answer: written off, how many, then the deliveries now due | gone |
--- newer. Safe to repeat because only a waiting or failing member that nobody has reported since is written off.
+-- newer. Safe to repeat because only a waiting or failing member without a report since then is written off.
 local why = refusal()
 if why then return {why} end
 local GONE, written = 'its message is gone', 0

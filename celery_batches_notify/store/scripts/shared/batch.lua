@@ -41,7 +41,7 @@ local function state_of(index)
   return redis.call('BITFIELD', STATES, 'GET', 'u2', '#' .. index)[1]
 end
 
--- Give a key that may just have been made the life that the batch has.
+-- Give a key that may be new the life of its batch.
 local function share_life(key)
   if redis.call('PTTL', key) == -1 then redis.call('PEXPIRE', key, redis.call('PTTL', BATCH)) end -- safety: key-life
 end

@@ -1,7 +1,7 @@
 -- Put after `successors.lua`: chord bodies that follow once all of their header has succeeded.
--- Whoever publishes a body announces it. But of two deliveries of the header's last part that run at once Celery lets
--- only one publish it, and the other's success may be counted first: so each part of a header names the body.
--- The batch holds in `awaited` the bodies that are not enrolled (hexadecimal), or `broken`: one will not follow.
+-- The worker that publishes a body announces it. If two deliveries of the header's last part run at once, Celery lets
+-- only one of them publish it, and the other's success may be counted first, so each part of a header names the body.
+-- The batch's field `awaited` holds the bodies that are not enrolled (hexadecimal), or `broken`: one will not follow.
 local BROKEN = 'broken'
 
 local function to_hex(ids)
@@ -16,8 +16,8 @@ local function awaited_bodies()
   return unknown_of(from_hex(redis.call('HGET', BATCH, 'awaited') or ''))
 end
 
--- Note what the body of a chord begins with (16 bytes each) when a part of its header has succeeded; or that Celery
--- will not call it.
+-- Store the members with which a chord's body begins (16 bytes each) when a part of its header has succeeded, or that
+-- Celery will not call it.
 local function await_body(body)
   if body == BROKEN then return redis.call('HSET', BATCH, 'awaited', BROKEN) end
   if #unknown_of(body) == 0 or redis.call('HGET', BATCH, 'awaited') == BROKEN then return end
@@ -25,8 +25,8 @@ local function await_body(body)
   redis.call('HSET', BATCH, 'awaited', to_hex(table.concat(awaited)))
 end
 
--- All members have succeeded, so all of every header: each body is on its way. After a death it may never come, for
--- Celery gives a chord up with the first part that fails, though that may succeed later: then work is missing.
+-- If all members have succeeded, so have all headers, and each body is on its way. After a death a body may never come,
+-- because Celery gives up a chord when its first part fails, even if that succeeds later: then work is missing.
 local function enrol_awaited(names)
   local b = redis.call('HMGET', BATCH, 'awaited', 'had_death')
   if not b[1] or b[1] == BROKEN or may_grow() then return end

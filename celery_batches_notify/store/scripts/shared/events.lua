@@ -9,7 +9,7 @@ local function announce(entry, version)
   fired[#fired + 1] = entry
 end
 
--- How many callbacks an event has. No more than `on()` takes, whatever stands there: it is looped over.
+-- How many callbacks an event has, at most as many as `on()` takes, because scripts loop over them.
 local function callbacks_of(event)
   return math.min(tonumber(redis.call('HGET', BATCH, 'callbacks:' .. event) or 0), CALLBACKS_AT_MOST)
 end
@@ -20,7 +20,7 @@ local function fire(event, token)
   if token then tokens[#tokens + 1] = token end
 end
 
--- Fire those callbacks of an event that have a threshold of their own, once each: holds(threshold) says which.
+-- Fire the callbacks of an event that have thresholds of their own, once each: holds(threshold) says which.
 local function fire_each(event, holds)
   for n = 0, callbacks_of(event) - 1 do
     local entry = event .. ':' .. n
@@ -40,8 +40,8 @@ local function report_to_parent(state, had_death)
   announce('parent:0', redis.call('HINCRBY', BATCH, 'parent_version', 1))
 end
 
--- Every key lives as long as the batch: `expires` after it last moved, while it runs or a delivery is open;
--- `dead_expires` after its end with dead members; `linger` after its success.
+-- Every key lives as long as the batch: for `expires` after it last moved, while it runs or a delivery is open; for
+-- `dead_expires` after it ended with dead members; for `linger` after its success.
 local function renew(ended, succeeded)
   local life = redis.call('HMGET', BATCH, 'open', 'life', 'expires', 'dead_expires', 'linger')
   local kind, length = 'running', tonumber(life[3])

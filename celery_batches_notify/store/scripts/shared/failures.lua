@@ -1,7 +1,7 @@
 -- Put between `members.lua` and the scripts that keep what failed.
 local LOOKED_AT = 100
 
--- Drop the failure of a member that is only failing; of many, some are looked at. Return whether there is room now.
+-- Drop the failure of a member that is only failing, if one is among those looked at. Return whether one was dropped.
 local function drop_failing()
   if redis.call('HGET', BATCH, 'failing') == '0' then return false end
   for _, other in ipairs(redis.call('HRANDFIELD', FAILURES, LOOKED_AT)) do -- safety: failures-looked-at

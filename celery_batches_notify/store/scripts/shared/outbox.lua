@@ -8,8 +8,8 @@ local function limit_of(entry)
 end
 
 -- One outbox entry: its state (due, published, delivered, given_up, skipped), attempts so far, and a time: when it is
--- due, when it was last heard of since it was published, or when it ended. Then the number of its present claim: only
--- who has that may say how it goes on. Last the time of its last attempt, or 0 once that is under way.
+-- due, when it was last heard of since it was published, or when it ended. Then the number of its present claim, which
+-- whoever moves it must name, and the time of its last attempt, or 0 once that is under way.
 local function read_entry(entry)
   local state, attempts, at, number, last_at =
     string.match(redis.call('HGET', OUTBOX, entry) or '', '^(%S+) (%d+) (%d+) ?(%d*) ?(%d*)$')
@@ -21,13 +21,13 @@ local function write_entry(entry, state, attempts, at, number, last_at)
   redis.call('HSET', OUTBOX, entry, string.format('%s %d %.0f %d %.0f', state, attempts, at, number, last_at))
 end
 
--- How long a delivery may stay published without news: as long as its batch lives without any, a week at least.
+-- How long a delivery may stay published without news: as long as its batch lives without any, at least a week.
 local function longest_silence()
   return math.max(tonumber(redis.call('HGET', BATCH, 'expires')), SILENT_AFTER_MS)
 end
 
--- When an open delivery needs somebody: when it is due, silent for too long, or at the time of its last attempt, which
--- a notification also gets whose message is not heard of.
+-- When an open delivery needs attention: when it is due, silent for too long, or at the time of its last attempt. A
+-- notification gets the last attempt even if nothing was heard of its message.
 local function look_at(entry, state, at, last_at)
   if state == 'due' then return last_at > 0 and math.min(at, last_at) or at end -- safety: due-ends
   local notifies = redis.call('HEXISTS', BATCH, 'notifies:' .. entry) == 1
@@ -35,8 +35,8 @@ local function look_at(entry, state, at, last_at)
   return notifies and math.min(at + longest_silence(), last_at) or at + longest_silence()
 end
 
--- Note in the batch how many deliveries are open and given up, and when the next one needs somebody: the sweeper and
--- the doctor read only that.
+-- Store in the batch how many deliveries are open and given up, and when the next one needs attention: the sweeper and
+-- the doctor read only these fields.
 local function survey_outbox()
   local count, next_due, entries = {open = 0, given_up = 0}, 0, redis.call('HGETALL', OUTBOX)
   for i = 1, #entries, 2 do

@@ -1,14 +1,14 @@
 -- Put after `members.lua`: what becomes of members that failed for good. RESEND says whether they can be sent again:
--- `0 call`, or `round call` while that is done; or `- why` they cannot. It holds so many calls as are kept, and so many
--- reasons as stand here: of a dead task that has neither, too many were dead. The batch counts in `unsendable:why` the
--- dead that cannot be sent again.
+-- `0 call`; `round call` while they are sent; or `- why` if they cannot be. It holds a limited number of calls and of
+-- reasons; if a dead task has neither, too many were dead. The batch's fields `unsendable:why` count the dead members
+-- that cannot be sent again.
 local TOO_MANY, REASONS_AT_MOST = 'too many dead', 1000
 
 local function count_unsendable(why, by)
   if redis.call('HINCRBY', BATCH, 'unsendable:' .. why, by) < 1 then redis.call('HDEL', BATCH, 'unsendable:' .. why) end
 end
 
--- A dead member is dead no longer, or can be sent again: whatever was counted of it counts no more.
+-- Uncount a member among those that cannot be sent again: it is not dead any more, or its call is kept now.
 local function forget_reason(index)
   local held = redis.call('HGET', RESEND, index)
   local why = held and string.match(held, '^%- (.*)$')
@@ -34,12 +34,12 @@ local function keep_reason(index, why)
   count_unsendable(why, 1)
 end
 
--- Without a round left, a call that was kept in an earlier one is void.
+-- Drop the call that an earlier round kept of a member without a round left; return whether one was kept.
 local function void_call(index)
   return string.sub(redis.call('HGET', RESEND, index) or '', 1, 2) == '0 ' and redis.call('HDEL', RESEND, index) == 1
 end
 
--- Keep what a retry of a member that has died needs, or why there is none ('' if nobody asks).
+-- Keep the call that a retry of a dead member needs, or the reason why it has none ('' if it needs none).
 local function keep_for_retry(index, before, call, why, kept)
   local held = redis.call('HGET', RESEND, index)
   local has_call = held and string.sub(held, 1, 1) ~= '-'

@@ -1,10 +1,9 @@
 -- Put after `members.lua`, before the scripts that know successors in a canvas: members that reports enrol.
--- A report proves what it claims as any report does, by naming an id that stands at its index. For a successor that is
--- the member in whose canvas it follows: that one's message was enrolled before it was sent, however the reports of
--- the links between them overtake each other.
+-- A report proves its membership by naming an id that stands at its index. A successor names the member whose canvas it
+-- continues, which was enrolled before its message was sent, in whatever order the reports of the links between arrive.
 
--- Whether somebody may still have published a successor that is not known yet. Once every member has succeeded
--- nobody can: each success announced its successors in the script that counted it.
+-- Whether successors may have been published that are not enrolled yet. Once every member has succeeded there are none,
+-- because each success announced its successors in the script that counted it.
 local function may_grow()
   local c = counts()
   return c.succeeded < c.total
@@ -15,7 +14,7 @@ local function find_index(id)
   return tonumber(redis.call('HGET', LATE, id) or nil)
 end
 
--- Those of the ids (16 bytes each) that are not enrolled.
+-- The ids (16 bytes each) that are not enrolled.
 local function unknown_of(ids)
   local unknown = {}
   for at = 1, #ids, ID_BYTES do
@@ -28,7 +27,7 @@ local function unknown_of(ids)
   return unknown
 end
 
--- Enrol ids behind the last member. Names: 16 bytes, id … for those that are not UUIDs.
+-- Enrol ids behind the last member. `names` holds 16 bytes, id … for ids that are not UUIDs.
 local function append_successors(ids, names)
   local total = tonumber(redis.call('HGET', BATCH, 'total'))
   for i, id in ipairs(ids) do redis.call('HSET', LATE, id, total + i - 1) end
@@ -42,8 +41,8 @@ local function append_successors(ids, names)
   share_life(NAMES)
 end
 
--- Find the member that reports, and enrol what its report brings: itself if it is a successor, and its own successors.
--- Answer: its index, and whether the batch grew; or nil, false, and why not.
+-- Find the member that reports, after enrolling the members that its report names: itself, if it is a successor, and
+-- its own successors. Return its index, and whether the batch grew; or nil, false, and the reason.
 local function admit(named_index, id, origin_id, successors, names)
   local total, is_successor = tonumber(redis.call('HGET', BATCH, 'total')), origin_id ~= ''
   local states, members = redis.call('STRLEN', STATES) * 4, redis.call('STRLEN', MEMBERS) / ID_BYTES

@@ -14,8 +14,8 @@ Clock = tuple[int, int]
 Item = TypeVar("Item")
 
 
-def read_at_once(client: Redis, queue: Callable[[Pipeline], object]) -> tuple[Clock, list[Any]]:
-    """Read keys of one batch in one moment; return the server's time (s, µs) and the answers."""
+def read_snapshot(client: Redis, queue: Callable[[Pipeline], object]) -> tuple[Clock, list[Any]]:
+    """Read keys of one batch at one moment; return the server's time (s, µs) and the answers."""
     return _read(client, queue, transaction=True)
 
 
@@ -24,20 +24,20 @@ def read_together(
 ) -> tuple[Clock, list[Any]]:
     """Read keys of any batches in one round trip to each server; return the time (s, µs) and the answers.
 
-    One batch's error is its answer: it keeps nobody from reading the others. In a Cluster the time is that of
-    the node that holds the key `clock_of`, else of any.
+    The answer for a batch that cannot be read is its error, so the others are read all the same. In a Cluster
+    the time is that of the node that holds the key `clock_of`, else of any node.
     """
     return _read(client, queue, transaction=False, raise_on_error=False, clock_of=clock_of)
 
 
-def read_each_at_once(
+def read_snapshots(
     client: Redis, items: Sequence[Item], queue: Callable[[Pipeline, Item], object]
 ) -> Iterator[tuple[Item, Clock, list[Any]]]:
-    """Read keys of several batches, of each in one moment: in one round trip, but one by one in a Cluster.
+    """Read keys of several batches, each batch at one moment: in one round trip, or one by one in a Cluster.
 
-    One batch's error is its answer, as with `read_together`.
+    The answer for a batch that cannot be read is its error, as with `read_together`.
     """
-    step = 1 if is_cluster(client) else len(items)  # a Cluster's transaction is within one slot
+    step = 1 if is_cluster(client) else len(items)  # a transaction of a Cluster stays within one slot
     for start in range(0, len(items), step):
         part = items[start : start + step]
 
@@ -59,7 +59,7 @@ def _read(
     raise_on_error: bool = True,
     clock_of: str | None = None,
 ) -> tuple[Clock, list[Any]]:
-    # In a Cluster the time has no key, and so no node to go with the rest.
+    # TIME has no key, so in a Cluster it cannot be sent to the same node with the rest.
     clock: Any = _time_of_node(client, clock_of) if is_cluster(client) else None
     with client.pipeline(transaction=transaction) as pipe:
         if clock is None:
