@@ -86,10 +86,8 @@ class Batch(StoredBatch):
             check_on_commit(on_commit, autoflush)
         elif parent is not None:
             on_commit = parent._intake.on_commit
-        parents = parent._enrolment if parent is not None else None
-        enrolment = Enrolment(
-            engine, secrets.token_urlsafe(16), "owner", declaration=declaration, parent=parents
-        )
+        bid, above = secrets.token_urlsafe(16), parent._enrolment if parent is not None else None
+        enrolment = Enrolment(engine, bid, "owner", declaration=declaration, parent=above)
         intake = Intake(engine, enrolment, seals=not keep_open, autoflush=autoflush, on_commit=on_commit)
         super().__init__(engine, enrolment, intake, declaration.description, declaration.tags)
         self._declaration = declaration

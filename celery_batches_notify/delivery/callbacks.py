@@ -71,14 +71,20 @@ def declare_callback(
         if options:
             raise InvalidCallback("options are for notifiers: give a signature's own with .set() or .s()")
         return place | _as_json(_declare_signature(target, app, accepted))
+    return place | _declare_notifier(target, options, registry, give_up_after)
+
+
+def _declare_notifier(
+    target: type[Notifier] | str, options: dict[str, Any], registry: Registry, give_up_after: timedelta
+) -> Declared:
     _refuse_what_needs_a_signature(target)
     name = registry.name_of(target)
     is_ours = GIVE_UP_AFTER in options and not registry.has_option(name, GIVE_UP_AFTER)
     own = _take_limit(options) if is_ours else None
-    place["give_up_after"] = _milliseconds(own or registry.limit_of(name) or give_up_after)
+    limit = {"give_up_after": _milliseconds(own or registry.limit_of(name) or give_up_after)}
     stored = _as_json({"target": name, "notifier": name, "options": options})
     registry.check(name, stored["options"])
-    return place | stored
+    return limit | stored
 
 
 def _take_limit(options: dict[str, Any]) -> timedelta | None:

@@ -1,4 +1,4 @@
-"""A member's message is the one that Celery would have sent, but for its batch, whichever way it goes."""
+"""A member's message equals Celery's own apart from its batch, on every way to the broker."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _is_yaml(args: tuple[Any, ...]) -> bool:
 
 
 def _take(redis: Redis) -> list[dict[str, Any]]:
-    """Take all messages from the broker, in the order in which they came."""
+    """Take all messages from the broker, in the order of their arrival."""
     found = []
     for key in sorted(redis.keys("*")):
         name = key.decode().partition("\x06\x16")[0]
