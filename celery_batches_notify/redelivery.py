@@ -86,7 +86,7 @@ def _find_callbacks(engine: Engine, bid: str, wanted: Wanted) -> tuple[Snapshot,
     """Read a batch; return it, and the entries of the callbacks that are chosen."""
     snapshot = engine.store.read_snapshot(bid)
     with corrupt_errors(bid):
-        places = [place for place, each in parse_deliverable(snapshot.batch).items() if wanted.fits(each)]
+        places = [place for place, each in parse_deliverable(snapshot).items() if wanted.fits(each)]
     return snapshot, places
 
 

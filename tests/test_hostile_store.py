@@ -138,7 +138,6 @@ FIELDS = [
     "sealed_at",
     "death_at",
     "tags",
-    "callbacks",
     "callbacks:death",
     "expires",
     "open",
@@ -235,7 +234,7 @@ def forge_callback(app: Celery, redis: Redis, signature: object) -> Batch:
     batch, _ = make_full(app)
     key = f"batches:{{{batch.bid}}}"
     forged = [{"event": "death", "n": 0, "target": "x", "signature": signature}]
-    redis.hset(key, "callbacks", json.dumps(forged))
+    redis.set(f"{key}:callbacks", json.dumps(forged), keepttl=True)
     redis.hset(f"{key}:outbox", "death:0", "due 0 1")
     redis.hset(key, mapping={"next_due": 1, "open": 1})
     app._batches_extension.engine.sweeper.sweep()
@@ -277,7 +276,7 @@ def test_a_stored_notifier_is_only_built_if_it_is_registered(name: str, app: Cel
     batch, _ = make_full(app)
     key = f"batches:{{{batch.bid}}}"
     forged = [{"event": "death", "n": 0, "target": "x", "notifier": name, "options": {}}]
-    redis.hset(key, "callbacks", json.dumps(forged))
+    redis.set(f"{key}:callbacks", json.dumps(forged), keepttl=True)
     redis.hset(f"{key}:outbox", "death:0", "published 1 0")
     answer = app._batches_extension.engine.attempts.run(batch.bid, "death:0")
     assert "failed" in answer or "given up" in answer

@@ -22,7 +22,7 @@ from celery_batches_notify.membership import State
 from celery_batches_notify.model import BatchStatus, DeliveryAttempt, Failure
 from celery_batches_notify.pace import Pace, measure_pace
 from celery_batches_notify.store.errors import corrupt_errors
-from celery_batches_notify.store.parsing import parse_status
+from celery_batches_notify.store.parsing import parse_curve, parse_status
 
 COLUMNS = 100
 CHILDREN_AT_MOST = 50
@@ -41,7 +41,7 @@ def show_batch(
     snapshot = engine.store.read_snapshot(bid)
     with corrupt_errors(bid):
         status = parse_status(snapshot, engine.settings.stall_after)
-    pace = measure_pace(status, [], snapshot.now)
+    pace = measure_pace(status, parse_curve(snapshot.batch), snapshot.now)
     for line in () if out.as_json else describe(status, snapshot.now, pace, ascii_only=out.ascii_only):
         out.say(line)
     _say_children(engine, status, out)

@@ -91,7 +91,7 @@ class Attempts:
         return self._attempt(delivery)
 
     def _read(self, snapshot: Snapshot, place: str, entry: Entry) -> _Delivery:
-        declared = parse_deliverable(snapshot.batch)[place]
+        declared = parse_deliverable(snapshot)[place]
         timed = declared["event"] in (Event.DEADLINE, Event.STALL)
         notification = Notification(
             id=callback_id(snapshot.bid, place),

@@ -100,7 +100,7 @@ class Publisher:
             return
         with corrupt_errors(bid):
             status = parse_status(snapshot, self._settings.stall_after)
-            declared = parse_deliverable(snapshot.batch)
+            declared = parse_deliverable(snapshot)
         queue = self.queue_of(snapshot)
         for claim in claims:
             if claim.entry == PARENT:

@@ -53,7 +53,7 @@ class OpenCallback:
 
 def find_open(engine: Engine, snapshot: Snapshot, status: BatchStatus) -> list[OpenCallback]:
     """Return the callbacks of a batch that are unfinished or were given up."""
-    declared = parse_deliverable(snapshot.batch)
+    declared = parse_deliverable(snapshot)
     return [
         OpenCallback(
             bid=status.bid,

@@ -46,6 +46,11 @@ def read_header(value: object, task_id: str | None) -> Membership | DeliveryRef 
     return None
 
 
+def has_header(request: Any) -> bool:
+    """Return whether a running task may be a member or a callback. Most tasks are neither."""
+    return vars(request).get(HEADER) is not None or HEADER in (request.headers or ())
+
+
 def read_request(request: Any) -> Membership | DeliveryRef | None:
     """Return which member or delivery a request is; an eager call has our header among its `headers` only."""
     return read_header(getattr(request, HEADER, None) or (request.headers or {}).get(HEADER), request.id)

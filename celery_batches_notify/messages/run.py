@@ -62,10 +62,15 @@ class Run:
         return [unsent for unsent in self.successors.values() if unsent is not None]
 
 
+def find_run(request: Any) -> Run | None:
+    """Return what a task's run has shown so far, or None if it has shown nothing."""
+    noted: Run | None = vars(request).get(_ATTRIBUTE)
+    return noted
+
+
 def run_of(request: Any) -> Run:
     """Return the facts about a request's run, to read them or to add to them."""
-    noted: Run | None = vars(request).get(_ATTRIBUTE)
-    if noted is None:
+    if (noted := find_run(request)) is None:
         noted = Run()
         setattr(request, _ATTRIBUTE, noted)
     return noted

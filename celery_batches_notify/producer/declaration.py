@@ -55,7 +55,7 @@ class Declaration:
             "linger": _milliseconds("linger", linger, settings.linger, at_least=LINGER_AT_LEAST),
             "dead_expires": _milliseconds("dead_expires", None, settings.dead_expires),
             "abandon_after": _milliseconds("abandon_after", None, settings.abandon_after),
-            "keep_open": int(keep_open),
+            **({"keep_open": 1} if keep_open else {}),
         }
         self.keep_calls = settings.keep_calls if keep_calls is None else read_flag("keep_calls", keep_calls)
         if self.keep_calls:
@@ -81,7 +81,7 @@ class Declaration:
     def store(self, bid: str, parent: tuple[str, int] | None) -> None:
         """Store the batch without members; `parent` is its parent's bid and its index there."""
         of_event = {e: [c for c in self._callbacks if c["event"] == e] for e in Event}
-        fields = {f"callbacks:{event}": len(callbacks) for event, callbacks in of_event.items()}
+        fields = {f"callbacks:{event}": len(callbacks) for event, callbacks in of_event.items() if callbacks}
         places = {f"{c['event']}:{c['n']}": c for c in self._callbacks}
         at = {f"at:{place}": c["at"] for place, c in places.items() if "at" in c}
         at |= {f"give_up_after:{place}": c["give_up_after"] for place, c in places.items()}
@@ -90,7 +90,8 @@ class Declaration:
         watches = [c["at"] for c in (*of_event[Event.DEADLINE], *of_event[Event.STALL])]
         self._engine.store.open_batch(
             bid,
-            {**self._fields, **fields, **at, **family, "callbacks": json.dumps(self._callbacks)},
+            {**self._fields, **fields, **at, **family},
+            callbacks=json.dumps(self._callbacks) if self._callbacks else "",
             watch_after=min(watches, default=0),
         )
 

@@ -18,6 +18,7 @@ PARTS = (
     "deliveries",
     "unconfirmed",
     "calls",
+    "callbacks",
 )
 
 

@@ -30,6 +30,7 @@ class Snapshot:
     children: int
     now: datetime
     ttl: timedelta
+    callbacks: bytes = b"[]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,15 +193,15 @@ def parse_outline(bid: str, values: Sequence[bytes | None], now: datetime, stall
     )
 
 
-def parse_callbacks(batch: Hash) -> list[dict[str, Any]]:
+def parse_callbacks(snapshot: Snapshot) -> list[dict[str, Any]]:
     """Read the declared callbacks, in the order of declaration."""
-    declared: list[dict[str, Any]] = json.loads(batch.get(b"callbacks", b"[]"))
+    declared: list[dict[str, Any]] = json.loads(snapshot.callbacks)
     return declared
 
 
-def parse_deliverable(batch: Hash) -> dict[str, dict[str, Any]]:
+def parse_deliverable(snapshot: Snapshot) -> dict[str, dict[str, Any]]:
     """Read the declared callbacks, by their place in the outbox."""
-    return {f"{d['event']}:{d['n']}": d for d in parse_callbacks(batch)}
+    return {f"{d['event']}:{d['n']}": d for d in parse_callbacks(snapshot)}
 
 
 def parse_time(clock: Sequence[int]) -> datetime:
@@ -232,7 +233,7 @@ def _state(batch: Hash, now: datetime, stall_after: timedelta) -> str:
 def _callbacks(snapshot: Snapshot) -> list[CallbackStatus]:
     return [
         _parse_callback(snapshot, declared["event"], declared["n"], declared["target"])
-        for declared in parse_callbacks(snapshot.batch)
+        for declared in parse_callbacks(snapshot)
     ]
 
 

@@ -58,6 +58,7 @@ class StatusStore(StoreBase):
         for name in (key, part(bid, "outbox"), part(bid, "failures")):
             pipe.hgetall(name)
         pipe.hlen(part(bid, "children"))
+        pipe.get(part(bid, "callbacks"))
 
     def read_status(self, bid: str) -> BatchStatus:
         """Read a batch's status. Raises `NoSuchBatch`."""
@@ -198,7 +199,7 @@ def _parse_snapshot(bid: str, clock: Clock, answers: Sequence[Any]) -> parsing.S
     for answer in answers:
         if isinstance(answer, Exception):
             raise answer
-    ttl, batch, outbox, failures, children = answers
+    ttl, batch, outbox, failures, children, callbacks = answers
     check_schema(bid, batch.get(b"schema"))
     return parsing.Snapshot(
         bid=bid,
@@ -206,6 +207,7 @@ def _parse_snapshot(bid: str, clock: Clock, answers: Sequence[Any]) -> parsing.S
         outbox=outbox,
         failures=failures,
         children=children,
+        callbacks=callbacks or b"[]",
         now=parsing.parse_time(clock),
         ttl=timedelta(milliseconds=max(ttl, 0)),
     )

@@ -61,6 +61,7 @@ class Store(
         bid: str,
         fields: Mapping[str, str | int | float],
         *,
+        callbacks: str = "",
         watch_after: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -69,6 +70,7 @@ class Store(
         Args:
             bid: The batch.
             fields: What its hash holds.
+            callbacks: What was declared with `on()`, as JSON, or "".
             watch_after: After how many milliseconds its first deadline or stall is due, or 0.
             clock: This process's clock, in seconds: an entry whose batch is not stored in time is dropped.
         """
@@ -76,7 +78,7 @@ class Store(
         with store_errors(self.settings):
             self.lists.add_batch(bid, life_ms)
         pairs = [part for pair in fields.items() for part in pair]
-        self._run(self.scripts.open_batch, bid, watch_after, *pairs)
+        self._run(self.scripts.open_batch, bid, watch_after, callbacks, *pairs)
         if clock() - began > UNSTORED_SECONDS / 2:  # safety: slow-store
             with store_errors(self.settings):
                 self.lists.add_batch(bid, life_ms)

@@ -17,9 +17,16 @@ from celery_batches_notify.membership import Membership, Outcome, State
 from celery_batches_notify.messages import successors
 from celery_batches_notify.messages.block import find_frame, leave_blocks, return_to
 from celery_batches_notify.messages.canvas import chord_of
-from celery_batches_notify.messages.headers import HEADER, DeliveryRef, header_of, read_header, read_request
+from celery_batches_notify.messages.headers import (
+    HEADER,
+    DeliveryRef,
+    has_header,
+    header_of,
+    read_header,
+    read_request,
+)
 from celery_batches_notify.messages.kept_calls import CHORD_IS_OVER, keep_call, note_arguments
-from celery_batches_notify.messages.run import NO_LIMITS, Limits, run_of
+from celery_batches_notify.messages.run import NO_LIMITS, Limits, find_run, run_of
 from celery_batches_notify.worker import outcomes
 from celery_batches_notify.worker.cancellation import Cancellation
 from celery_batches_notify.worker.heartbeat import Heartbeat
@@ -86,9 +93,10 @@ class Receivers:
         request = task.request
         if request.is_eager and self._app.conf.task_always_eager:
             self._enrol_eager(request)
-        run = run_of(request)
-        run.outer = leave_blocks()
+        if (outer := leave_blocks()) is not None:
+            run_of(request).outer = outer
         if getattr(request, HEADER, None):
+            run = run_of(request)
             run.began_at = time.monotonic()
             run.limits = limits_of(task, request, self.worker_limits)
             note_arguments(request)  # safety: arguments-noted
@@ -96,9 +104,9 @@ class Receivers:
 
     def on_task_success(self, sender: Any, **_: Any) -> None:
         """It returned."""
-        if sender.app is self._app:
-            run_of(sender.request).returned = True
-            self._end(sender.request, outcomes.succeeded())
+        if sender.app is self._app and has_header(request := sender.request):
+            run_of(request).returned = True
+            self._end(request, outcomes.succeeded())
 
     def on_task_failure(self, sender: Any, task_id: str, exception: Any, einfo: Any, **_: Any) -> None:
         """It raised for good, or its process was lost."""
@@ -154,7 +162,10 @@ class Receivers:
         if task.app is not self._app:
             return
         request = task.request
-        return_to(run_of(request).outer)
+        run = find_run(request)
+        return_to(run.outer if run else None)
+        if not has_header(request):
+            return
         alone = request.is_eager or self._receives == os.getpid()
         if outcome := outcomes.unsignalled(task, state, retval, alone=alone):
             if outcome.reason == "exited" and self._is_cancelled(read_request(request)):

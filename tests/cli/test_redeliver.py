@@ -91,7 +91,7 @@ def test_many_show_how_far_it_has_come(app: Celery) -> None:
 
 def test_a_batch_that_cannot_be_read_stops_no_other(app: Celery, redis: Redis) -> None:
     broken, whole = given_up(app, "webhook"), given_up(app, "webhook")
-    redis.hset(f"batches:{{{broken.bid}}}", "callbacks", "no JSON")
+    redis.set(f"batches:{{{broken.bid}}}:callbacks", "no JSON", keepttl=True)
     code, said = send(app, channel="webhook")
     assert code == 1
     assert said[-1] == "1 callbacks of 1 batches sent again"

@@ -153,7 +153,13 @@ def test_a_class_that_workers_cannot_find_says_how_to_register_it(make_app: Call
 def test_an_environment_reference_is_stored_as_it_is(app: Celery, redis: Redis) -> None:
     batch = Batch(app=app).on("complete", "pager", key="env:PAGER_KEY")
     batch.seal()
-    assert b"env:PAGER_KEY" in redis.hget(f"batches:{{{batch.bid}}}", "callbacks")
+    assert b"env:PAGER_KEY" in redis.get(f"batches:{{{batch.bid}}}:callbacks")
+
+
+def test_a_callback_keeps_the_hash_of_its_batch_compact(app: Celery, redis: Redis) -> None:
+    batch = Batch("a description", tags=["customer:42"], app=app).on("complete", "pager", key="env:PAGER_KEY")
+    batch.seal()
+    assert redis.object("encoding", f"batches:{{{batch.bid}}}") in (b"listpack", b"ziplist")
 
 
 def test_credentials_stay_with_the_configured_origin(app: Celery) -> None:

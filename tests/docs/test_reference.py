@@ -231,7 +231,9 @@ def test_the_fields_of_a_batch_are_those_of_the_page(app: Celery, redis: Redis) 
     written = set()
     for call in re.findall(r"'(?:HSET|HSETNX|HINCRBY)', BATCH, (.*)", scripts):
         written |= set(re.findall(r"'([a-z][a-z_]*:?)'(?= *,)", call))
-    with Batch("words", callback_queue="q", keep_calls=True, parent=open_one(app), app=app) as batch:
+    with Batch(
+        "words", callback_queue="q", keep_open=True, keep_calls=True, parent=open_one(app), app=app
+    ) as batch:
         app.tasks["told"].delay()
     written |= {field.decode() for field in redis.hgetall(f"batches:{{{batch.bid}}}")}
     named = set(first_codes("reference/store.md", "field"))

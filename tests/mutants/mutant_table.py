@@ -110,20 +110,20 @@ MUTANTS = (
     Mutant(
         "a success that ends a batch is decided by the long way",
         "plain-not-last",
-        "elseif states[n] == WAITING then",
-        f"{PLAIN}::test_a_success_changes_the_same_by_the_fast_eval",
+        GONE,
+        f"{PLAIN}::test_a_success_changes_the_same_by_the_short_way",
     ),
     Mutant(
         "a batch that lost its members' states counts nothing by the short way either",
         "plain-lost-key",
         GONE,
-        f"{PLAIN}::test_a_success_changes_the_same_by_the_fast_eval",
+        f"{PLAIN}::test_a_success_changes_the_same_by_the_short_way",
     ),
     Mutant(
         "a batch whose life has to be renewed takes the long way",
         "plain-renewed",
         GONE,
-        f"{PLAIN}::test_a_success_changes_the_same_by_the_fast_eval",
+        f"{PLAIN}::test_a_success_changes_the_same_by_the_short_way",
     ),
     # Kept calls and vanished members
     Mutant(

@@ -45,7 +45,7 @@ class Both(Compared):
         self.world.open(
             ModelBatch(bid=bid, callbacks=KINDS[kind], keep_open=keep_open, parent=parent, place=place)
         )
-        self.store.open_batch(self.touch(bid), fields)
+        self.store.open_batch(self.touch(bid), fields, callbacks=fields.pop("declared"))
         return bid
 
     def enrol(

@@ -71,7 +71,7 @@ class Surroundings:
         shares = {f"at:{c['event']}:{c['n']}": c["at"] for c in batch._declaration._callbacks if "at" in c}
         lives = {"expires": LIVES["running"], "linger": LIVES["success"], "dead_expires": LIVES["dead"]}
         lives["abandon_after"] = 3_600_000
-        return {**lives, **counts, **shares, "callbacks": json.dumps(batch._declaration._callbacks)}
+        return {**lives, **counts, **shares, "declared": json.dumps(batch._declaration._callbacks)}
 
 
 @dataclass

@@ -30,6 +30,7 @@ for _, bid in ipairs(ARGV) do
   for k = 1, #flat, 2 do
     say(flat[k], flat[k + 1])
   end
+  say('declared', redis.call('GET', key .. ':callbacks') or '[]')
   local resend_at = tonumber(redis.call('HGET', key, 'resend_at') or '')
   if resend_at then say('sending', resend_at <= now and 'now' or 'lease') end
   local total, states, stamps = tonumber(redis.call('HGET', key, 'total') or 0), {}, {}

@@ -179,7 +179,7 @@ def test_a_producer_that_was_slow_to_store_its_batch_lists_it_once_more(
         return run(*args)
 
     monkeypatch.setattr(store, "_run", run_late)
-    store.open_batch(BID, {**LIVES, "callbacks": "[]"}, clock=lambda: now)
+    store.open_batch(BID, {**LIVES}, clock=lambda: now)
     assert listed(store) == {*LISTS}
 
 
@@ -263,14 +263,14 @@ def test_the_lists_live_as_long_as_a_batch_whose_own_lives_are_longer(store: Sto
     longest = 400 * DAY_MS
     for name in ("expires", "linger", "dead_expires"):
         store.client.flushall()
-        store.open_batch(BID, {**LIVES, "callbacks": "[]", name: longest})
+        store.open_batch(BID, {**LIVES, name: longest})
         for key in LISTS:
             assert longest - 60_000 < store.client.pttl(key) <= longest
 
 
 def test_no_list_lives_shorter_because_a_batch_does(store: Store) -> None:
-    store.open_batch(bids(2)[0], {**LIVES, "callbacks": "[]", "expires": 400 * DAY_MS})
-    store.open_batch(bids(2)[1], {**LIVES, "callbacks": "[]"})
+    store.open_batch(bids(2)[0], {**LIVES, "expires": 400 * DAY_MS})
+    store.open_batch(bids(2)[1], {**LIVES})
     store.prolong_lists(1)
     assert all(store.client.pttl(key) > 399 * DAY_MS for key in LISTS)
 

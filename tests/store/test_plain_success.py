@@ -77,7 +77,7 @@ def prepare(store: Store, situation: str) -> None:
 
 
 @pytest.mark.parametrize("situation", SITUATIONS)
-def test_a_success_changes_the_same_by_the_fast_eval(store: Store, situation: str) -> None:
+def test_a_success_changes_the_same_by_the_short_way(store: Store, situation: str) -> None:
     def report(by: Callable[[Store, Membership], str]) -> tuple[object, ...]:
         prepare(store, situation)
         with listening(store) as heard:
@@ -89,7 +89,7 @@ def test_a_success_changes_the_same_by_the_fast_eval(store: Store, situation: st
     assert report(short) == report(long)
 
 
-def test_most_successes_take_the_fast_eval(store: Store) -> None:
+def test_most_successes_take_the_short_way(store: Store) -> None:
     prepare(store, "others wait")
     store.client.config_resetstat()
     assert short(store, ONE) == "counted"

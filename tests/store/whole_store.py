@@ -161,6 +161,7 @@ def snapshot_of(bid: str, held: Held) -> Snapshot:
         },
         failures={},
         children=int(held["children"]),
+        callbacks=held["declared"].encode(),
         now=datetime.now(UTC),
         ttl=timedelta(seconds=1),
     )

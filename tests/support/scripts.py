@@ -19,7 +19,7 @@ SUCCEEDED = Outcome(state=State.SUCCEEDED)
 
 def open_batch(store: Store, members: int = 0, *, bid: str = BID, **fields: object) -> list[Membership]:
     callbacks = {f"callbacks:{event}": 1 for event in ("death", "complete", "finish", "success")}
-    store.open_batch(bid, {**LIVES, **callbacks, "callbacks": "[]", "tags": "[]", **fields})
+    store.open_batch(bid, {**LIVES, **callbacks, "tags": "[]", **fields})
     ids = [str(uuid4()) for _ in range(members)]
     first = store.enrol_members(bid, 0, ids, "owner") if ids else 0
     return [Membership(bid=bid, index=first + i, task_id=task_id) for i, task_id in enumerate(ids)]
