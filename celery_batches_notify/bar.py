@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import Protocol
 
 LEAST_PERCENT = 1.0  # 2 px of a bar of 200
 PARTS = ("succeeded", "failing", "dead", "waiting")
+NOTEBOOK = {"succeeded": "#3fa46a", "failing": "#b57d0a", "dead": "#8c1220", "waiting": "#b8c0c8"}
 FILLS = {"failing": "url(#hatch)", "dead": "url(#cross)"}
 
 
@@ -59,3 +61,14 @@ def draw_bar(of: Counts) -> str:
         for name, (x, width) in measure_parts(of).items()
     )
     return f'<svg class="bar" role="img" aria-label="{say_parts(of)}" width="100%" height="14">{rects}</svg>'
+
+
+def draw_for_notebook(of: Counts, title: str) -> str:
+    """Return a title, the bar and its figures as HTML that needs no style sheet."""
+    rects = "".join(
+        f'<rect x="{x:g}%" width="{width:g}%" height="100%" fill="{NOTEBOOK[name]}"/>'
+        for name, (x, width) in measure_parts(of).items()
+    )
+    figures = escape(say_parts(of))
+    bar = f'<svg role="img" aria-label="{figures}" width="100%" height="14">{rects}</svg>'
+    return f"<div><strong>{escape(title)}</strong><br>{bar}<br>{figures}</div>"

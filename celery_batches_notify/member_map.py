@@ -15,6 +15,7 @@ from dataclasses import dataclass
 WIDTHS = (40, 200, 400, 1000)
 ROWS_AT_MOST = 1000
 BUCKETS = 1000
+CLUSTER_BUCKETS = 200
 NAMED_AT_MOST = 5  # so many members are named one by one
 CLUSTER_WIDTH = 0.1  # most of them in a tenth of the batch are worth a word
 
@@ -90,9 +91,19 @@ def find_members(states: bytes, total: int, state: int, *, first: int = 0, most:
     return found[:most]
 
 
-def describe_clusters(states: bytes, total: int, state: int, name: str) -> str:
-    """Say where the members in a state are: `dead: 312; 280 of them in #41,000–#41,299`; empty if none is."""
-    buckets = count_buckets(states, total)
+def describe_clusters(
+    states: bytes, total: int, state: int, name: str, buckets: Sequence[Bucket] = ()
+) -> str:
+    """Say where the members in a state are: `dead: 312; 280 of them in #41,000–#41,299`; empty if none is.
+
+    Args:
+        states: Two bits per member.
+        total: How many members there are.
+        state: The state.
+        name: What it is called.
+        buckets: What `count_buckets` found, if it was asked already.
+    """
+    buckets = buckets or count_buckets(states, total, CLUSTER_BUCKETS)
     counts = [bucket.counts[state] for bucket in buckets]
     all_of_them = sum(counts)
     if not all_of_them:
@@ -104,13 +115,9 @@ def describe_clusters(states: bytes, total: int, state: int, name: str) -> str:
     span = buckets[high].first - buckets[low].first
     if len(buckets) > 1 and span > CLUSTER_WIDTH * total:
         return f"{name}: {all_of_them:,}, spread over the batch"
-    first = find_members(states, total, state, first=buckets[low].first, most=1)[0]
-    end = buckets[high + 1].first if high + 1 < len(buckets) else total
-    last = next(
-        index
-        for at in range(end, first - 4, -4)
-        for index in reversed(find_members(states, min(at, total), state, first=max(first, at - 4), most=4))
-    )
+    ends = [*(bucket.first for bucket in buckets), total]
+    first = _find_between(states, state, ends[low], ends[low + 1])[0]
+    last = _find_between(states, state, ends[high], ends[high + 1])[-1]
     inside = sum(counts[low : high + 1])
     where = f"#{first:,}–#{last:,}"
     return (
@@ -118,6 +125,12 @@ def describe_clusters(states: bytes, total: int, state: int, name: str) -> str:
         if inside == all_of_them
         else (f"{name}: {all_of_them:,}; {inside:,} of them in {where}")
     )
+
+
+def _find_between(states: bytes, state: int, first: int, end: int) -> list[int]:
+    """Return the indexes in a state between two of which the first is a multiple of four."""
+    part = states[first // 4 : -(-end // 4)]
+    return [first + index for index in find_members(part, end - first, state, most=end - first)]
 
 
 def _densest(counts: Sequence[int], wanted: int) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from enum import StrEnum
 from typing import Any
 
+from celery_batches_notify.bar import draw_for_notebook
 from celery_batches_notify.errors import BatchesError
 from celery_batches_notify.headline import headline
 
@@ -140,6 +141,10 @@ class Progress:
     def progress(self) -> float:
         """The share of members that ended, from 0.0 to 1.0. An empty batch is at 1.0."""
         return self.ended / self.total if self.total else 1.0
+
+    def _repr_html_(self) -> str:
+        """Show the bar in a notebook."""
+        return draw_for_notebook(self, self.state)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

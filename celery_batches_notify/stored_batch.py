@@ -8,10 +8,18 @@ from datetime import timedelta
 
 from celery import Celery
 
+from celery_batches_notify.bar import draw_for_notebook
 from celery_batches_notify.checks import check_event
 from celery_batches_notify.doctor.reconcile import Repairs, reconcile_batch
 from celery_batches_notify.engine import Engine
-from celery_batches_notify.errors import BatchTimeout, ConfigurationError, NoSuchBatch, WouldDeadlock
+from celery_batches_notify.errors import (
+    BatchesError,
+    BatchTimeout,
+    ConfigurationError,
+    NoSuchBatch,
+    WouldDeadlock,
+)
+from celery_batches_notify.headline import headline
 from celery_batches_notify.membership import Membership
 from celery_batches_notify.messages.headers import current_member
 from celery_batches_notify.model import BatchStatus, DeliveryAttempt
@@ -53,6 +61,14 @@ class StoredBatch:
 
     def __repr__(self) -> str:
         return f"<Batch {self.bid} {self.description!r}>"
+
+    def _repr_html_(self) -> str | None:
+        """Show the bar in a notebook; None, if the batch cannot be read, shows its `repr`."""
+        try:
+            status = self.status()
+        except BatchesError:
+            return None
+        return draw_for_notebook(status, headline(status))
 
     def status(self) -> BatchStatus:
         """Read the batch's status. Raises `NoSuchBatch` if the batch is not stored, or is gone."""

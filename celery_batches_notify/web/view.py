@@ -16,7 +16,7 @@ from celery_batches_notify.engine import Engine
 from celery_batches_notify.errors import CorruptBatch
 from celery_batches_notify.failure_groups import FailureGroup, group_failures
 from celery_batches_notify.headline import Verdict, describe, judge, name_of
-from celery_batches_notify.member_map import describe_clusters, size_of
+from celery_batches_notify.member_map import CLUSTER_BUCKETS, count_buckets, describe_clusters, size_of
 from celery_batches_notify.membership import State
 from celery_batches_notify.model import BatchStatus, DeliveryAttempt
 from celery_batches_notify.pace import Pace, measure_pace
@@ -161,11 +161,7 @@ def read_view(engine: Engine, bid: str) -> BatchView:
         curve=tuple(curve),
         reasons=tuple(reasons),
         groups=tuple(_group(snapshot, states)),
-        clusters=tuple(
-            filter(
-                None, (describe_clusters(states, status.total, n, name) for n, name in CLUSTERED if states)
-            )
-        ),
+        clusters=_describe_members(status, states),
         deliveries=tuple(reversed(deliveries[-DELIVERIES_SHOWN:])),
         ancestors=_read_ancestors(engine, status),
         children=_read_children(engine, status),
@@ -189,6 +185,15 @@ def sentence_of(row: Row) -> str:
     """Return the one sentence about a batch of a list."""
     assert row.status is not None  # noqa: S101 - the caller asked
     return describe(row.status, now=_until(row.status, row.now))
+
+
+def _describe_members(status: BatchStatus, states: bytes) -> tuple[str, ...]:
+    """Say where the dead and the failing members are."""
+    if not states:
+        return ()
+    buckets = count_buckets(states, status.total, CLUSTER_BUCKETS)
+    words = [describe_clusters(states, status.total, state, name, buckets) for state, name in CLUSTERED]
+    return tuple(filter(None, words))
 
 
 def _until(status: BatchStatus, now: datetime) -> datetime | None:
