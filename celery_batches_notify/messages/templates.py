@@ -63,7 +63,7 @@ class Template:
         is_proven: Whether it has made a call that Celery made too, and both were the same.
         ignore_result: What Celery notes with the results of its calls.
         keeps_result: Whether the result backend is to see each of its calls.
-        stamp: How its messages are written for the broker, once somebody has found out.
+        way: How its messages are published, once somebody has found out.
 
     Raises:
         NoTemplate: The call's message says more than a template holds.
@@ -82,7 +82,7 @@ class Template:
         self.is_proven = False
         self.ignore_result = headers["ignore_result"]
         self.keeps_result = False
-        self.stamp: Any = None
+        self.way: Any = None
         self._headers = dict(headers)
         self._properties = dict(properties)
         self._is_own_root = headers["root_id"] == call.task_id

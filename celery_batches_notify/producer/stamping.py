@@ -15,11 +15,11 @@ from typing import Any
 
 from celery_batches_notify.messages.block import Call
 from celery_batches_notify.messages.members import member_message
-from celery_batches_notify.messages.templates import Template, TemplateCall, new_ids
+from celery_batches_notify.messages.templates import TemplateCall, new_ids
+from celery_batches_notify.producer.preparing import Published, make_model
 
 Command = tuple[str, tuple[Any, ...]]
 
-_MODEL_INDEX = 918_273_645_564_738
 _text = json.encoder.encode_basestring_ascii
 
 
@@ -45,8 +45,8 @@ class Stamp:
     """
 
     def __init__(self, send: Callable[..., Any], producer: Any, bid: str, example: TemplateCall) -> None:
-        model, model_bid = _make_model(example.template), new_ids(1)[0]
-        published = _Published()
+        model, model_bid = make_model(example.template), new_ids(1)[0]
+        published = Published()
         send(published, model.name, member_message(model, model_bid), **model.options)
         options = published.options
         self._declared = options.get("declare") or ()
@@ -120,17 +120,6 @@ def _note_sent(calls: Sequence[Call], sent: bool | None) -> None:
         call.sent = sent
 
 
-class _Published:
-    """Stands for Celery's producer, and takes what it is given to publish."""
-
-    body: Any
-    options: dict[str, Any]
-
-    def publish(self, body: Any, **options: Any) -> None:
-        """Keep a message."""
-        self.body, self.options = body, options
-
-
 class _Recorder:
     """Stands for kombu's Redis client, and notes the commands of one message."""
 
@@ -162,15 +151,7 @@ class _Recorder:
         raise NotStampable(f"its message takes {name}, so it goes to an exchange")
 
 
-def _make_model(template: Template) -> TemplateCall:
-    """Make a call of which each part that differs from call to call stands nowhere else in its message."""
-    task_id, args, args_repr, kwargs_repr = new_ids(4)
-    model = template.make(task_id, (args,), {})
-    model.args_repr, model.kwargs_repr, model.index = args_repr, kwargs_repr, _MODEL_INDEX
-    return model
-
-
-def _record(producer: Any, published: _Published) -> tuple[tuple[str, str], list[Command]]:
+def _record(producer: Any, published: Published) -> tuple[tuple[str, str], list[Command]]:
     """Return the list and the text of a message as kombu writes it, and the commands that follow it."""
     channel, recorder = producer.channel, _Recorder()
     theirs = channel.basic_publish

@@ -16,6 +16,8 @@ from celery_batches_notify.messages.celerys_own import is_from
 from celery_batches_notify.messages.members import member_message
 from celery_batches_notify.messages.sender import Sender
 from celery_batches_notify.messages.templates import TemplateCall, new_ids
+from celery_batches_notify.producer.confirms import publish_confirmed, waits_for_confirms
+from celery_batches_notify.producer.preparing import NotPrepared, Prepared
 from celery_batches_notify.producer.stamping import NotStampable, Stamp
 
 AT_ONCE = 100  # messages in one command: so many are unknown if its reply is lost
@@ -27,20 +29,51 @@ logger = logging.getLogger(__name__)
 def publish_calls(app: Celery, sender: Sender, bid: str, calls: Sequence[Call]) -> None:
     """Publish calls that are members of a batch, in their order; each one's `sent` says how far that came."""
     with app.producer_or_acquire() as producer:
-        stamps = _Stamps(sender, producer, bid)
-        for is_stamped, run in groupby(calls, stamps.has):
-            if is_stamped:
-                _push_all(producer, bid, stamps, cast("list[TemplateCall]", list(run)))
+        ways = _Ways(sender, producer, bid)
+        for kind, run in groupby(calls, lambda call: type(ways.of(call))):
+            if kind is Stamp:
+                _push_all(producer, bid, ways, cast("list[TemplateCall]", list(run)))
+            elif kind is Prepared:
+                _publish_all(producer, bid, ways, cast("list[TemplateCall]", list(run)))
             else:
-                for call in run:
-                    message = member_message(call, bid)
-                    call.sent = None  # safety: unknown-not-unsent
-                    sender.send(producer, call.name, message, **call.options)
-                    call.sent = True
+                _send_all(producer, bid, sender, list(run))
 
 
-class _Stamps:
-    """The stamps that serve here and now."""
+def _send_all(producer: Any, bid: str, sender: Sender, calls: list[Call]) -> None:
+    """Let Celery send these calls; kombu keeps a hundred and gives them to the broker at once if it can."""
+    can_wait = getattr(producer, "supports_batch_publish", False) and is_from("celery.app.amqp", sender.send)
+    for at in range(0, len(calls), AT_ONCE):
+        some = calls[at : at + AT_ONCE]
+        if can_wait and len(some) > 1 and _is_sent_at_once(producer, bid, sender, some):
+            continue
+        for call in some:
+            message = member_message(call, bid)
+            call.sent = None  # safety: unknown-not-unsent
+            sender.send(producer, call.name, message, **call.options)
+            call.sent = True
+
+
+def _is_sent_at_once(producer: Any, bid: str, sender: Sender, calls: list[Call]) -> bool:
+    """Send these calls at once; return False if each of them is to be sent again for itself.
+
+    Then the broker has none of them, because one could not be sent, or nobody knows. In both cases kombu and
+    Celery find out call by call, and try again as they ever do.
+    """
+    try:
+        with producer.batch():
+            for call in calls:
+                sender.send(producer, call.name, member_message(call, bid), **call.options)
+            for call in calls:
+                call.sent = None  # safety: unknown-not-unsent-at-once
+    except Exception:  # noqa: BLE001 - it comes again
+        return False
+    for call in calls:
+        call.sent = True
+    return True
+
+
+class _Ways:
+    """The ways that are faster than Celery's and serve here and now."""
 
     def __init__(self, sender: Sender, producer: Any, bid: str) -> None:
         self._sender = sender
@@ -49,58 +82,81 @@ class _Stamps:
 
     @cached_property
     def _where(self) -> tuple[Any, ...] | None:
-        """What a stamp is good for, or None if none is good for anything here."""
+        """What a way is good for, or None if Celery's is the only one here."""
         producer, connection = self._producer, self._producer.connection
-        if (
-            connection.transport.driver_type != "redis"
-            or any(signal.receivers for signal in _LISTENED)
-            or not is_from("celery.app.amqp", self._sender.send)
-            or not is_from("kombu.messaging", type(producer).publish)
-        ):
+        is_own = is_from("celery.app.amqp", self._sender.send) and is_from(
+            "kombu.messaging", type(producer).publish
+        )
+        if not is_own or any(signal.receivers for signal in _LISTENED):
             return None
         try:
             kind = type(producer.channel)
         except connection.connection_errors:  # Celery's way tries again
             return None
-        is_known = is_from("kombu.transport.virtual.base", kind.basic_publish)
-        return (connection.hostname, connection.virtual_host, kind) if is_known else None
+        return connection.transport.driver_type, connection.hostname, connection.virtual_host, kind
 
-    def has(self, call: Call) -> bool:
-        """Whether a stamp can write this call's message."""
-        return isinstance(call, TemplateCall) and self._where is not None and self.of(call) is not None
-
-    def of(self, call: TemplateCall) -> Stamp | None:
-        """Return the stamp for a call; at a template's first call, find out whether there can be one."""
+    def of(self, call: Call) -> Stamp | Prepared | None:
+        """Return the way of a call; at a template's first call, find out which one it is."""
+        if not isinstance(call, TemplateCall) or self._where is None:
+            return None
         template = call.template
-        if template.stamp is None or template.stamp[0] != self._where:
-            stamp: Stamp | None = None
-            try:
-                stamp = Stamp(self._sender.send, self._producer, self._bid, call)
-            except self._producer.connection.connection_errors:
-                return None  # Celery's way tries again
-            except Exception as exc:  # noqa: BLE001 - whatever it is, Celery's own way is right
-                why = str(exc) if isinstance(exc, NotStampable) else repr(exc)
-                logger.info("messages of %s are written by Celery one by one: %s", call.name, why)
-            template.stamp = (self._where, stamp)
-        found: Stamp | None = template.stamp[1]
+        if template.way is None or template.way[0] != self._where:
+            template.way = (self._where, self._find(call))
+        found: Stamp | Prepared | None = template.way[1]
         return found
 
+    def _find(self, call: TemplateCall) -> Stamp | Prepared | None:
+        producer = self._producer
+        is_known = is_from("kombu.transport.virtual.base", type(producer.channel).basic_publish)
+        is_redis = producer.connection.transport.driver_type == "redis" and is_known
+        for way in (Stamp, Prepared) if is_redis else (Prepared,):
+            try:
+                return way(self._sender.send, producer, self._bid, call)
+            except Exception as exc:  # noqa: BLE001 - whatever it is, the next slower way is right
+                why = str(exc) if isinstance(exc, (NotStampable, NotPrepared)) else repr(exc)
+                logger.info("messages of %s take a slower way than %s: %s", call.name, way.__name__, why)
+        return None
 
-def _push_all(producer: Any, bid: str, stamps: _Stamps, calls: list[TemplateCall]) -> None:
+
+def _publish_all(producer: Any, bid: str, ways: _Ways, calls: list[TemplateCall]) -> None:
+    """Publish these calls one by one, and wait for confirms once for a hundred."""
+    for at in range(0, len(calls), AT_ONCE):
+        way_of = {call: cast("Prepared", ways.of(call)) for call in calls[at : at + AT_ONCE]}
+        policy = way_of[calls[at]].retry_policy
+        ensure = producer.connection.ensure if policy is not None else lambda _, publish: publish
+        ensure(producer, _publish, **policy or {})(producer, bid, way_of)
+
+
+def _publish(producer: Any, bid: str, way_of: dict[TemplateCall, Prepared]) -> None:
+    """Publish those of these calls that are not known to be sent."""
+    calls = [call for call in way_of if not call.sent]
+    for way in set(way_of.values()):
+        way.declare(producer)
+    channel = producer.channel
+    if calls and waits_for_confirms(channel):
+        publish_confirmed(channel, calls, lambda call: way_of[call].publish(channel, bid, call))
+        return
+    for call in calls:
+        call.sent = None  # safety: unknown-not-unsent-prepared
+        way_of[call].publish(channel, bid, call)
+        call.sent = True
+
+
+def _push_all(producer: Any, bid: str, ways: _Ways, calls: list[TemplateCall]) -> None:
     """Push the messages of these calls to their lists, a hundred at once."""
     by_key: dict[str, list[TemplateCall]] = {}
     for call in calls:
-        by_key.setdefault(cast("Stamp", stamps.of(call)).key, []).append(call)
+        by_key.setdefault(cast("Stamp", ways.of(call)).key, []).append(call)
     for same in by_key.values():
         for at in range(0, len(same), AT_ONCE):
-            _push(producer, bid, stamps, same[at : at + AT_ONCE])
+            _push(producer, bid, ways, same[at : at + AT_ONCE])
 
 
-def _push(producer: Any, bid: str, stamps: _Stamps, calls: list[TemplateCall]) -> None:
+def _push(producer: Any, bid: str, ways: _Ways, calls: list[TemplateCall]) -> None:
     tags, payloads = new_ids(len(calls)), list[str]()
     for _, run in groupby(calls, attrgetter("template")):
         of_template = list(run)
-        stamp = cast("Stamp", stamps.of(of_template[0]))
+        stamp = cast("Stamp", ways.of(of_template[0]))
         at = len(payloads)
         payloads += stamp.write(bid, of_template, tags[at : at + len(of_template)])
     stamp.push(producer, payloads, calls)

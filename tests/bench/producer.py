@@ -1,7 +1,7 @@
 """What it costs to send members, beside `delay()` without the extension: `python tests/bench/producer.py`.
 
 Every round runs all ways, in turned order in every second round, on one server that is broker and store. What
-counts is the producer's CPU time: wall time depends on what else runs.
+counts is the producer's CPU time, because wall time (`--wall`) depends on what else runs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from celery import Celery
-from redis import Redis
 
 from celery_batches_notify import Batch, Batches
 from celery_batches_notify.testing.server import embedded_server
@@ -67,18 +66,19 @@ def measure(
     ways: dict[str, Callable[[list[object]], None]],
     items: list[object],
     rounds: int,
-    empty: Callable[[], None],
+    empty: Callable[[], object],
+    clock: Callable[[], float],
 ) -> dict[str, list[float]]:
-    """Return for each way what it took of this process's CPU, in microseconds per call, in each round."""
+    """Return for each way what it took, in microseconds per call, in each round."""
     took: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(-1, rounds):
         order: Iterable[str] = ways if number % 2 == 0 else reversed(list(ways))
         for name in order:
             empty()
-            began = time.process_time()
+            began = clock()
             ways[name](items)
             if number >= 0:
-                took[name].append((time.process_time() - began) / len(items) * 1e6)
+                took[name].append((clock() - began) / len(items) * 1e6)
     return took
 
 
@@ -87,15 +87,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--calls", type=int, default=3000)
+    parser.add_argument("--broker", help="another broker than the store's server")
+    parser.add_argument("--wall", action="store_true", help="wall time instead of CPU time")
+    parser.add_argument("--confirm", action="store_true", help="RabbitMQ confirms each message")
     options = parser.parse_args()
+    transport = {"broker_transport_options": {"confirm_publish": True}} if options.confirm else {}
     with embedded_server() as url:
-        client = Redis.from_url(url)
+        broker = options.broker or url
+        clock = time.perf_counter if options.wall else time.process_time
         for title, item in PAYLOADS.items():
-            producers = Producers(url, url, keeps_results="results" in title)
+            producers = Producers(broker, url, keeps_results="results" in title, **transport)
             ways = {w.__name__: w for w in (producers.delay, producers.map, producers.block, producers.add)}
-            took = measure(
-                ways, [item] * options.calls, options.rounds, lambda: client.delete("celery") and None
-            )
+            took = measure(ways, [item] * options.calls, options.rounds, producers.plain.control.purge, clock)
             for name, each in took.items():
                 ratios = [plain / ours for plain, ours in zip(took["delay"], each, strict=True)]
                 print(

@@ -70,6 +70,24 @@ MUTANTS = (
         f"{WAYS}::test_what_a_lost_connection_leaves_open_is_unknown_and_resume_sends_it_again",
     ),
     Mutant(
+        "messages that left together may have arrived if their reply was lost",
+        "unknown-not-unsent-at-once",
+        GONE,
+        f"{WAYS}::test_calls_that_left_together_are_unknown_if_their_reply_is_lost",
+    ),
+    Mutant(
+        "a prepared message whose connection was lost may have arrived",
+        "unknown-not-unsent-prepared",
+        GONE,
+        "tests/producer/test_confirms.py::test_what_a_lost_connection_leaves_open_is_unknown",
+    ),
+    Mutant(
+        "a message that was not confirmed may have arrived",
+        "unknown-not-unsent-confirmed",
+        GONE,
+        "tests/producer/test_confirms.py::test_what_a_lost_connection_leaves_open_is_unknown",
+    ),
+    Mutant(
         "a refusal says nothing about an earlier attempt",
         "refused-or-unknown",
         "if True:",

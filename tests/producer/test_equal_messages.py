@@ -67,6 +67,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "stamps": {"stamped_headers": ["mine"], "mine": 5},
 }
 STAMPED = ["plain", "priority", "queue", "time limits", "whole limits", "ignored", "transient", "pickle"]
+WAYS = {name: ["Stamp"] for name in [*STAMPED, "expiring queue"]} | {"exchange": ["Prepared"]}
 
 
 @pytest.fixture
@@ -149,8 +150,8 @@ def _ways(batch: Batch) -> Callable[[], set[str]]:
     def noting(chunk: Any) -> None:
         publish(chunk)
         for call in chunk.calls:
-            stamp = isinstance(call, TemplateCall) and call.template.stamp
-            seen.add("stamped" if stamp and stamp[1] else "celery")
+            way = call.template.way[1] if isinstance(call, TemplateCall) else None
+            seen.add(type(way).__name__)
 
     batch._enrolment._publish = noting  # type: ignore[method-assign]
     return lambda: seen
@@ -172,7 +173,7 @@ def test_messages_of_a_block_are_those_that_celery_sends(
     for args, kwargs in calls:
         plain.tasks["any"].apply_async(args, kwargs, **options)
     assert ours == [_shown(message) for message in _take(redis)]
-    assert ("stamped" in ways()) is (name in STAMPED or name == "expiring queue")
+    assert ways() == {"NoneType", *WAYS.get(name, [])}
 
 
 @pytest.mark.parametrize("serializer", ["json", "pickle", "yaml"])
@@ -192,4 +193,4 @@ def test_messages_of_a_map_are_those_that_celery_sends(
     for args in arguments:
         plain.tasks["any"].delay(*args)
     assert ours == [_shown(message) for message in _take(redis)]
-    assert ways() == {"celery", "stamped"}
+    assert ways() == {"NoneType", "Stamp"}

@@ -58,15 +58,16 @@ def _arguments(broker: Redis) -> list[Any]:
     return [json.loads(base64.b64decode(text))[0] for text in texts]
 
 
-def _is_stamped(broker: Redis, task: Any) -> bool:
-    return any(template and template.stamp for template in task.app.send_task._templates.by_key.values())
+def _ways(task: Any) -> list[str]:
+    templates = task.app.send_task._templates.by_key.values()
+    return [type(template.way[1]).__name__ for template in templates if template and template.way]
 
 
 def test_calls_after_the_second_are_stamped_in_order(make_task: Callable[..., Any], broker: Redis) -> None:
     task = make_task()
     assert Batch(app=task.app).map(task, range(2500)) == 2500
     assert _arguments(broker) == [[number] for number in range(2500)]
-    assert _is_stamped(broker, task)
+    assert _ways(task) == ["Stamp"]
 
 
 def test_a_shared_task_is_mapped_as_the_apps_own(make_task: Callable[..., Any], broker: Redis) -> None:
@@ -206,18 +207,56 @@ def _fail_at(monkeypatch: pytest.MonkeyPatch, nth: int, happen: Callable[[], obj
     monkeypatch.setattr(Stamp, "_push", failing)
 
 
-def test_calls_with_listeners_are_published_by_celery(make_task: Callable[..., Any], broker: Redis) -> None:
-    task, heard = make_task(), []
+@pytest.fixture
+def heard() -> Iterator[list[str]]:
+    """The ids of the calls whose publishing was announced."""
+    ids: list[str] = []
 
     def listen(headers: dict[str, Any], **_: Any) -> None:
-        heard.append(headers["id"])
+        ids.append(headers["id"])
 
     signals.before_task_publish.connect(listen)
-    try:
-        Batch(app=task.app).map(task, range(20))
-    finally:
-        signals.before_task_publish.disconnect(listen)
+    yield ids
+    signals.before_task_publish.disconnect(listen)
+
+
+def test_calls_with_listeners_are_sent_by_celery_and_leave_together(
+    make_task: Callable[..., Any], broker: Redis, heard: list[str]
+) -> None:
+    task = make_task()
+    Batch(app=task.app).map(task, range(250))
     assert heard == _ids(broker)
+    pushes = broker.info("commandstats")["cmdstat_lpush"]["calls"]
+    assert pushes == 250
+    assert _ways(task) == []
+
+
+def test_calls_that_left_together_are_unknown_if_their_reply_is_lost(
+    make_task: Callable[..., Any], broker: Redis, heard: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kombu.transport import redis as transport
+
+    if not hasattr(transport, "PublishBatch"):
+        pytest.skip("needs a kombu that publishes messages together")
+    with cut_proxy(broker.url) as (proxy, url):
+        task = make_task(broker=url, task_publish_retry=False)
+        batch = Batch(app=task.app)
+        flush = transport.PublishBatch.flush
+
+        def failing(self: Any) -> None:
+            proxy.misbehave("cut_reply")
+            flush(self)
+
+        monkeypatch.setattr(transport.PublishBatch, "flush", failing)
+        with pytest.raises(EnqueueError) as caught:
+            batch.map(task, range(150))
+        arrived = set(_ids(broker))
+        assert arrived
+        assert set(caught.value.sent) <= arrived <= set(caught.value.sent) | set(caught.value.unknown)
+        proxy.behave()
+        monkeypatch.undo()
+        batch.resume()
+        assert len(set(_ids(broker))) == 150
 
 
 def test_a_task_with_its_own_apply_async_is_asked_for_each_call(

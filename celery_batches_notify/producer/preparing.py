@@ -1,0 +1,120 @@
+"""Prepared messages: kombu publishes them, and what Celery does for each is done once per template."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from celery_batches_notify.messages.headers import HEADER
+from celery_batches_notify.messages.members import member_message
+from celery_batches_notify.messages.templates import Template, TemplateCall, new_ids
+
+MODEL_INDEX = 918_273_645_564_738
+
+
+class NotPrepared(Exception):
+    """Why messages of a template cannot be prepared."""
+
+
+class Published:
+    """Stands for Celery's producer, and takes what it is given to publish."""
+
+    body: Any
+    options: dict[str, Any]
+
+    def publish(self, body: Any, **options: Any) -> None:
+        """Keep a message."""
+        self.body, self.options = body, options
+
+
+class Prepared:
+    """Makes the messages of a template for any broker.
+
+    Args:
+        send: Celery's own sender.
+        producer: The producer that shows what kombu makes of a message. Nothing leaves.
+        bid: The batch of the example.
+        example: A call of the template that is a member.
+
+    Attributes:
+        retry_policy: How kombu repeats a publish if the connection is lost; None if it does not.
+
+    Raises:
+        NotPrepared: What Celery and kombu give to the broker's channel is something else.
+    """
+
+    def __init__(self, send: Callable[..., Any], producer: Any, bid: str, example: TemplateCall) -> None:
+        published, model = Published(), make_model(example.template)
+        send(published, model.name, member_message(model, bid), **model.options)
+        self._declared = published.options.get("declare") or ()
+        self.retry_policy = published.options["retry_policy"] if published.options["retry"] else None
+        self.declare(producer)
+        made, self._arguments = _record(producer, published)
+        _, self._priority, self._type, self._encoding, self._headers, self._properties = made
+        self._is_own_root = self._headers["root_id"] == model.task_id
+        send(published, example.name, member_message(example, bid), **example.options)
+        (body, *theirs), arguments = _record(producer, published)
+        mine, *ours = self._made_of(bid, example)
+        # Texts show the order of the keys, and the types of the values.
+        if repr(ours) != repr(theirs) or repr(arguments) != repr(self._arguments) or mine != _bytes(body):
+            raise NotPrepared("its message is not what Celery and kombu publish")
+
+    def declare(self, producer: Any) -> None:
+        """Declare the queue, as each publish of kombu's does."""
+        for entity in self._declared:
+            producer.maybe_declare(entity)
+
+    def publish(self, channel: Any, bid: str, call: TemplateCall) -> None:
+        """Publish a call that is a member of a batch."""
+        channel.basic_publish(channel.prepare_message(*self._made_of(bid, call)), **self._arguments)
+
+    def _made_of(self, bid: str, call: TemplateCall) -> tuple[Any, ...]:
+        """Return what kombu makes a message of."""
+        headers = {
+            **self._headers,
+            "id": call.task_id,
+            "argsrepr": call.args_repr,
+            "kwargsrepr": call.kwargs_repr,
+            HEADER: {"bid": bid, "index": call.index},
+        }
+        if self._is_own_root:
+            headers["root_id"] = call.task_id
+        properties = {**self._properties, "correlation_id": call.task_id}
+        return call.body, self._priority, self._type, self._encoding, headers, properties
+
+
+def make_model(template: Template) -> TemplateCall:
+    """Make a call of which each part that differs from call to call stands nowhere else in its message."""
+    task_id, args, args_repr, kwargs_repr = new_ids(4)
+    model = template.make(task_id, (args,), {})
+    model.args_repr, model.kwargs_repr, model.index = args_repr, kwargs_repr, MODEL_INDEX
+    return model
+
+
+def _record(producer: Any, published: Published) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return what kombu makes a message of, and with which arguments it publishes that."""
+    channel, own = producer.channel, dict(vars(producer.channel))
+    made: list[tuple[Any, ...]] = []
+    found: list[dict[str, Any]] = []
+
+    def prepare_message(*parts: Any) -> None:
+        made.append((*parts[:-1], dict(parts[-1])))
+
+    def basic_publish(_: Any, **arguments: Any) -> None:
+        found.append(arguments)
+
+    channel.prepare_message, channel.basic_publish = prepare_message, basic_publish
+    try:
+        # Without a retry, because another channel would not be recorded.
+        producer.publish(published.body, **{**published.options, "retry": False})
+    finally:
+        for name in ("prepare_message", "basic_publish"):
+            delattr(channel, name)
+            if name in own:
+                setattr(channel, name, own[name])
+    [parts], [arguments] = made, found
+    return parts, arguments
+
+
+def _bytes(body: Any) -> bytes:
+    return body.encode() if isinstance(body, str) else body
