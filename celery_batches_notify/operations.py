@@ -17,7 +17,8 @@ from celery_batches_notify.errors import (
 from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.membership import Membership, State
 from celery_batches_notify.store.errors import corrupt_errors
-from celery_batches_notify.store.parsing import parse_child_report, parse_status
+from celery_batches_notify.store.family import parse_child_report
+from celery_batches_notify.store.parsing import parse_status
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from celery_batches_notify.model import BatchStatus, Progress
-from celery_batches_notify.pace import Pace, measure_pace
+from celery_batches_notify.pace import Curve, Pace, measure_pace
 
 POINTS_AT_MOST = 1_000
 COUNTERS = ("state", "total", "pending", "succeeded", "failures", "dead")
@@ -26,8 +26,9 @@ class ObservedPace:
         self._read: tuple[datetime, float] | None = None
         self._curve: list[tuple[datetime, int]] = []
 
-    def begin(self, status: BatchStatus, now: datetime) -> None:
-        """Take note of a status, and of the store's time when it was read."""
+    def begin(self, status: BatchStatus, curve: Curve, now: datetime) -> None:
+        """Take note of a status and its past, and of the store's time when they were read."""
+        self._curve = self._curve or [*curve]
         self._status, self._read = status, (now, self._clock())
         self._curve.append((now, status.succeeded + status.dead))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import datetime
 from itertools import islice
 from typing import Any
@@ -14,6 +15,7 @@ from celery_batches_notify.cli.engine_of import engine_of
 from celery_batches_notify.cli.exit_codes import ExitCode
 from celery_batches_notify.cli.listing import describe as describe_child
 from celery_batches_notify.cli.output import Output, error_line
+from celery_batches_notify.doctor.reasons import find_reasons
 from celery_batches_notify.engine import Engine
 from celery_batches_notify.errors import CorruptBatch, NoSuchBatch, SchemaTooNew
 from celery_batches_notify.failure_groups import group_failures
@@ -41,9 +43,12 @@ def show_batch(
     snapshot = engine.store.read_snapshot(bid)
     with corrupt_errors(bid):
         status = parse_status(snapshot, engine.settings.stall_after)
-    pace = measure_pace(status, parse_curve(snapshot.batch), snapshot.now)
+        reasons = find_reasons(engine, snapshot, status)
+        pace = measure_pace(status, parse_curve(snapshot.batch), snapshot.now)
     for line in () if out.as_json else describe(status, snapshot.now, pace, ascii_only=out.ascii_only):
         out.say(line)
+    for reason in () if out.as_json else reasons:
+        out.say(f"why: {reason.words}" + (f". To do: {reason.fix}" if reason.fix else ""))
     _say_children(engine, status, out)
     if failures:
         for failure in status.failure_info:
@@ -54,8 +59,9 @@ def show_batch(
     if members is not None:
         _say_members(engine, status, members, out)
     url = engine.settings.page_of(bid)
-    verdict = headline(status, now=snapshot.now)
-    out.finish(ExitCode.DONE, **status.as_dict(), verdict=verdict, pace=pace.as_dict(), url=url)
+    said = [asdict(reason) for reason in reasons]
+    more = {"verdict": headline(status, now=snapshot.now), "pace": pace.as_dict(), "reasons": said}
+    out.finish(ExitCode.DONE, **status.as_dict(), **more, url=url)
     return ExitCode.DONE
 
 
@@ -71,8 +77,6 @@ def describe(status: BatchStatus, now: datetime, pace: Pace, *, ascii_only: bool
     yield ", ".join(f"{name} {_local(at)}" for name, at in times if at is not None)
     if status.parent_bid or status.children:
         yield f"parent {status.parent_bid or 'none'}, {status.children:,} batches below it"
-    for reason, count in status.unsendable.items():
-        yield f"{count:,} of the dead cannot be sent again: {reason}"
     groups = group_failures(status.failure_info)
     if groups:
         kept = len(status.failure_info)

@@ -24,7 +24,7 @@ from celery_batches_notify.headline import headline, name_of
 from celery_batches_notify.model import BatchStatus, Event, Failure, Progress
 from celery_batches_notify.store.errors import corrupt_errors
 from celery_batches_notify.store.follow_many import FollowMany
-from celery_batches_notify.store.parsing import Reading, parse_status
+from celery_batches_notify.store.parsing import Reading, parse_curve, parse_status
 from celery_batches_notify.store.watches import Answer
 
 TICK_SECONDS = 1.0
@@ -223,7 +223,8 @@ class Watch:
             return None
         with corrupt_errors(view.bid):
             status = parse_status(snapshot, self._engine.settings.stall_after)
-        self._paces[view.bid].begin(status, snapshot.now)
+            curve = parse_curve(snapshot.batch)
+        self._paces[view.bid].begin(status, curve, snapshot.now)
         view.name, view.verdict = name_of(status), headline(status)
         if self._bars is not None:
             for line in self._failures[view.bid].take(status):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery_batches_notify.membership import Membership, Outcome, State
 from celery_batches_notify.model import BatchStatus, Failure
-from celery_batches_notify.store.parsing import ChildReport
+from celery_batches_notify.store.family import ChildReport
 from celery_batches_notify.store.recorded import Recorded, first_claims
 from celery_batches_notify.store.store import Store
 

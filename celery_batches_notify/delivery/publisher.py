@@ -44,12 +44,8 @@ from celery_batches_notify.model import BatchStatus, DeliveryNote
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.deliveries import log_of_delivery
 from celery_batches_notify.store.errors import corrupt_errors
-from celery_batches_notify.store.parsing import (
-    Snapshot,
-    parse_child_report,
-    parse_deliverable,
-    parse_status,
-)
+from celery_batches_notify.store.family import parse_child_report
+from celery_batches_notify.store.parsing import Snapshot, parse_deliverable, parse_status
 from celery_batches_notify.store.recorded import Claim, Recorded
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.text import one_line

@@ -9,6 +9,7 @@ import platform
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 from celery import __version__ as celery_version
 from kombu.utils.url import maybe_sanitize_url
@@ -18,6 +19,7 @@ from celery_batches_notify.demo.display import Display
 from celery_batches_notify.demo.environment import Environment, forget_other_settings, set_up
 from celery_batches_notify.demo.modules import find_modules, standard_library
 from celery_batches_notify.demo.options import read_options
+from celery_batches_notify.demo.page import serve_page, wait_for_interrupt
 from celery_batches_notify.demo.scenario import count_bytes, measure_modules
 from celery_batches_notify.testing.signals import Interrupted, interruptible
 
@@ -51,7 +53,13 @@ def play(display: Display, options: argparse.Namespace, ignore_signals: Callable
         with set_up(options.redis, options.pool, options.concurrency) as here:
             display.lap("setting up")
             try:
-                measured, failed = perform(display, options, here)
+                with serve_page(here.app) if options.web else nullcontext() as url:
+                    if url:
+                        display.say(f"  status page       {url}")
+                    measured, failed = perform(display, options, here)
+                    if url:
+                        display.say(f"\nThe page stays at {url} until you press Ctrl-C.")
+                        wait_for_interrupt()
             except BatchesError:
                 display.section("The end of the worker's log", here.read_log_end())
                 raise

@@ -40,6 +40,7 @@ def read_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="tasks at once (%(default)s)",
     )
     add("--redis", type=_redis_url, metavar="URL", help="use this Redis or Valkey, not an embedded one")
+    add("--web", action="store_true", help="serve the status page, and stay until Ctrl-C")
     return parser.parse_args(argv)
 
 

@@ -75,7 +75,7 @@ def judge_callback(
         callback: The callback.
         now: The store's time.
         look: The answers of broker and workers, if they were asked.
-        place: Where its task was found.
+        place: The place of its task.
     """
     waited = now - callback.since
     if callback.status.state == "given_up":

@@ -1,4 +1,4 @@
-"""Why a batch is not done, as far as the store alone can tell: cheap, so a page asks it at every reading."""
+"""Why a batch is not done, as far as the store alone knows: cheap, so a page asks it at every reading."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def find_reasons(engine: Engine, snapshot: Snapshot, status: BatchStatus) -> lis
     Args:
         engine: The app's.
         snapshot: The batch as the store holds it.
-        status: What it says.
+        status: Its status.
     """
     found = []
     if status.finish_at is None:

@@ -59,6 +59,7 @@ def test_a_batch_is_shown_with_its_verdict_failures_and_callbacks(app: Celery, c
     assert lines[2] == f"{batch.bid} running #prod"
     text = "\n".join(lines)
     assert "failures: 1 kind in the 2 that are kept of 2" in text
+    assert "why: 2 are dead: until they are retried, success cannot come. To do: batch retry" in text
     assert "- 2 × KeyError in import_row: no row …" in text
     assert "callback death:0 proj.callback: due, 0 attempts" in text
     lines = command("show", batch.bid, "--members", "dead", "--failures").stdout.splitlines()
@@ -67,6 +68,7 @@ def test_a_batch_is_shown_with_its_verdict_failures_and_callbacks(app: Celery, c
     *records, last = command("show", batch.bid, "--members", "waiting", "--json").records
     assert [(record["index"], record["state"]) for record in records] == [(3, "waiting")]
     assert last["final"] and last["dead"] == 2 and last["pace"]["left"] == 1
+    assert last["reasons"][0]["fix"] == f"batch retry {batch.bid}"
     assert last["verdict"].endswith(", 1 of 4 succeeded, 2 failed for good: Import rows")
 
 

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -280,3 +281,17 @@ def test_the_package_of_the_demo_imports_nothing_by_itself() -> None:
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out == "{'celery_batches_notify.demo'}\n"
+
+
+def test_the_page_shows_the_demos_batch_until_it_is_interrupted(tmp_path: Path) -> None:
+    with demo(tmp_path, "--files", "20", "--pool", "solo", "--web") as process:
+        assert process.stdout
+        url = next(line for line in process.stdout if "status page" in line).split()[-1]
+        read_until(process, "until you press Ctrl-C")
+        with urllib.request.urlopen(url) as answer:
+            html = answer.read().decode()
+        assert "Measure 20 modules" in html
+        process.send_signal(signal.SIGINT)
+        rest, _ = process.communicate(timeout=60)
+        assert "The demo succeeded" in rest
+        assert process.returncode == 0

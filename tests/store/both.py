@@ -12,7 +12,7 @@ from celery_batches_notify.delivery.parents import REPORT_DUE, report_to_parent
 from celery_batches_notify.errors import BatchCancelled, BatchSealed, NoSuchBatch
 from celery_batches_notify.membership import Membership, Outcome, State
 from celery_batches_notify.model import BatchStatus
-from celery_batches_notify.store.parsing import ChildReport, parse_child_report
+from celery_batches_notify.store.family import ChildReport, parse_child_report
 from celery_batches_notify.store.recorded import Claim, Recorded
 from celery_batches_notify.store.retries import Resend
 from tests.store.compared import KINDS, Compared, new_bid, outcome_of
