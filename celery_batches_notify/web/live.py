@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from celery_batches_notify.engine import Engine
 from celery_batches_notify.errors import BatchesError
+from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.store.follow import AsyncReadings, Follow
 from celery_batches_notify.web.answers import Problem
 
@@ -119,8 +120,8 @@ class Hub:
     async def _publish(self, bid: str, grants: frozenset[str], topic: Topic) -> None:
         try:
             topic.publish(await to_thread.run_sync(self._draw, bid, grants))
-        except Exception:
-            logger.exception("batches: the live page of %s cannot be drawn", bid)
+        except Exception:  # noqa: BLE001 - the stream goes on, and the log says why
+            BatchLog(logger, bid=bid).exception("the live page cannot be drawn")
 
 
 def answer_stream(hub: Hub, engine: Engine, bid: str, grants: frozenset[str]) -> Response:

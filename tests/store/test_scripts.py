@@ -182,10 +182,10 @@ def test_complete_comes_with_the_first_run_of_all_and_success_after_the_retry(st
     one, two = open_batch(store, 2)
     store.seal_batch(BID)
     with listening(store) as heard:
-        assert store.record_outcome(one, SUCCEEDED).entries == []
-        assert store.record_outcome(two, failing()).entries == ["complete:0"]
-        assert store.record_outcome(two, SUCCEEDED).entries == ["finish:0", "success:0"]
-        assert heard() == "+-!+$"
+        assert store.record_outcome(one, failing()).entries == []
+        assert store.record_outcome(two, SUCCEEDED).entries == ["complete:0"]
+        assert store.record_outcome(one, SUCCEEDED).entries == ["finish:0", "success:0"]
+        assert heard() == "-+!+$"
     status = store.read_status(BID)
     assert status.complete_at <= status.success_at
     assert status.state == "success"
