@@ -22,7 +22,6 @@ def publish_confirmed(
     channel: Any,
     calls: Sequence[TemplateCall],
     publish: Callable[[TemplateCall], None],
-    timeout: float | None = None,
 ) -> None:
     """Publish these calls, then wait until the broker has taken or refused each.
 
@@ -30,7 +29,6 @@ def publish_confirmed(
         channel: A channel that waits for confirms.
         calls: The calls; their `sent` says what became of them.
         publish: Publishes one of them on this channel.
-        timeout: How many seconds to wait for the next confirm.
 
     Raises:
         MessageNacked: The broker refused some.
@@ -60,7 +58,7 @@ def publish_confirmed(
                 waiting[number] = call
                 publish(call)
             while waiting:
-                channel.connection.drain_events(timeout=timeout)
+                channel.connection.drain_events()
     if any(call.sent is False for call in calls):
         raise MessageNacked
 
