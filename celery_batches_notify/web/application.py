@@ -40,6 +40,7 @@ from celery_batches_notify.web.live import Hub, answer_stream
 from celery_batches_notify.web.looking import Looker
 from celery_batches_notify.web.members import draw_members, read_member_page
 from celery_batches_notify.web.rendering import ASSETS, read_asset, render
+from celery_batches_notify.web.requests import as_function, bid_of, html, read_body, refuse
 from celery_batches_notify.web.sharing import read_shared
 from celery_batches_notify.web.view import BatchView, read_view
 
@@ -123,19 +124,17 @@ class Page:
             exception_handlers={HTTPException: self._on_http, Exception: self._on_failure},
         )
 
-    # -- the list -----------------------------------------------------------------------------------
-
     async def show_list(self, request: Request, access: Access) -> Response:
         """Show the list of batches; of a whole bid its page."""
         query = Query.parse(request.query_params)
         if query.text and (bid := await self._whole_bid(query.text)):
             return RedirectResponse(f"{root_of(request)}/{bid}", 303)
-        return _html(await self._draw_list("list.html", request, access))
+        return html(await self._draw_list("list.html", request, access))
 
     async def list_part(self, request: Request, access: Access) -> Response:
         """Answer with the part of the list that moves."""
-        html = await self._draw_list("list_part.html", request, access)
-        return answer_tagged(request, html.encode(), "text/html")
+        drawn = await self._draw_list("list_part.html", request, access)
+        return answer_tagged(request, drawn.encode(), "text/html")
 
     async def list_json(self, request: Request, _: Access) -> Response:
         """Answer with the list as JSON."""
@@ -155,8 +154,6 @@ class Page:
             return ""
         return bid
 
-    # -- one batch ----------------------------------------------------------------------------------
-
     async def show_batch(self, request: Request, access: Access) -> Response:
         """Show a batch; with `?look=1` ask the broker and the workers, too."""
         view = await self._view(request)
@@ -164,22 +161,22 @@ class Page:
         if request.query_params.get("look"):
             look = await self.call(self._looker.look, self.engine, view.status.bid)
         values = {"view": view, "look": look, "system": self.engine.settings.origin}
-        return _html(await self.call(self._render, "batch.html", request, access, **values))
+        return html(await self.call(self._render, "batch.html", request, access, **values))
 
     async def part(self, request: Request, access: Access) -> Response:
         """Answer with the part of a batch's page that moves."""
-        html = await self.call(self._draw_part, _bid(request), access.grants)
-        return answer_tagged(request, html.encode(), "text/html")
+        drawn = await self.call(self._draw_part, bid_of(request), access.grants)
+        return answer_tagged(request, drawn.encode(), "text/html")
 
     async def stream(self, request: Request, access: Access) -> Response:
         """Send the part that moves whenever it has moved."""
         if not self.is_live:
             raise NOT_FOUND
-        return answer_stream(self.hub, self.engine, _bid(request), access.grants)
+        return answer_stream(self.hub, self.engine, bid_of(request), access.grants)
 
     async def batch_json(self, request: Request, _: Access) -> Response:
         """Answer with the status as JSON: what callbacks get."""
-        status = await self.call(self.engine.store.read_status, _bid(request))
+        status = await self.call(self.engine.store.read_status, bid_of(request))
         return answer_json(status.as_dict())
 
     async def view_json(self, request: Request, _: Access) -> Response:
@@ -189,26 +186,26 @@ class Page:
     async def map(self, request: Request, _: Access) -> Response:
         """Answer with the picture of all members."""
         theme = "dark" if request.query_params.get("theme") == "dark" else "light"
-        return await self.call(draw_members, self.engine, request, _bid(request), theme)
+        return await self.call(draw_members, self.engine, request, bid_of(request), theme)
 
     async def members(self, request: Request, access: Access) -> Response:
         """Show a hundred members, those in one state if it is asked for."""
-        page = await self.call(read_member_page, self.engine, _bid(request), request.query_params)
+        page = await self.call(read_member_page, self.engine, bid_of(request), request.query_params)
         if wants_json(request):
             return answer_json(page.as_dict())
-        return _html(await self.call(self._render, "members.html", request, access, page=page))
+        return html(await self.call(self._render, "members.html", request, access, page=page))
 
     async def action(self, request: Request, access: Access) -> Response:
         """Show what an action would do, or do it."""
         actions = Actions(self.engine, self._tokens(), access, behind_proxy=self._behind_proxy)
-        bid, action = _bid(request), request.path_params["action"]
+        bid, action = bid_of(request), request.path_params["action"]
         if request.method == "POST":
-            body = await _read_body(request)
+            body = await read_body(request)
             await self.call(actions.do, request, bid, action, body)
             gone = action == "delete"
             return RedirectResponse(f"{root_of(request)}/" + ("" if gone else bid), 303)
         plan = await self.call(actions.plan, bid, action, request.query_params)
-        return _html(await self.call(self._render, "confirm.html", request, access, plan=plan))
+        return html(await self.call(self._render, "confirm.html", request, access, plan=plan))
 
     # -- the rest -----------------------------------------------------------------------------------
 
@@ -218,7 +215,7 @@ class Page:
         shared = await self.call(read_shared, self.engine, token.removesuffix(".json"))
         if wants_json(request):
             return answer_json(shared.as_dict())
-        return _html(await self.call(self._render, "shared.html", request, Access(), shared=shared))
+        return html(await self.call(self._render, "shared.html", request, Access(), shared=shared))
 
     async def asset(self, request: Request) -> Response:
         """Answer with a file of the page."""
@@ -239,7 +236,7 @@ class Page:
         return await to_thread.run_sync(lambda: work(*args, **named))
 
     async def _view(self, request: Request) -> BatchView:
-        return await self.call(read_view, self.engine, _bid(request))
+        return await self.call(read_view, self.engine, bid_of(request))
 
     def _draw_part(self, bid: str, grants: frozenset[str]) -> str:
         try:
@@ -278,7 +275,7 @@ class Page:
                     return await view(request)
                 access = await self._decide(request)
                 if "read" not in access.grants:  # safety: no-read-no-page
-                    raise _refuse(access)
+                    raise refuse(access)
                 return await view(request, access)
             except Exception as exc:
                 if not is_ours(exc):
@@ -300,36 +297,3 @@ class Page:
 
     async def _on_failure(self, request: Request, _: Exception) -> Response:
         return answer_problem(request, FAILED)
-
-
-def _refuse(access: Access) -> Problem:
-    if access.challenge:
-        words = "This page asks for a name and a password."
-        return Problem(401, "unauthorized", words, challenge=access.challenge)
-    return Problem(403, "forbidden", "You may not see this page.")
-
-
-def as_function(access: Decide | Collection[str]) -> Decide:
-    """Return what decides who may do what: the function that was given, or one for a set of grants."""
-    if callable(access):
-        return access
-    granted = Access(grants=check_grants(access))
-    return lambda _: granted
-
-
-def _bid(request: Request) -> str:
-    return check_bid(request.path_params["bid"])
-
-
-def _html(text: str) -> Response:
-    return Response(text, media_type="text/html")
-
-
-async def _read_body(request: Request, most: int = 10_000) -> bytes:
-    """Read the body of a form; a longer one is refused before it is read."""
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > most:
-            raise Problem(413, "too_long", "The form is too long.")
-    return body

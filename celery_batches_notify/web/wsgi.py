@@ -11,7 +11,8 @@ from starlette.types import ASGIApp, Message, Scope
 
 from celery_batches_notify.web.access import Decide, read_only
 from celery_batches_notify.web.answers import SecureHeaders
-from celery_batches_notify.web.application import Page, as_function
+from celery_batches_notify.web.application import Page
+from celery_batches_notify.web.requests import as_function
 
 Environ = dict[str, Any]
 StartResponse = Callable[[str, list[tuple[str, str]]], object]
