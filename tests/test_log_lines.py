@@ -49,7 +49,6 @@ ABOUT_NO_BATCH = {
     "calls of %s are made by Celery one by one: %s",
     "calls in batches are made by Celery one by one: %s",
     "messages of %s take a slower way than %s: %s",
-    "messages of %s are written by Celery one by one: %s",
 }
 logger = logging.getLogger("celery_batches_notify.tests")
 

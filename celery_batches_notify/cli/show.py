@@ -44,7 +44,7 @@ def show_batch(
     with corrupt_errors(bid):
         status = parse_status(snapshot, engine.settings.stall_after)
         reasons = find_reasons(engine, snapshot, status)
-        pace = measure_pace(status, parse_curve(snapshot.batch), snapshot.now)
+        pace = measure_pace(status, parse_curve(snapshot), snapshot.now)
     for line in () if out.as_json else describe(status, snapshot.now, pace, ascii_only=out.ascii_only):
         out.say(line)
     for reason in () if out.as_json else reasons:

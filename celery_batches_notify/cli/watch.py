@@ -223,7 +223,7 @@ class Watch:
             return None
         with corrupt_errors(view.bid):
             status = parse_status(snapshot, self._engine.settings.stall_after)
-            curve = parse_curve(snapshot.batch)
+            curve = parse_curve(snapshot)
         self._paces[view.bid].begin(status, curve, snapshot.now)
         view.name, view.verdict = name_of(status), headline(status)
         if self._bars is not None:

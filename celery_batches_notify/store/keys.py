@@ -19,6 +19,7 @@ PARTS = (
     "unconfirmed",
     "calls",
     "callbacks",
+    "curve",
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -16,7 +16,7 @@ from celery_batches_notify.model import BatchStatus, CallbackStatus, Event, Fail
 from celery_batches_notify.store.outbox import Hash, from_ms, parse_address, parse_entry, text_of
 from celery_batches_notify.store.packing import ATTEMPTS_PER_ROUND, ID_BYTES
 
-MARKS, MARK = 64, b"mark:"
+MARKS = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +31,7 @@ class Snapshot:
     now: datetime
     ttl: timedelta
     callbacks: bytes = b"[]"
+    curve: Hash = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,15 +265,10 @@ def parse_failures(stored: Hash) -> dict[int, Failure]:
     }
 
 
-def parse_curve(batch: Hash) -> list[tuple[datetime, int]]:
-    """Read how many members had ended when: at the first report, and whenever another 64th had."""
-    first, total = _at(batch, "first_report_at"), int(batch.get(b"total", b"0"))
-    marks = [
-        (from_ms(int(at)), int(name[len(MARK) :]) * total // MARKS)
-        for name, at in batch.items()
-        if name.startswith(MARK)
-    ]
-    return sorted([*([(first, 0)] if first else []), *marks])
+def parse_curve(snapshot: Snapshot) -> list[tuple[datetime, int]]:
+    """Read how many members had ended when: at the first end, and whenever another 64th had."""
+    total = int(snapshot.batch.get(b"total", b"0"))
+    return sorted((from_ms(int(at)), int(k) * total // MARKS) for k, at in snapshot.curve.items())
 
 
 def parse_actions(batch: Hash) -> list[tuple[datetime, dict[str, Any]]]:

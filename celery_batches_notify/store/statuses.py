@@ -55,7 +55,7 @@ class StatusStore(StoreBase):
     def _queue_snapshot(self, pipe: Pipeline, bid: str) -> None:
         key, part = self.keys.batch(bid), self.keys.part
         pipe.pttl(key)
-        for name in (key, part(bid, "outbox"), part(bid, "failures")):
+        for name in (key, part(bid, "outbox"), part(bid, "failures"), part(bid, "curve")):
             pipe.hgetall(name)
         pipe.hlen(part(bid, "children"))
         pipe.get(part(bid, "callbacks"))
@@ -199,7 +199,7 @@ def _parse_snapshot(bid: str, clock: Clock, answers: Sequence[Any]) -> parsing.S
     for answer in answers:
         if isinstance(answer, Exception):
             raise answer
-    ttl, batch, outbox, failures, children, callbacks = answers
+    ttl, batch, outbox, failures, curve, children, callbacks = answers
     check_schema(bid, batch.get(b"schema"))
     return parsing.Snapshot(
         bid=bid,
@@ -208,6 +208,7 @@ def _parse_snapshot(bid: str, clock: Clock, answers: Sequence[Any]) -> parsing.S
         failures=failures,
         children=children,
         callbacks=callbacks or b"[]",
+        curve=curve,
         now=parsing.parse_time(clock),
         ttl=timedelta(milliseconds=max(ttl, 0)),
     )

@@ -58,7 +58,7 @@ def read_shared(engine: Engine, token: str) -> Shared:
     snapshot = engine.store.read_snapshot(bid)
     with corrupt_errors(bid):
         status = parse_status(snapshot, engine.settings.stall_after)
-        curve = parse_curve(snapshot.batch)
+        curve = parse_curve(snapshot)
     return Shared(
         status=status,
         sentence=describe(status, now=snapshot.now if status.finish_at is None else None),

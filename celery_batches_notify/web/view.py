@@ -148,7 +148,7 @@ def read_view(engine: Engine, bid: str) -> BatchView:
     snapshot = engine.store.read_snapshot(bid)
     with corrupt_errors(bid):
         status = parse_status(snapshot, engine.settings.stall_after)
-        curve, actions = parse_curve(snapshot.batch), parse_actions(snapshot.batch)
+        curve, actions = parse_curve(snapshot), parse_actions(snapshot.batch)
         reasons = find_reasons(engine, snapshot, status)
     states = engine.store.read_states(bid, status.total) if status.failures else b""
     deliveries = engine.store.read_deliveries(bid) if status.callbacks else []

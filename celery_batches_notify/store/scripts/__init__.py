@@ -87,7 +87,7 @@ class Scripts:
         A short way stands before all of them, because to read them takes longer than what most calls do.
         """
         *shared, own = shared_and_own
-        first = [_CONSTANTS_LINE, *map(_read_shared, [short_way] if short_way else ())]
+        first = [_CONSTANTS_LINE, *map(_read_shared, ["marks", *([short_way] if short_way else [])])]
         text = "\n".join([*first, self._prelude, *map(_read_shared, shared), _read(own)])
         digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 

@@ -2,7 +2,7 @@
 -- KEYS: the batch's keys as `keys.py` lists them. ARGV[1]: the channel of the batch. Times are milliseconds.
 -- The constants that Python shares are set above: see `scripts/__init__.py`.
 local BATCH, STATES, MEMBERS, ATTEMPTS, LATE, NAMES, FAILURES, RESEND, CHILDREN, OUTBOX, DELIVERIES,
-  UNCONFIRMED, CALLS, CALLBACKS = unpack(KEYS)
+  UNCONFIRMED, CALLS, CALLBACKS, CURVE = unpack(KEYS)
 local CHANNEL = ARGV[1]
 
 local clock = redis.call('TIME')

@@ -66,6 +66,7 @@ end
 local function conclude(answer)
   local c, had_death, parent_bid, shares, complete_at =
     counts('had_death', 'parent_bid', 'callbacks:progress', 'complete_at')
+  note_mark(BATCH, CURVE, c.total, c.succeeded + c.dead, now)
   if c.is_sealed and (shares or '0') ~= '0' then
     -- A quotient, because 0.55 * 100 is more than 55, while 55 / 100 is 0.55.
     local ended_share = c.total == 0 and 1 or (c.succeeded + c.dead) / c.total
