@@ -99,7 +99,7 @@ def _confirm(
 
     Raises:
         UsageError: Standard input is not a terminal, and `--yes` is not given.
-        ClickException: The answer was no.
+        ClickException: The user did not say yes.
         NoSuchBatch: The only batch is gone.
     """
     if yes:
@@ -125,10 +125,9 @@ def _explain(engine: Engine, bid: str, explain: Callable[[BatchStatus], str], *,
 
 
 def _for_each(out: Output, bids: Sequence[str], change: Callable[[str], Changed]) -> int:
-    """Change batches one by one, and print the result of each; a store that is away ends it.
+    """Change batches one by one, and print the result of each; stop if the store is away.
 
-    If a batch cannot be changed, the next ones are changed all the same; the exit code is that of the last
-    such error.
+    If a batch cannot be changed, go on with the next; the exit code is that of the last error.
     """
     code: int = ExitCode.DONE
     for bid in dict.fromkeys(bids):

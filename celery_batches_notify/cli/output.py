@@ -32,11 +32,11 @@ class Output:
 
     @property
     def ascii_only(self) -> bool:
-        """Whether it is a terminal that takes nothing but ASCII."""
+        """Whether the stream is a terminal that takes only ASCII."""
         return self._stream.isatty() and not is_utf8(self._stream)
 
     def say(self, text: str, /, **fields: Any) -> None:
-        """Print a line for people; for programs its fields, or the text if it has none."""
+        """Print a line for people; for programs, print its fields, or the text if there are no fields."""
         self._write(as_json_line(fields or {"text": text}) if self.as_json else one_safe_line(text))
 
     def end(self, text: str, code: int, /, **fields: Any) -> int:
@@ -76,7 +76,7 @@ def is_utf8(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
 
 
 def as_json_line(fields: dict[str, Any]) -> str:
-    """Return fields as JSON in ASCII, so that a terminal that shows it obeys nothing."""
+    """Return fields as JSON in ASCII, so that it is safe to show in a terminal."""
     return json.dumps(fields, default=str)
 
 

@@ -1,4 +1,4 @@
-"""What is typed for a batch and for a span of time. Light to import."""
+"""The parameter types for a batch and for a span of time. Light to import."""
 
 from __future__ import annotations
 

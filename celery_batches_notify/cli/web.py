@@ -16,11 +16,11 @@ from celery_batches_notify.errors import ConfigurationError
 def serve_page(
     app: Celery, out: Output, *, host: str, port: int, auth: str | None, actions: bool, behind_proxy: bool
 ) -> int:
-    """Serve the status page until it is interrupted; return the exit code.
+    """Serve the status page until interrupted; return the exit code.
 
     Raises:
         ConfigurationError: A package of the extra `web` is missing.
-        UsageError: The address is reachable from elsewhere and there is no password.
+        UsageError: The address is reachable from other machines, and no password is given.
     """
     user, colon, password = (auth or "").partition(":")
     if auth is not None and not (user and colon and password):
@@ -46,7 +46,7 @@ def serve_page(
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address can be reached from this machine only."""
+    """Return whether an address is reachable only from this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

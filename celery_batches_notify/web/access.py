@@ -1,4 +1,4 @@
-"""Who may do what on the page, and whether a request that changes something comes from the page itself."""
+"""The rights of users, and the checks that a request that changes something comes from the page itself."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ TOKEN_SECONDS = 3600
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """What somebody may do.
+    """The rights of the user who sent a request.
 
     Attributes:
-        grants: Of `read`, `retry`, `cancel`, `redeliver`, `seal` and `delete`. No `read`, no page.
-        user: Who it is, for the log.
-        challenge: What to ask the browser for if nothing may be seen, such as `Basic realm="batches"`.
+        grants: Any of `read`, `retry`, `cancel`, `redeliver`, `seal` and `delete`. A user without
+            `read` sees no page.
+        user: The name of the user, which the page logs with each action.
+        challenge: The `WWW-Authenticate` header to send if the user may not read, such as
+            `Basic realm="batches"`.
     """
 
     grants: frozenset[str] = frozenset({"read"})
@@ -36,17 +38,17 @@ Decide = Callable[[Request], "Access | Collection[str] | Awaitable[Access | Coll
 
 
 def read_only(_: Request) -> Access:
-    """Let everybody read, and nobody change anything: what a page without `access=` does."""
+    """Let everybody read and nobody change anything: the default of `access=`."""
     return Access()
 
 
 def basic_auth(user: str, password: str, *, grants: Collection[str] = ("read",)) -> Decide:
-    """Return an `access=` that asks for a name and a password, and gives who has them these grants.
+    """Return a function for `access=` that asks for a name and a password, and then gives these grants.
 
     Args:
         user: The name.
         password: The password.
-        grants: What they may do.
+        grants: The rights of a user who gives both.
     """
     expected = base64.b64encode(f"{user}:{password}".encode())
     granted = check_grants(grants)
@@ -61,7 +63,7 @@ def basic_auth(user: str, password: str, *, grants: Collection[str] = ("read",))
 
 
 def check_grants(grants: Collection[str]) -> frozenset[str]:
-    """Return the grants as a set; raise `ValueError` if one is none of `GRANTS`."""
+    """Return the grants as a set; raise `ValueError` if one is not in `GRANTS`."""
     if isinstance(grants, str) or (unknown := set(grants) - set(GRANTS)):
         shown = grants if isinstance(grants, str) else ", ".join(sorted(unknown))
         raise ValueError(f"access must be a collection of {', '.join(GRANTS)}, got {shown!r}")
@@ -69,10 +71,10 @@ def check_grants(grants: Collection[str]) -> frozenset[str]:
 
 
 def find_forgery(request: Request, *, behind_proxy: bool = False) -> str:
-    """Say why a request that changes something may not come from our own page; empty if it does.
+    """Say why a request that changes something may not come from our own page; return "" if it does.
 
-    Browsers send `Sec-Fetch-Site` to https and localhost only; over plain http `Origin` is compared with
-    `Host`. What sends neither is no browser, and has to bring its credentials along.
+    Browsers send `Sec-Fetch-Site` only to https and localhost, so over plain http this compares `Origin`
+    with `Host`. A client that sends neither header is not a browser, and must send `Authorization`.
     """
     site = request.headers.get("sec-fetch-site")
     if site is not None:
@@ -88,10 +90,10 @@ def find_forgery(request: Request, *, behind_proxy: bool = False) -> str:
 
 
 class FormTokens:
-    """Tokens that a form carries, so that only a form of ours is obeyed; valid for one to two hours.
+    """Makes and checks the tokens of forms, so that the page obeys only its own; valid for one to two hours.
 
     Args:
-        secret: What they are signed with; the same in all processes that serve the page.
+        secret: The key that signs the tokens; the same in all processes that serve the page.
         clock: The time in seconds since 1970.
     """
 
@@ -100,11 +102,11 @@ class FormTokens:
         self._clock = clock
 
     def make(self, *about: str) -> str:
-        """Return the token of a form about this: who, what and which batch."""
+        """Return the token for a form, given its user, action and batch."""
         return self._sign(int(self._clock() // TOKEN_SECONDS), about)
 
     def fits(self, token: str, *about: str) -> bool:
-        """Whether this is the token of such a form."""
+        """Return whether `make` made this token for the same user, action and batch."""
         hour = int(self._clock() // TOKEN_SECONDS)
         expected = [self._sign(each, about) for each in (hour, hour - 1)]
         return any(secrets.compare_digest(_normal(token), each.encode()) for each in expected)
@@ -115,5 +117,5 @@ class FormTokens:
 
 
 def _normal(given: str) -> bytes:
-    """Return text of a stranger as bytes, because only ASCII text can be compared in constant time."""
+    """Return a client's text as bytes, because `compare_digest` accepts only ASCII in a `str`."""
     return given.encode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""What the page can do to a batch: planned and confirmed in figures, checked at the deed, and logged."""
+"""The actions of the page on a batch: each is planned and confirmed in figures, then checked and logged."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What an action would do.
+    """An action before the user confirms it.
 
     Attributes:
         status: The batch.
         name: The action, which is also the grant that it needs.
-        words: What it will do, in figures.
-        count: How many members that is.
+        words: The effect of the action, in figures.
+        count: How many members the action concerns.
         command: The command that does the same in a terminal.
-        fields: What the form carries on: which group of failures, or which event.
-        token: What shows that the form is ours.
+        fields: The values that the form sends back: which group of failures, or which event.
+        token: The token that proves that the form is ours.
     """
 
     status: BatchStatus
@@ -59,7 +59,7 @@ class Plan:
 
     @property
     def typed(self) -> bool:
-        """Whether the action's name must be typed, because it concerns so many members."""
+        """Whether the user must type the action's name, because the action concerns so many members."""
         return self.count > TYPED_ABOVE
 
 
@@ -69,8 +69,8 @@ class Actions:
     Args:
         engine: The app's.
         tokens: Makes and checks the forms' tokens.
-        access: What whoever asks may do.
-        behind_proxy: Whether `X-Forwarded-Host` is a proxy's of ours.
+        access: The rights of the user.
+        behind_proxy: Whether our own proxy sets `X-Forwarded-Host`.
     """
 
     def __init__(self, engine: Engine, tokens: FormTokens, access: Access, *, behind_proxy: bool) -> None:
@@ -80,7 +80,7 @@ class Actions:
         self._behind_proxy = behind_proxy
 
     def plan(self, bid: str, action: str, given: Mapping[str, str]) -> Plan:
-        """Return what an action would do. Raises `Problem`, and as `read_view`."""
+        """Return the plan of an action. Raises `Problem`, and the errors of `read_view`."""
         self._check_grant(action)
         view = read_view(self._engine, bid)
         fields = {k: given[k] for k in ("group", "event", "n") if given.get(k)}
@@ -96,7 +96,7 @@ class Actions:
         )
 
     def do(self, request: Request, bid: str, action: str, body: bytes) -> None:
-        """Do an action that was confirmed. Raises `Problem`, and as `read_view`."""
+        """Do an action that the user confirmed. Raises `Problem`, and the errors of `read_view`."""
         self._check_grant(action)
         if why := find_forgery(request, behind_proxy=self._behind_proxy):  # safety: forged-request
             raise Problem(403, "forged", f"This does not come from the page itself: {why}.")
@@ -135,12 +135,12 @@ class Actions:
         return plan.count
 
     def _note(self, bid: str, action: str, plan: Plan, count: int) -> None:
-        """Write the line of the log, and keep it with the batch if the store lets us."""
+        """Log the action, and store it with the batch if the store lets us."""
         user = one_line(self._access.user, 100) or "somebody"
         fields = {name: one_line(value, 100) for name, value in plan.fields.items()}
         BatchLog(logger, bid=bid, count=count).info("%s by %s: %d %s", action, user, count, fields or "")
         note = json.dumps({"action": action, "user": user, "count": count, **fields, "id": token_hex(6)})
-        with suppress(BatchesError):  # it was deleted, or whoever serves the page may not write
+        with suppress(BatchesError):  # the batch was deleted, or we may only read the store
             self._engine.store.note_action(bid, note)
 
     def _say(self, view: BatchView, action: str, fields: Mapping[str, str]) -> tuple[str, int, str]:

@@ -1,4 +1,4 @@
-"""What every answer of the page has: strict headers, and an error that is said as a page and as JSON."""
+"""The headers of every answer, and errors as a page or as JSON."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _ORIGIN = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+")
 
 
 class Problem(Exception):
-    """What a request cannot get: the status code, one word for programs, and a sentence for people."""
+    """A request failed: the status code, one word for programs, and a sentence for people."""
 
     def __init__(self, status: int, code: str, words: str, *, challenge: str = "") -> None:
         super().__init__(words)
@@ -50,7 +50,7 @@ FAILED = Problem(500, "failed", "The page has failed; its log says how.")
 
 
 def problem_of(exc: Exception) -> Problem:
-    """Return what an error is to somebody who looks at the page."""
+    """Return the `Problem` that the page shows for an error."""
     found = {
         InvalidBid: (404, "malformed_bid"),
         NoSuchBatch: (404, "no_such_batch"),
@@ -63,14 +63,14 @@ def problem_of(exc: Exception) -> Problem:
     if isinstance(exc, Problem):
         return exc
     status, code = next((known for kind, known in found.items() if isinstance(exc, kind)), (0, ""))
-    if code == "store_away":  # its text holds an address
+    if code == "store_away":  # the error's own text holds an address
         words = "The store cannot be reached just now. This page tries again by itself."
         return Problem(status, code, words)
     return Problem(status, code, str(exc)) if code else FAILED
 
 
 def answer_problem(request: Request, problem: Problem) -> Response:
-    """Return the answer to a request that cannot get what it asks for: JSON for who asks for JSON."""
+    """Return a problem as JSON if the client asked for JSON, and as a page otherwise."""
     headers = {"WWW-Authenticate": problem.challenge} if problem.challenge else {}
     if problem.status == 503:
         headers["Retry-After"] = str(AGAIN_SECONDS)
@@ -85,21 +85,21 @@ def answer_problem(request: Request, problem: Problem) -> Response:
 def answer_json(
     data: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Return JSON in ASCII without control characters, so that a terminal that shows it obeys nothing."""
+    """Return JSON in ASCII without control characters, so that it is safe to show in a terminal."""
     body = json.dumps(data).replace("\x7f", "\\u007f")
     return Response(body, status, headers, "application/json")
 
 
 def wants_json(request: Request) -> bool:
-    """Whether a request asks for JSON, by its path or by what it accepts."""
+    """Return whether a request asks for JSON, by its path or by its `Accept` header."""
     accepted = request.headers.get("accept", "")
     return get_route_path(request.scope).endswith(".json") or accepted.startswith("application/json")
 
 
 def root_of(request: Request) -> str:
-    """Return the way from this request's URL to the page's own root.
+    """Return the relative URL from this request's path to the page's root.
 
-    It is relative, so that it is right below any prefix, also one that a proxy takes away.
+    A relative URL is right below any prefix, even if a proxy strips it.
     """
     depth = get_route_path(request.scope).count("/") - 1
     return "/".join([".."] * depth) or "."
@@ -114,10 +114,10 @@ def answer_tagged(request: Request, body: bytes, media_type: str, tag: str = "")
 
 
 class SecureHeaders:
-    """Puts the security headers on every answer, errors and those of a mount included.
+    """Adds the security headers to every answer, including errors and the answers of a mount.
 
     Args:
-        app: What answers.
+        app: The application that answers.
         frame_ancestors: Origins that may show the page in a frame.
         widget_origins: Origins whose pages may read shared batches, for `<batch-progress>`.
     """
@@ -155,7 +155,7 @@ class SecureHeaders:
 
 
 def policy_of(frame_ancestors: Collection[str]) -> str:
-    """Return the Content-Security-Policy: nothing inline, nothing from elsewhere."""
+    """Return the Content-Security-Policy, which allows nothing inline and nothing from other origins."""
     return (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
         "form-action 'self'; base-uri 'none'; frame-ancestors " + (" ".join(frame_ancestors) or "'none'")
@@ -163,7 +163,7 @@ def policy_of(frame_ancestors: Collection[str]) -> str:
 
 
 def check_origins(origins: Collection[str], name: str) -> Collection[str]:
-    """Return origins such as `https://example.com`; raise `ValueError` if one is none."""
+    """Return origins such as `https://example.com`; raise `ValueError` if one is malformed."""
     for origin in origins:
         if not _ORIGIN.fullmatch(origin):
             raise ValueError(f"{name} must hold origins such as 'https://example.com', got {origin!r}")
@@ -171,5 +171,5 @@ def check_origins(origins: Collection[str], name: str) -> Collection[str]:
 
 
 def is_ours(exc: Exception) -> bool:
-    """Whether an error is one that the page explains, and no fault of its own."""
+    """Return whether the page explains an error to the user, instead of failing with it."""
     return isinstance(exc, (Problem, BatchesError)) and problem_of(exc) is not FAILED

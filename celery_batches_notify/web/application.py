@@ -63,17 +63,17 @@ def status_page(
     """Return the status page of an app's batches as an ASGI application; mount it at any prefix.
 
     Args:
-        app: The Celery app; the current one if not given. It is looked up at the first request.
-        access: Who may do what. A function of the request, asynchronous or not, that returns grants out of
-            `read`, `retry`, `cancel`, `redeliver`, `seal` and `delete`, or an `Access`; or one set of grants
-            for all. Everybody may read if it is not given, and nobody change anything.
-        streams: How many clients are served live at once; others ask every few seconds. 0 makes all ask.
+        app: The Celery app; by default the current one, looked up at the first request.
+        access: The rights of users. Either a function, asynchronous or not, that takes the request and
+            returns an `Access` or some of the grants `read`, `retry`, `cancel`, `redeliver`, `seal` and
+            `delete`; or one set of grants for all. By default everybody may read, nobody change anything.
+        streams: How many clients get live updates at once; the others poll every few seconds. If 0, all poll.
         frame_ancestors: Origins that may show the page in a frame.
         widget_origins: Origins whose pages may use `<batch-progress>` on shared batches.
-        behind_proxy: Whether a proxy of yours sets `X-Forwarded-Host`.
+        behind_proxy: Whether your own proxy sets `X-Forwarded-Host`.
 
     Raises:
-        ValueError: A grant or an origin is none.
+        ValueError: A grant is unknown, or an origin is malformed.
     """
     page = Page(app, access=as_function(access), streams=streams, behind_proxy=behind_proxy)
     return SecureHeaders(page.build(), frame_ancestors=frame_ancestors, widget_origins=widget_origins)
@@ -96,7 +96,7 @@ class Page:
 
     @property
     def engine(self) -> Engine:
-        """What the app's batches work with."""
+        """The app's engine."""
         return find_engine(self._app)
 
     def build(self) -> Starlette:
@@ -125,7 +125,7 @@ class Page:
         )
 
     async def show_list(self, request: Request, access: Access) -> Response:
-        """Show the list of batches; of a whole bid its page."""
+        """Show the list of batches; if the search text is a whole bid, redirect to its page."""
         query = Query.parse(request.query_params)
         if query.text and (bid := await self._whole_bid(query.text)):
             return RedirectResponse(f"{root_of(request)}/{bid}", 303)
@@ -180,7 +180,7 @@ class Page:
         return answer_json(status.as_dict())
 
     async def view_json(self, request: Request, _: Access) -> Response:
-        """Answer with all that the page shows as JSON."""
+        """Answer with everything that the page shows, as JSON."""
         return answer_json((await self._view(request)).as_dict())
 
     async def map(self, request: Request, _: Access) -> Response:
@@ -189,14 +189,14 @@ class Page:
         return await self.call(draw_members, self.engine, request, bid_of(request), theme)
 
     async def members(self, request: Request, access: Access) -> Response:
-        """Show a hundred members, those in one state if it is asked for."""
+        """Show a hundred members; only those in one state if the URL names it."""
         page = await self.call(read_member_page, self.engine, bid_of(request), request.query_params)
         if wants_json(request):
             return answer_json(page.as_dict())
         return html(await self.call(self._render, "members.html", request, access, page=page))
 
     async def action(self, request: Request, access: Access) -> Response:
-        """Show what an action would do, or do it."""
+        """Show the plan of an action, or do the action."""
         actions = Actions(self.engine, self._tokens(), access, behind_proxy=self._behind_proxy)
         bid, action = bid_of(request), request.path_params["action"]
         if request.method == "POST":
@@ -210,7 +210,7 @@ class Page:
     # -- the rest -----------------------------------------------------------------------------------
 
     async def shared(self, request: Request) -> Response:
-        """Show what a link shares of a batch, to whoever has the link."""
+        """Show a shared batch to everybody who has the link."""
         token = request.path_params["token"]
         shared = await self.call(read_shared, self.engine, token.removesuffix(".json"))
         if wants_json(request):
@@ -230,7 +230,7 @@ class Page:
         return Response("User-agent: *\nDisallow: /\n", media_type="text/plain")
 
     async def call(self, work: Callable[..., T], *args: Any, **named: Any) -> T:
-        """Do what waits for the store, in a thread unless there is no event loop to keep free."""
+        """Call a function that waits for the store: under ASGI in a thread, under WSGI directly."""
         if not self._threads:
             return work(*args, **named)
         return await to_thread.run_sync(lambda: work(*args, **named))
@@ -266,7 +266,7 @@ class Page:
     def _answering(
         self, view: Callable[..., Awaitable[Response]]
     ) -> Callable[[Request], Awaitable[Response]]:
-        """Let a view answer who may see it; of what is open to all, it does not ask."""
+        """Return an endpoint that calls a view if the user may see it; some views are open to all."""
         is_open = view in (self.shared, self.asset, self.robots)
 
         async def answer(request: Request) -> Response:

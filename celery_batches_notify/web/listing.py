@@ -1,4 +1,4 @@
-"""The list of batches: a page of it, filtered, with the place to go on from; every reading is bounded."""
+"""The list of batches, filtered and page by page; every reading is bounded."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _is_live(status: BatchStatus) -> bool:
 
 
 def needs_hands(row: Row) -> bool:
-    """Whether somebody should look at a batch: it stands still, has dead members, or was not delivered."""
+    """Return whether a person must act: the batch stalled, has dead members, or a callback was given up."""
     status = row.status
     if status is None:
         return True
@@ -54,12 +54,12 @@ TABS: Mapping[str, tuple[str, Callable[[Row], bool]]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """What is asked of the list; nothing in it can be out of bounds.
+    """A query of the list; every value is within its bounds.
 
     Attributes:
         text: Words of the description, a bid, a tag, or `tag:` and all of a tag.
         state: A tab's name, or a state of batches.
-        after: The place to go on behind.
+        after: The place after which the page begins.
     """
 
     text: str = ""
@@ -68,7 +68,7 @@ class Query:
 
     @classmethod
     def parse(cls, given: Mapping[str, str]) -> Query:
-        """Read it from a URL's parameters; what cannot be read is left out."""
+        """Read a query from a URL's parameters, and ignore those that are malformed."""
         state = given.get("state", "")
         return cls(
             text=given.get("q", "")[:QUERY_CHARACTERS].strip(),
@@ -77,7 +77,7 @@ class Query:
         )
 
     def fits(self, row: Row) -> bool:
-        """Whether a batch is asked for."""
+        """Return whether a batch matches the query."""
         wanted = TABS[self.state][1] if self.state in TABS else self._in_state
         return wanted(row) and (not self.text or self._matches(row))
 
@@ -99,7 +99,7 @@ class ListPage:
     """A page of the list.
 
     Attributes:
-        query: What was asked.
+        query: The query that it answers.
         rows: The batches, newest first.
         urgent: Those that need hands, on the first page of all.
         next: The cursor to go on from, or an empty text at the end.
@@ -179,13 +179,13 @@ def read_list(engine: Engine, query: Query, census: Census) -> ListPage:
 
 
 def parse_cursor(text: str) -> Place | None:
-    """Read the place that a URL goes on behind, or None if there is none that could be."""
+    """Parse a URL's cursor into a place in the list; return None if it is malformed."""
     match = _CURSOR.fullmatch(text)
     return Place(float(match[1]), match[2].encode()) if match else None
 
 
 def format_cursor(place: Place) -> str:
-    """Return a place in the list as a URL carries it."""
+    """Return a place in the list as the cursor of a URL."""
     return f"{int(place.score)}.{place.entry.decode()}"
 
 

@@ -1,4 +1,4 @@
-"""Live pages: each batch is followed and rendered once, and what was rendered goes to all who watch it."""
+"""Live pages: one task follows and renders each batch, and sends the result to all who watch it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Topic:
-    """One batch as people with the same rights see it: what was drawn last, and who waits for the next."""
+    """One batch as people with the same rights see it: its latest drawing, and its watchers."""
 
     latest: str = ""
     version: int = 0
@@ -39,7 +39,7 @@ class Topic:
     task: asyncio.Task[None] | None = None
 
     def publish(self, html: str) -> None:
-        """Hand out a drawing, unless it is the last one again."""
+        """Send a drawing to all who watch, unless it equals the latest one."""
         if html != self.latest:
             self.latest, self.version = html, self.version + 1
             moved, self.moved = self.moved, asyncio.Event()
@@ -47,7 +47,7 @@ class Topic:
 
 
 class Hub:
-    """Who watches which batch. A slow client misses drawings, never the last one.
+    """Sends the drawings of batches to their watchers. A slow client may miss some, but never the last one.
 
     Args:
         most: How many clients are served at once.
@@ -61,7 +61,7 @@ class Hub:
         self.watchers = 0
 
     def check_room(self) -> None:
-        """Raise `Problem` if there are as many clients as may be: the next one polls."""
+        """Raise `Problem` if the hub is full, so that the client polls instead."""
         if self.watchers >= self._most:  # safety: streams-capped
             raise Problem(503, "too_many_streams", "Too many pages are live; this one asks now and then.")
 
@@ -90,7 +90,7 @@ class Hub:
                 topic.task.cancel()
 
     async def _follow(self, engine: Engine, bid: str, grants: frozenset[str], topic: Topic) -> None:
-        """Draw a batch whenever it moves, and every few seconds in any case, as long as somebody watches."""
+        """Draw a batch whenever it moves, and at least every few seconds, as long as somebody watches."""
         readings: AsyncReadings | None = None
         step: asyncio.Task[object] | None = None
         try:

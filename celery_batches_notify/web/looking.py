@@ -1,4 +1,4 @@
-"""The costly look: where the members are, asked of broker and workers on a click, once in 10 s at most."""
+"""A costly search for a batch's members: a click asks broker and workers, at most once in 10 seconds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MEMBERS_NAMED = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """What a look gave, and when it was."""
+    """The result of a search for members, and its time."""
 
     at: datetime
     found: Examination
@@ -26,7 +26,7 @@ class Look:
 
 @dataclass(slots=True)
 class Looker:
-    """Looks, and keeps what it saw for a while: several who ask at once share one look.
+    """Searches for members, and keeps the result for a while, so that simultaneous requests share it.
 
     Args:
         clock: A monotonic clock, in seconds.
@@ -37,8 +37,8 @@ class Looker:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def look(self, engine: Engine, bid: str) -> Look:
-        """Return where a batch's members are. Raises as `read_view`."""
-        with self._lock:  # one look at a time: each asks all workers
+        """Return where a batch's members are. Raises the errors of `read_view`."""
+        with self._lock:  # one search at a time: each asks all workers
             kept = self._looks.get(bid)
             if kept is None or self.clock() >= kept[0] + LOOKED_SECONDS:  # safety: look-kept
                 found = examine_batch(engine, bid, MEMBERS_NAMED)

@@ -32,8 +32,8 @@ class MemberPage:
 
     Attributes:
         status: The batch.
-        state: The state that was asked for, or an empty text.
-        first: The index from which on it was looked.
+        state: The state that the URL names, or "" for all.
+        first: The index that the search began at.
         members: Those found, each with its failure if one is kept.
         next: The index to go on from, or None at the end.
     """
@@ -63,7 +63,7 @@ class MemberPage:
 
 
 def draw_members(engine: Engine, request: Request, bid: str, theme: str) -> Response:
-    """Answer with the picture of all members. Raises as `read_view`."""
+    """Answer with the picture of all members. Raises the errors of `read_view`."""
     progress = engine.store.read_many([bid])[bid]
     if isinstance(progress, Exception):
         raise progress
@@ -73,12 +73,12 @@ def draw_members(engine: Engine, request: Request, bid: str, theme: str) -> Resp
 
 
 def read_member_page(engine: Engine, bid: str, given: Mapping[str, str]) -> MemberPage:
-    """Read a hundred members, by index. Raises as `read_view`.
+    """Read a hundred members, by index. Raises the errors of `read_view`.
 
     Args:
         engine: The app's.
         bid: The batch.
-        given: A URL's parameters: `state`, and `from`, the first index.
+        given: The URL's parameters: `state`, and `from`, the first index.
     """
     snapshot = engine.store.read_snapshot(bid)
     with corrupt_errors(bid):

@@ -1,4 +1,4 @@
-"""Progress as server-sent events, for views of the user's own: `progress_events(bid)`."""
+"""Progress as server-sent events, for your own views: `progress_events(bid)`."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from celery_batches_notify.store.follow import Follow
 
 
 async def progress_events(bid: str, *, app: Celery | None = None) -> AsyncIterator[str]:
-    """Yield a batch's progress as server-sent events, as it moves, until it finished.
+    """Yield a batch's progress as server-sent events, as it moves, until it has finished.
 
-    Give it to a streaming answer with the media type `text/event-stream`. Each event is named `progress`, and
-    its data is JSON: the fields of `Progress`, and `progress`, the share that has ended.
+    Pass it to a streaming response with the media type `text/event-stream`. Each event has the name
+    `progress`, and its data is JSON: the fields of `Progress`, and `progress`, the share that has ended.
 
     Args:
         bid: The batch.
-        app: The Celery app; the current one if not given.
+        app: The Celery app; by default the current one.
 
     Raises:
         InvalidBid: The id is malformed.

@@ -1,4 +1,4 @@
-"""From what was read to HTML: the templates' environment, and what they cannot say themselves."""
+"""Rendering of HTML: the templates' environment and its filters."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]"
 
 @cache
 def read_asset(name: str) -> tuple[bytes, str]:
-    """Return a file of the page, and what changes whenever it does."""
+    """Return a file of the page and a hash of it."""
     data = files(__package__).joinpath("assets", name).read_bytes()
     return data, hashlib.sha256(data).hexdigest()[:12]
 
 
 def asset_path(name: str) -> str:
-    """Return where a file of the page is, below the page's own path."""
+    """Return the URL of a file, relative to the page's root."""
     return f"assets/{name}?v={read_asset(name)[1]}"
 
 
 @cache
 def environment() -> Environment:
-    """Return the templates' environment: everything is escaped, and what is not there is an error."""
+    """Return the templates' environment, which escapes everything and raises for a missing variable."""
     env = Environment(
         loader=PackageLoader("celery_batches_notify.web"),
         autoescape=True,
@@ -76,7 +76,7 @@ def render(template: str, **values: Any) -> str:
 
 
 def clean_block(text: object) -> str:
-    """Return a text of several lines without what is not seen, or turns others round."""
+    """Return a text of several lines without invisible characters and those that change its direction."""
     return _CONTROLS.sub("", straighten(str(text)[:BLOCK_CHARACTERS]))
 
 
@@ -89,7 +89,7 @@ def draw_time(at: datetime | None) -> Markup:
 
 
 def list_moments(view: BatchView) -> list[tuple[str, datetime]]:
-    """Return what happened to a batch when, in order."""
+    """Return the events of a batch and their times, in order."""
     status = view.status
     names = [("created", status.created_at), ("sealed", status.sealed_at), ("cancelled", status.cancelled_at)]
     names += [(event, getattr(status, f"{event}_at")) for event in ("death", "complete", "finish", "success")]
@@ -99,7 +99,7 @@ def list_moments(view: BatchView) -> list[tuple[str, datetime]]:
 
 
 def draw_curve(view: BatchView) -> str:
-    """Return the points of the line that shows how many members had ended when, or an empty text."""
+    """Return the points of the line that shows how many members had ended when, or ""."""
     curve, status = view.curve, view.status
     until = status.finish_at or view.now
     if len(curve) < 2 or status.total <= 0 or until <= curve[0][0]:

@@ -1,4 +1,4 @@
-"""The small pieces of answering: who is refused, which batch is meant, and the body of a form."""
+"""Small helpers for requests: refusals, the batch of a path, and the body of a form."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from celery_batches_notify.web.answers import Problem
 
 
 def refuse(access: Access) -> Problem:
-    """Return the answer to somebody who may see nothing."""
+    """Return the problem to raise if a user may not read."""
     if access.challenge:
         words = "This page asks for a name and a password."
         return Problem(401, "unauthorized", words, challenge=access.challenge)
@@ -21,7 +21,7 @@ def refuse(access: Access) -> Problem:
 
 
 def as_function(access: Decide | Collection[str]) -> Decide:
-    """Return what decides who may do what: the function that was given, or one for a set of grants."""
+    """Return `access` if it is a function; otherwise a function that gives everybody these grants."""
     if callable(access):
         return access
     granted = Access(grants=check_grants(access))
@@ -29,17 +29,17 @@ def as_function(access: Decide | Collection[str]) -> Decide:
 
 
 def bid_of(request: Request) -> str:
-    """Return the batch of a request's path. Raises `InvalidBid`."""
+    """Return the bid in a request's path. Raises `InvalidBid`."""
     return check_bid(request.path_params["bid"])
 
 
 def html(text: str) -> Response:
-    """Return a page as an answer."""
+    """Return HTML as a response."""
     return Response(text, media_type="text/html")
 
 
 async def read_body(request: Request, most: int = 10_000) -> bytes:
-    """Read the body of a form; a longer one is refused before it is read."""
+    """Read the body of a form; stop and raise `Problem` if it has more than `most` bytes."""
     body = b""
     async for chunk in request.stream():
         body += chunk

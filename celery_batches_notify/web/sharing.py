@@ -1,4 +1,4 @@
-"""What a shared link shows of a batch: how far it is, and neither failures nor ids."""
+"""The batch behind a shared link: its progress, without failures and ids."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from celery_batches_notify.web.answers import Problem
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shared:
-    """What whoever has the link may see."""
+    """The part of a batch that everybody who has the link may see."""
 
     status: BatchStatus
     sentence: str
@@ -27,7 +27,7 @@ class Shared:
 
     @property
     def name(self) -> str:
-        """The description; without one nothing, because the id is not shared."""
+        """The description; "A batch" if there is no description, because the id is not shared."""
         return name_of(self.status) if self.status.description.strip() else "A batch"
 
     def as_dict(self) -> dict[str, Any]:
@@ -50,7 +50,7 @@ class Shared:
 
 
 def read_shared(engine: Engine, token: str) -> Shared:
-    """Read what a link shows. Raises `Problem` if the link is not good, or not any more."""
+    """Read the batch behind a link. Raises `Problem` if the link is invalid or has expired."""
     secret = engine.settings.web_secret
     bid = read_share(secret, token, time.time()) if secret else None
     if bid is None:

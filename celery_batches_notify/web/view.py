@@ -1,4 +1,4 @@
-"""What the page of one batch shows, read in one go: O(1) readings, whatever the number of members."""
+"""The data of one batch's page; the number of readings does not depend on the number of members."""
 
 from __future__ import annotations
 
@@ -47,22 +47,22 @@ class GroupView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchView:
-    """All that the page of a batch shows.
+    """The data that the page of a batch shows.
 
     Attributes:
         status: The batch.
         now: The store's time.
         verdict: How it goes, in one word.
-        sentence: The one sentence that says what is the matter, the same in mails and in the terminal.
+        sentence: How it goes, in one sentence; the same as in mails and in the terminal.
         pace: How fast it moves.
         curve: How many had ended when.
-        reasons: Why it is not done, as far as the store can tell.
+        reasons: Why it has not finished, as far as the store knows.
         groups: Its failures by kind.
         clusters: Where the dead and failing members are, in words.
-        deliveries: What became of the attempts to deliver its callbacks, the latest first.
+        deliveries: The attempts to deliver its callbacks, the latest first.
         ancestors: Its parent, that one's parent, and so on, the outermost first.
-        children: Batches below it, at most `CHILDREN_SHOWN`.
-        actions: What was done to it by hand, the latest first.
+        children: The batches below it, at most `CHILDREN_SHOWN`.
+        actions: The actions of users on it, the latest first.
     """
 
     status: BatchStatus
@@ -81,22 +81,22 @@ class BatchView:
 
     @property
     def name(self) -> str:
-        """What people know the batch by."""
+        """The batch's name for people."""
         return name_of(self.status)
 
     @property
     def waiting(self) -> int:
-        """Members that have not run yet."""
+        """How many members have not run yet."""
         return self.status.total - self.status.succeeded - self.status.failures
 
     @property
     def failing(self) -> int:
-        """Members whose retry is coming."""
+        """How many members wait for their retry."""
         return self.status.failures - self.status.dead
 
     @property
     def kept(self) -> int:
-        """How many failures are kept, and so grouped."""
+        """How many failures are stored, and so grouped."""
         return len(self.status.failure_info)
 
     @property
@@ -106,7 +106,7 @@ class BatchView:
 
     @property
     def map_tag(self) -> str:
-        """What changes whenever the map does."""
+        """The ETag of the map: it changes whenever the map does."""
         moved = self.status.moved_at or self.status.created_at
         counts = self.status.total, self.status.succeeded, self.status.failures, self.status.dead
         return "-".join(map(str, (*counts, int(moved.timestamp() * 1000))))
@@ -137,7 +137,7 @@ class BatchView:
 
 
 def read_view(engine: Engine, bid: str) -> BatchView:
-    """Read what the page of a batch shows.
+    """Read the data that the page of a batch shows.
 
     Raises:
         NoSuchBatch: It is gone.
@@ -170,20 +170,20 @@ def read_view(engine: Engine, bid: str) -> BatchView:
 
 
 def row_as_dict(row: Row) -> dict[str, Any]:
-    """Return what a list shows of a batch as JSON."""
+    """Return a row of the list as JSON."""
     if row.status is None:
         return {"bid": row.bid, "error": row.why}
     status = row.status
     out = status.as_dict()
-    for absent in ("callbacks", "failure_info", "children", "expires_at"):  # a list does not read them
+    for absent in ("callbacks", "failure_info", "children", "expires_at"):  # the list does not read them
         del out[absent]
     sentence = describe(status, now=_until(status, row.now))
     return out | {"verdict": judge(status).value, "sentence": sentence, "given_up": row.given_up}
 
 
 def sentence_of(row: Row) -> str:
-    """Return the one sentence about a batch of a list."""
-    assert row.status is not None  # noqa: S101 - the caller asked
+    """Return how a batch of the list goes, in one sentence."""
+    assert row.status is not None  # noqa: S101 - the caller checked
     return describe(row.status, now=_until(row.status, row.now))
 
 
@@ -197,7 +197,7 @@ def _describe_members(status: BatchStatus, states: bytes) -> tuple[str, ...]:
 
 
 def _until(status: BatchStatus, now: datetime) -> datetime | None:
-    """Until when durations grow: no longer once the batch has ended."""
+    """Return the time up to which durations are measured, or None if the batch has finished."""
     return now if status.finish_at is None else None
 
 

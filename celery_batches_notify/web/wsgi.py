@@ -18,7 +18,7 @@ Environ = dict[str, Any]
 StartResponse = Callable[[str, list[tuple[str, str]]], object]
 WsgiApp = Callable[[Environ, StartResponse], Iterable[bytes]]
 
-BODY_BYTES = 10_001  # one more than a form may have, so that a longer one is seen
+BODY_BYTES = 10_001  # one more than the limit, so that `read_body` notices a longer form
 
 
 def wsgi_status_page(
@@ -31,7 +31,7 @@ def wsgi_status_page(
 ) -> WsgiApp:
     """Return the status page as a WSGI application; mount it at any prefix. See `status_page`.
 
-    `access` must not be asynchronous here; the request that it gets holds the WSGI environment as
+    `access` must not be asynchronous here; its request holds the WSGI environment as
     `request.scope["wsgi.environ"]`.
     """
     page = Page(app, access=as_function(access), streams=0, behind_proxy=behind_proxy, threads=False)
@@ -91,7 +91,7 @@ def _scope_of(environ: Environ) -> Scope:
 
 
 def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine that waits for nothing: it needs no event loop, and one that runs does not mind."""
+    """Run a coroutine that never waits; it needs no event loop, and works inside a running one, too."""
     try:
         coroutine.send(None)
     except StopIteration as done:

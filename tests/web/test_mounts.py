@@ -48,7 +48,7 @@ def in_fastapi(app: Celery, prefix: str) -> FastAPI:
 
 
 def behind_a_proxy(app: Celery, prefix: str) -> Any:
-    """The proxy takes the prefix away and tells nobody."""
+    """The proxy strips the prefix and sends no header about it."""
     page = status_page(app, access=ALL)
 
     async def proxied(scope: Any, receive: Any, send: Any) -> None:

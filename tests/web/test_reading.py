@@ -1,4 +1,4 @@
-"""What the page and its JSON show, and what they say of what cannot be shown."""
+"""The content of the page and its JSON, and their errors for batches that cannot be shown."""
 
 from __future__ import annotations
 
