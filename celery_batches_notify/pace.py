@@ -82,7 +82,7 @@ def measure_pace(status: BatchStatus, curve: Curve, now: datetime) -> Pace:
 
     Args:
         status: The batch.
-        curve: How many members had ended when, in order, from the first report on. What is not known may be
+        curve: How many members had ended when, in order, from the first end on. What is not known may be
             missing; the present is added.
         now: When the status was read.
     """

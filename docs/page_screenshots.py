@@ -71,11 +71,11 @@ def draw_curve(redis: Redis, batch: Batch, first_ms: int, last_ms: int, marks: i
     """Give a batch the marks that its workers' reports leave."""
     now, rng, at = int(time.time() * 1000), random.Random(3), 0.0  # noqa: S311 - a drawing
     steps = [rng.uniform(0.5, 1.5) * (2.2 if 20 < k < 34 else 1) for k in range(marks)]
-    fields = {"first_report_at": now - first_ms}
+    fields = {"0": now - first_ms}
     for k, step in enumerate(steps, 1):
         at += step
-        fields[f"mark:{k}"] = int(now - first_ms + (first_ms - last_ms) * at / sum(steps))
-    redis.hset(f"batches:{{{batch.bid}}}", mapping=fields)
+        fields[str(k)] = int(now - first_ms + (first_ms - last_ms) * at / sum(steps))
+    redis.hset(f"batches:{{{batch.bid}}}:curve", mapping=fields)
 
 
 def play(app: Celery, redis: Redis) -> str:

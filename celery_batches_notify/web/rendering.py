@@ -94,7 +94,7 @@ def list_moments(view: BatchView) -> list[tuple[str, datetime]]:
     names = [("created", status.created_at), ("sealed", status.sealed_at), ("cancelled", status.cancelled_at)]
     names += [(event, getattr(status, f"{event}_at")) for event in ("death", "complete", "finish", "success")]
     if view.curve:
-        names.append(("first report", view.curve[0][0]))
+        names.append(("first end", view.curve[0][0]))
     return sorted([(name, at) for name, at in names if at is not None], key=lambda moment: moment[1])
 
 

@@ -414,6 +414,12 @@ MUTANTS = (
         GONE,
         "tests/worker/test_kept_calls.py::test_a_retry_bears_the_headers_of_the_user",
     ),
+    Mutant(
+        "an open batch has no curve",
+        "mark-of-sealed",
+        GONE,
+        "tests/store/test_curve.py::test_an_open_batch_has_no_curve_because_its_total_grows",
+    ),
     # Never early
     Mutant(
         "nothing fires before the seal",

@@ -344,7 +344,8 @@ def _named(p: Any) -> Signature:
 def docs_table() -> str:
     """The table that `docs/explanation/canvas.md` shows."""
     rows = [
-        "| canvas | members | of these dead | more members on other result backends than Redis, one per chord |",
+        "| canvas | members | of these dead "
+        "| more members on other result backends than Redis, one per chord |",
         "|---|---|---|---|",
     ]
     rows += [
