@@ -62,8 +62,11 @@ def test_a_call_is_kept_until_its_member_has_succeeded(app: Celery, redis: Redis
     assert kept(redis, batch) == {0, 1, 2}
     first, second, _ = messages(redis)
     report(app, first, Outcome(state=State.SUCCEEDED))
+    assert kept(redis, batch) == {1, 2}
     report(app, second, DEAD)
     assert kept(redis, batch) == {1, 2}
+    report(app, second, Outcome(state=State.SUCCEEDED))
+    assert kept(redis, batch) == {2}
     batch.delete()
     assert not redis.exists(f"batches:{{{batch.bid}}}:calls")
 

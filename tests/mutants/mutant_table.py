@@ -152,6 +152,12 @@ MUTANTS = (
         "test_whatever_way_a_batch_is_filled_an_emptied_broker_gets_all_of_it_again",
     ),
     Mutant(
+        "a member that has plainly succeeded is not kept",
+        "plain-not-kept",
+        GONE,
+        "tests/test_keep_calls.py::test_a_call_is_kept_until_its_member_has_succeeded",
+    ),
+    Mutant(
         "a member that has succeeded is not kept",
         "succeeded-not-kept",
         GONE,

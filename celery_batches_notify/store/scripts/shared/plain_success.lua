@@ -27,7 +27,7 @@ local function count_plainly(index, id)
   redis.call('HSET', BATCH, 'succeeded', succeeded + 1, 'reported_at', now)
   note_mark(BATCH, CURVE, total, succeeded + 1 + dead, now)
   -- A member that waits can have something in RESEND only if its call is kept.
-  if redis.call('HDEL', CALLS, index) == 1 then redis.call('HDEL', RESEND, index) end
+  if redis.call('HDEL', CALLS, index) == 1 then redis.call('HDEL', RESEND, index) end -- safety: plain-not-kept
   redis.pcall('PUBLISH', ARGV[1], '+')
   return {'counted'}
 end
