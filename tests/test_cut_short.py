@@ -208,6 +208,19 @@ def test_an_eager_call_that_the_store_missed_is_reported_once_and_never_sealed_a
     assert (batch.status().state, batch.status().total) == ("success", 1)
 
 
+def test_an_eager_call_that_the_store_missed_keeps_a_batch_open_that_has_begun(
+    app: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = Batch(app=app, autoflush=1)
+    with monkeypatch.context() as patch, pytest.raises(StoreUnavailable), batch:
+        app.tasks["add"].delay(1)
+        app.conf.task_always_eager = True
+        fail_once(patch, "enrol_members", nth=1)
+        app.tasks["add"].delay(2)
+    batch.resume()
+    assert (batch.status().state, batch.status().total) == ("open", 1)
+
+
 def test_a_map_that_is_caught_inside_a_block_ends_with_the_block(app: Celery) -> None:
     def items() -> Iterator[int]:
         yield from range(7)
