@@ -30,6 +30,7 @@ from celery_batches_notify.web.answers import NOT_FOUND, Problem
 from celery_batches_notify.web.view import BatchView, GroupView, read_view
 
 TYPED_ABOVE = 1000
+FIELDS_AT_MOST = 20
 NAMES = frozenset(GRANTS) - {"read"}
 
 logger = logging.getLogger(__name__)
@@ -61,6 +62,15 @@ class Plan:
     def typed(self) -> bool:
         """Whether the user must type the action's name, because the action concerns so many members."""
         return self.count > TYPED_ABOVE
+
+
+def _read_form(body: bytes) -> dict[str, str]:
+    try:
+        return dict(parse_qsl(body.decode("utf-8", "replace"), max_num_fields=FIELDS_AT_MOST))
+    except ValueError:
+        raise Problem(
+            400, "bad_form", f"A form has at most {FIELDS_AT_MOST} fields: this one is not ours."
+        ) from None
 
 
 class Actions:
@@ -100,7 +110,7 @@ class Actions:
         self._check_grant(action)
         if why := find_forgery(request, behind_proxy=self._behind_proxy):  # safety: forged-request
             raise Problem(403, "forged", f"This does not come from the page itself: {why}.")
-        form = dict(parse_qsl(body.decode("utf-8", "replace"), max_num_fields=20))
+        form = _read_form(body)
         if not self._tokens.fits(form.get("token", ""), self._access.user, action, bid):  # safety: form-token
             words = "The form is too old, or not ours: open it again."
             raise Problem(403, "stale_form", words)

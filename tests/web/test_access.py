@@ -132,6 +132,10 @@ def test_a_form_has_a_limit(client_of: Callable[..., TestClient], batch: Batch) 
     client = client_of(access=ALL)
     answer = client.post(f"/{batch.bid}/retry", data={"token": "x" * 20_000}, headers=SAME_SITE)
     assert answer.status_code == 413
+    many = {f"field{n}": "1" for n in range(21)}
+    answer = client.post(f"/{batch.bid}/retry", data=many, headers=SAME_SITE)
+    assert answer.status_code == 400
+    assert "at most 20 fields" in answer.text
 
 
 def test_retry_sends_the_dead_ones_again_and_is_logged(
