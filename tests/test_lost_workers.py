@@ -177,7 +177,7 @@ def test_what_was_not_acknowledged_comes_back_from_the_broker(
         wait_until(restored, what="the broker's giving back")
     for name in names:
         assert killed.batches[name].join(timeout=30).state == "success"
-        assert killed.runs(redis, name) == 2
+        assert killed.runs(redis, name) >= 2, "a broker may give back more than once what is not acknowledged"
 
 
 def test_a_batch_waits_for_what_its_lost_members_had_published(killed: Killed, server_url: str) -> None:

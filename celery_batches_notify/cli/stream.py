@@ -26,21 +26,24 @@ def stream_tokens(app: Celery, out: Output, *, bids: Sequence[str]) -> int:
     engine = engine_of(app)
     bids = tuple(dict.fromkeys(bids))
     raw = len(bids) == 1 and not out.as_json
+    ended = False
     for heard in hear_tokens(engine.store, bids, READ_SECONDS):
-        if heard is not None and raw:
+        if heard is None:
+            if ended:  # safety: last-tokens
+                break
+            ended = bool(bids) and _have_ended(engine, bids)
+        elif raw:
             write(sys.stdout, heard[1])
-        elif heard is not None:
+        else:
             bid, token = heard
             out.say(f"{bid} {token}", bid=bid, token=token)
-        if bids and heard is None and _have_ended(engine, bids):
-            break
     if raw:
         write(sys.stdout, "\n")
     return ExitCode.DONE
 
 
 def _have_ended(engine: Engine, bids: Sequence[str]) -> bool:
-    """Whether all have ended, so that no token can come; asked once no token came for a while."""
+    """Return whether all have ended: then only tokens can arrive that were sent before this was asked."""
     answers = engine.store.read_many(bids).values()
     for answer in answers:
         if isinstance(answer, Exception):

@@ -35,6 +35,22 @@ def test_the_tokens_of_one_batch_are_printed_as_they_are(
     assert command("stream", made.bid).stdout == "\n", "nothing is to come"
 
 
+def test_tokens_that_are_sent_as_the_end_is_looked_for_are_printed(
+    app: Celery, command: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "READ_SECONDS", 0.05)
+    made, look = make_batch(app, 2), stream._have_ended
+    reports = [lambda: made.report(State.SUCCEEDED, 0, 1)]
+
+    def report_and_look(*args: object) -> bool:
+        while reports:
+            reports.pop()()
+        return bool(look(*args))
+
+    monkeypatch.setattr(stream, "_have_ended", report_and_look)
+    assert command("stream", made.bid).stdout == "++!$\n"
+
+
 def test_each_token_of_several_batches_names_its_batch(
     app: Celery, redis: Redis, command: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -421,6 +421,12 @@ MUTANTS = (
         "tests/worker/test_kept_calls.py::test_a_retry_bears_the_headers_of_the_user",
     ),
     Mutant(
+        "tokens that were sent as the end was looked for are printed",
+        "last-tokens",
+        "if ended or bids and _have_ended(engine, bids):",
+        "tests/cli/test_stream.py::test_tokens_that_are_sent_as_the_end_is_looked_for_are_printed",
+    ),
+    Mutant(
         "an open batch has no curve",
         "mark-of-sealed",
         GONE,
