@@ -124,20 +124,20 @@ class Template:
         _, _, data = serialization.dumps(body, serializer=self._serializer)
         return data if isinstance(data, bytes) else data.encode(self.content_encoding)
 
+    def headers_of(self, call: TemplateCall, headers: dict[str, Any]) -> dict[str, Any]:
+        """Return a call's own headers, given those of another call of this template."""
+        own = {"id": call.task_id, "argsrepr": call.args_repr, "kwargsrepr": call.kwargs_repr}
+        if self._is_own_root:
+            own["root_id"] = call.task_id
+        return headers | own
+
     def message_of(self, call: TemplateCall) -> Any:
         """Return a call's message as Celery makes it."""
-        task_id = call.task_id
-        headers = {
-            **self._headers,
-            "id": task_id,
-            "argsrepr": call.args_repr,
-            "kwargsrepr": call.kwargs_repr,
-            "root_id": task_id if self._is_own_root else self._headers["root_id"],
-        }
+        headers, properties = self.headers_of(call, self._headers), self._properties
         body = serialization.loads(
             call.body, self.content_type, self.content_encoding, accept={self.content_type}
         )
-        return task_message(headers, {**self._properties, "correlation_id": task_id}, tuple(body), None)
+        return task_message(headers, properties | {"correlation_id": call.task_id}, tuple(body), None)
 
 
 class TemplateCall(Call):

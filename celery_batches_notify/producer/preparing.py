@@ -51,7 +51,6 @@ class Prepared:
         self.declare(producer)
         made, self._arguments = _record(producer, published)
         _, self._priority, self._type, self._encoding, self._headers, self._properties = made
-        self._is_own_root = self._headers["root_id"] == model.task_id
         send(published, example.name, member_message(example, bid), **example.options)
         (body, *theirs), arguments = _record(producer, published)
         mine, *ours = self._made_of(bid, example)
@@ -70,15 +69,8 @@ class Prepared:
 
     def _made_of(self, bid: str, call: TemplateCall) -> tuple[Any, ...]:
         """Return what kombu makes a message of."""
-        headers = {
-            **self._headers,
-            "id": call.task_id,
-            "argsrepr": call.args_repr,
-            "kwargsrepr": call.kwargs_repr,
-            HEADER: {"bid": bid, "index": call.index},
-        }
-        if self._is_own_root:
-            headers["root_id"] = call.task_id
+        headers = call.template.headers_of(call, self._headers)
+        headers[HEADER] = {"bid": bid, "index": call.index}
         properties = {**self._properties, "correlation_id": call.task_id}
         return call.body, self._priority, self._type, self._encoding, headers, properties
 
