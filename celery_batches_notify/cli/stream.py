@@ -48,9 +48,4 @@ def _have_ended(engine: Engine, bids: Sequence[str]) -> bool:
     for answer in answers:
         if isinstance(answer, Exception):
             raise answer
-    return all(
-        not isinstance(answer, Exception)
-        and answer.progress.finished
-        and answer.progress.ended == answer.progress.total
-        for answer in answers
-    )
+    return all(not isinstance(answer, Exception) and answer.is_over for answer in answers)

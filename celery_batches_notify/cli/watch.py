@@ -24,7 +24,7 @@ from celery_batches_notify.headline import headline, name_of
 from celery_batches_notify.model import BatchStatus, Event, Failure, Progress
 from celery_batches_notify.store.errors import corrupt_errors
 from celery_batches_notify.store.follow_many import FollowMany
-from celery_batches_notify.store.parsing import Reading, parse_curve, parse_status
+from celery_batches_notify.store.parsing import Reading, has_ended, parse_curve, parse_status
 from celery_batches_notify.store.watches import Answer
 
 TICK_SECONDS = 1.0
@@ -80,7 +80,7 @@ def find_unfinished(engine: Engine, tag: str | None) -> list[str]:
     """
     statuses = (status for _, status in engine.store.list_batches() if tag in status.tags)
     bids = [
-        each.bid for each in statuses if not (each.finish_at and each.succeeded + each.dead == each.total)
+        each.bid for each in statuses if not has_ended(each.sealed_at, each.total, each.succeeded, each.dead)
     ]
     if not bids:
         raise NoSuchBatch(f"no batch with the tag {tag!r} is unfinished")
@@ -256,18 +256,13 @@ class FailureNews:
 
 
 def judge(reading: Reading, until: Event) -> ExitCode | None:
-    """Return the exit code if the event has come or cannot come; None if there is more to wait for.
-
-    A batch whose dead members run again has finished once, and is not over.
-    """
-    progress = reading.progress
-    is_over = progress.finished and progress.ended == progress.total  # safety: retried-is-not-over
+    """Return the exit code if the event has come or cannot come; None if there is more to wait for."""
     if until is Event.FINISH:
         succeeded = Event.SUCCESS in reading.fired
-        return (ExitCode.DONE if succeeded else ExitCode.OTHERWISE) if is_over else None
+        return (ExitCode.DONE if succeeded else ExitCode.OTHERWISE) if reading.is_over else None
     if until in reading.fired:
         return ExitCode.DONE
-    return ExitCode.OTHERWISE if is_over else None
+    return ExitCode.OTHERWISE if reading.is_over else None
 
 
 def describe_failure(failure: Failure) -> str:

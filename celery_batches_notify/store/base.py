@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self, TypeVar
 
@@ -155,6 +155,18 @@ def gone(bid: str) -> NoSuchBatch:
 def too_new(bid: str) -> SchemaTooNew:
     """Return the error for a batch of a newer schema."""
     return SchemaTooNew(f"batch {bid} was stored by a newer celery-batches-notify: upgrade this process")
+
+
+def check_values(bid: str, answer: Any) -> Sequence[bytes | None]:
+    """Return what HMGET answered about a batch, whose schema is the first field.
+
+    Raises the error that stands in place of an answer, and as `check_schema` does.
+    """
+    if isinstance(answer, Exception):
+        raise answer
+    check_schema(bid, answer[0])
+    values: Sequence[bytes | None] = answer
+    return values
 
 
 def check_schema(bid: str, schema: bytes | str | None) -> None:

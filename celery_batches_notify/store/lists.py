@@ -99,9 +99,11 @@ class BatchIndexes:
         self._client.zrem(self._keys.live, bid)
         self._client.zrem(self._keys.cancelled, bid, bid + TERMINATE.decode())
 
-    def walk_index(self, after: Place | None = None) -> Iterator[list[tuple[str, Place]]]:
-        """Yield the list of all batches, newest first, in pages. Some may have expired."""
-        for page in walk_pages(self._client, self._keys.index, INDEX_PAGE, after=after, newest_first=True):
+    def walk_index(
+        self, after: Place | None = None, size: int = INDEX_PAGE
+    ) -> Iterator[list[tuple[str, Place]]]:
+        """Yield the list of all batches, newest first, in pages of this size. Some may have expired."""
+        for page in walk_pages(self._client, self._keys.index, size, after=after, newest_first=True):
             if listed := well_formed(page):
                 yield listed
 

@@ -86,6 +86,12 @@ class Reading:
     progress: Progress
     fired: frozenset[Event]
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it has finished and nothing runs: one whose dead members run again has finished once."""
+        of = self.progress
+        return of.finished and of.ended == of.total  # safety: retried-is-not-over
+
 
 def parse_members(
     first: int,
@@ -113,6 +119,11 @@ def parse_members(
     return members
 
 
+def name_values(fields: Sequence[str], values: Sequence[bytes | None]) -> Hash:
+    """Return the values of these fields as HGETALL gives them, without those that are missing."""
+    return {name.encode(): value for name, value in zip(fields, values, strict=True) if value is not None}
+
+
 def has_ended(is_sealed: object, total: int, succeeded: int, dead: int) -> bool:
     """Whether a batch is sealed and each of its members has succeeded or is dead."""
     return bool(is_sealed) and succeeded + dead == total
@@ -135,9 +146,7 @@ def parse_progress(bid: str, batch: Hash, now: datetime, stall_after: timedelta)
 
 def parse_reading(bid: str, values: Sequence[bytes | None], now: datetime, stall_after: timedelta) -> Reading:
     """Read the values of `READING_FIELDS`."""
-    batch = {
-        name.encode(): value for name, value in zip(READING_FIELDS, values, strict=True) if value is not None
-    }
+    batch = name_values(READING_FIELDS, values)
     return Reading(
         progress=parse_progress(bid, batch, now, stall_after),
         fired=frozenset(event for event in Event if f"{event}_at".encode() in batch),

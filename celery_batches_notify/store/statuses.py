@@ -14,26 +14,17 @@ from celery_batches_notify.errors import CorruptBatch, NoSuchBatch, SchemaTooNew
 from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.model import BatchStatus
 from celery_batches_notify.store import parsing
-from celery_batches_notify.store.base import StoreBase, check_schema
+from celery_batches_notify.store.base import StoreBase, check_schema, check_values
 from celery_batches_notify.store.errors import corrupt_errors, store_errors, type_errors
-from celery_batches_notify.store.lists import well_formed
-from celery_batches_notify.store.paging import Place, walk_pages
+from celery_batches_notify.store.paging import Place
 from celery_batches_notify.store.snapshots import Clock, read_snapshot, read_snapshots, read_together
 
 STATUSES_AT_ONCE = 20  # each may bring a hundred failures
 ROWS_AT_ONCE = 250
 ROW_FIELDS = (
-    *(
-        "description",
-        "tags",
-        "created_at",
-        "parent_bid",
-        "cut_short",
-        "abandoned_at",
-        "given_up",
-        "keep_open",
-    ),
-    *(name for name in parsing.READING_FIELDS if name != "schema"),
+    *parsing.READING_FIELDS,
+    *("description", "tags", "created_at", "parent_bid"),
+    *("cut_short", "abandoned_at", "given_up", "keep_open"),
 )
 
 logger = logging.getLogger(__name__)
@@ -89,19 +80,12 @@ class StatusStore(StoreBase):
                 yield from self._read_outlines([bid for bid, _ in page], fields)
 
     def _read_outlines(self, bids: Sequence[str], fields: Sequence[str]) -> Iterator[parsing.Outline]:
-        def queue(pipe: Pipeline) -> None:
-            for bid in bids:
-                pipe.hmget(self.keys.batch(bid), fields)
-
-        clock, answers = read_together(self.client, queue)
-        now = parsing.parse_time(clock)
+        now, answers = self._read_fields(bids, fields)
         for bid, answer in zip(bids, answers, strict=True):
             try:
                 with corrupt_errors(bid):
-                    if isinstance(answer, Exception):
-                        raise answer
-                    check_schema(bid, answer[0])
-                    yield parsing.parse_outline(bid, answer, now, self.settings.stall_after)
+                    values = check_values(bid, answer)
+                    yield parsing.parse_outline(bid, values, now, self.settings.stall_after)
             except NoSuchBatch:
                 continue
             except (CorruptBatch, SchemaTooNew) as exc:
@@ -122,6 +106,17 @@ class StatusStore(StoreBase):
                 continue
             yield places[bid], status
 
+    def _read_fields(self, bids: Sequence[str], fields: Sequence[str]) -> tuple[datetime, list[Any]]:
+        """Read these fields of batches in one round trip to each server; return the time and the answers."""
+
+        def queue(pipe: Pipeline) -> None:
+            for bid in bids:
+                pipe.hmget(self.keys.batch(bid), fields)
+
+        with store_errors(self.settings):
+            clock, answers = read_together(self.client, queue)
+        return parsing.parse_time(clock), answers
+
     def count_batches(self) -> int:
         """Return how many entries the list of batches has; some may be of batches that have expired."""
         with store_errors(self.settings):
@@ -134,24 +129,17 @@ class StatusStore(StoreBase):
             after: The place to go on behind, from an earlier reading; None begins with the newest batch.
         """
         with store_errors(self.settings):
-            pages = walk_pages(self.client, self.keys.index, ROWS_AT_ONCE, after=after, newest_first=True)
-            for page in pages:
-                places = dict(well_formed(page))
+            for page in self.lists.walk_index(after, ROWS_AT_ONCE):
+                places = dict(page)
                 rows = self.read_rows(list(places))
                 yield [(place, rows[bid]) for bid, place in places.items() if bid in rows]
 
     def read_rows(self, bids: Sequence[str]) -> dict[str, Row]:
         """Read what a list shows of these batches, in one round trip to each server, but for gone ones."""
-
-        def queue(pipe: Pipeline) -> None:
-            for bid in bids:
-                pipe.hmget(self.keys.batch(bid), "schema", *ROW_FIELDS)
-
         if not bids:
             return {}
-        with store_errors(self.settings):
-            clock, answers = read_together(self.client, queue)
-        now, rows = parsing.parse_time(clock), {}
+        now, answers = self._read_fields(bids, ROW_FIELDS)
+        rows = {}
         for bid, answer in zip(bids, answers, strict=True):
             try:
                 rows[bid] = self._parse_row(bid, answer, now)
@@ -163,12 +151,7 @@ class StatusStore(StoreBase):
 
     def _parse_row(self, bid: str, answer: Any, now: datetime) -> Row:
         with corrupt_errors(bid):
-            if isinstance(answer, Exception):
-                raise answer
-            schema, *values = answer
-            check_schema(bid, schema)
-            named = zip(ROW_FIELDS, values, strict=True)
-            batch = {name.encode(): value for name, value in named if value is not None}
+            batch = parsing.name_values(ROW_FIELDS, check_values(bid, answer))
             snapshot = parsing.Snapshot(
                 bid=bid, batch=batch, outbox={}, failures={}, children=0, now=now, ttl=timedelta()
             )

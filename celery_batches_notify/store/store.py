@@ -10,15 +10,13 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from redis.client import Pipeline
-
 from celery_batches_notify.checks import check_bid
 from celery_batches_notify.errors import BatchesError, CorruptBatch, NoSuchBatch
 from celery_batches_notify.membership import Membership, Outcome, State
 from celery_batches_notify.model import Progress
 from celery_batches_notify.store import packing, parsing
 from celery_batches_notify.store.addresses import AddressStore
-from celery_batches_notify.store.base import check_schema, gone
+from celery_batches_notify.store.base import check_values, gone
 from celery_batches_notify.store.deliveries import DeliveryStore
 from celery_batches_notify.store.enrolments import EnrolmentStore, abandoned
 from celery_batches_notify.store.errors import corrupt_errors, store_errors, type_errors
@@ -28,7 +26,6 @@ from celery_batches_notify.store.members import MemberStore
 from celery_batches_notify.store.recorded import Recorded, first_claims, parse_recorded
 from celery_batches_notify.store.repairs import RepairStore
 from celery_batches_notify.store.retries import RetryStore
-from celery_batches_notify.store.snapshots import read_together
 from celery_batches_notify.store.statuses import StatusStore
 from celery_batches_notify.store.trimming import Trimmer
 from celery_batches_notify.store.workers import WorkerStore
@@ -212,23 +209,14 @@ class Store(
 
     def read_many(self, bids: Sequence[str]) -> dict[str, parsing.Reading | BatchesError]:
         """Read the progress of batches, or why one cannot be read, in one round trip to each server."""
-
-        def queue(pipe: Pipeline) -> None:
-            for bid in bids:
-                pipe.hmget(self.keys.batch(bid), parsing.READING_FIELDS)
-
-        with store_errors(self.settings):
-            clock, answers = read_together(self.client, queue)
-        now = parsing.parse_time(clock)
+        now, answers = self._read_fields(bids, parsing.READING_FIELDS)
         return {bid: self._read_one(bid, answer, now) for bid, answer in zip(bids, answers, strict=True)}
 
     def _read_one(self, bid: str, answer: Any, now: datetime) -> parsing.Reading | BatchesError:
         try:
             with store_errors(self.settings), corrupt_errors(bid):
-                if isinstance(answer, Exception):
-                    raise answer
-                check_schema(bid, answer[0])
-                return parsing.parse_reading(bid, answer, now, self.settings.stall_after)
+                values = check_values(bid, answer)
+                return parsing.parse_reading(bid, values, now, self.settings.stall_after)
         except BatchesError as exc:
             return exc
 

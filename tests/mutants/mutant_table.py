@@ -1265,7 +1265,7 @@ MUTANTS = (
     Mutant(
         "a batch whose dead members run again is waited for",
         "retried-is-not-over",
-        "is_over = progress.finished",
+        "return of.finished",
         f"{WATCH}::test_dead_members_that_run_again_are_waited_for",
     ),
     Mutant(
