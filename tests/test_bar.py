@@ -6,24 +6,11 @@ from celery import Celery
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celery_batches_notify import Batch, Progress
+from celery_batches_notify import Batch
 from celery_batches_notify.bar import LEAST_PERCENT, count_parts, draw_bar, measure_parts
+from tests.support.samples import progress
 
 COUNTS = st.integers(0, 1_000_000)
-
-
-def progress(succeeded: int, failing: int, dead: int, waiting: int) -> Progress:
-    total = succeeded + failing + dead + waiting
-    return Progress(
-        bid="x" * 22,
-        state="running",
-        total=total,
-        pending=total - succeeded,
-        succeeded=succeeded,
-        failures=failing + dead,
-        dead=dead,
-        finished=False,
-    )
 
 
 @given(COUNTS, COUNTS, COUNTS, COUNTS)

@@ -9,24 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from celery_batches_notify.cli.bar import bar_line, cut, share, width
-from celery_batches_notify.model import Progress
+from tests.support.samples import progress
 
 COUNT = st.integers(0, 1_000_000)
 CELLS = re.compile("[█▒▓░]+")
-
-
-def progress(succeeded: int, failing: int, dead: int, waiting: int) -> Progress:
-    total = succeeded + failing + dead + waiting
-    return Progress(
-        bid="x" * 22,
-        state="running",
-        total=total,
-        pending=total - succeeded,
-        succeeded=succeeded,
-        failures=failing + dead,
-        dead=dead,
-        finished=False,
-    )
 
 
 def line(columns: int, counts: tuple[int, ...], name: str, *notes: str, ascii_only: bool = False) -> str:

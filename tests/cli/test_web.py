@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -18,16 +17,8 @@ from celery import Celery
 
 from celery_batches_notify import Batch
 from celery_batches_notify.cli.web import is_loopback
+from celery_batches_notify.testing.server import find_free_port
 from tests.support.servers import ROOT, wait_until
-
-
-@pytest.fixture
-def free_port() -> int:
-    """A port that nobody has."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 def status_of(url: str) -> int:
@@ -68,12 +59,11 @@ def test_an_open_address_without_a_password_is_refused(
     assert "--auth" in done.stderr
 
 
-def test_the_page_is_served_until_it_is_interrupted(
-    app: Celery, installed: Path, server_url: str, free_port: int
-) -> None:
+def test_the_page_is_served_until_it_is_interrupted(app: Celery, installed: Path, server_url: str) -> None:
     batch = Batch("Served", app=app)
     batch.seal()
-    words = ("-A", "tests.projects.proj", "batch", "web", "--port", str(free_port), "--auth", "ann:secret")
+    port = find_free_port()
+    words = ("-A", "tests.projects.proj", "batch", "web", "--port", str(port), "--auth", "ann:secret")
     env = {**os.environ, "PYTHONPATH": f"{installed}:{ROOT}", "BATCHES_TEST_URL": server_url}
     command = [sys.executable, "-m", "celery", *words]
     with subprocess.Popen(command, env=env, cwd=installed, stdout=subprocess.PIPE, text=True) as process:

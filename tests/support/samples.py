@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from celery_batches_notify.model import BatchStatus, Event, Failure, Notification
+from celery_batches_notify.model import BatchStatus, Event, Failure, Notification, Progress
 
 CREATED_AT = datetime(2026, 11, 2, 10, 0, tzinfo=UTC)
 BID = "b-Zm9vYmFyYmF6cXV4cXV4"
@@ -22,6 +22,20 @@ def failure(**changes: Any) -> Failure:
         "failed_at": CREATED_AT + timedelta(seconds=30),
     }
     return Failure(**(values | changes))
+
+
+def progress(succeeded: int, failing: int, dead: int, waiting: int) -> Progress:
+    total = succeeded + failing + dead + waiting
+    return Progress(
+        bid="x" * 22,
+        state="running",
+        total=total,
+        pending=total - succeeded,
+        succeeded=succeeded,
+        failures=failing + dead,
+        dead=dead,
+        finished=False,
+    )
 
 
 def status(**changes: Any) -> BatchStatus:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 from redis import Redis
 
 from celery_batches_notify.membership import State
+from celery_batches_notify.testing.server import find_free_port
 from celery_batches_notify.web import status_page
 from tests.web.conftest import ALL
 from tests.web.scene import make_batch, report, serving, write_states
@@ -137,8 +137,8 @@ def test_new_batches_announce_themselves_and_no_row_moves(app: Celery, page: Pag
     expect(page.locator(".row")).to_have_count(2)
 
 
-def test_a_page_finds_its_way_back_when_the_server_was_away(app: Celery, page: Page, free_port: int) -> None:
-    batch = make_batch(app, 30)
+def test_a_page_finds_its_way_back_when_the_server_was_away(app: Celery, page: Page) -> None:
+    batch, free_port = make_batch(app, 30), find_free_port()
     with serving(status_page(app), free_port) as url:
         page.goto(f"{url}/{batch.bid}")
         expect(page.locator("#link")).to_have_text("live")
@@ -146,15 +146,6 @@ def test_a_page_finds_its_way_back_when_the_server_was_away(app: Celery, page: P
     expect(page.locator("#link")).to_contain_text("trying again")
     with serving(status_page(app), free_port):
         expect(page.locator("#n-succeeded")).to_have_text("9")
-
-
-@pytest.fixture
-def free_port() -> int:
-    """A port that nobody has."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 def test_the_client_after_the_last_asks_instead(app: Celery, browser: Browser, page: Page) -> None:
