@@ -64,7 +64,7 @@ class FailureGroup:
 
     @property
     def counted(self) -> str:
-        """The title, after the number of failures if they are several: `15 × IntegrityError in import_row`."""
+        """The title, after the number of failures if there are several: `2 × KeyError in import_row`."""
         return f"{self.count:,} × {self.title}" if self.count > 1 else self.title
 
 

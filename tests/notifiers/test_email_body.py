@@ -172,7 +172,7 @@ def test_a_mail_shows_the_kinds_of_the_page_and_where_each_failed() -> None:
     frame = '  File "/srv/app/importer.py", line {}, in load\n'
     rows = tuple(failure(error_message=f"row {n}", backtrace=frame.format(88)) for n in range(3))
     about = failed(4, failure_info=(*rows, failure(error_message="row 9", backtrace=frame.format(7))))
-    text, html = bodies(about)
+    text, _ = bodies(about)
 
     assert "\n  3 × ValueError in import_row\n    row 0\n" in text
     assert " · importer.py:88 · attempt 1 · " in text and "importer.py:7 · " in text
