@@ -142,21 +142,32 @@ class StatusStore(StoreBase):
         rows = {}
         for bid, answer in zip(bids, answers, strict=True):
             try:
-                rows[bid] = self._parse_row(bid, answer, now)
+                status, given_up = self._parse_row(bid, answer, now)
+                rows[bid] = Row(bid=bid, now=now, status=status, given_up=given_up)
             except NoSuchBatch:
                 continue
             except (CorruptBatch, SchemaTooNew) as exc:
                 rows[bid] = Row(bid=bid, now=now, why=str(exc))
         return rows
 
-    def _parse_row(self, bid: str, answer: Any, now: datetime) -> Row:
+    def read_briefly(self, bid: str) -> tuple[BatchStatus, datetime]:
+        """Read a status without callbacks, failures, children and expiry; return it and the store's time.
+
+        Raises:
+            NoSuchBatch: It is gone.
+        """
+        now, answers = self._read_fields([bid], ROW_FIELDS)
+        return self._parse_row(bid, answers[0], now)[0], now
+
+    def _parse_row(self, bid: str, answer: Any, now: datetime) -> tuple[BatchStatus, int]:
+        """Parse the values of `ROW_FIELDS`; return the status, and how many callbacks were given up."""
         with corrupt_errors(bid):
             batch = parsing.name_values(ROW_FIELDS, check_values(bid, answer))
             snapshot = parsing.Snapshot(
                 bid=bid, batch=batch, outbox={}, failures={}, children=0, now=now, ttl=timedelta()
             )
             status = parsing.parse_status(snapshot, self.settings.stall_after)
-            return Row(bid=bid, now=now, status=status, given_up=int(batch.get(b"given_up", b"0")))
+            return status, int(batch.get(b"given_up", b"0"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
