@@ -35,8 +35,9 @@ from celery_batches_notify.web.answers import (
     root_of,
     wants_json,
 )
+from celery_batches_notify.web.census import TABS, Census
 from celery_batches_notify.web.clusters import ClusterReader
-from celery_batches_notify.web.listing import TABS, Census, Query, read_list
+from celery_batches_notify.web.listing import Query, read_list
 from celery_batches_notify.web.live import Hub, answer_stream
 from celery_batches_notify.web.looking import Looker
 from celery_batches_notify.web.maps import Maps
@@ -153,7 +154,7 @@ class Page:
     async def _whole_bid(self, text: str) -> str:
         try:
             bid = check_bid(text)
-            await self.call(self.engine.store.read_status, bid)
+            await self.call(self.engine.store.read_briefly, bid)
         except (NoSuchBatch, ValueError):
             return ""
         return bid

@@ -1239,6 +1239,12 @@ MUTANTS = (
         "tests/web/test_hub.py::test_a_batch_is_drawn_once_for_all_who_watch_it",
     ),
     Mutant(
+        "a scan of the list is bounded",
+        "scan-bounded",
+        "part = page",
+        "tests/web/test_listing.py::test_expired_batches_are_looked_at_too_so_a_scan_of_them_ends",
+    ),
+    Mutant(
         "members' states are read again if the batch has moved",
         "clusters-moved",
         "if kept is not None:",
