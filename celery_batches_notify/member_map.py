@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 WIDTHS = (40, 200, 400, 1000)
@@ -91,6 +91,13 @@ def find_members(states: bytes, total: int, state: int, *, first: int = 0, most:
         found += [i for i in four if i >= first and packed[at] >> (6 - i % 4 * 2) & 3 == state]
         at += 1
     return found[:most]
+
+
+def select_members(states: bytes, indexes: Iterable[int], state: int) -> frozenset[int]:
+    """Return those of these members that are in a state."""
+    return frozenset(
+        i for i in indexes if i // 4 < len(states) and states[i // 4] >> (6 - i % 4 * 2) & 3 == state
+    )
 
 
 def describe_clusters(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from celery_batches_notify.engine import Engine
-from celery_batches_notify.member_map import CLUSTER_BUCKETS, count_buckets, describe_clusters
+from celery_batches_notify.member_map import CLUSTER_BUCKETS, count_buckets, describe_clusters, select_members
 from celery_batches_notify.membership import State
 from celery_batches_notify.model import BatchStatus
 
@@ -86,9 +86,4 @@ def is_still(status: BatchStatus, now: datetime) -> bool:
 def _find(states: bytes, status: BatchStatus, indexes: Collection[int]) -> Clusters:
     buckets = count_buckets(states, status.total, CLUSTER_BUCKETS)
     words = [describe_clusters(states, status.total, state, name, buckets) for state, name in CLUSTERED]
-    dead = (i for i in indexes if i // 4 < len(states) and _state_of(states, i) == State.DEAD)
-    return Clusters(words=tuple(filter(None, words)), dead=frozenset(dead))
-
-
-def _state_of(states: bytes, index: int) -> int:
-    return states[index // 4] >> (6 - index % 4 * 2) & 3
+    return Clusters(words=tuple(filter(None, words)), dead=select_members(states, indexes, State.DEAD))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,28 +13,19 @@ from celery_batches_notify.doctor.diagnosis import Complaint
 from celery_batches_notify.doctor.reasons import find_reasons
 from celery_batches_notify.engine import Engine
 from celery_batches_notify.errors import CorruptBatch
-from celery_batches_notify.failure_groups import FailureGroup, group_failures
+from celery_batches_notify.grouped_failures import GroupView, find_groups
 from celery_batches_notify.headline import Verdict, describe, judge, name_of
 from celery_batches_notify.member_map import size_of
-from celery_batches_notify.model import BatchStatus, DeliveryAttempt, Failure
+from celery_batches_notify.model import BatchStatus, DeliveryAttempt
 from celery_batches_notify.pace import Pace, measure_pace
 from celery_batches_notify.store.errors import corrupt_errors
 from celery_batches_notify.store.parsing import parse_actions, parse_curve, parse_failures, parse_status
 from celery_batches_notify.store.statuses import Row
-from celery_batches_notify.web.clusters import ClusterReader, Clusters, map_tag
+from celery_batches_notify.web.clusters import ClusterReader, map_tag
 
 CHILDREN_SHOWN = 50
 ANCESTORS_SHOWN = 10
 DELIVERIES_SHOWN = 100
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GroupView:
-    """Failures of one kind, and the dead members among them, by their index."""
-
-    key: str
-    group: FailureGroup
-    dead: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +147,7 @@ def read_view(engine: Engine, bid: str, reader: ClusterReader | None = None) -> 
         pace=measure_pace(status, curve, snapshot.now),
         curve=tuple(curve),
         reasons=tuple(reasons),
-        groups=tuple(_group(failures, clusters)),
+        groups=tuple(find_groups(failures, clusters.dead)),
         clusters=clusters.words,
         deliveries=tuple(reversed(deliveries[-DELIVERIES_SHOWN:])),
         ancestors=_read_ancestors(engine, status),
@@ -187,18 +177,6 @@ def sentence_of(row: Row) -> str:
 def _until(status: BatchStatus, now: datetime) -> datetime | None:
     """Return the time up to which durations are measured, or None if the batch has finished."""
     return now if status.finish_at is None else None
-
-
-def _group(failures: Mapping[int, Failure], clusters: Clusters) -> list[GroupView]:
-    indexes = {id(failure): index for index, failure in failures.items()}
-    views = []
-    for group in group_failures(failures.values()):
-        members = [indexes[id(failure)] for failure in group.failures]
-        about = "\n".join((group.first.task, group.first.error_class, group.message, group.place))
-        key = hashlib.blake2b(about.encode("utf-8", "replace"), digest_size=6).hexdigest()
-        dead = tuple(index for index in members if index in clusters.dead)
-        views.append(GroupView(key=key, group=group, dead=dead))
-    return views
 
 
 def _read_ancestors(engine: Engine, status: BatchStatus) -> tuple[Row, ...]:
