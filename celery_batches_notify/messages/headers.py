@@ -47,7 +47,7 @@ def read_header(value: object, task_id: str | None) -> Membership | DeliveryRef 
 
 
 def is_delivery(value: object, task_id: str) -> bool:
-    """Return whether the task with this id is a callback. Headers of members, which are many, are not read."""
+    """Return whether the task with this id is a callback. It does not read members' headers."""
     return isinstance(value, dict) and "delivery" in value and read_header(value, task_id) is not None
 
 
