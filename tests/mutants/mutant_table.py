@@ -1238,6 +1238,18 @@ MUTANTS = (
         "tests/web/test_hub.py::test_a_batch_is_drawn_once_for_all_who_watch_it",
     ),
     Mutant(
+        "streams end when their server stops",
+        "streams-end",
+        "while True:",
+        "tests/cli/test_web.py::test_the_page_is_served_until_it_is_interrupted",
+    ),
+    Mutant(
+        "those who wait for a look leave threads for all others",
+        "lookers-capped",
+        "if not self._places.acquire(timeout=60):",
+        "tests/web/test_looking.py::test_who_waits_for_a_look_leaves_threads_for_all_others",
+    ),
+    Mutant(
         "broker and workers are asked once in ten seconds",
         "look-kept",
         "if True:",
