@@ -52,17 +52,23 @@ def by_turns(cases: Mapping[str, Callable[[], Cost]], rounds: int) -> dict[str, 
 
 
 def speed_row(
-    part: str, what: str, ours: Sequence[Cost], base: Sequence[Cost], *, least: float | None = None
+    part: str,
+    what: str,
+    ours: Sequence[Cost],
+    base: Sequence[Cost],
+    *,
+    least: float | None = None,
+    by_clock: bool = False,
 ) -> Row:
-    """Return how many times as fast as the base something is."""
-    return _ratio_row(part, what, base, ours, "≥", least, f"{statistics.median(c.cpu for c in ours):.1f} µs")
+    """Return how many times as fast as the base something is; `by_clock`: the aim is for time."""
+    return _ratio_row(part, what, base, ours, f"{_median(ours):.1f} µs", ("≥", least), by_clock=by_clock)
 
 
 def cost_row(
     part: str, what: str, ours: Sequence[Cost], base: Sequence[Cost], *, most: float | None = None
 ) -> Row:
     """Return how many times as much as the base something costs."""
-    return _ratio_row(part, what, ours, base, "≤", most, f"{statistics.median(c.cpu for c in ours):.0f} µs")
+    return _ratio_row(part, what, ours, base, f"{_median(ours):.0f} µs", ("≤", most))
 
 
 def _ratio_row(
@@ -70,22 +76,28 @@ def _ratio_row(
     what: str,
     above: Sequence[Cost],
     below: Sequence[Cost],
-    sign: str,
-    aim: float | None,
     absolute: str,
+    aim: tuple[str, float | None],
+    *,
+    by_clock: bool = False,
 ) -> Row:
     cpu = [a.cpu / b.cpu for a, b in zip(above, below, strict=True)]
-    wall = [a.wall / b.wall for a, b in zip(above, below, strict=True)]
+    wall = statistics.median(a.wall / b.wall for a, b in zip(above, below, strict=True))
     median = statistics.median(cpu)
+    judged, unit = (wall, "× by the clock") if by_clock else (median, "×")
     return Row(
         part=part,
         what=what,
         measured=f"{_number(median)}× ({absolute})",
         spread=f"{_number(min(cpu))}–{_number(max(cpu))}",
-        wall=f"{_number(statistics.median(wall))}×",
+        wall=f"{_number(wall)}×",
         value=median,
-        **_aim(median, sign, aim, "×"),
+        **_aim(judged, *aim, unit),
     )
+
+
+def _median(costs: Sequence[Cost]) -> float:
+    return statistics.median(cost.cpu for cost in costs)
 
 
 def value_row(

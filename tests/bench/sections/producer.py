@@ -55,7 +55,14 @@ def _on_rabbitmq(broker: str, url: str, rounds: int, calls: int) -> Iterator[Row
         with open_producers(broker, url, options) as one:
             costs = run_by_turns(one, ["delay", "map", "block"], rounds, calls)
         part = f"Producer, {title}"
-        yield speed_row(part, f"{WAYS['map']}, an integer", costs["map"], costs["delay"], least=least)
+        yield speed_row(
+            part,
+            f"{WAYS['map']}, an integer",
+            costs["map"],
+            costs["delay"],
+            least=least,
+            by_clock="confirm" in options,
+        )
         yield speed_row(part, f"{WAYS['block']}, an integer", costs["block"], costs["delay"])
 
 

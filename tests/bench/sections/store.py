@@ -16,16 +16,15 @@ from tests.bench.costs import Row, value_row
 from tests.bench.store_app import StoreApp
 
 PART = "Store"
-REPORTERS = 4
 GROUP = 10
 
 
-def measure(rounds: int, reports: int, batches: int, largest: int) -> Iterator[Row]:
+def measure(rounds: int, reports: int, batches: int, largest: int, *, reporters: int = 4) -> Iterator[Row]:
     """Yield the store's rows."""
     with embedded_server() as url:
         redis = Redis.from_url(url)
         yield from _script(url, redis, rounds, reports)
-        yield from _reports_a_second(url, rounds, reports)
+        yield from _reports_a_second(url, rounds, reports, reporters)
         redis.flushall()
         yield from _bytes(StoreApp(url), redis)
         yield from _growth(StoreApp(url), redis, largest)
@@ -50,7 +49,7 @@ def _script(url: str, redis: Any, rounds: int, reports: int) -> Iterator[Row]:
         yield value_row(PART, f"the script, {words}", spent, "µs", most=most)
 
 
-def _reports_a_second(url: str, rounds: int, reports: int) -> Iterator[Row]:
+def _reports_a_second(url: str, rounds: int, reports: int, reporters: int) -> Iterator[Row]:
     """Yield how many reports of one batch the store takes, from several processes at once."""
     ours = StoreApp(url)
     for way, least in (("alone", None), ("grouped", 100_000)):
@@ -59,12 +58,12 @@ def _reports_a_second(url: str, rounds: int, reports: int) -> Iterator[Row]:
             continue
         for _ in range(rounds):
             batch = ours.open()
-            total = reports * REPORTERS
+            total = reports * reporters
             ours.enrol(batch, total)
             with ExitStack() as stack:
                 children = [
-                    stack.enter_context(child("store_app", url, batch.bid, str(place), str(REPORTERS)))
-                    for place in range(REPORTERS)
+                    stack.enter_context(child("store_app", url, batch.bid, str(place), str(reporters)))
+                    for place in range(reporters)
                 ]
                 began = time.perf_counter()
                 for one in children:
@@ -74,7 +73,7 @@ def _reports_a_second(url: str, rounds: int, reports: int) -> Iterator[Row]:
                 rates.append(total / (time.perf_counter() - began))
             assert batch.status().succeeded == total
             batch.delete()
-        words = f"reports a second, {REPORTERS} processes, one batch, {way}"
+        words = f"reports a second, {reporters} processes, one batch, {way}"
         yield value_row(PART, words, rates, "a second", least=least)
 
 
