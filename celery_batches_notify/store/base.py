@@ -12,7 +12,6 @@ from redis import Redis
 from redis.exceptions import ReadOnlyError, ResponseError
 
 from celery_batches_notify.errors import NoSuchBatch, SchemaTooNew
-from celery_batches_notify.model import SCHEMA_VERSION
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.client import (
     answering_within,
@@ -22,7 +21,7 @@ from celery_batches_notify.store.client import (
     longest_call_seconds,
 )
 from celery_batches_notify.store.errors import corrupt_errors, store_errors, type_errors
-from celery_batches_notify.store.keys import Keys, channel
+from celery_batches_notify.store.keys import SCHEMA, Keys, channel
 from celery_batches_notify.store.lists import BatchIndexes
 from celery_batches_notify.store.scripts import Argument, Script, Scripts
 
@@ -174,5 +173,5 @@ def check_schema(bid: str, schema: bytes | str | None) -> None:
     if schema is None:
         raise gone(bid)
     with corrupt_errors(bid):
-        if int(schema) > SCHEMA_VERSION:
+        if int(schema) > SCHEMA:
             raise too_new(bid)
