@@ -21,10 +21,12 @@ app = Celery("shop", broker="redis://localhost:6379/0")
 WORKS = {
     "demo": "from celery_batches_notify.testing.server import embedded_server\nwith embedded_server(): pass",
     "apprise": "from celery_batches_notify.notifiers import Apprise\nApprise(urls='json://localhost')",
-    "ssrf": "from celery_batches_notify.notifiers import Webhook\nWebhook(url='https://example.com', allow_private=False)",
+    "ssrf": "from celery_batches_notify.notifiers import Webhook\n"
+    "Webhook(url='https://example.com', allow_private=False)",
     "dkim": "import celery_batches_notify.notifiers.mailer.dkim, dkim",
     "keyring": "import keyring",
-    "web": APP + "from celery_batches_notify import Batches\nfrom celery_batches_notify.web import status_page\n"
+    "web": APP
+    + "from celery_batches_notify import Batches\nfrom celery_batches_notify.web import status_page\n"
     "Batches(app)\nstatus_page(app, access=('read',))",
 }
 # What says, without an extra, how to install it.
@@ -34,7 +36,7 @@ LACKS = {
     "ssrf": WORKS["ssrf"],
     "dkim": "from celery_batches_notify.notifiers import Email\n"
     "Email(to='a@example.com', dkim={'domain': 'a', 'selector': 'b', 'private_key': 'c'})",
-    "keyring": "from celery_batches_notify.notifiers.mailer.login import read_keyring\nread_keyring('a', 'b')",
+    "keyring": "from celery_batches_notify.notifiers.mailer.login import _read_keyring\n_read_keyring('me')",
     "web": "import celery_batches_notify.web",
 }
 
@@ -58,7 +60,9 @@ class Environment:
         """Run Python in it, in an empty directory."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
         command = [str(self._python), *arguments]
-        return subprocess.run(command, cwd=self.place, env=environment, capture_output=True, text=True, check=False)
+        return subprocess.run(
+            command, cwd=self.place, env=environment, capture_output=True, text=True, check=False
+        )
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +87,11 @@ def test_every_module_imports_or_names_its_extra(alone: Environment) -> None:
         "    except ImportError as exc: print(m.name, exc)\n"
     )
     left = alone.run("-c", walk).stdout.split("\n")
-    assert {line.partition(" ")[0].rpartition(".")[2] for line in left if line} <= {"public_only", "plugin", "receivers"}
+    assert {line.partition(" ")[0].rpartition(".")[2] for line in left if line} <= {
+        "public_only",
+        "plugin",
+        "receivers",
+    }
 
 
 @pytest.mark.timeout(600)
