@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from celery_batches_notify.doctor.diagnosis import Complaint
 from celery_batches_notify.doctor.reasons import find_reasons
 from celery_batches_notify.engine import Engine
 from celery_batches_notify.errors import CorruptBatch
-from celery_batches_notify.failure_groups import FailureGroup, group_failures
+from celery_batches_notify.grouped_failures import GroupView, find_groups
 from celery_batches_notify.headline import Verdict, describe, judge, name_of
 from celery_batches_notify.member_map import CLUSTER_BUCKETS, count_buckets, describe_clusters, size_of
 from celery_batches_notify.membership import State
@@ -22,10 +21,8 @@ from celery_batches_notify.model import BatchStatus, DeliveryAttempt
 from celery_batches_notify.pace import Pace, measure_pace
 from celery_batches_notify.store.errors import corrupt_errors
 from celery_batches_notify.store.parsing import (
-    Snapshot,
     parse_actions,
     parse_curve,
-    parse_failures,
     parse_status,
 )
 from celery_batches_notify.store.statuses import Row
@@ -34,15 +31,6 @@ CHILDREN_SHOWN = 50
 ANCESTORS_SHOWN = 10
 DELIVERIES_SHOWN = 100
 CLUSTERED = ((State.DEAD, "dead"), (State.FAILING, "failing"))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GroupView:
-    """Failures of one kind, and the dead members among them, by their index."""
-
-    key: str
-    group: FailureGroup
-    dead: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +148,7 @@ def read_view(engine: Engine, bid: str) -> BatchView:
         pace=measure_pace(status, curve, snapshot.now),
         curve=tuple(curve),
         reasons=tuple(reasons),
-        groups=tuple(_group(snapshot, states)),
+        groups=tuple(find_groups(snapshot, states)),
         clusters=_describe_members(status, states),
         deliveries=tuple(reversed(deliveries[-DELIVERIES_SHOWN:])),
         ancestors=_read_ancestors(engine, status),
@@ -199,23 +187,6 @@ def _describe_members(status: BatchStatus, states: bytes) -> tuple[str, ...]:
 def _until(status: BatchStatus, now: datetime) -> datetime | None:
     """Return the time up to which durations are measured, or None if the batch has finished."""
     return now if status.finish_at is None else None
-
-
-def _group(snapshot: Snapshot, states: bytes) -> list[GroupView]:
-    by_index = parse_failures(snapshot.failures)
-    indexes = {id(failure): index for index, failure in by_index.items()}
-    views = []
-    for group in group_failures(by_index.values()):
-        members = [indexes[id(failure)] for failure in group.failures]
-        about = "\n".join((group.first.task, group.first.error_class, group.message, group.place))
-        key = hashlib.blake2b(about.encode("utf-8", "replace"), digest_size=6).hexdigest()
-        dead = tuple(i for i in members if i // 4 < len(states) and _state_of(states, i) == State.DEAD)
-        views.append(GroupView(key=key, group=group, dead=dead))
-    return views
-
-
-def _state_of(states: bytes, index: int) -> int:
-    return states[index // 4] >> (6 - index % 4 * 2) & 3
 
 
 def _read_ancestors(engine: Engine, status: BatchStatus) -> tuple[Row, ...]:
