@@ -108,12 +108,19 @@ def _make_ended(tasks: Any, told: Callable[..., Batch], url: str, client: Redis)
         wait_until(lambda: states(succeeded) == {"delivered"}, what="the callbacks of the success")
         wait_until(lambda: states(published) == {"published"}, what="published callbacks")
         wait_until(lambda: retrying.status().failures == 1, what="a retry")
-        wait_until(lambda: failed.status().callbacks[0].attempts == 1, what="a mail that failed")
+        wait_until(
+            lambda: states(failed) == {"due"} and failed.status().callbacks[0].attempts,
+            what="a mail that failed",
+        )
         kill(worker)
     with (due := told(Batch("due"), "success").on("success", "email")):
         member = tasks.work.apply_async(queue="nobody")
     membership = Membership(bid=due.bid, index=0, task_id=member.id)
     due._engine.store.record_outcome(membership, Outcome(state=State.SUCCEEDED))  # and then it died
+
+
+def _has_failed(callback: Any) -> bool:
+    return callback.state == "due" and callback.attempts == 1
 
 
 def _make_spooled(tasks: Any, told: Callable[..., Batch], url: str, _: object) -> None:
