@@ -386,7 +386,7 @@ MUTANTS = (
     ),
     Mutant(
         "callbacks of a batch of schema 1",
-        "schema-1",
+        "old-callbacks",
         'callbacks=callbacks or b"[]",',
         "tests/upgrade/test_upgrade.py::test_callbacks_that_schema_1_has_in_the_hash_are_found",
     ),
