@@ -26,7 +26,7 @@ from celery_batches_notify.store.lists import BatchIndexes
 from celery_batches_notify.store.scripts import Argument, Script, Scripts
 
 T = TypeVar("T")
-_OWN_SCHEMA = b"%d" % SCHEMA_VERSION
+_OWN_SCHEMA = b"%d" % SCHEMA
 
 
 class StoreBase:
