@@ -135,12 +135,36 @@ MUTANTS = (
     Mutant(
         "a batch that lost its members' states counts nothing by the short way either",
         "plain-lost-key",
-        GONE,
+        "local state = math.floor((four or 0) / unit) % 4",
         f"{PLAIN}::test_a_success_changes_the_same_by_the_short_way",
     ),
     Mutant(
         "a batch whose life has to be renewed takes the long way",
         "plain-renewed",
+        GONE,
+        f"{PLAIN}::test_a_success_changes_the_same_by_the_short_way",
+    ),
+    Mutant(
+        "of a group the success that ends the batch is left to the long way",
+        "group-not-last",
+        "elseif stands_there and state == WAITING then",
+        f"{PLAIN}::test_only_what_ends_a_batch_is_left_apart",
+    ),
+    Mutant(
+        "a group counts only members whose ids stand at their indexes",
+        "group-id",
+        "local stands_there = index < total",
+        f"{PLAIN}::test_a_group_counts_nobody_whose_id_stands_elsewhere",
+    ),
+    Mutant(
+        "a batch that lost its members' states counts no group either",
+        "group-lost-key",
+        GONE,
+        f"{PLAIN}::test_a_success_changes_the_same_by_the_short_way",
+    ),
+    Mutant(
+        "members that have succeeded in a group are not kept",
+        "group-not-kept",
         GONE,
         f"{PLAIN}::test_a_success_changes_the_same_by_the_short_way",
     ),
