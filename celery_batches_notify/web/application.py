@@ -35,10 +35,13 @@ from celery_batches_notify.web.answers import (
     root_of,
     wants_json,
 )
-from celery_batches_notify.web.listing import TABS, Census, Query, read_list
+from celery_batches_notify.web.census import TABS, Census
+from celery_batches_notify.web.clusters import ClusterReader
+from celery_batches_notify.web.listing import Query, read_list
 from celery_batches_notify.web.live import Hub, answer_stream
 from celery_batches_notify.web.looking import Looker
-from celery_batches_notify.web.members import draw_members, read_member_page
+from celery_batches_notify.web.maps import Maps
+from celery_batches_notify.web.members import read_member_page
 from celery_batches_notify.web.rendering import ASSETS, read_asset, render
 from celery_batches_notify.web.requests import as_function, bid_of, html, read_body, refuse
 from celery_batches_notify.web.sharing import read_shared
@@ -91,6 +94,8 @@ class Page:
         self._behind_proxy = behind_proxy
         self._census = Census()
         self._looker = Looker()
+        self._clusters = ClusterReader()
+        self._maps = Maps()
         self.is_live = streams > 0
         self.hub = Hub(streams, self._draw_part)
 
@@ -149,7 +154,7 @@ class Page:
     async def _whole_bid(self, text: str) -> str:
         try:
             bid = check_bid(text)
-            await self.call(self.engine.store.read_status, bid)
+            await self.call(self.engine.store.read_briefly, bid)
         except (NoSuchBatch, ValueError):
             return ""
         return bid
@@ -186,7 +191,7 @@ class Page:
     async def map(self, request: Request, _: Access) -> Response:
         """Answer with the picture of all members."""
         theme = "dark" if request.query_params.get("theme") == "dark" else "light"
-        return await self.call(draw_members, self.engine, request, bid_of(request), theme)
+        return await self.call(self._maps.answer, self.engine, request, bid_of(request), theme)
 
     async def members(self, request: Request, access: Access) -> Response:
         """Show a hundred members; only those in one state if the URL names it."""
@@ -236,11 +241,11 @@ class Page:
         return await to_thread.run_sync(lambda: work(*args, **named))
 
     async def _view(self, request: Request) -> BatchView:
-        return await self.call(read_view, self.engine, bid_of(request))
+        return await self.call(read_view, self.engine, bid_of(request), self._clusters)
 
     def _draw_part(self, bid: str, grants: frozenset[str]) -> str:
         try:
-            view = read_view(self.engine, bid)
+            view = read_view(self.engine, bid, self._clusters)
         except Exception as exc:
             if not is_ours(exc):
                 raise

@@ -28,6 +28,7 @@ SETTLING, CALLBACK_TASKS = "tests/store/test_settling.py", "tests/delivery/test_
 DOCTOR = "tests/cli/test_doctor_callbacks.py"
 BATCH, FAMILY, PUBLISHER = "tests/test_batch.py", "tests/test_family.py", "tests/delivery/test_publisher.py"
 
+WEB_MAPS = "tests/web/test_maps.py"
 WEB_ACCESS, WEB_SHARING = "tests/web/test_access.py", "tests/web/test_sharing.py"
 
 GONE = ""
@@ -134,12 +135,36 @@ MUTANTS = (
     Mutant(
         "a batch that lost its members' states counts nothing by the short way either",
         "plain-lost-key",
-        GONE,
+        "local state = math.floor((four or 0) / unit) % 4",
         f"{PLAIN}::test_a_success_changes_the_same_by_the_short_way",
     ),
     Mutant(
         "a batch whose life has to be renewed takes the long way",
         "plain-renewed",
+        GONE,
+        f"{PLAIN}::test_a_success_changes_the_same_by_the_short_way",
+    ),
+    Mutant(
+        "of a group the success that ends the batch is left to the long way",
+        "group-not-last",
+        "elseif stands_there and state == WAITING then",
+        f"{PLAIN}::test_only_what_ends_a_batch_is_left_apart",
+    ),
+    Mutant(
+        "a group counts only members whose ids stand at their indexes",
+        "group-id",
+        "local stands_there = index < total",
+        f"{PLAIN}::test_a_group_counts_nobody_whose_id_stands_elsewhere",
+    ),
+    Mutant(
+        "a batch that lost its members' states counts no group either",
+        "group-lost-key",
+        GONE,
+        f"{PLAIN}::test_a_success_changes_the_same_by_the_short_way",
+    ),
+    Mutant(
+        "members that have succeeded in a group are not kept",
+        "group-not-kept",
         GONE,
         f"{PLAIN}::test_a_success_changes_the_same_by_the_short_way",
     ),
@@ -1242,6 +1267,30 @@ MUTANTS = (
         "topic-ends",
         "if False:",
         "tests/web/test_hub.py::test_a_batch_is_drawn_once_for_all_who_watch_it",
+    ),
+    Mutant(
+        "a scan of the list is bounded",
+        "scan-bounded",
+        "part = page",
+        "tests/web/test_listing.py::test_expired_batches_are_looked_at_too_so_a_scan_of_them_ends",
+    ),
+    Mutant(
+        "members' states are read again if the batch has moved",
+        "clusters-moved",
+        "if kept is not None:",
+        f"{WEB_MAPS}::test_members_states_are_read_again_only_if_the_batch_has_moved",
+    ),
+    Mutant(
+        "a map is drawn once for all who watch its batch",
+        "map-kept",
+        "if False:",
+        f"{WEB_MAPS}::test_a_map_is_not_drawn_again_for_a_batch_that_stands_still",
+    ),
+    Mutant(
+        "the last map of a batch is exact",
+        "last-map",
+        "return self.clock() < found.at + DRAWN_SECONDS",
+        f"{WEB_MAPS}::test_the_last_map_is_exact",
     ),
     Mutant(
         "broker and workers are asked once in ten seconds",
