@@ -878,6 +878,12 @@ MUTANTS = (
         f"{LEASES}::test_a_member_that_another_worker_runs_too_is_left_to_that_one",
     ),
     Mutant(
+        "a member that is acknowledged late has no record, and no note of what it sent",
+        "late-unnoted",
+        "return self.heartbeat() if self.heartbeat else None",
+        "tests/test_worker_leases.py::test_a_member_that_is_acknowledged_late_leaves_no_record",
+    ),
+    Mutant(
         "a member that went on is not lost",
         "lost-or-running",
         "if held is None or self._store.is_tagged(living, field):",
