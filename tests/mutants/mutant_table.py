@@ -404,6 +404,18 @@ MUTANTS = (
         f"{SCRIPTS}::test_a_report_for_a_batch_that_is_gone_makes_no_key",
     ),
     Mutant(
+        "versions of Celery that lack what is patched",
+        "versions-fit",
+        GONE,
+        "tests/test_versions.py::test_batches_refuses_an_app_before_it_changes_it",
+    ),
+    Mutant(
+        "callbacks of a batch of schema 1",
+        "old-callbacks",
+        'callbacks=callbacks or b"[]",',
+        "tests/upgrade/test_upgrade.py::test_callbacks_that_schema_1_has_in_the_hash_are_found",
+    ),
+    Mutant(
         "no round is without stamps that grow",
         "last-round",
         "if call and state_of(index) == DEAD then",
@@ -864,6 +876,12 @@ MUTANTS = (
         "lost-or-running",
         "if held is None or held.went_on:",
         f"{LEASES}::test_a_member_that_another_worker_runs_too_is_left_to_that_one",
+    ),
+    Mutant(
+        "a member that is acknowledged late has no record, and no note of what it sent",
+        "late-unnoted",
+        "return self.heartbeat() if self.heartbeat else None",
+        "tests/test_worker_leases.py::test_a_member_that_is_acknowledged_late_leaves_no_record",
     ),
     Mutant(
         "a member that went on is not lost",
