@@ -20,6 +20,8 @@ from starlette.types import ASGIApp
 from celery_batches_notify.checks import check_bid
 from celery_batches_notify.engine import Engine, find_engine
 from celery_batches_notify.errors import NoSuchBatch
+from celery_batches_notify.metrics.collector import Collector
+from celery_batches_notify.metrics.families import OPEN_METRICS, PLAIN, accepts_open_metrics, render_families
 from celery_batches_notify.web.access import Access, Decide, FormTokens, check_grants, read_only
 from celery_batches_notify.web.actions import Actions
 from celery_batches_notify.web.answers import (
@@ -91,6 +93,7 @@ class Page:
         self._behind_proxy = behind_proxy
         self._census = Census()
         self._looker = Looker()
+        self._collector = Collector()
         self.is_live = streams > 0
         self.hub = Hub(streams, self._draw_part)
 
@@ -105,6 +108,7 @@ class Page:
             ("/", self.show_list),
             ("/list.json", self.list_json),
             ("/list.part", self.list_part),
+            ("/metrics", self.metrics),
             ("/robots.txt", self.robots),
             ("/assets/{name}", self.asset),
             ("/s/{token}", self.shared),
@@ -178,6 +182,13 @@ class Page:
         """Answer with the status as JSON: what callbacks get."""
         status = await self.call(self.engine.store.read_status, bid_of(request))
         return answer_json(status.as_dict())
+
+    async def metrics(self, request: Request, _: Access) -> Response:
+        """Answer with the metrics of all batches, in the format that the client prefers."""
+        families = await self.call(self._collector.collect, self.engine.store)
+        is_open = accepts_open_metrics(request.headers.get("accept", ""))
+        text = render_families(families, open_metrics=is_open)
+        return Response(text, headers={"Content-Type": OPEN_METRICS if is_open else PLAIN})
 
     async def view_json(self, request: Request, _: Access) -> Response:
         """Answer with everything that the page shows, as JSON."""
