@@ -26,7 +26,7 @@ def show_metrics(app: Celery, out: Output, *, output: Path | None) -> int:
         ConfigurationError: The file cannot be written.
         StoreUnavailable: The store is away; a file that exists stays as it is.
     """
-    families = Collector().collect(engine_of(app).store)
+    families = Collector().collect(engine_of(app))
     count = sum(len(family.samples) for family in families)
     if output is not None:
         write_at_once(output, render_families(families))

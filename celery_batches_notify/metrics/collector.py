@@ -5,16 +5,17 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import accumulate
 from urllib.parse import unquote
 
+from celery_batches_notify.engine import Engine
 from celery_batches_notify.metrics.families import Family, Sample
 from celery_batches_notify.model import STATES
 from celery_batches_notify.store.store import Store
-from celery_batches_notify.store.totals import BUCKETS_SECONDS, ENDED, MEMBERS
+from celery_batches_notify.store.totals import BUCKETS_SECONDS, DELIVERED, ENDED, MEMBERS, TASK, delivery_name
 
 LIVE_AT_MOST = 10_000
 KEPT_SECONDS = 10.0
@@ -49,9 +50,10 @@ class Collector:
         self._lock = threading.Lock()
         self._kept: tuple[float, Live] | None = None
 
-    def collect(self, store: Store) -> list[Family]:
+    def collect(self, engine: Engine) -> list[Family]:
         """Read all metrics. Raises `StoreUnavailable`."""
-        return [*_counters(store.read_totals()), *_gauges(self._read_live(store))]
+        counters = _counters(engine.store.read_totals(), engine.registry.channels())
+        return [*counters, *_gauges(self._read_live(engine.store))]
 
     def _read_live(self, store: Store) -> Live:
         with self._lock:  # scrapes that come together read once
@@ -74,7 +76,7 @@ def sum_live(store: Store, at_most: int) -> Live:
     return live
 
 
-def _counters(totals: Mapping[str, int]) -> Iterator[Family]:
+def _counters(totals: Mapping[str, int], channels: Sequence[str]) -> Iterator[Family]:
     yield _counter("created", "Batches that were created.", [({}, totals.get("created", 0))])
     yield _counter(
         "ended",
@@ -90,17 +92,19 @@ def _counters(totals: Mapping[str, int]) -> Iterator[Family]:
     yield _counter(
         "deliveries",
         "Callbacks that ended, by notifier or profile; of callbacks that are tasks, the channel is task.",
-        list(_deliveries(totals)),
+        list(_deliveries(totals, channels)),
     )
     swept_at = totals.get("swept_at", 0) / 1000
     yield _gauge("last_sweep_timestamp_seconds", "When a sweeper last finished a round, or 0.", swept_at)
 
 
-def _deliveries(totals: Mapping[str, int]) -> Iterator[tuple[dict[str, str], int]]:
-    for name, n in sorted(totals.items()):
-        kind, *rest = name.split(":")
-        if kind == "delivery":
-            yield {"channel": unquote(rest[0]), "outcome": rest[1]}, n
+def _deliveries(totals: Mapping[str, int], channels: Sequence[str]) -> Iterator[tuple[dict[str, str], int]]:
+    """Yield the count of each channel and outcome, zeros too: a series that begins at 1 has not grown."""
+    names = [name.split(":")[1] for name in totals if name.startswith("delivery:")]
+    for channel in sorted({*map(unquote, names), *channels, TASK}):
+        for outcome in DELIVERED:
+            count = totals.get(delivery_name(channel, outcome), 0)
+            yield {"channel": channel, "outcome": outcome}, count
 
 
 def _durations(totals: Mapping[str, int]) -> Family:

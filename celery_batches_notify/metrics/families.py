@@ -27,7 +27,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """A metric with all its samples. The name of a counter lacks `_total`, which its samples have as suffix."""
+    """A metric with all its samples. A counter's name lacks `_total`, which is its samples' suffix."""
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]

@@ -14,6 +14,8 @@ from celery_batches_notify.store.outbox import parse_entry
 BUCKETS_SECONDS = (1, 10, 60, 300, 900, 3600, 4 * 3600, 24 * 3600, 7 * 24 * 3600)
 ENDED = ("success", "dead", "cancelled")
 MEMBERS = ("succeeded", "dead")
+DELIVERED = ("delivered", "given_up", "skipped")
+TASK = "task"
 COUNTED_FIELDS = ("created_at", "succeeded", "dead_at_finish", "finish_at", "success_at", "cancelled_at")
 
 
@@ -51,12 +53,16 @@ def _outcome_of(fields: Mapping[str, int]) -> str:
 def deliveries_of(snapshot: parsing.Snapshot) -> dict[str, int]:
     """Return how many callbacks of a batch were delivered, given up or skipped, by channel.
 
-    The channel is the notifier or its profile; it is `task` for all callbacks that are signatures.
+    The channel is the notifier or its profile; it is `TASK` for all callbacks that are signatures.
     """
     found: Counter[str] = Counter()
     for place, declared in parsing.parse_deliverable(snapshot).items():
         state = parse_entry(snapshot.outbox.get(place.encode())).state
-        if state in ("delivered", "given_up", "skipped"):
-            channel = declared["target"] if "notifier" in declared else "task"
-            found[f"delivery:{quote(channel, safe='')}:{state}"] += 1
+        if state in DELIVERED:
+            found[delivery_name(declared["target"] if "notifier" in declared else TASK, state)] += 1
     return found
+
+
+def delivery_name(channel: str, outcome: str) -> str:
+    """Return the counter of a channel's deliveries that ended so."""
+    return f"delivery:{quote(channel, safe='')}:{outcome}"

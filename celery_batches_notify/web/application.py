@@ -185,7 +185,7 @@ class Page:
 
     async def metrics(self, request: Request, _: Access) -> Response:
         """Answer with the metrics of all batches, in the format that the client prefers."""
-        families = await self.call(self._collector.collect, self.engine.store)
+        families = await self.call(self._collector.collect, self.engine)
         is_open = accepts_open_metrics(request.headers.get("accept", ""))
         text = render_families(families, open_metrics=is_open)
         return Response(text, headers={"Content-Type": OPEN_METRICS if is_open else PLAIN})
