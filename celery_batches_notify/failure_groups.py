@@ -62,6 +62,11 @@ class FailureGroup:
         """The error and its task: `IntegrityError in import_row`."""
         return f"{_last_name(self.first.error_class)} in {_last_name(self.first.task)}"
 
+    @property
+    def counted(self) -> str:
+        """The title, after the number of failures if there are several: `2 × KeyError in import_row`."""
+        return f"{self.count:,} × {self.title}" if self.count > 1 else self.title
+
 
 def group_failures(failures: Iterable[Failure]) -> tuple[FailureGroup, ...]:
     """Put failures of one kind together, the most frequent kind first."""

@@ -19,12 +19,11 @@ from pathlib import Path
 ROWS, COLUMNS = 50, 110
 SIZE, ADVANCE, LEADING, MARGIN = 13, 7.83, 18, 20
 SHOWN = {
-    "What failed, for real": 3,
     "The mail that arrived": 15,
     "The webhook that arrived, its signature checked": 10,
 }
 CUT = "  ⋮"
-STYLES = {"0": "", "1": "bold", "2": "dim", "31": "red", "32": "green"}
+STYLES = {"0": "", "1": "bold", "2": "dim", "31": "red", "32": "green", "33": "yellow"}
 HEAD = """\
 <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img">
 <title>{title}</title>
@@ -32,7 +31,7 @@ HEAD = """\
 rect {{ fill: #0d1117; }}
 text {{ fill: #c9d1d9; font: {size}px ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace; }}
 .bold {{ fill: #f0f6fc; font-weight: bold; }} .dim {{ fill: #8b949e; }}
-.red {{ fill: #ff7b72; }} .green {{ fill: #56d364; }}
+.red {{ fill: #ff7b72; }} .green {{ fill: #56d364; }} .yellow {{ fill: #e3b341; }}
 </style>
 <rect width="{width}" height="{height}" rx="8"/>
 """
@@ -58,9 +57,14 @@ def run_demo() -> str:
 
 
 def last_states(written: str) -> Iterator[str]:
-    """Yield the final text of each line."""
+    """Return the lines as they stand in the end: a bar is drawn again and again in its place."""
+    lines: list[str] = []
     for line in written.replace("\r\n", "\n").split("\n"):
-        yield line.rsplit("\r\x1b[K", 1)[-1]
+        drawn_anew = re.match(r"\x1b\[(\d+)A\r\x1b\[J", line)
+        if drawn_anew:
+            del lines[-int(drawn_anew[1]) :]
+        lines.append(line[drawn_anew.end() :] if drawn_anew else line)
+    return iter(lines)
 
 
 def cut(lines: Iterator[str]) -> Iterator[str]:

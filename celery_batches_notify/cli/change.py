@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import click
 from celery import Celery
 
+from celery_batches_notify.audit import note_action
 from celery_batches_notify.batch import Batch
 from celery_batches_notify.cli.engine_of import engine_of
 from celery_batches_notify.cli.exit_codes import ExitCode, code_of
@@ -21,6 +23,7 @@ from celery_batches_notify.errors import (
     SchemaTooNew,
     StoreUnavailable,
 )
+from celery_batches_notify.grouped_failures import retry_group
 from celery_batches_notify.headline import headline
 from celery_batches_notify.model import BatchStatus
 from celery_batches_notify.operations import delete_batch
@@ -31,35 +34,42 @@ Changed = tuple[str, dict[str, Any]]  # the change, in words and as JSON
 
 def cancel_batches(app: Celery, out: Output, *, bids: Sequence[str], terminate: bool, yes: bool) -> int:
     """Cancel batches; return the exit code."""
+    engine = engine_of(app)
 
     def explain(status: BatchStatus) -> str:
         left = status.total - status.succeeded - status.dead
         return f"{left:,} members will not run" + (", and those that run are ended" if terminate else "")
 
     def cancel(bid: str) -> Changed:
-        Batch.get(bid, app=app).cancel(terminate=terminate)
+        batch = Batch.get(bid, app=app)
+        status = batch.status()
+        batch.cancel(terminate=terminate)
+        left = status.total - status.succeeded - status.dead
+        note_action(engine, bid, "cancel", find_user(), left)
         return "cancelled", {"cancelled": True}
 
-    _confirm(engine_of(app), bids, "Cancel", explain, yes=yes)
+    _confirm(engine, bids, "Cancel", explain, yes=yes)
     return _for_each(out, bids, cancel)
 
 
-def retry_batches(app: Celery, out: Output, *, bids: Sequence[str]) -> int:
-    """Retry batches; return the exit code."""
+def retry_batches(app: Celery, out: Output, *, bids: Sequence[str], group: str | None) -> int:
+    """Retry batches, or only their failures of one kind; return the exit code."""
+    engine = engine_of(app)
 
     def retry(bid: str) -> Changed:
         batch = Batch.get(bid, app=app)
-        sent = batch.retry()
+        sent = batch.retry() if group is None else retry_group(engine, bid, group)
+        note_action(engine, bid, "retry", find_user(), sent, {"group": group} if group else {})
         left = dict(batch.status().unsendable)
         words = [f"{count:,} cannot be ({reason})" for reason, count in left.items()]
         return ", ".join([f"{sent:,} members sent again", *words]), {"sent": sent, "unsendable": left}
 
-    engine_of(app)
     return _for_each(out, bids, retry)
 
 
 def seal_batches(app: Celery, out: Output, *, bids: Sequence[str], yes: bool) -> int:
     """Seal batches; return the exit code."""
+    engine = engine_of(app)
 
     def explain(status: BatchStatus) -> str:
         if status.sealed_at is not None:
@@ -68,9 +78,10 @@ def seal_batches(app: Celery, out: Output, *, bids: Sequence[str], yes: bool) ->
 
     def seal(bid: str) -> Changed:
         Batch.get(bid, app=app).seal()
+        note_action(engine, bid, "seal", find_user(), 0)
         return "sealed", {"sealed": True}
 
-    _confirm(engine_of(app), bids, "Seal", explain, yes=yes)
+    _confirm(engine, bids, "Seal", explain, yes=yes)
     return _for_each(out, bids, seal)
 
 
@@ -86,10 +97,19 @@ def delete_batches(app: Celery, out: Output, *, bids: Sequence[str], yes: bool) 
     def delete(bid: str) -> Changed:
         if not delete_batch(engine, bid):
             raise gone(bid)
+        note_action(engine, bid, "delete", find_user(), 0)
         return "deleted", {"deleted": True}
 
     _confirm(engine, bids, "Delete", explain, yes=yes)
     return _for_each(out, bids, delete)
+
+
+def find_user() -> str:
+    """Return the name of the user who runs the command, or an empty text if the system has none."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user may have no name
+        return ""
 
 
 def _confirm(

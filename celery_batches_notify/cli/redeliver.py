@@ -6,7 +6,9 @@ from datetime import timedelta
 
 from celery import Celery
 
+from celery_batches_notify.audit import note_action
 from celery_batches_notify.checks import check_bid, check_event
+from celery_batches_notify.cli.change import find_user
 from celery_batches_notify.cli.engine_of import engine_of
 from celery_batches_notify.cli.output import Output
 from celery_batches_notify.engine import Engine
@@ -51,6 +53,9 @@ def send_again(
         raise InvalidCallback("say what to send again: a BID, --channel, --event or --since")
     else:
         return _send_many(engine, wanted, limit, out)
+    fields = {"event": event or "", "n": "" if number is None else str(number), "channel": channel or ""}
+    given = {name: value for name, value in fields.items() if value}
+    note_action(engine, check_bid(bid), "redeliver", find_user(), sent, given)
     return out.end(f"{bid}: {sent:,} callbacks sent again", 0, bid=bid, sent=sent)
 
 

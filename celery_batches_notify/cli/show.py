@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from celery import Celery
@@ -15,26 +15,35 @@ from celery_batches_notify.cli.engine_of import engine_of
 from celery_batches_notify.cli.exit_codes import ExitCode
 from celery_batches_notify.cli.listing import describe as describe_child
 from celery_batches_notify.cli.output import Output, error_line
+from celery_batches_notify.doctor.diagnosis import Complaint
 from celery_batches_notify.doctor.reasons import find_reasons
 from celery_batches_notify.engine import Engine
 from celery_batches_notify.errors import CorruptBatch, NoSuchBatch, SchemaTooNew
-from celery_batches_notify.failure_groups import group_failures
+from celery_batches_notify.grouped_failures import GroupView, find_groups
 from celery_batches_notify.headline import headline
+from celery_batches_notify.member_map import select_members
 from celery_batches_notify.membership import State
 from celery_batches_notify.model import BatchStatus, DeliveryAttempt, Failure
 from celery_batches_notify.pace import Pace, measure_pace
 from celery_batches_notify.store.errors import corrupt_errors
-from celery_batches_notify.store.parsing import parse_curve, parse_status
+from celery_batches_notify.store.parsing import parse_actions, parse_curve, parse_failures, parse_status
+
+Action = tuple[datetime, dict[str, Any]]  # when, and the note
 
 COLUMNS = 100
 CHILDREN_AT_MOST = 50
 TIMES = ("created", "sealed", "death", "complete", "success", "finish", "cancelled", "expires")
 
 
-def show_batch(
-    app: Celery, out: Output, *, bid: str, failures: bool, deliveries: bool, members: str | None
-) -> int:
+def show_batch(app: Celery, out: Output, *, bid: str, members: str | None, **lists: bool) -> int:
     """Print how a batch goes, and the lists that were asked for; return the exit code.
+
+    Args:
+        app: The app.
+        out: Prints.
+        bid: The batch.
+        members: The state whose members are listed, or None.
+        lists: Whether `failures`, `deliveries` and `actions` are listed one by one.
 
     Raises:
         NoSuchBatch: It is gone.
@@ -45,23 +54,32 @@ def show_batch(
         status = parse_status(snapshot, engine.settings.stall_after)
         reasons = find_reasons(engine, snapshot, status)
         pace = measure_pace(status, parse_curve(snapshot), snapshot.now)
-    for line in () if out.as_json else describe(status, snapshot.now, pace, ascii_only=out.ascii_only):
-        out.say(line)
-    for reason in () if out.as_json else reasons:
-        out.say(f"why: {reason.words}" + (f". To do: {reason.fix}" if reason.fix else ""))
+        actions = parse_actions(snapshot.batch)
+        failures = parse_failures(snapshot.failures)
+    states = engine.store.read_states(bid, status.total) if failures else b""
+    groups = find_groups(failures, select_members(states, failures, State.DEAD))
+    if not out.as_json:
+        lines = (
+            describe(status, snapshot.now, pace, ascii_only=out.ascii_only),
+            describe_groups(status, groups),
+            describe_callbacks(status),
+            describe_reasons(reasons),
+            describe_actions(actions),
+        )
+        for line in chain(*lines):
+            out.say(line)
     _say_children(engine, status, out)
-    if failures:
-        for failure in status.failure_info:
-            out.say(describe_failure(failure), kind="failure", **failure.as_dict())
-    if deliveries:
-        for attempt in engine.store.read_deliveries(bid):
-            out.say(describe_attempt(attempt), kind="delivery", **_fields(attempt))
+    _say_lists(engine, status, actions if lists["actions"] else [], out, lists)
     if members is not None:
         _say_members(engine, status, members, out)
     url = engine.settings.page_of(bid)
     said = [asdict(reason) for reason in reasons]
+    kinds = [
+        {"key": each.key, "title": each.group.title, "count": each.group.count, "dead": len(each.dead)}
+        for each in groups
+    ]
     more = {"verdict": headline(status, now=snapshot.now), "pace": pace.as_dict(), "reasons": said}
-    out.finish(ExitCode.DONE, **status.as_dict(), **more, url=url)
+    out.finish(ExitCode.DONE, **status.as_dict(), **more, groups=kinds, url=url)
     return ExitCode.DONE
 
 
@@ -77,18 +95,41 @@ def describe(status: BatchStatus, now: datetime, pace: Pace, *, ascii_only: bool
     yield ", ".join(f"{name} {_local(at)}" for name, at in times if at is not None)
     if status.parent_bid or status.children:
         yield f"parent {status.parent_bid or 'none'}, {status.children:,} batches below it"
-    groups = group_failures(status.failure_info)
+
+
+def describe_groups(status: BatchStatus, groups: Sequence[GroupView]) -> Iterator[str]:
+    """Say which kinds of failures there are, and how to retry each."""
     if groups:
         kept = len(status.failure_info)
         kinds = "1 kind" if len(groups) == 1 else f"{len(groups):,} kinds"
         yield f"failures: {kinds} in the {kept:,} that are kept of {status.failures:,}"
-    for group in groups:
+    for each in groups:
+        group = each.group
         place = f" ({group.place})" if group.place else ""
         yield f"- {group.count:,} × {group.title}{place}: {group.message}"
+        if each.dead and status.cancelled_at is None:
+            yield f"  {len(each.dead):,} dead: batch retry {status.bid} --group {each.key}"
+
+
+def describe_callbacks(status: BatchStatus) -> Iterator[str]:
+    """Say how far each callback is."""
     for callback in status.callbacks:
         waits = f", waits for {callback.waits_for}" if callback.waits_for else ""
         state = f"{callback.state}, {callback.attempts} attempts{waits}"
         yield f"callback {callback.entry} {callback.target}: {state}"
+
+
+def describe_reasons(reasons: Sequence[Complaint]) -> Iterator[str]:
+    """Say why the batch is not done, and what to do."""
+    for reason in reasons:
+        yield f"why: {reason.words}" + (f". To do: {reason.fix}" if reason.fix else "")
+
+
+def describe_actions(actions: Sequence[Action]) -> Iterator[str]:
+    """Say what was done by hand last."""
+    if actions:
+        more = f", and {len(actions) - 1:,} before it (--actions)" if actions[1:] else ""
+        yield f"done by hand: {describe_action(*actions[0])}{more}"
 
 
 def describe_failure(failure: Failure) -> str:
@@ -104,6 +145,24 @@ def describe_attempt(attempt: DeliveryAttempt) -> str:
     code = f" {attempt.status_code}" if attempt.status_code else ""
     place = f"{attempt.event}:{attempt.n} {attempt.channel}"
     return f"{at}{place}: attempt {attempt.attempt} {attempt.outcome}{code} {attempt.detail}"
+
+
+def describe_action(at: datetime, note: Mapping[str, Any]) -> str:
+    """Say in one line what was done by hand, when and by whom."""
+    count = f": {note['count']:,}" if note.get("count") else ""
+    more = [f"{name} {note[name]}" for name in ("group", "event", "n", "channel") if note.get(name)]
+    return " ".join([f"{_local(at)} {note['action']} by {note['user']}{count}", *more])
+
+
+def _say_lists(
+    engine: Engine, status: BatchStatus, actions: Sequence[Action], out: Output, lists: Mapping[str, bool]
+) -> None:
+    for failure in status.failure_info if lists["failures"] else ():
+        out.say(describe_failure(failure), kind="failure", **failure.as_dict())
+    for attempt in engine.store.read_deliveries(status.bid) if lists["deliveries"] else ():
+        out.say(describe_attempt(attempt), kind="delivery", **_fields(attempt))
+    for at, note in actions:
+        out.say(describe_action(at, note), kind="action", at=at, **note)
 
 
 def _say_children(engine: Engine, status: BatchStatus, out: Output) -> None:

@@ -159,7 +159,8 @@ class Watch:
         if len(views) == 1:
             view = views[0]
             has_come = code in (ExitCode.DONE, ExitCode.OTHERWISE)
-            is_seen = self._displays == [self._bars]  # standard output is the terminal that has the figures
+            # If no display prints lines, standard output is the terminal that has the figures.
+            is_seen = self._bars and not any(isinstance(each, Lines) for each in self._displays)
             words = view.verdict if has_come and is_seen else describe(view, now)
             return out.end(words, code, **fields_of(view, now), verdict=view.verdict or None)
         states = Counter(view.progress.state if view.progress else "gone" for view in views)

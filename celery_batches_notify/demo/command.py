@@ -90,7 +90,7 @@ def perform(display: Display, options: argparse.Namespace, here: Environment) ->
     display.say(f"  input             {len(modules):,} modules in {options.path}")
     is_own = options.path != standard_library()
     source = options.path.name if is_own else f"Python {platform.python_version()}"
-    failed = measure_modules(display, here, modules, options.path, source)
+    failed = measure_modules(display, here, modules, source)
     if failed:
         count_bytes(display, here, failed)
     return len(modules) - len(failed), len(failed)

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
-import threading
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from celery_batches_notify import Batch, BatchesError, BatchStatus, Progress
+from celery_batches_notify.cli.display import View
+from celery_batches_notify.cli.engine_of import engine_of
+from celery_batches_notify.cli.output import Output
+from celery_batches_notify.cli.show import show_batch
+from celery_batches_notify.cli.watch import Watch, make_displays
 from celery_batches_notify.demo.app import ADD_UP, COUNT_BYTES, MEASURE, SUM_FILE
-from celery_batches_notify.demo.display import Display, describe_callbacks
+from celery_batches_notify.demo.display import Display
 from celery_batches_notify.demo.environment import Environment
 from celery_batches_notify.demo.receivers import Catch, CaughtHook, T
+from celery_batches_notify.model import Event
 
 TICK_SECONDS = 0.1
 STALL_SECONDS = 60.0
@@ -25,23 +31,20 @@ class DemoFailed(BatchesError):
     """The demo did not see something that the package promises; the text says what."""
 
 
-def measure_modules(
-    display: Display, here: Environment, modules: Sequence[Path], root: Path, source: str
-) -> list[Path]:
+def measure_modules(display: Display, here: Environment, modules: Sequence[Path], source: str) -> list[Path]:
     """Run the first batch, one task per module, and show what it sent. Return the modules that failed.
 
     Raises:
         DemoFailed: It did not end, or something did not arrive.
     """
-    display.section("First batch: one task per module")
-    display.start_bar()
+    display.section("First batch: one task per module, as `batch watch` shows it")
     batch = Batch(f"Measure {len(modules):,} modules of {source}", tags=["demo"], app=here.app)
     batch.on("complete", "email").on("finish", "webhook").on("finish", here.app.signature(ADD_UP))
     task = here.app.tasks[MEASURE]
     with batch:
         path_of = {task.delay(str(path)).id: path for path in modules}
     display.lap("sending")
-    follow_to_end(display, here, batch)
+    watch_to_end(here, batch)
     display.lap("running")
     mail = wait_for(here.mail, lambda _: True, "the mail")
     hook = wait_for(here.hooks, _is_about(batch, "finish"), "the webhook")
@@ -52,59 +55,67 @@ def measure_modules(
         raise DemoFailed(f"{len(modules)} modules went in, but the batch counts {status.total}")
     if status.succeeded != total["modules"]:
         raise DemoFailed(f"{total['modules']} modules were measured, but the batch says {status.succeeded}")
-    failed = {path_of[f.task_id]: f"{f.error_class}: {f.error_message}" for f in status.failure_info}
-    display.show_status(status)
-    if failed:
-        display.show_failures({_name(path, root): error for path, error in failed.items()})
+    display.section("Its status, as `batch show` prints it")
+    show_batch(here.app, Output(sys.stdout), bid=batch.bid, failures=False, deliveries=False, members=None)
     display.show_sum(total)
     display.show_mail(mail)
     display.show_hook(hook)
-    return sorted(failed)
+    return sorted(path_of[failure.task_id] for failure in status.failure_info)
 
 
 def count_bytes(display: Display, here: Environment, modules: Sequence[Path]) -> None:
     """Run the second batch over the modules that failed; every task succeeds. Raises as the first does."""
     display.section(f"Second batch: count the bytes of the {len(modules):,} that failed")
-    display.start_bar()
     batch = Batch(f"Count the bytes of {len(modules):,} modules", tags=["demo"], app=here.app)
     batch.on("success", "webhook").map(here.app.tasks[COUNT_BYTES], [str(path) for path in modules])
-    follow_to_end(display, here, batch)
+    watch_to_end(here, batch)
     hook = wait_for(here.hooks, _is_about(batch, "success"), "the second batch's webhook")
     status = wait_for_deliveries(here, batch)
-    display.say(f"  state {status.state}: {status.succeeded:,} of {status.total:,} succeeded")
-    display.say(f"  and its webhook arrived: event success, webhook-id {hook.headers['webhook-id']}")
+    if status.succeeded != len(modules):
+        raise DemoFailed(f"{len(modules)} tasks were to succeed, but the batch says {status.succeeded}")
+    display.say(f"  its webhook arrived: event success, webhook-id {hook.headers['webhook-id']}")
     display.lap("second batch")
 
 
-def follow_to_end(display: Display, here: Environment, batch: Batch) -> None:
-    """Show the progress of a batch until it has finished.
+class Guard:
+    """Ends the watch over a batch whose worker has ended, or that stands still."""
+
+    def __init__(self, worker: subprocess.Popen[bytes]) -> None:
+        self._worker = worker
+        self._last: tuple[Progress | None, float] = None, time.monotonic()
+
+    def show(self, views: Mapping[str, View]) -> None:
+        """Raise `DemoFailed` if nothing more is to be expected."""
+        if self._worker.poll() is not None:
+            raise DemoFailed("the worker ended before the batch did")
+        (view,), (last, at) = views.values(), self._last
+        if view.progress != last:
+            self._last = view.progress, time.monotonic()
+        elif time.monotonic() - at > STALL_SECONDS:
+            raise DemoFailed(f"the batch did not move for {STALL_SECONDS:.0f} s")
+
+    def say(self, line: str) -> None:
+        """Leave notices to the display."""
+
+
+def watch_to_end(here: Environment, batch: Batch) -> None:
+    """Do what `batch watch` does until the batch has finished.
 
     Raises:
-        DemoFailed: The worker ended, or the batch did not move for a minute, or cannot be read.
+        DemoFailed: The worker ended, or the batch did not move for a minute.
     """
-    readings: list[Progress] = []
-    reader = threading.Thread(target=_read, args=(batch, readings), name="follow", daemon=True)
-    reader.start()
-    seen, moved_at = 0, time.monotonic()
-    while reader.is_alive():
-        reader.join(TICK_SECONDS)
-        if len(readings) > seen:
-            seen, moved_at = len(readings), time.monotonic()
-        if readings and not readings[-1].finished:
-            display.show(readings[-1])
-        if here.worker.poll() is not None:
-            raise DemoFailed("the worker ended before the batch did")
-        if time.monotonic() - moved_at > STALL_SECONDS:
-            raise DemoFailed(f"the batch did not move for {STALL_SECONDS:.0f} s")
-    if not readings or not readings[-1].finished:
-        raise DemoFailed("the batch could not be followed to its end")
-    display.show(readings[-1])
-
-
-def _read(batch: Batch, readings: list[Progress]) -> None:
-    with suppress(BatchesError):  # `follow_to_end` reports it
-        for progress in batch.follow():
-            readings.append(progress)
+    bars, displays = make_displays(Output(sys.stdout), "auto")
+    watch = Watch(
+        engine_of(here.app),
+        [batch.bid],
+        [*displays, Guard(here.worker)],
+        until=Event.FINISH,
+        bars=bars,
+    )
+    code = watch.run(None)
+    if bars:
+        bars.leave()
+    watch.end(Output(sys.stdout), code)
 
 
 def wait_for(catch: Catch[T], wanted: Callable[[T], bool], name: str) -> T:
@@ -124,7 +135,7 @@ def wait_for_deliveries(here: Environment, batch: Batch) -> BatchStatus:
         if states == {"delivered"}:
             return status
         if "given_up" in states or time.monotonic() > deadline or here.worker.poll() is not None:
-            raise DemoFailed(f"not every callback was delivered: {describe_callbacks(status)}")
+            raise DemoFailed(f"not every callback was delivered: {', '.join(sorted(states))}")
         time.sleep(TICK_SECONDS)
 
 
@@ -137,10 +148,6 @@ def read_sum(here: Environment, batch: Batch) -> dict[str, int]:
     if content.pop("bid") != batch.bid:
         raise DemoFailed("the callback task got the status of another batch")
     return content
-
-
-def _name(path: Path, root: Path) -> str:
-    return str(path.relative_to(root))
 
 
 def _is_about(batch: Batch, event: str) -> Callable[[CaughtHook], bool]:

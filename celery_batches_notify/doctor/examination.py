@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from itertools import islice
 from typing import Any
 
@@ -12,6 +13,7 @@ from celery_batches_notify.doctor.callbacks import find_open, judge_callback
 from celery_batches_notify.doctor.diagnosis import Complaint, complain_of_workers
 from celery_batches_notify.doctor.locate import LOOKED_AT, Kind, Place, Whereabouts, locate, walk_open
 from celery_batches_notify.engine import Engine
+from celery_batches_notify.headline import headline
 from celery_batches_notify.model import BatchStatus
 from celery_batches_notify.store.errors import corrupt_errors
 from celery_batches_notify.store.parsing import parse_status
@@ -74,7 +76,7 @@ def examine_batch(engine: Engine, bid: str, limit: int) -> Examination:
         callbacks = find_open(engine, snapshot, status)
     members = list(islice(walk_open(engine, bid, status.total), LOOKED_AT))
     published = [callback for callback in callbacks if callback.is_published]
-    lines, look = [_say_counts(status)], None
+    lines, look = [_say_headline(status, snapshot.now), _say_counts(status)], None
     if members or published:
         tasks = [callback.as_member(-1 - k) for k, callback in enumerate(published)]
         queues = {callback.queue for callback in published if callback.queue}
@@ -102,10 +104,16 @@ def say_complaint(complaint: Complaint, *, between: str = ": ", needs_hands: boo
     return Line(text=text, fields=asdict(complaint), needs_hands=needs_hands)
 
 
+def _say_headline(status: BatchStatus, now: datetime) -> Line:
+    """Say how the batch goes, in the sentence of its page and of messages."""
+    words = headline(status, now=now if status.finish_at is None else None)
+    return Line(text=words, fields={"bid": status.bid, "verdict": words})
+
+
 def _say_counts(status: BatchStatus) -> Line:
     waits = status.total - status.succeeded - status.failures
     text = (
-        f"batch {status.bid} {status.description}: {status.state}; of {status.total:,} members "
+        f"batch {status.bid}: {status.state}; of {status.total:,} members "
         f"{status.succeeded:,} succeeded, {status.dead:,} are dead, {status.failures - status.dead:,} "
         f"failing, {waits:,} wait"
     )

@@ -6,9 +6,10 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 
+from celery_batches_notify.failure_groups import FailureGroup, group_failures
 from celery_batches_notify.headline import Verdict, describe_duration, headline, judge
 from celery_batches_notify.model import BatchStatus, Event, Notification
-from celery_batches_notify.notifiers.failures import FULL, FailureGroup, group_failures, restrict
+from celery_batches_notify.notifiers.failures import FULL, restrict
 from celery_batches_notify.text import one_line
 
 GROUPS_SHOWN = 3
@@ -80,8 +81,14 @@ def summarise(notification: Notification, failures: str = FULL) -> Summary:
 
 
 def link_of(notification: Notification) -> str | None:
-    """Return the address of the batch's page if it is safe in any markup."""
-    return notification.url if notification.url and _PAGE.fullmatch(notification.url) else None
+    """Return the address of the part of the batch's page that matters, if it is safe in any markup."""
+    if not notification.url or not _PAGE.fullmatch(notification.url):
+        return None
+    verdict = judge(notification.status, notification.event)
+    if verdict in (Verdict.SUCCEEDED, Verdict.RUNNING):
+        return notification.url
+    is_named = verdict is Verdict.DEAD and notification.status.failure_info
+    return notification.url + ("#failures" if is_named else "#why")
 
 
 def next_step(notification: Notification, verdict: Verdict) -> str:
@@ -137,4 +144,4 @@ def write_time(notification: Notification, at: datetime) -> str:
 
 def _describe(group: FailureGroup) -> str:
     message = one_line(group.first.error_message, ERROR_CHARACTERS)
-    return f"{group.title}: {message}" if message else group.title
+    return f"{group.counted}: {message}" if message else group.counted

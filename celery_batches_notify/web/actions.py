@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from secrets import token_hex
 from urllib.parse import parse_qsl
 
-from kombu.utils import json
 from starlette.requests import Request
 
+from celery_batches_notify.audit import note_action
 from celery_batches_notify.checks import check_event
 from celery_batches_notify.engine import Engine
-from celery_batches_notify.errors import BatchesError
-from celery_batches_notify.log_lines import BatchLog
+from celery_batches_notify.grouped_failures import GroupView, retry_group
 from celery_batches_notify.model import BatchStatus
-from celery_batches_notify.operations import (
-    cancel_batch,
-    delete_batch,
-    retry_batch,
-    retry_members,
-)
+from celery_batches_notify.operations import cancel_batch, delete_batch, retry_batch
 from celery_batches_notify.redelivery import redeliver_event
 from celery_batches_notify.text import one_line
 from celery_batches_notify.web.access import GRANTS, Access, FormTokens, find_forgery
 from celery_batches_notify.web.answers import NOT_FOUND, Problem
-from celery_batches_notify.web.view import BatchView, GroupView, read_view
+from celery_batches_notify.web.view import BatchView, read_view
 
 TYPED_ABOVE = 1000
 FIELDS_AT_MOST = 20
 NAMES = frozenset(GRANTS) - {"read"}
-
-logger = logging.getLogger(__name__)
+# What the forms of an action send besides, and the options of the command that are the same.
+OPTIONS = {"retry": {"group": "--group"}, "redeliver": {"event": "--event", "n": "--number"}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +84,7 @@ class Actions:
         """Return the plan of an action. Raises `Problem`, and the errors of `read_view`."""
         self._check_grant(action)
         view = read_view(self._engine, bid)
-        fields = {k: given[k] for k in ("group", "event", "n") if given.get(k)}
+        fields = {name: given[name] for name in OPTIONS.get(action, ()) if given.get(name)}
         words, count, command = self._say(view, action, fields)
         return Plan(
             status=view.status,
@@ -118,7 +109,8 @@ class Actions:
         if plan.typed and form.get("typed", "").strip().lower() != action:  # safety: typed-word
             words = f"Type {action} to confirm: this concerns {plan.count:,} members."
             raise Problem(400, "not_typed", words)
-        self._note(bid, action, plan, self._run(bid, action, plan))
+        count = self._run(bid, action, plan)
+        note_action(self._engine, bid, action, self._access.user, count, plan.fields)
 
     def _check_grant(self, action: str) -> None:
         if action not in NAMES:
@@ -131,7 +123,7 @@ class Actions:
         if action == "retry":
             if "group" not in plan.fields:
                 return retry_batch(engine, bid)
-            return retry_members(engine, bid, _find_group(read_view(engine, bid), plan.fields["group"]).dead)
+            return retry_group(engine, bid, plan.fields["group"])
         if action == "cancel":
             cancel_batch(engine, bid, terminate=False)
         elif action == "seal":
@@ -144,15 +136,6 @@ class Actions:
             return redeliver_event(engine, bid, event, n=int(n) if n is not None else None)
         return plan.count
 
-    def _note(self, bid: str, action: str, plan: Plan, count: int) -> None:
-        """Log the action, and store it with the batch if the store lets us."""
-        user = one_line(self._access.user, 100) or "somebody"
-        fields = {name: one_line(value, 100) for name, value in plan.fields.items()}
-        BatchLog(logger, bid=bid, count=count).info("%s by %s: %d %s", action, user, count, fields or "")
-        note = json.dumps({"action": action, "user": user, "count": count, **fields, "id": token_hex(6)})
-        with suppress(BatchesError):  # the batch was deleted, or we may only read the store
-            self._engine.store.note_action(bid, note)
-
     def _say(self, view: BatchView, action: str, fields: Mapping[str, str]) -> tuple[str, int, str]:
         say: dict[str, Callable[[BatchView, Mapping[str, str]], tuple[str, int]]] = {
             "retry": _say_retry,
@@ -162,8 +145,9 @@ class Actions:
             "redeliver": _say_redeliver,
         }
         words, count = say[action](view, fields)
-        event = f" --event {one_line(fields['event'], 20)}" if "event" in fields else ""
-        return words, count, f"batch {action} {view.status.bid}{event}"
+        options = OPTIONS.get(action, {})
+        given = [f" {options[name]} {one_line(value, 20)}" for name, value in fields.items()]
+        return words, count, f"batch {action} {view.status.bid}{''.join(given)}"
 
 
 def _say_retry(view: BatchView, fields: Mapping[str, str]) -> tuple[str, int]:

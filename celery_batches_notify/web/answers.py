@@ -19,6 +19,7 @@ from celery_batches_notify.errors import (
     BatchesError,
     CorruptBatch,
     InvalidBid,
+    InvalidCall,
     InvalidCallback,
     NoSuchBatch,
     SchemaTooNew,
@@ -59,6 +60,7 @@ def problem_of(exc: Exception) -> Problem:
         StoreUnavailable: (503, "store_away"),
         BatchCancelled: (409, "cancelled"),
         InvalidCallback: (400, "no_such_callback"),
+        InvalidCall: (404, "no_such_group"),
     }
     if isinstance(exc, Problem):
         return exc

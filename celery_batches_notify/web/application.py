@@ -20,8 +20,6 @@ from starlette.types import ASGIApp
 from celery_batches_notify.checks import check_bid
 from celery_batches_notify.engine import Engine, find_engine
 from celery_batches_notify.errors import NoSuchBatch
-from celery_batches_notify.metrics.collector import Collector
-from celery_batches_notify.metrics.families import OPEN_METRICS, PLAIN, accepts_open_metrics, render_families
 from celery_batches_notify.web.access import Access, Decide, FormTokens, check_grants, read_only
 from celery_batches_notify.web.actions import Actions
 from celery_batches_notify.web.answers import (
@@ -37,10 +35,14 @@ from celery_batches_notify.web.answers import (
     root_of,
     wants_json,
 )
-from celery_batches_notify.web.listing import TABS, Census, Query, read_list
+from celery_batches_notify.web.census import TABS, Census
+from celery_batches_notify.web.clusters import ClusterReader
+from celery_batches_notify.web.listing import Query, read_list
 from celery_batches_notify.web.live import Hub, answer_stream
 from celery_batches_notify.web.looking import Looker
-from celery_batches_notify.web.members import draw_members, read_member_page
+from celery_batches_notify.web.maps import Maps
+from celery_batches_notify.web.members import read_member_page
+from celery_batches_notify.web.metrics import Metrics
 from celery_batches_notify.web.rendering import ASSETS, read_asset, render
 from celery_batches_notify.web.requests import as_function, bid_of, html, read_body, refuse
 from celery_batches_notify.web.sharing import read_shared
@@ -93,7 +95,9 @@ class Page:
         self._behind_proxy = behind_proxy
         self._census = Census()
         self._looker = Looker()
-        self._collector = Collector()
+        self._clusters = ClusterReader()
+        self._maps = Maps()
+        self._metrics = Metrics()
         self.is_live = streams > 0
         self.hub = Hub(streams, self._draw_part)
 
@@ -153,7 +157,7 @@ class Page:
     async def _whole_bid(self, text: str) -> str:
         try:
             bid = check_bid(text)
-            await self.call(self.engine.store.read_status, bid)
+            await self.call(self.engine.store.read_briefly, bid)
         except (NoSuchBatch, ValueError):
             return ""
         return bid
@@ -185,10 +189,7 @@ class Page:
 
     async def metrics(self, request: Request, _: Access) -> Response:
         """Answer with the metrics of all batches, in the format that the client prefers."""
-        families = await self.call(self._collector.collect, self.engine)
-        is_open = accepts_open_metrics(request.headers.get("accept", ""))
-        text = render_families(families, open_metrics=is_open)
-        return Response(text, headers={"Content-Type": OPEN_METRICS if is_open else PLAIN})
+        return await self.call(self._metrics.answer, self.engine, request)
 
     async def view_json(self, request: Request, _: Access) -> Response:
         """Answer with everything that the page shows, as JSON."""
@@ -197,7 +198,7 @@ class Page:
     async def map(self, request: Request, _: Access) -> Response:
         """Answer with the picture of all members."""
         theme = "dark" if request.query_params.get("theme") == "dark" else "light"
-        return await self.call(draw_members, self.engine, request, bid_of(request), theme)
+        return await self.call(self._maps.answer, self.engine, request, bid_of(request), theme)
 
     async def members(self, request: Request, access: Access) -> Response:
         """Show a hundred members; only those in one state if the URL names it."""
@@ -247,11 +248,11 @@ class Page:
         return await to_thread.run_sync(lambda: work(*args, **named))
 
     async def _view(self, request: Request) -> BatchView:
-        return await self.call(read_view, self.engine, bid_of(request))
+        return await self.call(read_view, self.engine, bid_of(request), self._clusters)
 
     def _draw_part(self, bid: str, grants: frozenset[str]) -> str:
         try:
-            view = read_view(self.engine, bid)
+            view = read_view(self.engine, bid, self._clusters)
         except Exception as exc:
             if not is_ours(exc):
                 raise

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from celery import Celery
 
 from celery_batches_notify import Batch, NoSuchBatch
+from celery_batches_notify.cli.change import find_user
 from celery_batches_notify.membership import State
 from celery_batches_notify.store.keys import Keys
-from tests.support.terminal import Commands, Screen, fail, make_batch
+from tests.support.terminal import Commands, Made, Screen, fail, make_batch
 
 TERMINAL = ("stdin", "stderr")
 
@@ -97,6 +100,62 @@ def test_one_that_cannot_be_changed_keeps_no_other_from_it(app: Celery, command:
     ran = command("delete", gone, "--yes", "--json")
     assert (ran.code, ran.records[-1]["exit_code"]) == (4, 4)
     assert "there is no batch" in ran.records[-1]["error"]
+
+
+def call(made: Made, index: int) -> str:
+    """What a worker reports of a dead member, so that it can be sent again."""
+    return json.dumps({"id": made.ids[index], "task": "proj.ok", "args": [], "kwargs": {}, "options": {}})
+
+
+def test_one_kind_of_failures_is_sent_again_by_the_key_that_show_names(
+    app: Celery, command: Commands
+) -> None:
+    made = make_batch(app, 4)
+    for index in range(4):
+        message = f"no row {index}" if index < 3 else "no such column"
+        made.report(
+            State.DEAD, index, failure=fail(made.ids[index], message=message), resend=call(made, index)
+        )
+    lines = command("show", made.bid).stdout.splitlines()
+    (line,) = [line for line in lines if "3 dead: batch retry" in line]
+    words = line.partition("batch ")[2].split()
+    store = made.batch._engine.store
+    assert command(*words).stdout == f"{made.bid}: 3 members sent again\n"
+    assert made.batch.status().dead == 1
+    assert [m.index for m in store.read_members(made.bid, 0, 4) if m.state is State.DEAD] == [3]
+    ran = command("retry", made.bid, "--group", "0123456789ab")
+    assert (ran.code, "no group of failures '0123456789ab'" in ran.stderr) == (2, True)
+
+
+def test_what_is_done_by_hand_is_noted_in_the_batch_with_the_user(
+    app: Celery, command: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOGNAME", "ann\x1b[31m")
+    batch = Batch(app=app, keep_open=True)
+    batch.add(*(app.signature("proj.ok") for _ in range(3)))
+    command("seal", batch.bid, "--yes")
+    command("retry", batch.bid)
+    command("cancel", batch.bid, "--yes")
+    command("redeliver", batch.bid, "--event", "cancel")
+    lines = command("show", batch.bid).stdout.splitlines()
+    assert any(line.startswith("done by hand: ") and "and 3 before it" in line for line in lines)
+    *records, _ = command("show", batch.bid, "--actions", "--json").records
+    assert [(each["action"], each["count"]) for each in records] == [
+        ("redeliver", 0),
+        ("cancel", 3),
+        ("retry", 0),
+        ("seal", 0),
+    ]
+    assert {each["user"] for each in records} == {"ann [31m"}
+    assert records[0]["event"] == "cancel"
+
+
+def test_a_user_without_a_name_is_somebody(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody() -> str:
+        raise KeyError("getpwuid(): uid not found: 1234")
+
+    monkeypatch.setattr("celery_batches_notify.cli.change.getpass.getuser", nobody)
+    assert find_user() == ""
 
 
 def test_a_corrupt_batch_can_be_deleted(app: Celery, command: Commands) -> None:

@@ -62,9 +62,10 @@ def test_each_member_is_found_where_it_is(
         "ended, not counted": 1,
         "vanished": 1,
     }
-    assert done.stdout.startswith(
-        f"batch {batch.bid} Where are they: running; of 9 members 0 succeeded, 0 are dead, 0 failing, 9 wait"
-    )
+    first, second = done.stdout.splitlines()[:2]
+    assert re.fullmatch(r"▸ 0% done after .* s, 0 of 9 succeeded: Where are they", first)
+    counts = "of 9 members 0 succeeded, 0 are dead, 0 failing, 9 wait"
+    assert second == f"batch {batch.bid}: running; {counts}"
     assert re.search(rf"^2 {scheduled.id}: scheduled prefork-.*@tests \(.* UTC\)$", done.stdout, re.M)
     assert f"4 {elsewhere[0].id}: ended, not counted SUCCESS" in done.stdout
     assert f"{elsewhere[2].id}: in a queue that no worker reads mistyped, 0 of 3 before it" in done.stdout

@@ -10,6 +10,7 @@ from celery import Celery
 
 from celery_batches_notify import Batch
 from celery_batches_notify.cli.output import as_json_line
+from celery_batches_notify.headline import describe
 from celery_batches_notify.membership import State
 from tests.support.terminal import Commands, Made, fail, make_batch
 
@@ -84,6 +85,20 @@ def test_the_batches_below_are_shown_with_it(app: Celery, command: Commands) -> 
     assert f"parent {parent.bid}, 0 batches below it" in command("show", child.bid).stdout.splitlines()
     record, _ = command("show", parent.bid, "--json").records
     assert (record["kind"], record["bid"], record["state"]) == ("child", child.bid, "success")
+
+
+def test_every_command_says_how_a_batch_goes_in_the_same_sentence(app: Celery, command: Commands) -> None:
+    made = make_batch(app, 4)
+    made.report(State.DEAD, 0, failure=fail())
+    made.report(State.SUCCEEDED, 1, 2, 3)
+    sentence = "1 of 4 failed for good"
+    assert describe(made.batch.status()) == sentence
+    line = f"✗ {sentence}: Import rows"
+    for words in (["show", made.bid], ["doctor", made.bid]):
+        assert command(*words).stdout.splitlines()[0] == line
+    assert command("wait", made.bid, "--json").records[-1]["verdict"] == line
+    assert command("show", made.bid, "--json").records[-1]["verdict"] == line
+    assert command("doctor", made.bid, "--json").records[0]["verdict"] == line
 
 
 @pytest.mark.parametrize("text", HOSTILE)

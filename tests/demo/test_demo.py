@@ -9,6 +9,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
 from redis import Redis
@@ -16,6 +17,7 @@ from redis import Redis
 from celery_batches_notify.demo import main
 from tests.demo.processes import find_descendants, running, starting_with_sigint
 from tests.support.servers import wait_until
+from tests.support.terminal import Screen
 
 COMMAND = [sys.executable, "-m", "celery_batches_notify.demo"]
 SOMEBODY_ELSES = {
@@ -36,7 +38,11 @@ BROKEN = {
 
 @contextmanager
 def demo(
-    tmp_path: Path, *arguments: str, sigint: signal.Handlers = signal.SIG_DFL, **environ: str
+    tmp_path: Path,
+    *arguments: str,
+    sigint: signal.Handlers = signal.SIG_DFL,
+    stdout: int | IO[bytes] = subprocess.PIPE,
+    **environ: str,
 ) -> Iterator[subprocess.Popen[str]]:
     """Run the demo, with temporary files of its own."""
     temporary = tmp_path / "tmp"
@@ -44,7 +50,7 @@ def demo(
     with starting_with_sigint(sigint):
         process = subprocess.Popen(
             [*COMMAND, *arguments],
-            stdout=subprocess.PIPE,
+            stdout=stdout,
             stderr=subprocess.STDOUT,
             text=True,
             env={**os.environ, "TMPDIR": str(temporary), **environ},
@@ -113,26 +119,29 @@ def test_it_leaves_no_file_behind(finished: tuple[str, int, Path]) -> None:
     assert list(finished[2].iterdir()) == []
 
 
-def test_its_bar_counts_successes_and_failures(output: str) -> None:
-    assert re.search(rf"\] 100%  {GOOD} \+  3 -  of {GOOD + 3}  \d+/s", output)
+def test_it_shows_progress_as_batch_watch_does(output: str) -> None:
+    assert f"dead 100% {GOOD} succeeded 0 failing 3 dead of {GOOD + 3}: 3 of {GOOD + 3} failed" in output
 
 
-def test_the_status_is_that_of_a_batch_with_dead_members(output: str) -> None:
-    assert "state      dead: everything has run, and 3 tasks have failed for good" in output
-    assert f"tasks      {GOOD + 3} · succeeded {GOOD} · dead 3 · pending 3" in output
-    assert (
-        "complete → email: delivered · finish → webhook: delivered · finish → demo.add_up: delivered"
-        in output
-    )
+def test_on_a_terminal_it_draws_a_bar_and_failures_scroll_by(tmp_path: Path, modules: Path) -> None:
+    screen = Screen(columns=120)
+    with demo(tmp_path, "--path", str(modules), stdout=screen.slave, TERM="xterm", LANG="C.UTF-8") as process:
+        assert process.wait(timeout=60) == 0
+    screen.close()
+    (bar,) = [line for line in screen.lines if f"{GOOD} ok 3 dead /{GOOD + 3}" in line and "100%" in line][:1]
+    assert bar.startswith(f"Measure {GOOD + 3} modules")
+    assert len([line for line in screen.lines if " failed measure[" in line]) == 3
 
 
-def test_every_failure_is_named_with_its_error(output: str) -> None:
-    for failure in (
-        "bad_coding.py  SyntaxError: unknown encoding",
-        "latin_1.py  SyntaxError: (unicode error) 'utf-8' codec can't decode byte",
-        "python_2.py  SyntaxError: Missing parentheses",
-    ):
-        assert f"  - {failure}" in output
+def test_it_prints_the_status_as_batch_show_does(output: str) -> None:
+    assert f"✗ 3 of {GOOD + 3} failed for good: Measure {GOOD + 3} modules of" in output
+    for callback in ("complete:0 email", "finish:0 webhook", "finish:1 demo.add_up"):
+        assert f"callback {callback}: delivered, 1 attempts" in output
+
+
+def test_the_failures_are_shown_with_their_errors(output: str) -> None:
+    assert "- 1 × SyntaxError in measure (python_2.py:1): Missing parentheses in call to 'print'" in output
+    assert "failures: 3 kinds in the 3 that are kept of 3" in output
 
 
 def test_the_callback_task_adds_up_without_a_result_backend(output: str) -> None:
@@ -157,7 +166,7 @@ def test_the_webhook_is_shown_as_it_arrived(output: str) -> None:
 
 def test_a_second_batch_shows_success(output: str) -> None:
     second = output[output.index("Second batch") :]
-    assert "state success: 3 of 3 succeeded" in second
+    assert "success 100% 3 succeeded 0 failing 0 dead of 3: All 3 succeeded" in second
     assert re.search(r"webhook arrived: event success, webhook-id cb_[\w-]{22}_success_0", second)
 
 
@@ -192,7 +201,7 @@ def test_a_server_that_does_not_answer_is_an_error_without_its_password(tmp_path
 )
 def test_nothing_is_left_of_a_demo_that_is_ended(tmp_path: Path, signum: signal.Signals, code: int) -> None:
     with demo(tmp_path) as process:
-        read_until(process, " + ")
+        read_until(process, " running ")
         started = find_descendants(process.pid)
         assert len(started) >= 8  # the guards, the server, the worker, its pool
         process.send_signal(signum)
@@ -219,7 +228,7 @@ def test_ctrl_c_while_it_starts_leaves_nothing_either(tmp_path: Path) -> None:
 
 def test_a_demo_that_starts_with_ctrl_c_ignored_ignores_it(tmp_path: Path) -> None:
     with demo(tmp_path, sigint=signal.SIG_IGN) as process:
-        read_until(process, " + ")
+        read_until(process, " running ")
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGTERM)
         output, _ = process.communicate(timeout=30)
@@ -229,7 +238,7 @@ def test_a_demo_that_starts_with_ctrl_c_ignored_ignores_it(tmp_path: Path) -> No
 
 def test_a_worker_that_is_lost_fails_the_demo_and_shows_its_log(tmp_path: Path) -> None:
     with demo(tmp_path) as process:
-        read_until(process, " + ")
+        read_until(process, " running ")
         os.kill(find_worker(process.pid), signal.SIGKILL)
         output, _ = process.communicate(timeout=30)
     assert process.returncode == 1

@@ -28,6 +28,7 @@ SETTLING, CALLBACK_TASKS = "tests/store/test_settling.py", "tests/delivery/test_
 DOCTOR = "tests/cli/test_doctor_callbacks.py"
 BATCH, FAMILY, PUBLISHER = "tests/test_batch.py", "tests/test_family.py", "tests/delivery/test_publisher.py"
 
+WEB_MAPS = "tests/web/test_maps.py"
 WEB_ACCESS, WEB_SHARING = "tests/web/test_access.py", "tests/web/test_sharing.py"
 
 GONE = ""
@@ -1237,6 +1238,30 @@ MUTANTS = (
         "topic-ends",
         "if False:",
         "tests/web/test_hub.py::test_a_batch_is_drawn_once_for_all_who_watch_it",
+    ),
+    Mutant(
+        "a scan of the list is bounded",
+        "scan-bounded",
+        "part = page",
+        "tests/web/test_listing.py::test_expired_batches_are_looked_at_too_so_a_scan_of_them_ends",
+    ),
+    Mutant(
+        "members' states are read again if the batch has moved",
+        "clusters-moved",
+        "if kept is not None:",
+        f"{WEB_MAPS}::test_members_states_are_read_again_only_if_the_batch_has_moved",
+    ),
+    Mutant(
+        "a map is drawn once for all who watch its batch",
+        "map-kept",
+        "if False:",
+        f"{WEB_MAPS}::test_a_map_is_not_drawn_again_for_a_batch_that_stands_still",
+    ),
+    Mutant(
+        "the last map of a batch is exact",
+        "last-map",
+        "return self.clock() < found.at + DRAWN_SECONDS",
+        f"{WEB_MAPS}::test_the_last_map_is_exact",
     ),
     Mutant(
         "broker and workers are asked once in ten seconds",

@@ -27,7 +27,7 @@ def test_it_sends_the_words_and_their_kind() -> None:
     assert message["message"] == (
         "Succeeded: 1 of 2 · Failed for good: 1 · Took: 3 min 12 s\n"
         "ValueError in import_row: Something failed 0\n"
-        f"https://ops.test/{samples.BID}"
+        f"https://ops.test/{samples.BID}#failures"
     )
     assert message["type"] == "failure"
 

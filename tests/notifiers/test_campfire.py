@@ -28,7 +28,7 @@ def test_the_classic_api_is_spoken_as_documented() -> None:
             "body": (
                 "✗ 1 of 10 failed for good, 4 will be retried: Import rows — Succeeded: 5 of 10 · Failed for "
                 "good: 1 · Will be retried: 4 · Took: 3 min 12 s — 5 × ValueError in import_row: Something "
-                f"failed 0 — https://ops.test/{samples.BID}"
+                f"failed 0 — https://ops.test/{samples.BID}#failures"
             ),
         }
     }
@@ -57,7 +57,7 @@ def test_todays_campfire_takes_html_as_the_whole_body() -> None:
         "<strong>✗ 1 of 2 failed for good: Größe &lt;b&gt;</strong><br>"
         "Succeeded: 1 of 2 · Failed for good: 1 · Took: 3 min 12 s<br>"
         "<pre>ValueError in import_row: Something failed 0</pre><br>"
-        f'<a href="https://ops.test/{samples.BID}">Open the batch</a>'
+        f'<a href="https://ops.test/{samples.BID}#failures">Open the batch</a>'
     )
 
 

@@ -20,7 +20,7 @@ def test_the_whole_message_reads_like_this() -> None:
         "embeds": [
             {
                 "title": "✗ 1 of 2 failed for good: Import rows",
-                "url": f"https://ops.test/{samples.BID}",
+                "url": f"https://ops.test/{samples.BID}#failures",
                 "color": 0xCF222E,
                 "description": "```\nValueError in import_row: Something failed 0\n```",
                 "fields": [

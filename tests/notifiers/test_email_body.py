@@ -13,10 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from celery_batches_notify.failure_groups import group_failures
 from celery_batches_notify.model import Event, Notification, Origin
 from celery_batches_notify.notifiers.email.body import write_digest, write_text
 from celery_batches_notify.notifiers.email.html import fill, write_html
 from celery_batches_notify.notifiers.mailer.header import is_one_line
+from celery_batches_notify.notifiers.summary import link_of
 from tests.support.samples import BID, CREATED_AT, HOSTILE, failing, failure, hostile, notification
 
 MARKUP = (
@@ -102,8 +104,8 @@ def test_the_text_and_the_html_say_the_same(about: Notification) -> None:
         "batch",
         "--",
         about.subject[0],
-    } <= {word.rstrip(".:,") for word in words(shown)} | {about.url}
-    assert about.url in Outline(html).links
+    } <= {word.rstrip(".:,") for word in words(shown)} | {link_of(about)}
+    assert link_of(about) in Outline(html).links
 
 
 @pytest.mark.parametrize(
@@ -147,7 +149,7 @@ def test_the_numbers_the_times_and_the_batch_are_there() -> None:
         "  System           billing (staging)",
         "  Tags             customer:42",
         f"  Batch            {BID}",
-        f"Open the batch: https://ops.test/{BID}",
+        f"Open the batch: https://ops.test/{BID}#failures",
     ):
         assert f"\n{line}\n" in text
 
@@ -164,6 +166,35 @@ def test_failures_of_one_kind_are_one_entry_with_one_example() -> None:
     assert " · attempt 1 · 2026-11-02 10:00:30 UTC · task 5b1f4b52-0a7e-4a30-9d6e-2c8f4b1d0e11\n" in text
     assert "row 1" not in text + html
     assert "and 1 more" in text and "and 1 more" in html
+
+
+def test_a_mail_shows_the_kinds_of_the_page_and_where_each_failed() -> None:
+    frame = '  File "/srv/app/importer.py", line {}, in load\n'
+    rows = tuple(failure(error_message=f"row {n}", backtrace=frame.format(88)) for n in range(3))
+    about = failed(4, failure_info=(*rows, failure(error_message="row 9", backtrace=frame.format(7))))
+    text, _ = bodies(about)
+
+    assert "\n  3 × ValueError in import_row\n    row 0\n" in text
+    assert " · importer.py:88 · attempt 1 · " in text and "importer.py:7 · " in text
+    kinds = group_failures(about.status.failure_info)
+    assert [text.count(f"\n  {kind.counted}\n") for kind in kinds] == [1, 1]
+    for level in ("messages", "counts"):
+        assert "importer" not in write_text(write_digest(about, level))
+
+
+@pytest.mark.parametrize(
+    ("about", "part"),
+    [
+        (notification(), ""),
+        (notification(Event.PROGRESS, succeeded=20, pending=30), ""),
+        (failed(2, dead=0), "#why"),
+        (notification(Event.STALL, succeeded=20, pending=30), "#why"),
+        (failed(2), "#failures"),
+        (failed(2, failure_info=()), "#why"),
+    ],
+)
+def test_the_link_leads_to_the_part_of_the_page_that_matters(about: Notification, part: str) -> None:
+    assert Outline(bodies(about)[1]).links == [f"https://ops.test/{BID}{part}"]
 
 
 def test_ten_kinds_are_listed_and_the_others_counted() -> None:
@@ -213,7 +244,7 @@ def test_nothing_is_loaded_from_anywhere() -> None:
     assert {tag for tag, *_ in html.elements}.isdisjoint(
         {"img", "script", "link", "iframe", "form", "object"}
     )
-    assert html.links == [f"https://ops.test/{BID}"]
+    assert html.links == [f"https://ops.test/{BID}#failures"]
     assert "url(" not in bodies(failed(3))[1] and "@import" not in bodies(failed(3))[1]
 
 

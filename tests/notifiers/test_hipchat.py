@@ -18,7 +18,7 @@ MESSAGE = (
     "<b>✗ 1 of 2 failed for good: Import rows</b><br>"
     "Succeeded: 1 of 2 · Failed for good: 1 · Took: 3 min 12 s<br>"
     "<code>ValueError in import_row: Something failed 0</code><br>"
-    f'<a href="https://ops.test/{samples.BID}">Open the batch</a>'
+    f'<a href="https://ops.test/{samples.BID}#failures">Open the batch</a>'
 )
 
 

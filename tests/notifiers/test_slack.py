@@ -46,7 +46,7 @@ def test_the_whole_message_reads_like_this() -> None:
                     },
                     {
                         "type": "context",
-                        "elements": [markdown(f"<https://ops.test/{samples.BID}|Open the batch>")],
+                        "elements": [markdown(f"<https://ops.test/{samples.BID}#failures|Open the batch>")],
                     },
                 ],
             }

@@ -23,7 +23,7 @@ def test_the_whole_message_reads_like_this() -> None:
                 "fallback": "⚠ 4 of 8 failed and will be retried: Import rows",
                 "color": "#d9a400",
                 "title": "⚠ 4 of 8 failed and will be retried: Import rows",
-                "title_link": f"https://ops.test/{samples.BID}",
+                "title_link": f"https://ops.test/{samples.BID}#why",
                 "text": "```\n4 × ValueError in import_row: Something failed 0\n```",
                 "fields": [
                     {"title": "Succeeded", "value": "4 of 8", "short": True},

@@ -59,7 +59,7 @@ def test_the_whole_message_reads_like_this() -> None:
                         {
                             "type": "Action.OpenUrl",
                             "title": "Open the batch",
-                            "url": f"https://ops.test/{samples.BID}",
+                            "url": f"https://ops.test/{samples.BID}#why",
                         }
                     ],
                 },

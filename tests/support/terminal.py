@@ -183,12 +183,17 @@ class Made:
         return self.batch.bid
 
     def report(
-        self, state: State, *indices: int, failure: Failure | None = None, attempt: int = 1
+        self,
+        state: State,
+        *indices: int,
+        failure: Failure | None = None,
+        attempt: int = 1,
+        resend: str = "",
     ) -> Recorded:
         """Report these members, or all."""
         for index in indices or range(len(self.ids)):
             member = Membership(bid=self.bid, index=index, task_id=self.ids[index])
-            outcome = Outcome(state=state, failure=failure, attempt=attempt)
+            outcome = Outcome(state=state, failure=failure, attempt=attempt, resend=resend)
             recorded = self.batch._engine.store.record_outcome(member, outcome)
         return recorded
 

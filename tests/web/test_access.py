@@ -142,7 +142,7 @@ def test_retry_sends_the_dead_ones_again_and_is_logged(
     client_of: Callable[..., TestClient], batch: Batch, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = client_of(access=lambda _: Access(grants=frozenset(ALL), user="ann"))
-    with caplog.at_level(logging.INFO, "celery_batches_notify.web.actions"):
+    with caplog.at_level(logging.INFO, "celery_batches_notify.audit"):
         answer = accept(client, f"/{batch.bid}/retry")
     assert (answer.status_code, answer.headers["location"]) == (303, f"../{batch.bid}")
     assert batch.status().dead == 0

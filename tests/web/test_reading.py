@@ -18,7 +18,7 @@ from celery_batches_notify.headline import describe
 from celery_batches_notify.member_map import draw_map
 from celery_batches_notify.membership import State
 from celery_batches_notify.model import SCHEMA_VERSION, STATES
-from celery_batches_notify.web.members import COLOURS
+from celery_batches_notify.web.maps import COLOURS
 from tests.web.scene import fail, make_batch, report, write_states
 
 CSP = (

@@ -26,6 +26,7 @@ def cancel(ctx: click.Context, **options: Any) -> None:
 
 @command("retry")
 @_bids
+@click.option("--group", metavar="KEY", help="Only failures of one kind, by the key that `show` names.")
 def retry(ctx: click.Context, **options: Any) -> None:
     """Send the dead members of batches and of those below them again, under their ids."""
     from celery_batches_notify.cli.change import retry_batches

@@ -6,6 +6,7 @@ import re
 import textwrap
 from dataclasses import dataclass
 
+from celery_batches_notify.failure_groups import FailureGroup, group_failures
 from celery_batches_notify.headline import Verdict, describe, headline, judge
 from celery_batches_notify.model import (
     FAILURE_MESSAGE_SENT,
@@ -14,7 +15,7 @@ from celery_batches_notify.model import (
     Event,
     Notification,
 )
-from celery_batches_notify.notifiers.failures import FULL, FailureGroup, group_failures, restrict
+from celery_batches_notify.notifiers.failures import FULL, restrict
 from celery_batches_notify.notifiers.summary import (
     link_of,
     next_step,
@@ -145,13 +146,14 @@ def _told_by(event: str, status: BatchStatus) -> str:
 def _digest_failures(notification: Notification, group: FailureGroup, level: str) -> FailureDigest:
     first = group.first
     parts = [one_line(f"{first.error_class} in {first.task}", _NAME_CHARACTERS)]
+    parts += [group.place] if group.place else []
     if level == FULL:
         count = f"attempt {first.retries + 1:,}"
         at = [write_time(notification, first.failed_at)] if first.failed_at else []
         parts += [count, *at, f"task {one_line(first.task_id, _NAME_CHARACTERS)}"]
     message = _LINE_BREAKS.sub("\n", straighten(first.error_message[:FAILURE_MESSAGE_SENT]))
     return FailureDigest(
-        title=group.title,
+        title=group.counted,
         message=_NOT_SHOWN.sub("\ufffd", message).strip(),
         details=" · ".join(parts),
     )
