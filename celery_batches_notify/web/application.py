@@ -33,6 +33,7 @@ from celery_batches_notify.web.answers import (
     is_ours,
     problem_of,
     root_of,
+    theme_of,
     wants_json,
 )
 from celery_batches_notify.web.census import TABS, Census
@@ -263,6 +264,7 @@ class Page:
         return render(
             template,
             root=root_of(request),
+            theme=theme_of(request),
             grants=access.grants,
             user=access.user,
             live="stream" if self.is_live else "poll",

@@ -136,12 +136,36 @@ MUTANTS = (
     Mutant(
         "a batch that lost its members' states counts nothing by the short way either",
         "plain-lost-key",
-        GONE,
+        "local state = math.floor((four or 0) / unit) % 4",
         f"{PLAIN}::test_a_success_changes_the_same_by_the_short_way",
     ),
     Mutant(
         "a batch whose life has to be renewed takes the long way",
         "plain-renewed",
+        GONE,
+        f"{PLAIN}::test_a_success_changes_the_same_by_the_short_way",
+    ),
+    Mutant(
+        "of a group the success that ends the batch is left to the long way",
+        "group-not-last",
+        "elseif stands_there and state == WAITING then",
+        f"{PLAIN}::test_only_what_ends_a_batch_is_left_apart",
+    ),
+    Mutant(
+        "a group counts only members whose ids stand at their indexes",
+        "group-id",
+        "local stands_there = index < total",
+        f"{PLAIN}::test_a_group_counts_nobody_whose_id_stands_elsewhere",
+    ),
+    Mutant(
+        "a batch that lost its members' states counts no group either",
+        "group-lost-key",
+        GONE,
+        f"{PLAIN}::test_a_success_changes_the_same_by_the_short_way",
+    ),
+    Mutant(
+        "members that have succeeded in a group are not kept",
+        "group-not-kept",
         GONE,
         f"{PLAIN}::test_a_success_changes_the_same_by_the_short_way",
     ),
@@ -379,6 +403,18 @@ MUTANTS = (
         "gone-no-key",
         "if not schema then schema = 1 end",
         f"{SCRIPTS}::test_a_report_for_a_batch_that_is_gone_makes_no_key",
+    ),
+    Mutant(
+        "versions of Celery that lack what is patched",
+        "versions-fit",
+        GONE,
+        "tests/test_versions.py::test_batches_refuses_an_app_before_it_changes_it",
+    ),
+    Mutant(
+        "callbacks of a batch of schema 1",
+        "old-callbacks",
+        'callbacks=callbacks or b"[]",',
+        "tests/upgrade/test_upgrade.py::test_callbacks_that_schema_1_has_in_the_hash_are_found",
     ),
     Mutant(
         "no round is without stamps that grow",
@@ -843,6 +879,12 @@ MUTANTS = (
         f"{LEASES}::test_a_member_that_another_worker_runs_too_is_left_to_that_one",
     ),
     Mutant(
+        "a member that is acknowledged late has no record, and no note of what it sent",
+        "late-unnoted",
+        "return self.heartbeat() if self.heartbeat else None",
+        "tests/test_worker_leases.py::test_a_member_that_is_acknowledged_late_leaves_no_record",
+    ),
+    Mutant(
         "a member that went on is not lost",
         "lost-or-running",
         "if held is None or self._store.is_tagged(living, field):",
@@ -1238,6 +1280,18 @@ MUTANTS = (
         "topic-ends",
         "if False:",
         "tests/web/test_hub.py::test_a_batch_is_drawn_once_for_all_who_watch_it",
+    ),
+    Mutant(
+        "streams end when their server stops",
+        "streams-end",
+        "while True:",
+        "tests/cli/test_web.py::test_the_page_is_served_until_it_is_interrupted",
+    ),
+    Mutant(
+        "those who wait for a look leave threads for all others",
+        "lookers-capped",
+        "if False:",
+        "tests/web/test_looking.py::test_who_waits_for_a_look_leaves_threads_for_all_others",
     ),
     Mutant(
         "a scan of the list is bounded",
