@@ -14,7 +14,7 @@ from celery_batches_notify.engine import find_engine
 from celery_batches_notify.membership import State
 from celery_batches_notify.web import progress_events
 from celery_batches_notify.web.answers import Problem
-from celery_batches_notify.web.live import Hub
+from celery_batches_notify.web.live import Hub, encode_frame
 from tests.web.scene import make_batch, report
 
 READ = frozenset({"read"})
@@ -59,6 +59,12 @@ def test_a_batch_is_drawn_once_for_all_who_watch_it(app: Celery, redis: Redis) -
     assert hub.watchers == 0
     assert all(each[0] == "0" and each[-1] == "4" for each in seen)
     assert len(drawn) < 20, "not one drawing per watcher"
+
+
+def test_a_drawing_is_encoded_once_for_all_who_watch() -> None:
+    frames = [encode_frame("".join(("<p>\n", "</p>"))) for _ in range(2)]
+    assert frames[0] is frames[1]
+    assert frames[0].splitlines() == [b"event: page", b"data: <p>", b"data: </p>", b""]
 
 
 def test_people_with_other_rights_see_other_drawings(app: Celery) -> None:
