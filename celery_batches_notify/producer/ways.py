@@ -21,6 +21,7 @@ from celery_batches_notify.producer.preparing import NotPrepared, Prepared
 from celery_batches_notify.producer.stamping import NotStampable, Stamp
 
 AT_ONCE = 100  # messages in one command: so many are unknown if its reply is lost
+CONFIRMED_AT_ONCE = 1000  # messages before a wait for their confirms, which take a disk's time
 _LISTENED = (signals.before_task_publish, signals.after_task_publish, signals.task_sent)
 
 logger = logging.getLogger(__name__)
@@ -119,9 +120,11 @@ class _Ways:
 
 
 def _publish_all(producer: Any, bid: str, ways: _Ways, calls: list[TemplateCall]) -> None:
-    """Publish these calls one by one, and wait for confirms once for a hundred."""
-    for at in range(0, len(calls), AT_ONCE):
-        way_of = {call: cast("Prepared", ways.of(call)) for call in calls[at : at + AT_ONCE]}
+    """Publish these calls one by one, and wait for confirms once for a thousand."""
+    confirms = producer.connection.transport_options.get("confirm_publish")
+    number = CONFIRMED_AT_ONCE if confirms else AT_ONCE
+    for at in range(0, len(calls), number):
+        way_of = {call: cast("Prepared", ways.of(call)) for call in calls[at : at + number]}
         policy = way_of[calls[at]].retry_policy
         ensure = producer.connection.ensure if policy is not None else lambda _, publish: publish
         ensure(producer, _publish, **policy or {})(producer, bid, way_of)
