@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+SCHEMA = 2  # 1 had the callbacks in the hash, where a process that knows only 1 would not find them now
 PARTS = (
     "states",
     "members",

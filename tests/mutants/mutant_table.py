@@ -404,6 +404,18 @@ MUTANTS = (
         f"{SCRIPTS}::test_a_report_for_a_batch_that_is_gone_makes_no_key",
     ),
     Mutant(
+        "versions of Celery that lack what is patched",
+        "versions-fit",
+        GONE,
+        "tests/test_versions.py::test_batches_refuses_an_app_before_it_changes_it",
+    ),
+    Mutant(
+        "callbacks of a batch of schema 1",
+        "old-callbacks",
+        'callbacks=callbacks or b"[]",',
+        "tests/upgrade/test_upgrade.py::test_callbacks_that_schema_1_has_in_the_hash_are_found",
+    ),
+    Mutant(
         "no round is without stamps that grow",
         "last-round",
         "if call and state_of(index) == DEAD then",
