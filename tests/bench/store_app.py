@@ -10,7 +10,7 @@ from celery import Celery
 from celery_batches_notify import Batch, Batches
 from celery_batches_notify.engine import find_engine
 from celery_batches_notify.membership import Membership, Outcome, State
-from celery_batches_notify.messages.templates import new_ids
+from celery_batches_notify.messages.ids import new_ids
 from tests.bench.child import serve
 
 SUCCEEDED = Outcome(state=State.SUCCEEDED)
