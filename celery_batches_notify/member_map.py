@@ -13,7 +13,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 WIDTHS = (40, 200, 400, 1000)
-ROWS_AT_MOST = 1000
 BUCKETS = 1000
 CLUSTER_BUCKETS = 200
 NAMED_AT_MOST = 5  # so many members are named one by one
@@ -34,8 +33,8 @@ class Bucket:
 
 
 def size_of(total: int) -> tuple[int, int]:
-    """Return the width and the height of the map of so many members, in pixels."""
-    width = next((w for w in WIDTHS if total <= w * ROWS_AT_MOST), WIDTHS[-1])
+    """Return the width and the height of the map of so many members, in pixels: no taller than wide."""
+    width = next((w for w in WIDTHS if total <= w * w), WIDTHS[-1])  # taller ones would be squeezed
     return width, max(1, -(-total // width))
 
 

@@ -228,7 +228,7 @@ def _parse_snapshot(bid: str, clock: Clock, answers: Sequence[Any]) -> parsing.S
         outbox=outbox,
         failures=failures,
         children=children,
-        callbacks=callbacks or b"[]",
+        callbacks=callbacks or batch.get(b"callbacks", b"[]"),  # safety: old-callbacks
         curve=curve,
         now=parsing.parse_time(clock),
         ttl=timedelta(milliseconds=max(ttl, 0)),

@@ -33,6 +33,7 @@ from celery_batches_notify.web.answers import (
     is_ours,
     problem_of,
     root_of,
+    theme_of,
     wants_json,
 )
 from celery_batches_notify.web.census import TABS, Census
@@ -42,6 +43,7 @@ from celery_batches_notify.web.live import Hub, answer_stream
 from celery_batches_notify.web.looking import Looker
 from celery_batches_notify.web.maps import Maps
 from celery_batches_notify.web.members import read_member_page
+from celery_batches_notify.web.metrics import Metrics
 from celery_batches_notify.web.rendering import ASSETS, read_asset, render
 from celery_batches_notify.web.requests import as_function, bid_of, html, read_body, refuse
 from celery_batches_notify.web.sharing import read_shared
@@ -79,7 +81,12 @@ def status_page(
         ValueError: A grant is unknown, or an origin is malformed.
     """
     page = Page(app, access=as_function(access), streams=streams, behind_proxy=behind_proxy)
-    return SecureHeaders(page.build(), frame_ancestors=frame_ancestors, widget_origins=widget_origins)
+    return SecureHeaders(
+        page.build(),
+        frame_ancestors=frame_ancestors,
+        widget_origins=widget_origins,
+        end_streams=page.hub.set,
+    )
 
 
 class Page:
@@ -96,6 +103,7 @@ class Page:
         self._looker = Looker()
         self._clusters = ClusterReader()
         self._maps = Maps()
+        self._metrics = Metrics()
         self.is_live = streams > 0
         self.hub = Hub(streams, self._draw_part)
 
@@ -110,9 +118,11 @@ class Page:
             ("/", self.show_list),
             ("/list.json", self.list_json),
             ("/list.part", self.list_part),
+            ("/metrics", self.metrics),
             ("/robots.txt", self.robots),
             ("/assets/{name}", self.asset),
             ("/s/{token}", self.shared),
+            ("/s/{token}/part", self.shared),
             ("/{bid}.json", self.batch_json),
             ("/{bid}/all.json", self.view_json),
             ("/{bid}/part", self.part),
@@ -184,6 +194,10 @@ class Page:
         status = await self.call(self.engine.store.read_status, bid_of(request))
         return answer_json(status.as_dict())
 
+    async def metrics(self, request: Request, _: Access) -> Response:
+        """Answer with the metrics of all batches, in the format that the client prefers."""
+        return await self.call(self._metrics.answer, self.engine, request)
+
     async def view_json(self, request: Request, _: Access) -> Response:
         """Answer with everything that the page shows, as JSON."""
         return answer_json((await self._view(request)).as_dict())
@@ -220,6 +234,8 @@ class Page:
         shared = await self.call(read_shared, self.engine, token.removesuffix(".json"))
         if wants_json(request):
             return answer_json(shared.as_dict())
+        if request.url.path.endswith("/part"):
+            return answer_tagged(request, render("shared_part.html", shared=shared).encode(), "text/html")
         return html(await self.call(self._render, "shared.html", request, Access(), shared=shared))
 
     async def asset(self, request: Request) -> Response:
@@ -256,6 +272,7 @@ class Page:
         return render(
             template,
             root=root_of(request),
+            theme=theme_of(request),
             grants=access.grants,
             user=access.user,
             live="stream" if self.is_live else "poll",
