@@ -21,11 +21,12 @@ from celery_batches_notify.engine import Engine
 from celery_batches_notify.errors import CorruptBatch, NoSuchBatch, SchemaTooNew
 from celery_batches_notify.grouped_failures import GroupView, find_groups
 from celery_batches_notify.headline import headline
+from celery_batches_notify.member_map import select_members
 from celery_batches_notify.membership import State
 from celery_batches_notify.model import BatchStatus, DeliveryAttempt, Failure
 from celery_batches_notify.pace import Pace, measure_pace
 from celery_batches_notify.store.errors import corrupt_errors
-from celery_batches_notify.store.parsing import parse_actions, parse_curve, parse_status
+from celery_batches_notify.store.parsing import parse_actions, parse_curve, parse_failures, parse_status
 
 Action = tuple[datetime, dict[str, Any]]  # when, and the note
 
@@ -54,7 +55,9 @@ def show_batch(app: Celery, out: Output, *, bid: str, members: str | None, **lis
         reasons = find_reasons(engine, snapshot, status)
         pace = measure_pace(status, parse_curve(snapshot), snapshot.now)
         actions = parse_actions(snapshot.batch)
-        groups = find_groups(snapshot, engine.store.read_states(bid, status.total))
+        failures = parse_failures(snapshot.failures)
+    states = engine.store.read_states(bid, status.total) if failures else b""
+    groups = find_groups(failures, select_members(states, failures, State.DEAD))
     if not out.as_json:
         lines = (
             describe(status, snapshot.now, pace, ascii_only=out.ascii_only),
@@ -66,7 +69,7 @@ def show_batch(app: Celery, out: Output, *, bid: str, members: str | None, **lis
         for line in chain(*lines):
             out.say(line)
     _say_children(engine, status, out)
-    _say_lists(engine, status, actions if lists["actions"] else [], out, lists)
+    _say_lists(engine, status, actions if lists.get("actions") else [], out, lists)
     if members is not None:
         _say_members(engine, status, members, out)
     url = engine.settings.page_of(bid)
@@ -154,9 +157,9 @@ def describe_action(at: datetime, note: Mapping[str, Any]) -> str:
 def _say_lists(
     engine: Engine, status: BatchStatus, actions: Sequence[Action], out: Output, lists: Mapping[str, bool]
 ) -> None:
-    for failure in status.failure_info if lists["failures"] else ():
+    for failure in status.failure_info if lists.get("failures") else ():
         out.say(describe_failure(failure), kind="failure", **failure.as_dict())
-    for attempt in engine.store.read_deliveries(status.bid) if lists["deliveries"] else ():
+    for attempt in engine.store.read_deliveries(status.bid) if lists.get("deliveries") else ():
         out.say(describe_attempt(attempt), kind="delivery", **_fields(attempt))
     for at, note in actions:
         out.say(describe_action(at, note), kind="action", at=at, **note)

@@ -16,7 +16,7 @@ from celery_batches_notify.errors import ConfigurationError
 def serve_page(
     app: Celery, out: Output, *, host: str, port: int, auth: str | None, actions: bool, behind_proxy: bool
 ) -> int:
-    """Serve the status page until interrupted; return the exit code.
+    """Serve the status page until interrupted or ended; return the exit code.
 
     Raises:
         ConfigurationError: A package of the extra `web` is missing.
@@ -28,9 +28,8 @@ def serve_page(
     if auth is None and not is_loopback(host):  # safety: open-page-refused
         raise click.UsageError(f"{host} can be reached from elsewhere: give --auth USER:PASSWORD")
     try:
-        import uvicorn
-
         from celery_batches_notify.web import GRANTS, basic_auth, status_page
+        from celery_batches_notify.web.serving import PageServer
     except ImportError as exc:
         raise ConfigurationError(
             f"the page needs {exc.name}: pip install 'celery-batches-notify[web]'"
@@ -41,7 +40,7 @@ def serve_page(
     page = status_page(app, access=access, behind_proxy=behind_proxy)
     shown = f"[{host}]" if ":" in host else host
     out.say(f"the page is at http://{shown}:{port}/ until Ctrl-C", url=f"http://{shown}:{port}/")
-    uvicorn.run(page, host=host, port=port, log_level="warning", lifespan="off", server_header=False)
+    PageServer(page, host=host, port=port, log_level="warning").run()
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from starlette._utils import get_route_path
@@ -28,6 +28,7 @@ from celery_batches_notify.errors import (
 from celery_batches_notify.web.rendering import render
 
 AGAIN_SECONDS = 5
+THEME_COOKIE = "batches_theme"  # page.js sets it
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+")
 
 
@@ -75,12 +76,10 @@ def answer_problem(request: Request, problem: Problem) -> Response:
     """Return a problem as JSON if the client asked for JSON, and as a page otherwise."""
     headers = {"WWW-Authenticate": problem.challenge} if problem.challenge else {}
     if problem.status == 503:
-        headers["Retry-After"] = str(AGAIN_SECONDS)
+        headers |= {"Retry-After": str(AGAIN_SECONDS), "Refresh": str(AGAIN_SECONDS)}
     if wants_json(request):
         return answer_json(problem.as_dict(), problem.status, headers)
-    html = render(
-        "problem.html", problem=problem, root=root_of(request), again=AGAIN_SECONDS, title="Batches"
-    )
+    html = render("problem.html", problem=problem, root=root_of(request), theme=theme_of(request))
     return Response(html, problem.status, headers, "text/html")
 
 
@@ -107,6 +106,12 @@ def root_of(request: Request) -> str:
     return "/".join([".."] * depth) or "."
 
 
+def theme_of(request: Request) -> str:
+    """Return the theme that the user chose: `light`, `dark`, or an empty text for the system's."""
+    theme = request.cookies.get(THEME_COOKIE, "")
+    return theme if theme in ("light", "dark") else ""
+
+
 def answer_tagged(request: Request, body: bytes, media_type: str, tag: str = "") -> Response:
     """Return a body with its ETag, or 304 if the client has it."""
     tag = f'"{tag or hashlib.blake2b(body, digest_size=12).hexdigest()}"'
@@ -122,12 +127,19 @@ class SecureHeaders:
         app: The application that answers.
         frame_ancestors: Origins that may show the page in a frame.
         widget_origins: Origins whose pages may read shared batches, for `<batch-progress>`.
+        end_streams: Ends the live streams, because the server stops.
     """
 
     def __init__(
-        self, app: ASGIApp, *, frame_ancestors: Collection[str] = (), widget_origins: Collection[str] = ()
+        self,
+        app: ASGIApp,
+        *,
+        frame_ancestors: Collection[str] = (),
+        widget_origins: Collection[str] = (),
+        end_streams: Callable[[], None] = lambda: None,
     ) -> None:
         self._app = app
+        self.end_streams = end_streams
         self._policy = policy_of(check_origins(frame_ancestors, "frame_ancestors"))
         self._origins = frozenset(check_origins(widget_origins, "widget_origins"))
 

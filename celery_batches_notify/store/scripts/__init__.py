@@ -11,13 +11,13 @@ from redis import Redis
 from redis.exceptions import NoScriptError
 
 from celery_batches_notify.membership import State
-from celery_batches_notify.model import SCHEMA_VERSION
 from celery_batches_notify.store.fast_eval import Argument as Argument
 from celery_batches_notify.store.fast_eval import FastEval
+from celery_batches_notify.store.keys import SCHEMA
 from celery_batches_notify.store.packing import ATTEMPTS_PER_ROUND, ID_BYTES, ROUNDS, SENDING_MS
 
 _CONSTANTS = {
-    "SCHEMA": SCHEMA_VERSION,
+    "SCHEMA": SCHEMA,
     **State.__members__,
     "ID_BYTES": ID_BYTES,
     "ROUND": ATTEMPTS_PER_ROUND,
@@ -79,6 +79,8 @@ class Scripts:
         )
         self.put_on_list = self._load("put_on_list")
         self.prolong_list = self._load("prolong_list")
+        self.count_batches = self._load("count_batches")
+        self.forget_batches = self._load("forget_batches")
         self.hold_lock = self._load("hold_lock")
         self.release_lock = self._load("release_lock")
 
