@@ -46,6 +46,16 @@ class Keys:
         return f"{self.prefix}:cancelled"
 
     @property
+    def totals(self) -> str:
+        """The hash of the counters that all processes share; the braces put it in one slot with `counted`."""
+        return f"{self.prefix}:totals:{{totals}}"
+
+    @property
+    def counted(self) -> str:
+        """The hash of what each batch has added to the counters."""
+        return f"{self.totals}:counted"
+
+    @property
     def sweeper(self) -> str:
         """The lock that one sweeper holds at a time."""
         return f"{self.prefix}:sweeper"

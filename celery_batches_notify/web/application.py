@@ -44,6 +44,7 @@ from celery_batches_notify.web.live import Hub, answer_stream
 from celery_batches_notify.web.looking import Looker
 from celery_batches_notify.web.maps import Maps
 from celery_batches_notify.web.members import read_member_page
+from celery_batches_notify.web.metrics import Metrics
 from celery_batches_notify.web.rendering import ASSETS, read_asset, render
 from celery_batches_notify.web.requests import as_function, bid_of, html, read_body, refuse
 from celery_batches_notify.web.sharing import read_shared
@@ -98,6 +99,7 @@ class Page:
         self._looker = Looker()
         self._clusters = ClusterReader()
         self._maps = Maps()
+        self._metrics = Metrics()
         self.is_live = streams > 0
         self.hub = Hub(streams, self._draw_part)
 
@@ -112,6 +114,7 @@ class Page:
             ("/", self.show_list),
             ("/list.json", self.list_json),
             ("/list.part", self.list_part),
+            ("/metrics", self.metrics),
             ("/robots.txt", self.robots),
             ("/assets/{name}", self.asset),
             ("/s/{token}", self.shared),
@@ -185,6 +188,10 @@ class Page:
         """Answer with the status as JSON: what callbacks get."""
         status = await self.call(self.engine.store.read_status, bid_of(request))
         return answer_json(status.as_dict())
+
+    async def metrics(self, request: Request, _: Access) -> Response:
+        """Answer with the metrics of all batches, in the format that the client prefers."""
+        return await self.call(self._metrics.answer, self.engine, request)
 
     async def view_json(self, request: Request, _: Access) -> Response:
         """Answer with everything that the page shows, as JSON."""

@@ -220,7 +220,7 @@ def test_the_keys_are_those_of_the_page() -> None:
     others = {name for name in named if "{<bid>}" not in name}
     keys = (ROOT / "celery_batches_notify" / "store" / "keys.py").read_text("utf-8")
     written = {f"batches:{name}" for name in re.findall(r'f"{self.prefix}:(\w+)["{:]', keys)}
-    assert {re.sub(r":<\w+>$", "", name) for name in others} == written
+    assert {re.sub(r":(<\w+>|{\w+})$", "", name) for name in others} == written
 
 
 def test_the_fields_of_a_batch_are_those_of_the_page(app: Celery, redis: Redis) -> None:

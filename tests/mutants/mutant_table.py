@@ -48,6 +48,7 @@ STILL, PLAIN = "tests/doctor/test_still_batches.py", "tests/store/test_plain_suc
 WATCH, SHOW, CHANGE = "tests/cli/test_watch.py", "tests/cli/test_show.py", "tests/cli/test_change.py"
 BLOCKS, CUT_SHORT = "tests/test_blocks.py", "tests/test_cut_short.py"
 
+COUNTING = "tests/metrics/test_counting.py"
 WAYS = "tests/producer/test_ways.py"
 
 MUTANTS = (
@@ -1364,5 +1365,42 @@ MUTANTS = (
         "after-commit",
         "do()",
         "tests/test_on_commit.py::test_a_rollback_leaves_no_batch",
+    ),
+    # Metrics
+    Mutant(
+        "a batch counts once, however often it is counted",
+        "counted-once",
+        "local more = n",
+        f"{COUNTING}::test_every_sweeper_may_count_a_batch_and_it_counts_once",
+    ),
+    Mutant(
+        "a late reading of a batch that may be forgotten counts nothing",
+        "counted-in-time",
+        GONE,
+        f"{COUNTING}::test_a_reading_that_is_too_old_counts_nothing",
+    ),
+    Mutant(
+        "what is counted is remembered longer than a reading may take",
+        "counted-remembered",
+        "elseif line then",
+        f"{COUNTING}::test_what_was_counted_is_forgotten_an_hour_after_its_batch_is_gone",
+    ),
+    Mutant(
+        "a batch that ends between two sweeps is counted before it leaves the list",
+        "retired-counted",
+        GONE,
+        f"{COUNTING}::test_a_batch_that_ends_between_two_sweeps_is_counted_as_it_is_retired",
+    ),
+    Mutant(
+        "counters that cannot be written stop no sweep",
+        "uncounted-swept",
+        "raise",
+        f"{COUNTING}::test_counters_that_something_else_overwrote_stop_no_sweep",
+    ),
+    Mutant(
+        "a file of metrics is replaced in one step",
+        "metrics-at-once",
+        "path.write_text(text)",
+        "tests/metrics/test_command.py::test_a_file_is_replaced_in_one_step_and_everybody_may_read_it",
     ),
 )
