@@ -67,7 +67,7 @@ class Hub:
 
     def set(self) -> None:
         """End all streams: sse-starlette calls this, as it would an event's `set`, if the server stops."""
-        self._is_stopping = True
+        self._is_stopping = self.watchers > 0
         for topic in self._topics.values():
             topic.moved.set()
 
