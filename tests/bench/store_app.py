@@ -10,11 +10,12 @@ from celery import Celery
 from celery_batches_notify import Batch, Batches
 from celery_batches_notify.engine import find_engine
 from celery_batches_notify.membership import Membership, Outcome, State
-from celery_batches_notify.messages.templates import new_ids
+from celery_batches_notify.messages.ids import new_ids
 from tests.bench.child import serve
 
 SUCCEEDED = Outcome(state=State.SUCCEEDED)
 CHUNK = 1000
+GROUP = 10
 
 
 class StoreApp:
@@ -47,15 +48,24 @@ class StoreApp:
 
     @property
     def ways(self) -> dict[str, Callable[[str, Sequence[tuple[int, str]]], Any]]:
-        """The ways of reporting that this version has."""
-        return {"alone": self.report}
+        """The ways of reporting."""
+        return {"alone": self.report, "grouped": self.report_grouped}
 
     def report(self, bid: str, members: Sequence[tuple[int, str]]) -> Any:
         """Report that these members succeeded, one by one; return the last answer."""
+        answer = None
         for index, task_id in members:
             member = Membership(bid=bid, index=index, task_id=task_id)
             answer = self.store.record_outcome(member, SUCCEEDED)
         return answer
+
+    def report_grouped(self, bid: str, members: Sequence[tuple[int, str]]) -> None:
+        """Report that these members succeeded, ten by ten."""
+        for first in range(0, len(members), GROUP):
+            some = members[first : first + GROUP]
+            grouped = [Membership(bid=bid, index=index, task_id=task_id) for index, task_id in some]
+            words = self.store.record_successes(bid, grouped)
+            self.report(bid, [one for one, word in zip(some, words, strict=True) if word == "apart"])
 
 
 def _over() -> None:

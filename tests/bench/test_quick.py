@@ -44,7 +44,7 @@ def test_producers_and_the_store_are_measured(server_url: str) -> None:
         assert one.ask("map_memory", 10)["grown"] >= 0
     rows = list(store.measure(1, 20, 3, 1000, reporters=1))
     assert all(row.value > 0 for row in rows)
-    assert {row.what for row in rows} >= {"the script, one report alone", "`Batch.all()` over 3"}
+    assert {row.what for row in rows} >= {"the script, grouped by 10", "`Batch.all()` over 3"}
 
 
 def test_cases_run_by_turns_and_the_first_round_only_warms_up() -> None:

@@ -54,6 +54,12 @@ WAYS = "tests/producer/test_ways.py"
 MUTANTS = (
     # Faster ways to the broker
     Mutant(
+        "results that somebody holds are watched before their calls leave",
+        "held-results-watched",
+        "pass",
+        "tests/messages/test_watched_results.py::test_held_results_are_watched_before_their_calls_leave",
+    ),
+    Mutant(
         "a repr that is cut short is Celery's",
         "long-repr",
         "return text",
