@@ -430,6 +430,12 @@ MUTANTS = (
         "tests/test_versions.py::test_batches_refuses_an_app_before_it_changes_it",
     ),
     Mutant(
+        "two apps that share a prefix",
+        "own-prefix",
+        "if before:",
+        "tests/test_bad_setups.py::test_a_worker_warns_of_another_app_with_its_prefix",
+    ),
+    Mutant(
         "callbacks of a batch of schema 1",
         "old-callbacks",
         'callbacks=callbacks or b"[]",',
