@@ -167,7 +167,7 @@ def row_as_dict(row: Row) -> dict[str, Any]:
     if row.status is None:
         return {"bid": row.bid, "error": row.why}
     status = row.status
-    out = status.as_dict()
+    out: dict[str, Any] = {**status.as_dict()}
     for absent in ("callbacks", "failure_info", "children", "expires_at"):  # the list does not read them
         del out[absent]
     sentence = describe(status, now=_until(status, row.now))
