@@ -1408,7 +1408,7 @@ MUTANTS = (
         "a batch that ends between two sweeps is counted before it leaves the list",
         "retired-counted",
         GONE,
-        f"{COUNTING}::test_a_batch_that_ends_between_two_sweeps_is_counted_as_it_is_retired",
+        f"{COUNTING}::test_a_sweeper_that_dies_before_it_counts_leaves_the_batch_for_the_next",
     ),
     Mutant(
         "counters that cannot be written stop no sweep",
