@@ -229,6 +229,7 @@ def test_single_keys_can_be_looked_up_and_turned_off(app: Celery, page: Page, ur
     expect(page.get_by_role("dialog", name="Keys")).to_be_visible()
     page.keyboard.press("p")  # under an open dialog they do nothing
     page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
     expect(page.locator("#link")).to_have_text("live")
     page.keyboard.press("p")
     expect(page.locator("#link")).to_have_text("paused")
