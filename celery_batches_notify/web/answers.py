@@ -48,6 +48,7 @@ class Problem(Exception):
 
 
 NOT_FOUND = Problem(404, "not_found", "There is no such page.")
+UNSET = Problem(500, "no_store", "This page has no store of batches; its log says what to set.")
 FAILED = Problem(500, "failed", "The page has failed; its log says how.")
 
 

@@ -19,12 +19,13 @@ from starlette.types import ASGIApp
 
 from celery_batches_notify.checks import check_bid
 from celery_batches_notify.engine import Engine, find_engine
-from celery_batches_notify.errors import NoSuchBatch
+from celery_batches_notify.errors import ConfigurationError, NoSuchBatch
 from celery_batches_notify.web.access import Access, Decide, FormTokens, check_grants, read_only
 from celery_batches_notify.web.actions import Actions
 from celery_batches_notify.web.answers import (
     FAILED,
     NOT_FOUND,
+    UNSET,
     Problem,
     SecureHeaders,
     answer_json,
@@ -57,7 +58,7 @@ logger = logging.getLogger(__name__)
 
 
 def status_page(
-    app: Celery | None = None,
+    app: Celery[Any] | None = None,
     *,
     access: Decide | Collection[str] = read_only,
     streams: int = 500,
@@ -317,5 +318,5 @@ class Page:
         words = "This cannot be asked in this way." if status == 405 else NOT_FOUND.words
         return answer_problem(request, Problem(status, "not_found" if status == 404 else "refused", words))
 
-    async def _on_failure(self, request: Request, _: Exception) -> Response:
-        return answer_problem(request, FAILED)
+    async def _on_failure(self, request: Request, exc: Exception) -> Response:
+        return answer_problem(request, UNSET if isinstance(exc, ConfigurationError) else FAILED)

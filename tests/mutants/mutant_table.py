@@ -430,6 +430,12 @@ MUTANTS = (
         "tests/test_versions.py::test_batches_refuses_an_app_before_it_changes_it",
     ),
     Mutant(
+        "two apps that share a prefix",
+        "own-prefix",
+        "if before:",
+        "tests/test_bad_setups.py::test_a_worker_warns_of_another_app_with_its_prefix",
+    ),
+    Mutant(
         "callbacks of a batch of schema 1",
         "old-callbacks",
         'callbacks=callbacks or b"[]",',
@@ -1402,7 +1408,7 @@ MUTANTS = (
         "a batch that ends between two sweeps is counted before it leaves the list",
         "retired-counted",
         GONE,
-        f"{COUNTING}::test_a_batch_that_ends_between_two_sweeps_is_counted_as_it_is_retired",
+        f"{COUNTING}::test_a_sweeper_that_dies_before_it_counts_leaves_the_batch_for_the_next",
     ),
     Mutant(
         "counters that cannot be written stop no sweep",
