@@ -49,7 +49,7 @@ def release_locks(app: Celery, calls: Iterable[Call]) -> None:
         try:
             release(args, kwargs)  # safety: dropped-lock
         except Exception as exc:  # noqa: BLE001 - the caller gets the error that dropped the calls
-            logger.warning("the lock of a call of %s that was dropped is not released: %s", call.name, exc)
+            logger.warning("the lock of a call of %s is not released: %s", call.name, exc)
 
 
 def _find_release(task: Any) -> Callable[[Any, Any], object] | None:

@@ -49,7 +49,34 @@ BLOCKS, CUT_SHORT = "tests/test_blocks.py", "tests/test_cut_short.py"
 
 WAYS = "tests/producer/test_ways.py"
 
+OTHERS = "tests/messages/test_other_packages.py"
+
 MUTANTS = (
+    # Beside other packages
+    Mutant(
+        "a task of celery-batches is no member",
+        "buffered-call",
+        GONE,
+        f"{OTHERS}::test_a_task_of_celery_batches_is_no_member",
+    ),
+    Mutant(
+        "a task of celery-batches is no callback",
+        "buffered-callback",
+        "if False:",
+        f"{OTHERS}::test_a_task_of_celery_batches_is_no_callback",
+    ),
+    Mutant(
+        "a lock does not outlive a call that was dropped",
+        "dropped-lock",
+        "pass",
+        f"{OTHERS}::test_a_block_that_raises_releases_the_locks_of_its_calls",
+    ),
+    Mutant(
+        "callbacks are published in the trace of the report that made them due",
+        "outgoing-context",
+        "self._publisher.publish(bid, recorded)",
+        "tests/delivery/test_outgoing.py::test_each_delivery_is_published_in_the_context_of_its_report",
+    ),
     # Faster ways to the broker
     Mutant(
         "a repr that is cut short is Celery's",

@@ -25,7 +25,7 @@ PACKAGES = "celery_singleton celery_once celery_batches redbeat flower"
 
 @pytest.fixture(scope="module")
 def together(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Beside]:
-    schedule = ("-B", "-S", "redbeat.RedBeatScheduler", "-E")
+    schedule = ("-B", "--scheduler", "redbeat.RedBeatScheduler", "-E")
     with beside(server_url, "together", *schedule, needs=PACKAGES) as batches:
         yield batches
 
@@ -155,7 +155,8 @@ def quiet(name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("way", ["delay", "chain", "chord", "add", "map"])
-def test_a_buffered_task_is_refused_when_it_is_called(app: Celery, way: str) -> None:
+def test_a_buffered_task_is_refused_when_it_is_called(app: Celery, way: str, tmp_path: Path) -> None:
+    app.conf.result_backend = f"file://{tmp_path}"
     buffered, ok = app.tasks["buffered"], app.tasks["ok"]
     batch = Batch(app=app)
     with pytest.raises(NotAMember, match=r"buffered is a task of celery-batches, .*outside_batch"):

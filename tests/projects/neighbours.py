@@ -29,5 +29,9 @@ app.conf.update(
 )
 Batches(app)
 declare_tasks(app, tracer)
+if NEIGHBOUR == "django":
+    import django
+
+    django.setup()
 if NEIGHBOUR == "together":
     declare_special_tasks(app)

@@ -115,8 +115,7 @@ def beside(
     url: str, neighbour: str, *options: str, needs: str, pool: str = "prefork", **environment: str
 ) -> Iterator[Beside]:
     """Run a worker beside a neighbour, with a queue of its own."""
-    for package in needs.split():
-        need(package, find_spec(package))
+    need_all(needs)
     queue = f"beside-{uuid4().hex}"
     env = {"BATCHES_TEST_QUEUE": queue, "BATCHES_TEST_NEIGHBOUR": neighbour, **environment}
     every = {"BATCHES_TEST_URL": url, "PYTHONPATH": str(ROOT), **env}
@@ -126,3 +125,18 @@ def beside(
     ):
         patch.setenv("BATCHES_TEST_QUEUE", queue)
         yield Beside(url, queue, every)
+
+
+def need_all(packages: str) -> None:
+    """Skip a test that lacks one of these packages; where all are required, fail."""
+    for package in packages.split():
+        need(package, find_spec(package.partition(".")[0]) and find_spec(package))
+
+
+def migrate(packages: str, environment: dict[str, str]) -> None:
+    """Make the tables of a Django project."""
+    need_all(packages)
+    command = [sys.executable, "-m", "django", "migrate", "--verbosity=0"]
+    subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": str(ROOT), **environment}, check=True, timeout=100
+    )
