@@ -6,11 +6,12 @@ import logging
 import os
 import queue
 import threading
-from contextvars import Context, copy_context
+from contextvars import Context
 
 from celery_batches_notify.delivery.publisher import Publisher
 from celery_batches_notify.errors import StoreUnavailable
 from celery_batches_notify.log_lines import BatchLog
+from celery_batches_notify.messages.traces import context_of_report
 from celery_batches_notify.store.recorded import Recorded
 
 WAITING_AT_MOST = 1000
@@ -38,7 +39,7 @@ class Outgoing:
     def submit(self, bid: str, recorded: Recorded) -> None:
         """Publish these deliveries soon; return at once. If too many wait, they are left to the sweeper.
 
-        They are published in the caller's context, which holds the trace that tracers put into messages.
+        They are published in the trace of the caller.
         """
         with self._lock:
             if self._waiting.qsize() >= WAITING_AT_MOST:
@@ -50,7 +51,7 @@ class Outgoing:
                 threading.Thread(
                     target=self._run, args=(self._waiting,), name="batches-outgoing", daemon=True
                 ).start()
-            self._waiting.put((copy_context(), bid, recorded))  # never blocks: the queue is unbounded
+            self._waiting.put((context_of_report(), bid, recorded))  # never blocks: the queue is unbounded
 
     def flush(self, seconds: float) -> bool:
         """Wait until all is published, at most this many seconds; return whether it was."""

@@ -72,6 +72,12 @@ MUTANTS = (
         f"{OTHERS}::test_a_block_that_raises_releases_the_locks_of_its_calls",
     ),
     Mutant(
+        "callbacks carry the trace of a member whose run is over",
+        "carried-trace",
+        "request = {}",
+        "tests/messages/test_traces.py::test_a_callback_carries_the_trace_headers_of_the_member_that_made_it_due",
+    ),
+    Mutant(
         "callbacks are published in the trace of the report that made them due",
         "outgoing-context",
         "self._publisher.publish(bid, recorded)",
