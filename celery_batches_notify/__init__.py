@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from celery_batches_notify.messages.block import outside_batch
     from celery_batches_notify.model import BatchStatus, MemberResult, Progress
 
+__version__ = "0.1.0"
+
 __all__ = [
     "Batch",
     "BatchCancelled",

@@ -24,7 +24,7 @@ from celery_batches_notify.producer.enrolment import Enrolment
 from celery_batches_notify.producer.intake import Intake
 from celery_batches_notify.producer.on_commit import OnCommit, check_on_commit
 from celery_batches_notify.store.enrolments import Adder
-from celery_batches_notify.store.parsing import Outline
+from celery_batches_notify.store.outlines import Outline
 from celery_batches_notify.stored_batch import StoredBatch
 
 
@@ -116,8 +116,9 @@ class Batch(StoredBatch):
         wanted = check_state(state) if state is not None else None
         return (
             FoundBatch(engine, outline)
-            for outline in engine.store.list_outlines(states=wanted is not None)
-            if (tag is None or tag in outline.tags) and (wanted is None or outline.state == wanted)
+            for outline in engine.store.list_outlines(standings=wanted is not None)
+            if tag is None or tag in outline.tags
+            if wanted is None or (outline.standing and outline.standing.state == wanted)
         )
 
     # -- declaring ------------------------------------------------------------------------------

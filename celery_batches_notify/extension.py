@@ -28,6 +28,7 @@ from celery_batches_notify.store.client import check_options
 from celery_batches_notify.store.server_checks import check_store
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.store_url import show_address
+from celery_batches_notify.versions import check_versions, check_versions_of_worker
 from celery_batches_notify.worker.away_log import AwayLog
 from celery_batches_notify.worker.cancellation import Cancellation
 from celery_batches_notify.worker.heartbeat import Heartbeat
@@ -49,7 +50,8 @@ class Batches:
             worker starts. If it is configured already, they are checked at once.
 
     Raises:
-        ConfigurationError: A setting is wrong, or no Redis can hold the batches.
+        ConfigurationError: A setting is wrong, no Redis can hold the batches, or the installed Celery, kombu
+            or redis-py does not fit.
     """
 
     def __new__(cls, app: Celery) -> Batches:
@@ -64,6 +66,7 @@ class Batches:
     def __init__(self, app: Celery) -> None:
         if getattr(app, EXTENSION, None) is self:
             return
+        check_versions()  # safety: versions-fit
         app = getattr(app, "_get_current_object", lambda: app)()  # `celery.current_app` is a proxy
         self.app = app
         self._lock = threading.RLock()
@@ -150,6 +153,7 @@ class BatchesStep(bootsteps.StartStopStep):
 
     def __init__(self, parent: Any, **kwargs: Any) -> None:
         super().__init__(parent, **kwargs)
+        check_versions_of_worker()
         extension = find_extension(parent.app)
         extension.receivers.worker_limits = (parent.time_limit, parent.soft_time_limit)
         self.engine, self.received = extension.engine, extension.receivers.received

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from celery_batches_notify.engine import Engine
 from celery_batches_notify.errors import InvalidCall
 from celery_batches_notify.failure_groups import FailureGroup, group_failures
+from celery_batches_notify.member_map import select_members
 from celery_batches_notify.membership import State
+from celery_batches_notify.model import Failure
 from celery_batches_notify.operations import retry_members
 from celery_batches_notify.store.errors import corrupt_errors
-from celery_batches_notify.store.parsing import Snapshot, parse_failures
+from celery_batches_notify.store.parsing import parse_failures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,17 +32,21 @@ class GroupView:
     dead: tuple[int, ...]
 
 
-def find_groups(snapshot: Snapshot, states: bytes) -> list[GroupView]:
-    """Return the failures of a batch by kind, the most frequent kind first."""
-    by_index = parse_failures(snapshot.failures)
-    indexes = {id(failure): index for index, failure in by_index.items()}
+def find_groups(failures: Mapping[int, Failure], dead: Collection[int]) -> list[GroupView]:
+    """Return the failures of a batch by kind, the most frequent kind first.
+
+    Args:
+        failures: The failures by the index of their member.
+        dead: The indexes of dead members.
+    """
+    indexes = {id(failure): index for index, failure in failures.items()}
     views = []
-    for group in group_failures(by_index.values()):
+    for group in group_failures(failures.values()):
         members = [indexes[id(failure)] for failure in group.failures]
         about = "\n".join((group.first.task, group.first.error_class, group.message, group.place))
         key = hashlib.blake2b(about.encode("utf-8", "replace"), digest_size=6).hexdigest()
-        dead = tuple(i for i in members if i // 4 < len(states) and _state_of(states, i) == State.DEAD)
-        views.append(GroupView(key=key, group=group, dead=dead))
+        found = tuple(index for index in members if index in dead)
+        views.append(GroupView(key=key, group=group, dead=found))
     return views
 
 
@@ -59,12 +66,10 @@ def retry_group(engine: Engine, bid: str, key: str) -> int:
     snapshot = engine.store.read_snapshot(bid)
     with corrupt_errors(bid):
         total = int(snapshot.batch.get(b"total", b"0"))
-        groups = find_groups(snapshot, engine.store.read_states(bid, total))
+        failures = parse_failures(snapshot.failures)
+    states = engine.store.read_states(bid, total)
+    groups = find_groups(failures, select_members(states, failures, State.DEAD))
     found = next((each for each in groups if each.key == key), None)
     if found is None:
         raise InvalidCall(f"batch {bid} has no group of failures {key!r}")
     return retry_members(engine, bid, found.dead)
-
-
-def _state_of(states: bytes, index: int) -> int:
-    return states[index // 4] >> (6 - index % 4 * 2) & 3

@@ -9,15 +9,16 @@ from __future__ import annotations
 import re
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 WIDTHS = (40, 200, 400, 1000)
-ROWS_AT_MOST = 1000
 BUCKETS = 1000
 CLUSTER_BUCKETS = 200
 NAMED_AT_MOST = 5  # so many members are named one by one
 CLUSTER_WIDTH = 0.1  # most of them in a tenth of the batch are worth a word
+SAMPLE = 64
+_ALIKE = b"\x00\xff"  # four waiting members, and four that succeeded
 
 WAITING, FAILING, DEAD, SUCCEEDED, BLANK = range(5)
 Colours = Sequence[str]  # of the four states, as `#rrggbb`
@@ -32,8 +33,8 @@ class Bucket:
 
 
 def size_of(total: int) -> tuple[int, int]:
-    """Return the width and the height of the map of so many members, in pixels."""
-    width = next((w for w in WIDTHS if total <= w * ROWS_AT_MOST), WIDTHS[-1])
+    """Return the width and the height of the map of so many members, in pixels: no taller than wide."""
+    width = next((w for w in WIDTHS if total <= w * w), WIDTHS[-1])  # taller ones would be squeezed
     return width, max(1, -(-total // width))
 
 
@@ -89,6 +90,13 @@ def find_members(states: bytes, total: int, state: int, *, first: int = 0, most:
         found += [i for i in four if i >= first and packed[at] >> (6 - i % 4 * 2) & 3 == state]
         at += 1
     return found[:most]
+
+
+def select_members(states: bytes, indexes: Iterable[int], state: int) -> frozenset[int]:
+    """Return those of these members that are in a state."""
+    return frozenset(
+        i for i in indexes if i // 4 < len(states) and states[i // 4] >> (6 - i % 4 * 2) & 3 == state
+    )
 
 
 def describe_clusters(
@@ -147,11 +155,15 @@ def _densest(counts: Sequence[int], wanted: int) -> tuple[int, int]:
 
 
 def _count(packed: bytes, members: int) -> tuple[int, int, int, int]:
-    low_bits = int.from_bytes(b"\x55" * len(packed), "big")
-    bits = int.from_bytes(packed, "big")
+    """Count the states in a stretch: first the bytes that most stretches consist of, then the others."""
+    alike = len(packed[:SAMPLE].translate(None, _ALIKE)) < SAMPLE // 4
+    mixed = packed.translate(None, _ALIKE) if alike else packed
+    low_bits = int.from_bytes(b"\x55" * len(mixed), "big")
+    bits = int.from_bytes(mixed, "big")
     high, low = bits >> 1 & low_bits, bits & low_bits
-    succeeded = (high & low).bit_count()
-    failing, dead = low.bit_count() - succeeded, high.bit_count() - succeeded
+    both = (high & low).bit_count()
+    failing, dead = low.bit_count() - both, high.bit_count() - both
+    succeeded = both + (4 * packed.count(_ALIKE[-1:]) if alike else 0)
     return members - failing - dead - succeeded, failing, dead, succeeded
 
 

@@ -63,3 +63,6 @@ class Outcome:
     successors: tuple[Membership, ...] = ()
     body: tuple[Membership, ...] = ()
     breaks_chord: bool = False
+
+
+JUST_SUCCEEDED = Outcome(state=State.SUCCEEDED)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
+from celery_batches_notify import __version__
+
 _PYPROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8"))
 
 project = _PYPROJECT["project"]["name"]
 author = f"{project} contributors"
 project_copyright = f"2026, {author}"
-version = release = _PYPROJECT["project"]["version"]
+version = release = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]

@@ -28,15 +28,18 @@ from celery_batches_notify.engine import find_engine
 from celery_batches_notify.membership import State
 from celery_batches_notify.testing.server import embedded_server
 from celery_batches_notify.web import status_page
-from tests.web.scene import fail, make_batch, report, serving
+from tests.web.scene import fail, make_batch, report, serving, write_states
 
 MINUTE, HOUR = 60_000, 3_600_000
 GRANTS = ("read", "retry", "cancel", "redeliver", "seal", "delete")
 VIEWS = {
-    "list": ("", 1100, "light"),
-    "list-phone-dark": ("", 375, "dark"),
-    "batch": ("failing", 1100, "light"),
-    "batch-phone-dark": ("failing", 375, "dark"),
+    "list": ("{}", 1100, "light"),
+    "list-phone-dark": ("{}", 375, "dark"),
+    "batch": ("{failing}", 1100, "light"),
+    "batch-phone-dark": ("{failing}", 375, "dark"),
+    "dead-dark": ("{dead}", 1100, "dark"),
+    "family": ("{nightly}", 1100, "light"),
+    "confirm": ("{dead}/retry", 720, "light"),
 }
 
 
@@ -78,8 +81,27 @@ def draw_curve(redis: Redis, batch: Batch, first_ms: int, last_ms: int, marks: i
     redis.hset(f"batches:{{{batch.bid}}}:curve", mapping=fields)
 
 
-def play(app: Celery, redis: Redis) -> str:
-    """Make the batches; return the bid of the one that is failing."""
+def make_dead(app: Celery, redis: Redis) -> Batch:
+    """Make a batch that has ended with 312 dead members, most of them side by side."""
+    rng = random.Random(7)  # noqa: S311 - a drawing
+    batch = make_batch(app, 10_000, "Import addresses", tags=["customer:7"])
+    dead = sorted([*range(4100, 4380), *rng.sample(range(4380, 10_000), 32)])
+    errors = {}
+    for i in dead:
+        if i % 9:
+            errors[i] = fail("KeyError", f"'zip' in row {i} of /in/rows.csv", line=41, code='row["zip"]')
+        else:
+            errors[i] = fail("Timeout", f"geo.example.com, row {i}: no answer", line=57, code="locate(row)")
+    report(batch, dict.fromkeys(dead, State.DEAD), errors)
+    write_states(redis, batch, 10_000, {State.DEAD: dead})
+    put(redis, batch, created_at=5 * HOUR, sealed_at=5 * HOUR, death_at=5 * HOUR - 3 * MINUTE)
+    put(redis, batch, complete_at=4 * HOUR, finish_at=4 * HOUR)
+    draw_curve(redis, batch, 5 * HOUR, 4 * HOUR, 64)
+    return batch
+
+
+def play(app: Celery, redis: Redis) -> dict[str, str]:
+    """Make the batches; return the bids of those that are shown."""
     rng = random.Random(5)  # noqa: S311 - a drawing
     done = make_batch(app, 48, "Import rows", tags=["customer:7"])
     report(done, dict.fromkeys(range(48), State.SUCCEEDED))
@@ -130,18 +152,23 @@ def play(app: Celery, redis: Redis) -> str:
     report(stopped, dict.fromkeys(range(25), State.SUCCEEDED))
     stopped.cancel()
     put(redis, stopped, created_at=26 * HOUR)
-    return failing.bid
+    broken = make_dead(app, redis)
+    return {"failing": failing.bid, "nightly": nightly.bid, "dead": broken.bid}
 
 
 def take(browser: Browser, url: str, path: Path, width: int, scheme: str) -> None:
     """Take one picture of a whole page."""
     page = browser.new_page(
-        viewport={"width": width, "height": 760},
+        viewport={"width": width, "height": 300 if "retry" in url else 760},
         color_scheme=scheme,  # type: ignore[arg-type]
         reduced_motion="reduce",
     )
     page.goto(url)
-    page.locator("#live").wait_for()
+    page.locator("main").wait_for()
+    for picture in page.locator("img:visible").all():
+        picture.scroll_into_view_if_needed()
+        picture.evaluate("node => node.decode()")
+    page.evaluate("scrollTo(0, 0)")
     page.screenshot(path=path, full_page=True, animations="disabled")
     page.close()
 
@@ -150,13 +177,13 @@ def main() -> None:
     """Take all pictures."""
     directory = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "images"
     with stage() as (app, redis), sync_playwright() as playwright:
-        bid = play(app, redis)
+        bids = play(app, redis)
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=QUIET)
         with serving(status_page(app, access=GRANTS)) as url:
             for name, (which, width, scheme) in VIEWS.items():
                 path = directory / f"page-{name}.png"
-                redis.hset(f"batches:{{{bid}}}", "reported_at", int(time.time() * 1000))
-                take(browser, f"{url}/{bid if which else ''}", path, width, scheme)
+                redis.hset(f"batches:{{{bids['failing']}}}", "reported_at", int(time.time() * 1000))
+                take(browser, f"{url}/{which.format('', **bids)}", path, width, scheme)
                 path.write_bytes(shrink(path.read_bytes()))
         browser.close()
 

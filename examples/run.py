@@ -35,9 +35,11 @@ def main() -> None:
         how = {"cwd": HERE / options.example, "env": {**os.environ, **own}, "stdout": None, "stderr": None}
         python = sys.executable
         if options.example == "django":
-            create = [python, "manage.py", "migrate", "--run-syncdb", "-v", "0"]
-            with run_until_we_end(create, **how) as process:
-                process.wait()
+            how["env"]["DJANGO_SUPERUSER_PASSWORD"] = "admin"  # noqa: S105
+            who = "--username admin --email admin@example.com"
+            for words in ("migrate --run-syncdb -v 0", f"createsuperuser --noinput -v 0 {who}"):
+                with run_until_we_end([python, "manage.py", *words.split()], **how) as process:
+                    process.wait()
         worker = [python, "-m", "celery", "-A", APPS[options.example], "worker", "-c", "2", "-l", "WARNING"]
         web = [python, *COMMANDS[options.example], options.port]
         with run_until_we_end(worker, **how), run_until_we_end(web, **how) as serving:

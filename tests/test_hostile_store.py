@@ -290,7 +290,7 @@ def test_a_batch_of_a_newer_version_is_refused_by_all_and_changed_by_none(app: C
     batch, ids = make_full(app)
     well = left_behind(app, redis)
     key = f"batches:{{{batch.bid}}}"
-    redis.hset(key, "schema", 2)
+    redis.hset(key, "schema", 99)
     before = redis.hgetall(key)
     store = store_of(app)
     for call in (
@@ -317,7 +317,7 @@ def test_a_report_for_a_newer_batch_is_told_loudly_and_fails_no_task(
     app: Celery, redis: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     batch, ids = make_full(app)
-    redis.hset(f"batches:{{{batch.bid}}}", "schema", 2)
+    redis.hset(f"batches:{{{batch.bid}}}", "schema", 99)
     member = Membership(bid=batch.bid, index=2, task_id=ids[2])
     with caplog.at_level("WARNING"):
         app._batches_extension.engine.reporter.report(member, SUCCEEDED, seconds=30)

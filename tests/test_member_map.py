@@ -73,6 +73,16 @@ def test_every_member_is_counted_in_one_bucket(states: list[int], buckets: int) 
         assert bucket.counts == tuple(states[bucket.first : end].count(state) for state in range(4))
 
 
+@pytest.mark.parametrize("others", [0, 1, 40, 2_000], ids=["alike", "one", "some", "mixed"])
+@pytest.mark.parametrize("most", [WAITING, SUCCEEDED])
+def test_long_stretches_are_counted_too(most: int, others: int) -> None:
+    states = [most] * 4_000
+    for index in random.Random(others).sample(range(4_000), others):
+        states[index] = random.Random(index).randrange(4)
+    (found,) = count_buckets(pack(states), len(states), 1)
+    assert found.counts == tuple(states.count(state) for state in range(4))
+
+
 @given(states=st.lists(st.sampled_from(range(4)), max_size=60), first=st.integers(0, 70))
 def test_members_are_found_by_their_state(states: list[int], first: int) -> None:
     expected = [index for index, state in enumerate(states) if state == DEAD and index >= first]

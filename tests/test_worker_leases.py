@@ -101,3 +101,16 @@ def test_nobody_is_lost_where_the_store_was_away_for_all_and_no_task_hangs(
             for batch in batches:
                 status = batch.join(timeout=40)
                 assert (status.state, status.death_at) == ("success", None)
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_a_member_that_is_acknowledged_late_leaves_no_record(
+    server_url: str, broker_url: str, app: Celery, redis: Redis, pool: str
+) -> None:
+    """Nothing is recorded of it, so nobody would remove a note of its retry or of its successor."""
+    late = app.signature("lost.late", (uuid4().hex,), immutable=True)
+    with running_worker(server_url, pool, *QUICK, app="proj_lost", BATCHES_TEST_BROKER=broker_url):
+        batch = Batch(app=app)
+        batch.add(late | late.clone())
+        assert batch.join(timeout=30, event="success").total == 2
+        assert [redis.hgetall(key) for key in redis.keys("batches:worker:*")] == []

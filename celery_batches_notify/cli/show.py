@@ -21,11 +21,12 @@ from celery_batches_notify.engine import Engine
 from celery_batches_notify.errors import CorruptBatch, NoSuchBatch, SchemaTooNew
 from celery_batches_notify.grouped_failures import GroupView, find_groups
 from celery_batches_notify.headline import headline
+from celery_batches_notify.member_map import select_members
 from celery_batches_notify.membership import State
 from celery_batches_notify.model import BatchStatus, DeliveryAttempt, Failure
 from celery_batches_notify.pace import Pace, measure_pace
 from celery_batches_notify.store.errors import corrupt_errors
-from celery_batches_notify.store.parsing import parse_actions, parse_curve, parse_status
+from celery_batches_notify.store.parsing import parse_actions, parse_curve, parse_failures, parse_status
 
 Action = tuple[datetime, dict[str, Any]]  # when, and the note
 
@@ -54,7 +55,9 @@ def show_batch(app: Celery, out: Output, *, bid: str, members: str | None, **lis
         reasons = find_reasons(engine, snapshot, status)
         pace = measure_pace(status, parse_curve(snapshot), snapshot.now)
         actions = parse_actions(snapshot.batch)
-        groups = find_groups(snapshot, engine.store.read_states(bid, status.total))
+        failures = parse_failures(snapshot.failures)
+    states = engine.store.read_states(bid, status.total) if failures else b""
+    groups = find_groups(failures, select_members(states, failures, State.DEAD))
     if not out.as_json:
         lines = (
             describe(status, snapshot.now, pace, ascii_only=out.ascii_only),

@@ -16,7 +16,7 @@ from celery_batches_notify.errors import ConfigurationError
 def serve_page(
     app: Celery, out: Output, *, host: str, port: int, auth: str | None, actions: bool, behind_proxy: bool
 ) -> int:
-    """Serve the status page until interrupted; return the exit code.
+    """Serve the status page until interrupted or ended; return the exit code.
 
     Raises:
         ConfigurationError: A package of the extra `web` is missing.
@@ -41,7 +41,10 @@ def serve_page(
     page = status_page(app, access=access, behind_proxy=behind_proxy)
     shown = f"[{host}]" if ":" in host else host
     out.say(f"the page is at http://{shown}:{port}/ until Ctrl-C", url=f"http://{shown}:{port}/")
-    uvicorn.run(page, host=host, port=port, log_level="warning", lifespan="off", server_header=False)
+    config = uvicorn.Config(
+        page, host=host, port=port, log_level="warning", lifespan="off", server_header=False
+    )
+    uvicorn.Server(config).run()
     return 0
 
 

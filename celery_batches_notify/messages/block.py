@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
+from weakref import ref
 
 from celery import Celery
 from celery.result import AsyncResult
 
 from celery_batches_notify.errors import NotAMember, WouldDeadlock
+from celery_batches_notify.messages.ids import new_ids
 from celery_batches_notify.messages.other_packages import release_locks
 
 if TYPE_CHECKING:
@@ -21,6 +24,10 @@ if TYPE_CHECKING:
     Result = AsyncResult[Any]
 else:
     Result = AsyncResult
+
+IDS_AT_ONCE = 100
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -84,6 +91,8 @@ class Frame:
         self.owner = owner
         self.is_open = True
         self.templates: Any = None  # what calls are made from here
+        self._ids: list[str] = []
+        self._results: list[ref[BlockAwareResult]] = []  # those that their backend does not watch yet
         self._limit = limit
         self._flush = flush
         self._calls: list[Call] = []
@@ -106,6 +115,19 @@ class Frame:
             self._flush(self)
         return True
 
+    def new_id(self) -> str:
+        """Return a random UUID; many are made at once if there are many calls."""
+        try:
+            return self._ids.pop()
+        except IndexError:
+            self._ids = new_ids(min(len(self._calls) + 1, IDS_AT_ONCE))
+            return self._ids.pop()
+
+    def watch_later(self, result: BlockAwareResult) -> None:
+        """Let the result backend watch for this result when its call leaves, unless nobody holds it then."""
+        result.is_watched = False
+        self._results.append(ref(result))
+
     def last(self) -> Call | None:
         """Return the call that came last, while it waits here."""
         with self._lock:
@@ -115,6 +137,9 @@ class Frame:
         """Remove and return the calls that wait."""
         with self._lock:
             calls, self._calls = self._calls, []
+            results, self._results = self._results, []
+        # safety: held-results-watched
+        _watch([result for each in results if (result := each()) is not None])
         return calls
 
     def holds(self, task_id: str) -> bool:
@@ -205,10 +230,29 @@ def return_to(frame: Frame | None) -> None:
 class BlockAwareResult(Result):
     """A result of Celery that knows whether its call still waits in an open block."""
 
+    is_watched = True
+
     def get(self, *args: Any, **kwargs: Any) -> Any:
         """Wait for the result, as Celery's own `get`. Raises `WouldDeadlock` inside the call's own block."""
         self._refuse_inside_block()
+        self.is_watched = True
         return super().get(*args, **kwargs)
+
+    def then(self, *args: Any, **kwargs: Any) -> Any:
+        """Call something when the result is there, as Celery's own `then`."""
+        self.is_watched = True
+        return super().then(*args, **kwargs)
+
+    def watch(self) -> None:
+        """Let the result backend watch for it, as Celery does when it sends a call."""
+        if not self.is_watched:
+            self.app.backend.on_task_call(None, self.id)
+            self.is_watched = True
+
+    def __del__(self) -> None:
+        """Let the backend forget it if it watches."""
+        if self.is_watched:
+            super().__del__()
 
     wait = get
 
@@ -223,6 +267,15 @@ class BlockAwareResult(Result):
             raise WouldDeadlock(
                 f"task {self.id} is sent when its `with batch:` block ends: ask for its result after that"
             )
+
+
+def _watch(results: Sequence[BlockAwareResult]) -> None:
+    """Let the result backend watch for these results. If it is away, each `get` asks it again."""
+    try:
+        for result in results:
+            result.watch()
+    except Exception as exc:  # noqa: BLE001 - the calls leave all the same
+        logger.warning("batches: the result backend does not watch for results of a block: %r", exc)
 
 
 def watch_results(app: Celery) -> None:

@@ -68,9 +68,9 @@ class Sender:
         send = partial(self.send, producer, name, **options)
         running, member = self._app.current_worker_task, current_member(self._app)
         if running is not None and running.request.id == task_id:
-            return self._send_own(send, name, message, running.request, member)
+            return self._send_own(send, name, message, running, member)
         if running is not None and member and (found := successors.find(running, member, name, message)):
-            return self._send_successor(send, name, message, running.request, member, found)
+            return self._send_successor(send, name, message, running, member, found)
         # safety: callback-no-member
         if isinstance(identity := read_header(message.headers.get(HEADER), task_id), DeliveryRef):
             write_header(message.headers, identity)
@@ -81,30 +81,38 @@ class Sender:
         refuse_foreign_call(self._app, name)  # safety: foreign-call
         return None if self._is_collected(name, message, options) else send(message)
 
-    def _send_own(self, send: Send, name: str, message: Any, request: Any, member: Membership | None) -> Any:
+    def _send_own(self, send: Send, name: str, message: Any, running: Any, member: Membership | None) -> Any:
         """Send a retry or replacement of the running task under its id: still the same member or delivery."""
+        request = running.request
         if identity := read_request(request):  # safety: retry-keeps-delivery
             write_header(message.headers, identity)
         if member:
             message = tag_message(name, message, member)
         result = send(message)
         run_of(request).goes_on = True  # safety: going-on-noted
-        if member and self.heartbeat:
-            self.heartbeat().note_departure(request, member)
+        if member and (notes := self._notes_of(running)):
+            notes.note_departure(request, member)
         return result
 
     def _send_successor(
-        self, send: Send, name: str, message: Any, request: Any, member: Membership, found: Successor
+        self, send: Send, name: str, message: Any, running: Any, member: Membership, found: Successor
     ) -> Any:
         """Send a message with which the running member's canvas goes on."""
-        run = run_of(request)
+        run = run_of(running.request)
         write_header(message.headers, found.member)
         message = tag_message(name, message, found.member, replaced=found.replaced)
         with successors.publishing(run, name, found):
             result = send(message)
-        if self.heartbeat and len(run.successors) <= NOTED_AT_MOST:
-            self.heartbeat().note_successors(request, member, run.published)
+        if len(run.successors) <= NOTED_AT_MOST and (notes := self._notes_of(running)):
+            notes.note_successors(running.request, member, run.published)
         return result
+
+    def _notes_of(self, running: Any) -> InFlightNotes | None:
+        """Return where to note what a running member sends; None if its message comes back by itself.
+
+        A message that is acknowledged late has no record, so nobody would remove a note.
+        """
+        return self.heartbeat() if self.heartbeat and not running.acks_late else None  # safety: late-unnoted
 
     def _is_collected(self, name: str, message: Any, options: dict[str, Any]) -> bool:
         """Give a call to the innermost block that is still open when the call is ready, if there is one."""

@@ -10,9 +10,8 @@ from typing import Any
 
 from celery import Celery
 from celery.backends.base import Backend
-from kombu.utils.uuid import uuid
 
-from celery_batches_notify.messages.block import Call, Frame, find_frame
+from celery_batches_notify.messages.block import BlockAwareResult, Call, Frame, find_frame
 from celery_batches_notify.messages.canvas import CALLS_PARTS
 from celery_batches_notify.messages.celerys_own import (
     explain_slow_app,
@@ -21,7 +20,8 @@ from celery_batches_notify.messages.celerys_own import (
     is_plain_task,
     options_of,
 )
-from celery_batches_notify.messages.templates import NoTemplate, Template, Templates, new_ids
+from celery_batches_notify.messages.ids import new_ids
+from celery_batches_notify.messages.templates import NoTemplate, Template, Templates
 
 TEMPLATES_AT_MOST = 256
 _SCALARS = (str, int, float, bool, type(None))
@@ -144,16 +144,18 @@ class TaskSender:
         if template is self or not template.is_proven:
             return self._learn(frame, by_celery, key, args or (), kwargs)
         try:
-            call = template.make(task_id or uuid(), args or (), kwargs)
+            call = template.make(task_id or frame.new_id(), args or (), kwargs)
         except Exception:  # noqa: BLE001 - Celery raises it again, or can do what a template cannot
             return by_celery()
         if frame.owner is not None:
             frame.owner.prepare(call)
-        if template.keeps_result:
+        result = (result_cls or self._app.AsyncResult)(call.task_id)
+        if template.keeps_result and isinstance(result, BlockAwareResult):
+            frame.watch_later(result)
+        elif template.keeps_result:
             self._app.backend.on_task_call(None, call.task_id)
         if not frame.collect([call]):  # it has been closed meanwhile
             return by_celery()
-        result = (result_cls or self._app.AsyncResult)(call.task_id)
         result.ignored = template.ignore_result
         if running:
             running.add_trail(result)

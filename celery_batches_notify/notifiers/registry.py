@@ -102,6 +102,10 @@ class Registry:
             return None
         return read_duration(f"batches_notifications[{name!r}][{GIVE_UP_AFTER!r}]", given, at_least=1)
 
+    def channels(self) -> list[str]:
+        """Return the names of all notifiers and profiles that a callback may name."""
+        return sorted({*self._known(), *self._settings.notifications})
+
     def find_unknown_keys(self) -> list[str]:
         """Return the keys of `batches_notifications` without a notifier, each with a suggestion."""
         kinds = {key: key.partition(":")[0] for key in sorted(self._settings.notifications)}

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from celery_batches_notify.messages.headers import HEADER
+from celery_batches_notify.messages.ids import new_ids
 from celery_batches_notify.messages.members import member_message
-from celery_batches_notify.messages.templates import Template, TemplateCall, new_ids
+from celery_batches_notify.messages.templates import Template, TemplateCall
 
 MODEL_INDEX = 918_273_645_564_738
 

@@ -14,9 +14,11 @@ from operator import itemgetter
 from typing import Any
 
 from celery_batches_notify.messages.block import Call
+from celery_batches_notify.messages.ids import new_ids
 from celery_batches_notify.messages.members import member_message
-from celery_batches_notify.messages.templates import TemplateCall, new_ids
+from celery_batches_notify.messages.templates import TemplateCall
 from celery_batches_notify.producer.preparing import Published, make_model
+from celery_batches_notify.producer.pushing import push_texts
 
 Command = tuple[str, tuple[Any, ...]]
 
@@ -107,7 +109,7 @@ class Stamp:
     def _push(self, channel: Any, payloads: Sequence[str]) -> None:
         with channel.conn_or_acquire() as client:
             if not self.after:
-                client.lpush(self.key, *payloads)
+                push_texts(client, self.key, payloads)
                 return
             with client.pipeline() as pipe:
                 for name, args in [("lpush", (self.key, *payloads)), *self.after]:

@@ -13,14 +13,16 @@ from celery import Celery, signals
 
 from celery_batches_notify.messages.block import Call
 from celery_batches_notify.messages.celerys_own import is_from
+from celery_batches_notify.messages.ids import new_ids
 from celery_batches_notify.messages.members import member_message
 from celery_batches_notify.messages.sender import Sender
-from celery_batches_notify.messages.templates import TemplateCall, new_ids
+from celery_batches_notify.messages.templates import TemplateCall
 from celery_batches_notify.producer.confirms import publish_confirmed, waits_for_confirms
 from celery_batches_notify.producer.preparing import NotPrepared, Prepared
 from celery_batches_notify.producer.stamping import NotStampable, Stamp
 
 AT_ONCE = 100  # messages in one command: so many are unknown if its reply is lost
+CONFIRMED_AT_ONCE = 1000  # messages before a wait for their confirms, which take a disk's time
 _LISTENED = (signals.before_task_publish, signals.after_task_publish, signals.task_sent)
 
 logger = logging.getLogger(__name__)
@@ -119,9 +121,11 @@ class _Ways:
 
 
 def _publish_all(producer: Any, bid: str, ways: _Ways, calls: list[TemplateCall]) -> None:
-    """Publish these calls one by one, and wait for confirms once for a hundred."""
-    for at in range(0, len(calls), AT_ONCE):
-        way_of = {call: cast("Prepared", ways.of(call)) for call in calls[at : at + AT_ONCE]}
+    """Publish these calls one by one, and wait for confirms once for a thousand."""
+    confirms = producer.connection.transport_options.get("confirm_publish")
+    number = CONFIRMED_AT_ONCE if confirms else AT_ONCE
+    for at in range(0, len(calls), number):
+        way_of = {call: cast("Prepared", ways.of(call)) for call in calls[at : at + number]}
         policy = way_of[calls[at]].retry_policy
         ensure = producer.connection.ensure if policy is not None else lambda _, publish: publish
         ensure(producer, _publish, **policy or {})(producer, bid, way_of)
@@ -153,10 +157,16 @@ def _push_all(producer: Any, bid: str, ways: _Ways, calls: list[TemplateCall]) -
 
 
 def _push(producer: Any, bid: str, ways: _Ways, calls: list[TemplateCall]) -> None:
-    tags, payloads = new_ids(len(calls)), list[str]()
+    tags, payloads = _new_tags(len(calls)), list[str]()
     for _, run in groupby(calls, attrgetter("template")):
         of_template = list(run)
         stamp = cast("Stamp", ways.of(of_template[0]))
         at = len(payloads)
         payloads += stamp.write(bid, of_template, tags[at : at + len(of_template)])
     stamp.push(producer, payloads, calls)
+
+
+def _new_tags(number: int) -> list[str]:
+    """Return delivery tags, which look like UUIDs and differ at their end."""
+    [one] = new_ids(1)
+    return [f"{one[:24]}{at:012x}" for at in range(number)]

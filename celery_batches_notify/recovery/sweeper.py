@@ -11,6 +11,7 @@ from functools import cached_property
 from celery_batches_notify.delivery.publisher import Publisher
 from celery_batches_notify.errors import BatchesError
 from celery_batches_notify.log_lines import BatchLog
+from celery_batches_notify.recovery.counting import Counting
 from celery_batches_notify.recovery.lost_producers import abandon_batch
 from celery_batches_notify.recovery.lost_workers import LostWorkers
 from celery_batches_notify.recovery.resend import Resender, resend_left
@@ -44,6 +45,7 @@ class Sweeper:
         self._lost = lost
         self._resender = resender
         self._publisher = publisher
+        self._counting = Counting(store)
         self._settings = settings
         self.done: Counter[str] = Counter()  # read by the command line; a worker never reads it
         interval = settings.sweep_interval.total_seconds()
@@ -79,6 +81,7 @@ class Sweeper:
             longest_life_ms = max(longest_life_ms, batch.life_ms)
             self.done["looked at"] += not batch.gone
             try:
+                self._counting.look_at(batch)
                 self.sweep_batch(batch)
             except Exception as exc:
                 if is_away(exc):
@@ -86,6 +89,7 @@ class Sweeper:
                 # One broken batch must not stop the rest.
                 self.done["failed"] += 1
                 BatchLog(logger, bid=batch.bid).warning("not swept: %r", exc)  # safety: unreadable-batch
+        self._counting.end_sweep()
         if longest_life_ms:
             self._store.prolong_lists(longest_life_ms)  # safety: sweep-prolongs
         with store_errors(self._settings):

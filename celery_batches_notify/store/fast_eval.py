@@ -41,9 +41,7 @@ class FastEval:
         command = (b"*%d\r\n%s%s" % (3 + len(keys) + len(args), script, _pack(args)),)
         connection = self._take()
         try:
-            answer = connection.retry.call_with_retry(
-                lambda: _ask(connection, command), lambda _: connection.disconnect()
-            )
+            answer = _insist(connection, command)
         except BaseException:
             connection.disconnect()  # the reply may still arrive, and must not answer the next call
             self._pool.release(connection)
@@ -66,9 +64,27 @@ class FastEval:
         return _connection_of(self._pool)
 
 
+def run_packed(pool: Any, command: bytes) -> Any:
+    """Run one command, packed already, over a connection of this pool. Raises what redis-py raises."""
+    connection = _connection_of(pool)
+    try:
+        return _insist(connection, (command,))
+    except BaseException:
+        connection.disconnect()  # the reply may still arrive, and must not answer the next command
+        raise
+    finally:
+        pool.release(connection)
+
+
 def _connection_of(pool: Any) -> Any:
     command = signature(pool.get_connection).parameters["command_name"]
     return pool.get_connection("EVALSHA") if command.default is Parameter.empty else pool.get_connection()
+
+
+def _insist(connection: Any, command: tuple[bytes]) -> Any:
+    return connection.retry.call_with_retry(
+        lambda: _ask(connection, command), lambda _: connection.disconnect()
+    )
 
 
 def _ask(connection: Any, command: tuple[bytes]) -> Any:

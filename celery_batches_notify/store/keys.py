@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+SCHEMA = 2  # 1 had the callbacks in the hash, where a process that knows only 1 would not find them now
 PARTS = (
     "states",
     "members",
@@ -43,6 +44,16 @@ class Keys:
     def cancelled(self) -> str:
         """The sorted set of cancelled bids by time, which workers read every other second."""
         return f"{self.prefix}:cancelled"
+
+    @property
+    def totals(self) -> str:
+        """The hash of the counters that all processes share; the braces put it in one slot with `counted`."""
+        return f"{self.prefix}:totals:{{totals}}"
+
+    @property
+    def counted(self) -> str:
+        """The hash of what each batch has added to the counters."""
+        return f"{self.totals}:counted"
 
     @property
     def sweeper(self) -> str:

@@ -22,6 +22,7 @@ from celery_batches_notify.store.paging import Place, walk_pages
 from celery_batches_notify.store.parsing import has_ended
 from celery_batches_notify.store.scripts import Scripts
 from celery_batches_notify.store.snapshots import read_together
+from celery_batches_notify.store.totals import COUNTED_FIELDS, Numbers, numbers_of
 
 PAGE = 100
 INDEX_PAGE = 500
@@ -32,6 +33,7 @@ LIVES = ("expires", "linger", "dead_expires")
 _SWEPT = (
     *("total", "succeeded", "dead", "sealed_at", "open", "next_due"),
     *("reported_at", "watch_at", "resend_at", "parent_bid", "abandon_at", *LIVES),
+    *("given_up", *(name for name in COUNTED_FIELDS if name != "succeeded")),
 )
 
 logger = logging.getLogger(__name__)
@@ -39,7 +41,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveBatch:
-    """The sweeper's view of one batch on its list."""
+    """The sweeper's view of one batch on its list.
+
+    `deliveries` says how many are open and how many given up.
+    """
 
     bid: str
     score: float
@@ -53,6 +58,8 @@ class LiveBatch:
     abandon_due: bool = False
     parent_bid: str | None = None
     life_ms: int = 0
+    deliveries: tuple[int, int] = (0, 0)
+    numbers: Numbers | None = None
 
 
 class BatchIndexes:
@@ -161,7 +168,10 @@ class BatchIndexes:
     def prolong(self, life_ms: int) -> None:
         """Let the lists live for at least so long, because one of their batches may."""
         life_ms = min(life_ms, round(LONGEST.total_seconds() * 1000))  # another program may have written it
-        for key in (self._keys.index, self._keys.live, self._keys.cancelled):
+        for key in (
+            *(self._keys.index, self._keys.live, self._keys.cancelled),
+            *(self._keys.totals, self._keys.counted),
+        ):
             self._scripts.prolong_list([key], ["", life_ms])
 
     def _look_at(self, page: Sequence[Place]) -> Iterator[LiveBatch]:
@@ -237,6 +247,8 @@ def _parse_live(bid: str, score: float, answers: Sequence[Any], now: int) -> Liv
         parent_bid=check_bid(parent.decode()) if parent else None,
         has_due=0 < n["next_due"] <= now or (n["open"] > 0 and ttl * 2 < n["expires"]),
         life_ms=max(longest_life_ms(n), ttl),
+        deliveries=(n["open"], n["given_up"]),
+        numbers=Numbers(bid=bid, read_at=now, numbers=numbers_of(n)),
     )
 
 

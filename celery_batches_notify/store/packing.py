@@ -9,7 +9,7 @@ from hashlib import blake2b
 
 from kombu.utils import json
 
-from celery_batches_notify.membership import Membership, Outcome, State
+from celery_batches_notify.membership import JUST_SUCCEEDED, Membership, Outcome, State
 from celery_batches_notify.model import Failure
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.fast_eval import Argument
@@ -18,7 +18,7 @@ ATTEMPTS_PER_ROUND = 4096
 ROUNDS = 16
 ID_BYTES = 16
 SENDING_MS = 60_000  # how long a process has to send members that it took for another round
-JUST_SUCCEEDED = Outcome(state=State.SUCCEEDED)
+GROUP_AT_MOST, SPAN_AT_MOST = 200, 1000  # successes in one call of a script, and how far apart they stand
 _UUID_LENGTH = 36
 _UUIDS = re.compile(r"(?:[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})*+")
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
@@ -68,10 +68,15 @@ def pack_successors(member: Membership, outcome: Outcome) -> list[bytes | str]:
     ]
 
 
+def is_plain(outcome: Outcome) -> bool:
+    """Whether a member just succeeded, as nearly all do: its report has nothing else to say."""
+    return outcome is JUST_SUCCEEDED or outcome == JUST_SUCCEEDED
+
+
 def pack_report(member: Membership, outcome: Outcome, settings: Settings) -> list[Argument]:
     """Pack a report as `shared/report.lua` names it; most successes end after their state."""
     index, packed_id, late_of = pack_member(member)
-    if outcome == JUST_SUCCEEDED and not late_of:
+    if not late_of and is_plain(outcome):
         return [index, packed_id, int(outcome.state)]
     return [
         index,
@@ -87,6 +92,26 @@ def pack_report(member: Membership, outcome: Outcome, settings: Settings) -> lis
         late_of,
         *pack_successors(member, outcome),
     ]
+
+
+def group_successes(members: Sequence[Membership]) -> list[list[int]]:
+    """Return which members one call of `record_successes` takes: as places in the sequence, by their indexes.
+
+    Successors are left out, because their messages do not say which index is theirs.
+    """
+    groups: list[list[int]] = []
+    first = 0
+    for index, place in sorted((m.index, n) for n, m in enumerate(members) if m.index is not None):
+        if not groups or len(groups[-1]) == GROUP_AT_MOST or index - first >= SPAN_AT_MOST:
+            groups.append([])
+            first = index
+        groups[-1].append(place)
+    return groups
+
+
+def pack_successes(members: Sequence[Membership]) -> list[Argument]:
+    """Pack plain successes as `record_successes` reads them: index and id of each."""
+    return [part for member in members for part in pack_member(member)[:2]]
 
 
 def pack_stamp(member: Membership, attempt: int) -> int:

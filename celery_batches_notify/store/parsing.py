@@ -65,20 +65,6 @@ READING_FIELDS = (
 )
 
 
-# What an `Outline` is made of; of its state, what a `Reading` is.
-OUTLINE_FIELDS = ("schema", "description", "tags")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outline:
-    """What finds a batch in a list; its state is None if it was not read."""
-
-    bid: str
-    description: str
-    tags: tuple[str, ...]
-    state: str | None
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
     """A batch's counters, and the events that have fired."""
@@ -134,7 +120,7 @@ def parse_progress(bid: str, batch: Hash, now: datetime, stall_after: timedelta)
     total, succeeded, failing, dead = (int(batch[k]) for k in (b"total", b"succeeded", b"failing", b"dead"))
     return Progress(
         bid=bid,
-        state=_state(batch, now, stall_after),
+        state=parse_state(batch, now, stall_after),
         total=total,
         pending=total - succeeded,
         succeeded=succeeded,
@@ -161,7 +147,7 @@ def parse_status(snapshot: Snapshot, stall_after: timedelta) -> BatchStatus:
     return BatchStatus(
         bid=snapshot.bid,
         description=text_of(batch, b"description"),
-        tags=_read_tags(batch.get(b"tags", b"[]")),
+        tags=parse_tags(batch.get(b"tags", b"[]")),
         state=counts.state,
         abandoned_at=_at(batch, "abandoned_at"),
         moved_at=_at(batch, "reported_at"),
@@ -191,18 +177,6 @@ def parse_status(snapshot: Snapshot, stall_after: timedelta) -> BatchStatus:
     )
 
 
-def parse_outline(bid: str, values: Sequence[bytes | None], now: datetime, stall_after: timedelta) -> Outline:
-    """Read the values of `OUTLINE_FIELDS`, and of `READING_FIELDS` if they follow."""
-    _, description, tags, *reading = values
-    state = parse_reading(bid, reading, now, stall_after).progress.state if reading else None
-    return Outline(
-        bid=bid,
-        description=(description or b"").decode("utf-8", "replace"),
-        tags=_read_tags(tags or b"[]"),
-        state=state,
-    )
-
-
 def parse_callbacks(snapshot: Snapshot) -> list[dict[str, Any]]:
     """Read the declared callbacks, in the order of declaration."""
     declared: list[dict[str, Any]] = json.loads(snapshot.callbacks)
@@ -220,11 +194,13 @@ def parse_time(clock: Sequence[int]) -> datetime:
 
 
 @lru_cache(maxsize=1024)  # many batches have the same
-def _read_tags(stored: bytes) -> tuple[str, ...]:
+def parse_tags(stored: bytes) -> tuple[str, ...]:
+    """Read a batch's tags."""
     return tuple(json.loads(stored))
 
 
-def _state(batch: Hash, now: datetime, stall_after: timedelta) -> str:
+def parse_state(batch: Hash, now: datetime, stall_after: timedelta) -> str:
+    """Decide in which state a batch is: the first one that holds."""
     total, succeeded, dead = (int(batch[k]) for k in (b"total", b"succeeded", b"dead"))
     is_sealed = b"sealed_at" in batch
     if b"success_at" in batch:

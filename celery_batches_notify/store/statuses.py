@@ -16,6 +16,7 @@ from celery_batches_notify.model import BatchStatus
 from celery_batches_notify.store import parsing
 from celery_batches_notify.store.base import StoreBase, check_schema, check_values
 from celery_batches_notify.store.errors import corrupt_errors, store_errors, type_errors
+from celery_batches_notify.store.outlines import STANDING_FIELDS, TEXT_FIELDS, Outline, parse_outline
 from celery_batches_notify.store.paging import Place
 from celery_batches_notify.store.snapshots import Clock, read_snapshot, read_snapshots, read_together
 
@@ -68,28 +69,56 @@ class StatusStore(StoreBase):
                 for start in range(0, len(page), STATUSES_AT_ONCE):
                     yield from self._read_statuses(page[start : start + STATUSES_AT_ONCE])
 
-    def list_outlines(self, *, states: bool) -> Iterator[parsing.Outline]:
+    def walk_places(
+        self, after: Place | None = None, size: int = ROWS_AT_ONCE
+    ) -> Iterator[list[tuple[str, Place]]]:
+        """Read the list of batches, newest first, in pages; some of them may have expired.
+
+        Args:
+            after: The place to go on behind, from an earlier reading; None begins with the newest batch.
+            size: How many a page has.
+        """
+        with store_errors(self.settings):
+            yield from self.lists.walk_index(after, size)
+
+    def list_outlines(self, *, standings: bool) -> Iterator[Outline]:
         """Read what finds a batch in a list, newest first: one command each, and no failures.
 
         Args:
-            states: Read their states as well; then a batch whose counts cannot be read is left out.
+            standings: Read how they stand as well; then a batch whose counts cannot be read is left out.
         """
-        fields = parsing.OUTLINE_FIELDS + (parsing.READING_FIELDS if states else ())
-        with store_errors(self.settings):
-            for page in self.lists.walk_index():
-                yield from self._read_outlines([bid for bid, _ in page], fields)
+        for page in self.walk_places():
+            for outline in self.read_outlines([bid for bid, _ in page], standings=standings):
+                if outline.why:
+                    BatchLog(logger, bid=outline.bid).warning("left out of the list: %s", outline.why)
+                else:
+                    yield outline
 
-    def _read_outlines(self, bids: Sequence[str], fields: Sequence[str]) -> Iterator[parsing.Outline]:
+    def read_outlines(
+        self, bids: Sequence[str], *, texts: bool = True, standings: bool = False
+    ) -> list[Outline]:
+        """Read what finds these batches in a list, in one round trip to each server, but for gone ones.
+
+        Args:
+            bids: The batches.
+            texts: Read their descriptions and tags.
+            standings: Read how they stand.
+        """
+        if not bids:
+            return []
+        fields: tuple[str, ...] = ("schema",)
+        fields += (TEXT_FIELDS if texts else ()) + (STANDING_FIELDS if standings else ())
         now, answers = self._read_fields(bids, fields)
+        outlines = []
         for bid, answer in zip(bids, answers, strict=True):
             try:
-                with corrupt_errors(bid):
-                    values = check_values(bid, answer)
-                    yield parsing.parse_outline(bid, values, now, self.settings.stall_after)
+                values = check_values(bid, answer)
+                outlines.append(parse_outline(bid, fields, values, now, self.settings.stall_after))
             except NoSuchBatch:
                 continue
-            except (CorruptBatch, SchemaTooNew) as exc:
-                BatchLog(logger, bid=bid).warning("left out of the list: %s", exc)
+            except Exception as exc:  # noqa: BLE001 - `say_unreadable` raises those that are no fault of data
+                outlines.append(Outline(bid=bid, why=say_unreadable(bid, exc)))
+        return outlines
 
     def _read_statuses(self, listed: Sequence[tuple[str, Place]]) -> Iterator[tuple[Place, BatchStatus]]:
         """Read several statuses; a batch that cannot be read is logged and left out."""
@@ -108,10 +137,11 @@ class StatusStore(StoreBase):
 
     def _read_fields(self, bids: Sequence[str], fields: Sequence[str]) -> tuple[datetime, list[Any]]:
         """Read these fields of batches in one round trip to each server; return the time and the answers."""
+        names = [field.encode() for field in fields]  # once, because redis-py would for each batch
 
         def queue(pipe: Pipeline) -> None:
             for bid in bids:
-                pipe.hmget(self.keys.batch(bid), fields)
+                pipe.hmget(self.keys.batch(bid), names)
 
         with store_errors(self.settings):
             clock, answers = read_together(self.client, queue)
@@ -122,18 +152,6 @@ class StatusStore(StoreBase):
         with store_errors(self.settings):
             return int(self.client.zcard(self.keys.index))
 
-    def walk_rows(self, after: Place | None = None) -> Iterator[list[tuple[Place, Row]]]:
-        """Read what a list shows of each batch, newest first, in pages: no failures, no callbacks.
-
-        Args:
-            after: The place to go on behind, from an earlier reading; None begins with the newest batch.
-        """
-        with store_errors(self.settings):
-            for page in self.lists.walk_index(after, ROWS_AT_ONCE):
-                places = dict(page)
-                rows = self.read_rows(list(places))
-                yield [(place, rows[bid]) for bid, place in places.items() if bid in rows]
-
     def read_rows(self, bids: Sequence[str]) -> dict[str, Row]:
         """Read what a list shows of these batches, in one round trip to each server, but for gone ones."""
         if not bids:
@@ -142,21 +160,32 @@ class StatusStore(StoreBase):
         rows = {}
         for bid, answer in zip(bids, answers, strict=True):
             try:
-                rows[bid] = self._parse_row(bid, answer, now)
+                status, given_up = self._parse_row(bid, answer, now)
+                rows[bid] = Row(bid=bid, now=now, status=status, given_up=given_up)
             except NoSuchBatch:
                 continue
             except (CorruptBatch, SchemaTooNew) as exc:
                 rows[bid] = Row(bid=bid, now=now, why=str(exc))
         return rows
 
-    def _parse_row(self, bid: str, answer: Any, now: datetime) -> Row:
+    def read_briefly(self, bid: str) -> tuple[BatchStatus, datetime]:
+        """Read a status without callbacks, failures, children and expiry; return it and the store's time.
+
+        Raises:
+            NoSuchBatch: It is gone.
+        """
+        now, answers = self._read_fields([bid], ROW_FIELDS)
+        return self._parse_row(bid, answers[0], now)[0], now
+
+    def _parse_row(self, bid: str, answer: Any, now: datetime) -> tuple[BatchStatus, int]:
+        """Parse the values of `ROW_FIELDS`; return the status, and how many callbacks were given up."""
         with corrupt_errors(bid):
             batch = parsing.name_values(ROW_FIELDS, check_values(bid, answer))
             snapshot = parsing.Snapshot(
                 bid=bid, batch=batch, outbox={}, failures={}, children=0, now=now, ttl=timedelta()
             )
             status = parsing.parse_status(snapshot, self.settings.stall_after)
-            return Row(bid=bid, now=now, status=status, given_up=int(batch.get(b"given_up", b"0")))
+            return status, int(batch.get(b"given_up", b"0"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +207,15 @@ class Row:
     why: str = ""
 
 
+def say_unreadable(bid: str, exc: Exception) -> str:
+    """Say why a batch cannot be read; raise an error that is not about its data."""
+    try:
+        with corrupt_errors(bid):
+            raise exc
+    except (CorruptBatch, SchemaTooNew) as unreadable:
+        return str(unreadable)
+
+
 def _parse_snapshot(bid: str, clock: Clock, answers: Sequence[Any]) -> parsing.Snapshot:
     for answer in answers:
         if isinstance(answer, Exception):
@@ -190,7 +228,7 @@ def _parse_snapshot(bid: str, clock: Clock, answers: Sequence[Any]) -> parsing.S
         outbox=outbox,
         failures=failures,
         children=children,
-        callbacks=callbacks or b"[]",
+        callbacks=callbacks or batch.get(b"callbacks", b"[]"),  # safety: old-callbacks
         curve=curve,
         now=parsing.parse_time(clock),
         ttl=timedelta(milliseconds=max(ttl, 0)),

@@ -1,33 +1,40 @@
-"""Trims the lists: takes off batches that have expired, and cancelled ones that are over."""
+"""Trims the lists, and the notes of what is counted: drops batches that have expired or are over."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import chain, islice
+from typing import Any
 
 from redis import Redis
 
 from celery_batches_notify.store.keys import Keys
 from celery_batches_notify.store.lists import TERMINATE, UNSTORED_SECONDS, BatchIndexes, well_formed
 from celery_batches_notify.store.paging import Place, walk_pages
+from celery_batches_notify.store.scripts import Scripts
 
 PAGE = 1000
 PAGES_PER_TURN = 10
 # How long workers discard messages of a cancelled batch that is over: a broker may redeliver one.
 CANCELLED_SECONDS = 24 * 60 * 60
+# Longer than a reading may be old: see `READING_MS`.
+REMEMBERED_MS = 60 * 60 * 1000
 
 
 class Trimmer:
     """Goes through the lists again and again, a part at a time, oldest entries first, in one process."""
 
-    def __init__(self, client: Redis, lists: BatchIndexes, keys: Keys) -> None:
+    def __init__(self, client: Redis, lists: BatchIndexes, keys: Keys, scripts: Scripts) -> None:
         self._client = client
         self._lists = lists
+        self._scripts = scripts
+        self._cursor = 0
         self._keys = keys
         self._places: dict[str, Place] = {}  # the next turn continues here
 
     def turn(self) -> int:
         """Trim the next part of each list; return how many entries were dropped."""
+        self._forget_counted()
         return self._trim(self._keys.index, self._drop_gone) + self._trim(
             self._keys.cancelled, self._drop_over
         )
@@ -63,3 +70,12 @@ class Trimmer:
         return self._lists.drop(
             self._keys.cancelled, gone, older_seconds=UNSTORED_SECONDS
         ) + self._lists.drop(self._keys.cancelled, over, older_seconds=CANCELLED_SECONDS)
+
+    def _forget_counted(self) -> None:
+        """Forget what was counted of some batches that do not exist any more."""
+        answer: Any = self._client.hscan(self._keys.counted, self._cursor, count=PAGE)
+        self._cursor, counted = int(answer[0]), answer[1]
+        bids = [bid.decode("utf-8", "replace") for bid in counted]
+        gone = [bid for bid, exists in zip(bids, self._lists.exist(bids), strict=True) if not exists]
+        if gone:
+            self._scripts.forget_batches([self._keys.counted], ["", REMEMBERED_MS, *gone])

@@ -28,6 +28,7 @@ from celery_batches_notify.errors import (
 from celery_batches_notify.web.rendering import render
 
 AGAIN_SECONDS = 5
+THEME_COOKIE = "batches_theme"  # page.js sets it
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+")
 
 
@@ -78,9 +79,8 @@ def answer_problem(request: Request, problem: Problem) -> Response:
         headers["Retry-After"] = str(AGAIN_SECONDS)
     if wants_json(request):
         return answer_json(problem.as_dict(), problem.status, headers)
-    html = render(
-        "problem.html", problem=problem, root=root_of(request), again=AGAIN_SECONDS, title="Batches"
-    )
+    values = {"root": root_of(request), "theme": theme_of(request), "again": AGAIN_SECONDS}
+    html = render("problem.html", problem=problem, **values)
     return Response(html, problem.status, headers, "text/html")
 
 
@@ -105,6 +105,12 @@ def root_of(request: Request) -> str:
     """
     depth = get_route_path(request.scope).count("/") - 1
     return "/".join([".."] * depth) or "."
+
+
+def theme_of(request: Request) -> str:
+    """Return the theme that the user chose: `light`, `dark`, or an empty text for the system's."""
+    theme = request.cookies.get(THEME_COOKIE, "")
+    return theme if theme in ("light", "dark") else ""
 
 
 def answer_tagged(request: Request, body: bytes, media_type: str, tag: str = "") -> Response:

@@ -33,12 +33,17 @@ from celery_batches_notify.web.answers import (
     is_ours,
     problem_of,
     root_of,
+    theme_of,
     wants_json,
 )
-from celery_batches_notify.web.listing import TABS, Census, Query, read_list
+from celery_batches_notify.web.census import TABS, Census
+from celery_batches_notify.web.clusters import ClusterReader
+from celery_batches_notify.web.listing import Query, read_list
 from celery_batches_notify.web.live import Hub, answer_stream
 from celery_batches_notify.web.looking import Looker
-from celery_batches_notify.web.members import draw_members, read_member_page
+from celery_batches_notify.web.maps import Maps
+from celery_batches_notify.web.members import read_member_page
+from celery_batches_notify.web.metrics import Metrics
 from celery_batches_notify.web.rendering import ASSETS, read_asset, render
 from celery_batches_notify.web.requests import as_function, bid_of, html, read_body, refuse
 from celery_batches_notify.web.sharing import read_shared
@@ -91,6 +96,9 @@ class Page:
         self._behind_proxy = behind_proxy
         self._census = Census()
         self._looker = Looker()
+        self._clusters = ClusterReader()
+        self._maps = Maps()
+        self._metrics = Metrics()
         self.is_live = streams > 0
         self.hub = Hub(streams, self._draw_part)
 
@@ -105,6 +113,7 @@ class Page:
             ("/", self.show_list),
             ("/list.json", self.list_json),
             ("/list.part", self.list_part),
+            ("/metrics", self.metrics),
             ("/robots.txt", self.robots),
             ("/assets/{name}", self.asset),
             ("/s/{token}", self.shared),
@@ -149,7 +158,7 @@ class Page:
     async def _whole_bid(self, text: str) -> str:
         try:
             bid = check_bid(text)
-            await self.call(self.engine.store.read_status, bid)
+            await self.call(self.engine.store.read_briefly, bid)
         except (NoSuchBatch, ValueError):
             return ""
         return bid
@@ -179,6 +188,10 @@ class Page:
         status = await self.call(self.engine.store.read_status, bid_of(request))
         return answer_json(status.as_dict())
 
+    async def metrics(self, request: Request, _: Access) -> Response:
+        """Answer with the metrics of all batches, in the format that the client prefers."""
+        return await self.call(self._metrics.answer, self.engine, request)
+
     async def view_json(self, request: Request, _: Access) -> Response:
         """Answer with everything that the page shows, as JSON."""
         return answer_json((await self._view(request)).as_dict())
@@ -186,7 +199,7 @@ class Page:
     async def map(self, request: Request, _: Access) -> Response:
         """Answer with the picture of all members."""
         theme = "dark" if request.query_params.get("theme") == "dark" else "light"
-        return await self.call(draw_members, self.engine, request, bid_of(request), theme)
+        return await self.call(self._maps.answer, self.engine, request, bid_of(request), theme)
 
     async def members(self, request: Request, access: Access) -> Response:
         """Show a hundred members; only those in one state if the URL names it."""
@@ -236,11 +249,11 @@ class Page:
         return await to_thread.run_sync(lambda: work(*args, **named))
 
     async def _view(self, request: Request) -> BatchView:
-        return await self.call(read_view, self.engine, bid_of(request))
+        return await self.call(read_view, self.engine, bid_of(request), self._clusters)
 
     def _draw_part(self, bid: str, grants: frozenset[str]) -> str:
         try:
-            view = read_view(self.engine, bid)
+            view = read_view(self.engine, bid, self._clusters)
         except Exception as exc:
             if not is_ours(exc):
                 raise
@@ -251,6 +264,7 @@ class Page:
         return render(
             template,
             root=root_of(request),
+            theme=theme_of(request),
             grants=access.grants,
             user=access.user,
             live="stream" if self.is_live else "poll",

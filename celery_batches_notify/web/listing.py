@@ -2,54 +2,23 @@
 
 from __future__ import annotations
 
-import math
 import re
-import threading
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from celery_batches_notify.engine import Engine
-from celery_batches_notify.model import STATES, BatchStatus
+from celery_batches_notify.model import STATES
+from celery_batches_notify.store.outlines import Outline
 from celery_batches_notify.store.paging import Place
-from celery_batches_notify.store.statuses import Row
+from celery_batches_notify.store.statuses import ROWS_AT_ONCE, Row
+from celery_batches_notify.web.census import TABS, Census
 from celery_batches_notify.web.view import row_as_dict
 
 ROWS = 50
 LOOKED_AT_MOST = 2000
-URGENT_AT_MOST = 10
 QUERY_CHARACTERS = 200
-COUNTED_SECONDS = 5.0
 _CURSOR = re.compile(r"(\d{1,16})\.([A-Za-z0-9_-]{10,64})")
-
-
-def _is_live(status: BatchStatus) -> bool:
-    return status.finish_at is None and status.cancelled_at is None
-
-
-def needs_hands(row: Row) -> bool:
-    """Return whether a person must act: the batch stalled, has dead members, or a callback was given up."""
-    status = row.status
-    if status is None:
-        return True
-    if status.cancelled_at is not None:
-        return bool(row.given_up)
-    return status.state in ("stalled", "dead") or bool(status.dead or row.given_up)
-
-
-TABS: Mapping[str, tuple[str, Callable[[Row], bool]]] = {
-    "": ("All", lambda _: True),
-    "hands": ("Need hands", needs_hands),
-    "live": ("Running", lambda row: row.status is not None and _is_live(row.status)),
-    "failing": (
-        "Failing",
-        lambda row: row.status is not None and _is_live(row.status) and row.status.failures > row.status.dead,
-    ),
-    "ended": ("Dead", lambda row: row.status is not None and row.status.state == "dead"),
-    "stopped": ("Cancelled", lambda row: row.status is not None and row.status.state == "cancelled"),
-    "done": ("Done", lambda row: row.status is not None and row.status.state == "success"),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,22 +45,24 @@ class Query:
             after=parse_cursor(given.get("after", "")),
         )
 
-    def fits(self, row: Row) -> bool:
-        """Return whether a batch matches the query."""
-        wanted = TABS[self.state][1] if self.state in TABS else self._in_state
-        return wanted(row) and (not self.text or self._matches(row))
+    def select(self, engine: Engine, bids: Sequence[str], census: Census) -> Collection[str]:
+        """Return those of these batches that match the query. Raises `StoreUnavailable`."""
+        if self.text or not self.state:
+            outlines = engine.store.read_outlines(bids, texts=bool(self.text))
+            bids = [each.bid for each in outlines if not self.text or self._matches(each)]
+        if self.state:
+            wanted = TABS[self.state][1] if self.state in TABS else self._is_in_state
+            bids = [each.bid for each in census.read(engine, bids) if wanted(each)]
+        return frozenset(bids)
 
-    def _in_state(self, row: Row) -> bool:
-        return row.status is not None and row.status.state == self.state
+    def _is_in_state(self, outline: Outline) -> bool:
+        return outline.standing is not None and outline.standing.state == self.state
 
-    def _matches(self, row: Row) -> bool:
+    def _matches(self, outline: Outline) -> bool:
         text = self.text.casefold()
-        if row.status is None:
-            return text in row.bid.casefold()
         if text.startswith("tag:"):
-            return text[4:].strip() in (tag.casefold() for tag in row.status.tags)
-        places = (row.bid, row.status.description, *row.status.tags)
-        return any(text in place.casefold() for place in places)
+            return text[4:].strip() in (tag.casefold() for tag in outline.tags)
+        return any(text in place.casefold() for place in (outline.bid, outline.description, *outline.tags))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,50 +102,36 @@ class ListPage:
         }
 
 
-@dataclass(slots=True)
-class Census:
-    """How many batches each tab has, and which need hands; counted at most every few seconds."""
-
-    clock: Callable[[], float] = time.monotonic
-    _at: float = -math.inf
-    _counted: tuple[dict[str, int], int, tuple[Row, ...]] = ({}, 0, ())
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def take(self, engine: Engine) -> tuple[dict[str, int], int, tuple[Row, ...]]:
-        """Return the counts, how many were counted, and the first that need hands."""
-        with self._lock:
-            if self.clock() >= self._at + COUNTED_SECONDS:
-                self._counted = _count(engine)
-                self._at = self.clock()
-            return self._counted
-
-
 def read_list(engine: Engine, query: Query, census: Census) -> ListPage:
     """Read a page of the list. Raises `StoreUnavailable`."""
-    total = engine.store.count_batches()
-    counts, counted, urgent = census.take(engine)
-    rows: list[Row] = []
+    total, counts = engine.store.count_batches(), census.take(engine)
+    found: list[str] = []
     looked, last, more = 0, query.after, False
-    for page in engine.store.walk_rows(query.after):
-        for place, row in page:
-            if len(rows) == ROWS or looked == LOOKED_AT_MOST:
-                more = True
+    is_filtered = bool(query.text or query.state)
+    for page in engine.store.walk_places(query.after, ROWS_AT_ONCE if is_filtered else ROWS + 1):
+        if more := len(found) == ROWS or looked == LOOKED_AT_MOST:
+            break
+        part = page[: LOOKED_AT_MOST - looked]  # safety: scan-bounded
+        fitting = query.select(engine, [bid for bid, _ in part], census)
+        for bid, place in part:
+            if more := len(found) == ROWS:
                 break
             looked, last = looked + 1, place
-            if query.fits(row):
-                rows.append(row)
-        if more:
+            if bid in fitting:
+                found.append(bid)
+        if more := more or len(part) < len(page):
             break
-    first = not (query.text or query.state or query.after)
+    urgent = () if is_filtered or query.after else counts.urgent
+    rows = engine.store.read_rows([*urgent, *found])
     return ListPage(
         query=query,
-        rows=tuple(rows),
-        urgent=urgent[:URGENT_AT_MOST] if first else (),
+        rows=tuple(rows[bid] for bid in found if bid in rows),
+        urgent=tuple(rows[bid] for bid in urgent if bid in rows),
         next=format_cursor(last) if more and last else "",
         looked_at=looked,
         total=total,
-        counts=counts,
-        counted=counted,
+        counts=counts.tabs,
+        counted=counts.counted,
     )
 
 
@@ -187,18 +144,3 @@ def parse_cursor(text: str) -> Place | None:
 def format_cursor(place: Place) -> str:
     """Return a place in the list as the cursor of a URL."""
     return f"{int(place.score)}.{place.entry.decode()}"
-
-
-def _count(engine: Engine) -> tuple[dict[str, int], int, tuple[Row, ...]]:
-    counts, counted = dict.fromkeys(TABS, 0), 0
-    urgent: list[Row] = []
-    for page in engine.store.walk_rows():
-        for _, row in page:
-            counted += 1
-            for name, (_, fits) in TABS.items():
-                counts[name] += fits(row)
-            if len(urgent) < URGENT_AT_MOST and needs_hands(row):
-                urgent.append(row)
-        if counted >= LOOKED_AT_MOST:
-            break
-    return counts, counted, tuple(urgent)

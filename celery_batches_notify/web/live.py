@@ -7,7 +7,9 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import cast
 
+import anyio
 from anyio import to_thread
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.responses import Response
@@ -21,6 +23,7 @@ from celery_batches_notify.web.answers import Problem
 PAUSE_SECONDS = 0.25
 REREAD_SECONDS = 5.0
 PING_SECONDS = 15
+STOP_SECONDS = 5.0
 EVENT = "page"
 
 Draw = Callable[[str, frozenset[str]], str]
@@ -59,6 +62,13 @@ class Hub:
         self._draw = draw
         self._topics: dict[tuple[str, frozenset[str]], Topic] = {}
         self.watchers = 0
+        self._is_stopping = False
+
+    def set(self) -> None:
+        """End all streams: sse-starlette calls this, as it would an event's `set`, if the server stops."""
+        self._is_stopping = True
+        for topic in self._topics.values():
+            topic.moved.set()
 
     def check_room(self) -> None:
         """Raise `Problem` if the hub is full, so that the client polls instead."""
@@ -75,7 +85,7 @@ class Hub:
             topic.task = asyncio.create_task(self._follow(engine, bid, grants, topic))
         seen = 0
         try:
-            while True:
+            while not self._is_stopping:  # safety: streams-end
                 moved = topic.moved
                 if topic.version > seen:
                     seen = topic.version
@@ -85,6 +95,7 @@ class Hub:
         finally:
             topic.watchers -= 1
             self.watchers -= 1
+            self._is_stopping = self._is_stopping and self.watchers > 0
             if not topic.watchers:  # safety: topic-ends
                 self._topics.pop(key, None)
                 topic.task.cancel()
@@ -136,4 +147,10 @@ def answer_stream(hub: Hub, engine: Engine, bid: str, grants: frozenset[str]) ->
         finally:
             await watching.aclose()  # type: ignore[attr-defined]
 
-    return EventSourceResponse(events(), ping=PING_SECONDS, headers={"X-Accel-Buffering": "no"})
+    return EventSourceResponse(
+        events(),
+        ping=PING_SECONDS,
+        headers={"X-Accel-Buffering": "no"},
+        shutdown_event=cast("anyio.Event", hub),
+        shutdown_grace_period=STOP_SECONDS,
+    )

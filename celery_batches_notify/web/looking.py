@@ -10,9 +10,11 @@ from datetime import UTC, datetime
 
 from celery_batches_notify.doctor.examination import Examination, examine_batch
 from celery_batches_notify.engine import Engine
+from celery_batches_notify.web.answers import Problem
 
 LOOKED_SECONDS = 10.0
 KEPT = 100
+WAITERS_AT_MOST = 8  # each holds one of the 40 threads that draw pages and streams
 MEMBERS_NAMED = 20
 
 
@@ -35,9 +37,26 @@ class Looker:
     clock: Callable[[], float] = time.monotonic
     _looks: dict[str, tuple[float, Look]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _places: threading.BoundedSemaphore = field(
+        default_factory=lambda: threading.BoundedSemaphore(WAITERS_AT_MOST)
+    )
 
     def look(self, engine: Engine, bid: str) -> Look:
-        """Return where a batch's members are. Raises the errors of `read_view`."""
+        """Return where a batch's members are.
+
+        Raises:
+            Problem: Too many others wait for a search already. Also the errors of `read_view`.
+        """
+        if not self._places.acquire(blocking=False):  # safety: lookers-capped
+            raise Problem(
+                503, "busy", "Others ask broker and workers just now. This page tries again by itself."
+            )
+        try:
+            return self._look(engine, bid)
+        finally:
+            self._places.release()
+
+    def _look(self, engine: Engine, bid: str) -> Look:
         with self._lock:  # one search at a time: each asks all workers
             kept = self._looks.get(bid)
             if kept is None or self.clock() >= kept[0] + LOOKED_SECONDS:  # safety: look-kept

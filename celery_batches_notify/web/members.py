@@ -1,4 +1,4 @@
-"""The members of a batch: all of them as a picture, and a hundred as a table."""
+"""The members of a batch, a hundred at a time."""
 
 from __future__ import annotations
 
@@ -6,23 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from starlette.requests import Request
-from starlette.responses import Response
-
 from celery_batches_notify.engine import Engine
-from celery_batches_notify.member_map import draw_map, find_members
+from celery_batches_notify.member_map import find_members
 from celery_batches_notify.membership import State
 from celery_batches_notify.model import BatchStatus, Failure
 from celery_batches_notify.store.errors import corrupt_errors
 from celery_batches_notify.store.parsing import Member, parse_failures, parse_status
-from celery_batches_notify.web.answers import answer_tagged
 
 MEMBERS_SHOWN = 100
-# In the order of the states: waiting, failing, dead, succeeded.
-COLOURS = {
-    "light": ("#d5dbe1", "#8f5f00", "#4d0710", "#3fa46a"),
-    "dark": ("#39424d", "#d9a52b", "#ffe3e6", "#2f8a57"),
-}
 STATES = {state.name.lower(): state for state in State}
 
 
@@ -60,16 +51,6 @@ class MemberPage:
             ],
             "next": self.next,
         }
-
-
-def draw_members(engine: Engine, request: Request, bid: str, theme: str) -> Response:
-    """Answer with the picture of all members. Raises the errors of `read_view`."""
-    progress = engine.store.read_many([bid])[bid]
-    if isinstance(progress, Exception):
-        raise progress
-    total = progress.progress.total
-    states = engine.store.read_states(bid, total)
-    return answer_tagged(request, draw_map(states, total, COLOURS[theme]), "image/png")
 
 
 def read_member_page(engine: Engine, bid: str, given: Mapping[str, str]) -> MemberPage:

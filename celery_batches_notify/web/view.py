@@ -15,22 +15,17 @@ from celery_batches_notify.engine import Engine
 from celery_batches_notify.errors import CorruptBatch
 from celery_batches_notify.grouped_failures import GroupView, find_groups
 from celery_batches_notify.headline import Verdict, describe, judge, name_of
-from celery_batches_notify.member_map import CLUSTER_BUCKETS, count_buckets, describe_clusters, size_of
-from celery_batches_notify.membership import State
+from celery_batches_notify.member_map import size_of
 from celery_batches_notify.model import BatchStatus, DeliveryAttempt
 from celery_batches_notify.pace import Pace, measure_pace
 from celery_batches_notify.store.errors import corrupt_errors
-from celery_batches_notify.store.parsing import (
-    parse_actions,
-    parse_curve,
-    parse_status,
-)
+from celery_batches_notify.store.parsing import parse_actions, parse_curve, parse_failures, parse_status
 from celery_batches_notify.store.statuses import Row
+from celery_batches_notify.web.clusters import ClusterReader, map_tag
 
 CHILDREN_SHOWN = 50
 ANCESTORS_SHOWN = 10
 DELIVERIES_SHOWN = 100
-CLUSTERED = ((State.DEAD, "dead"), (State.FAILING, "failing"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,10 +89,8 @@ class BatchView:
 
     @property
     def map_tag(self) -> str:
-        """The ETag of the map: it changes whenever the map does."""
-        moved = self.status.moved_at or self.status.created_at
-        counts = self.status.total, self.status.succeeded, self.status.failures, self.status.dead
-        return "-".join(map(str, (*counts, int(moved.timestamp() * 1000))))
+        """A text for the map's URL, which changes as often as the map is to be loaded again."""
+        return map_tag(self.status, self.now)
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON."""
@@ -124,8 +117,13 @@ class BatchView:
         }
 
 
-def read_view(engine: Engine, bid: str) -> BatchView:
+def read_view(engine: Engine, bid: str, reader: ClusterReader | None = None) -> BatchView:
     """Read the data that the page of a batch shows.
+
+    Args:
+        engine: The app's.
+        bid: The batch.
+        reader: Keeps where the dead and failing members are until the batch moves.
 
     Raises:
         NoSuchBatch: It is gone.
@@ -138,7 +136,8 @@ def read_view(engine: Engine, bid: str) -> BatchView:
         status = parse_status(snapshot, engine.settings.stall_after)
         curve, actions = parse_curve(snapshot), parse_actions(snapshot.batch)
         reasons = find_reasons(engine, snapshot, status)
-    states = engine.store.read_states(bid, status.total) if status.failures else b""
+        failures = parse_failures(snapshot.failures)
+    clusters = (reader or ClusterReader()).read(engine, status, failures)
     deliveries = engine.store.read_deliveries(bid) if status.callbacks else []
     return BatchView(
         status=status,
@@ -148,8 +147,8 @@ def read_view(engine: Engine, bid: str) -> BatchView:
         pace=measure_pace(status, curve, snapshot.now),
         curve=tuple(curve),
         reasons=tuple(reasons),
-        groups=tuple(find_groups(snapshot, states)),
-        clusters=_describe_members(status, states),
+        groups=tuple(find_groups(failures, clusters.dead)),
+        clusters=clusters.words,
         deliveries=tuple(reversed(deliveries[-DELIVERIES_SHOWN:])),
         ancestors=_read_ancestors(engine, status),
         children=_read_children(engine, status),
@@ -173,15 +172,6 @@ def sentence_of(row: Row) -> str:
     """Return how a batch of the list goes, in one sentence."""
     assert row.status is not None  # noqa: S101 - the caller checked
     return describe(row.status, now=_until(row.status, row.now))
-
-
-def _describe_members(status: BatchStatus, states: bytes) -> tuple[str, ...]:
-    """Say where the dead and the failing members are."""
-    if not states:
-        return ()
-    buckets = count_buckets(states, status.total, CLUSTER_BUCKETS)
-    words = [describe_clusters(states, status.total, state, name, buckets) for state, name in CLUSTERED]
-    return tuple(filter(None, words))
 
 
 def _until(status: BatchStatus, now: datetime) -> datetime | None:

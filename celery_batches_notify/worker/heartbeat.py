@@ -64,7 +64,7 @@ class Heartbeat:
         self._wid: str | None = None
         self._connection: OneWayConnection | None = None
         self._lock = threading.Lock()
-        self._records: dict[str, tuple[weakref.ref[Any], bool]] = {}  # by field; whether the record was sent
+        self._records: dict[str, weakref.ref[Any]] = {}  # the requests, by field
         self._cancelled: list[Any] = []
         self._ended: set[str] = set()  # fields whose records are still to be removed
         self._last_beat: tuple[float, int] | None = None
@@ -108,8 +108,7 @@ class Heartbeat:
 
     def keep_record(self, request: Any) -> None:
         """Keep the record of a task that Celery cancels as it shuts down: no signal will report its loss."""
-        ref, _ = self._records.get(_field_of(request), (None, False))
-        if ref is not None:
+        if (ref := self._records.get(_field_of(request))) is not None:
             self._cancelled.append(ref())
 
     def note_departure(self, request: Any, member: Membership) -> None:
@@ -159,11 +158,6 @@ class Heartbeat:
             return True
         if in_flight:
             self._store.write_records(self._wid, in_flight)
-            with self._lock:
-                sent = {
-                    field: (self._records[field][0], True) for field in in_flight if field in self._records
-                }
-                self._records.update(sent)
         try:
             self._connection.check()
             self._connection.open()
@@ -199,27 +193,25 @@ class Heartbeat:
         headers = request.request_dict
         nesting, retries = headers.get("replaced_task_nesting"), headers.get("retries")
         field = field_of(request.id, headers[HEADER], nesting, retries)
-        sent = self._connection is not None and self._connection.is_open
-        if sent and self._connection is not None:
-            sent = self._connection.send(field.encode(), write_in_flight(request, keep=self._keep))
+        if self._connection is not None and self._connection.is_open:
+            self._connection.send(field.encode(), write_in_flight(request, keep=self._keep))
         with self._lock:
-            self._records[field] = (weakref.ref(request), sent)
+            self._records[field] = weakref.ref(request)
 
     def _sort_records(self) -> dict[str, bytes]:
         """Remove the records of tasks that have ended; return the others."""
         with self._lock:
             records = list(self._records.items())
         in_flight = {}
-        for field, (ref, sent) in records:
+        for field, ref in records:
             request = ref()
             if request is not None and (request in self._cancelled or _is_in_flight(request)):
                 in_flight[field] = write_in_flight(request, keep=self._keep)
                 continue
             with self._lock:
-                if self._records.get(field) == (ref, sent):
+                if self._records.get(field) is ref:
                     del self._records[field]
-            if sent:
-                self._ended.add(field)
+            self._ended.add(field)
         if self._ended and self._wid is not None:
             self._store.remove_records(self._wid, self._ended)
             self._ended.clear()

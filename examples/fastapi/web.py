@@ -12,6 +12,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, StreamingResponse
 from tasks import app, import_row
 
 from celery_batches_notify import Batch, BatchesError
+from celery_batches_notify.web import status_page
 
 
 @asynccontextmanager
@@ -22,12 +23,14 @@ async def lifespan(_: FastAPI) -> AsyncIterator[None]:
 
 
 web = FastAPI(lifespan=lifespan)
+web.mount("/batches", status_page(app))
 
 FORM = (
     "<form method=post action=/imports><input name=rows type=number value=100> <button>Import</button></form>"
+    "<p><a href=/batches/>All batches</a>"
 )
 PAGE = """<!doctype html><meta charset=utf-8><title>{title}</title><h1>{title}</h1>
-<progress value=0 max=1></progress> <output></output>
+<progress value=0 max=1></progress> <output></output> <p><a href="/batches/{bid}">The batch</a>
 <script>
 const source = new EventSource(location.pathname + "/events");
 source.onmessage = (event) => {{
@@ -49,7 +52,10 @@ async def form() -> str:
 @web.post("/imports")
 async def start(request: Request) -> RedirectResponse:
     """Start an import; the block waits for the store and the broker, so a thread runs it."""
-    (rows,) = parse_qs((await request.body()).decode())["rows"]  # `Form()` would need one more package
+    form = parse_qs((await request.body()).decode())  # `Form()` would need one more package
+    rows = form.get("rows", [""])[0]
+    if not (rows.isdecimal() and 0 < int(rows) <= 10_000):
+        raise HTTPException(400, "rows must be a number from 1 to 10,000")
     bid = await asyncio.to_thread(send, int(rows))
     return RedirectResponse(f"/imports/{bid}", status_code=303)
 
@@ -57,7 +63,7 @@ async def start(request: Request) -> RedirectResponse:
 def send(rows: int) -> str:
     """Send a task for each row; return the batch's id."""
     with Batch(f"Import {rows} rows") as batch:
-        for number in range(min(rows, 10_000)):
+        for number in range(rows):
             import_row.delay(number)
     return batch.bid
 
@@ -74,7 +80,7 @@ async def find(bid: str) -> Batch:
 async def show(bid: str) -> str:
     """Show an import."""
     batch = await find(bid)
-    return PAGE.format(title=html.escape(batch.description))
+    return PAGE.format(bid=batch.bid, title=html.escape(batch.description))
 
 
 @web.get("/imports/{bid}/events")

@@ -5,18 +5,22 @@ import time
 
 from celery import Celery, Task, shared_task
 from flask import Flask, abort, redirect, render_template_string, request, url_for
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.wrappers import Response
 
 from celery_batches_notify import Batch, Batches, BatchesError
+from celery_batches_notify.web import wsgi_status_page
 
 FORM = (
     "<form method=post action=/imports><input name=rows type=number value=100> <button>Import</button></form>"
+    "<p><a href=/batches/>All batches</a>"
 )
 PAGE = """<!doctype html><meta charset=utf-8><title>{{ status.description }}</title>
 {% if not status.finish_at %}<meta http-equiv=refresh content=1>{% endif %}
 <h1>{{ status.description }}</h1>
 <progress value="{{ status.progress }}"></progress>
-<output>{{ status.state }}: {{ status.succeeded }} of {{ status.total }}, {{ status.dead }} failed</output>"""
+<output>{{ status.state }}: {{ status.succeeded }} of {{ status.total }}, {{ status.dead }} failed</output>
+<p><a href="/batches/{{ status.bid }}">The batch</a>"""
 
 
 @shared_task
@@ -47,7 +51,8 @@ def create_celery(web: Flask) -> Celery:
 def create_app() -> Flask:
     """Make the application."""
     web = Flask("imports")
-    create_celery(web)
+    page = wsgi_status_page(create_celery(web))
+    web.wsgi_app = DispatcherMiddleware(web.wsgi_app, {"/batches": page})  # type: ignore[method-assign]
 
     @web.get("/")
     def form() -> str:
@@ -55,7 +60,9 @@ def create_app() -> Flask:
 
     @web.post("/imports")
     def start() -> Response:
-        rows = min(request.form.get("rows", 100, type=int), 10_000)
+        rows = request.form.get("rows", 0, type=int)
+        if not 0 < rows <= 10_000:
+            abort(400, "rows must be a number from 1 to 10,000")
         with Batch(f"Import {rows} rows") as batch:
             for number in range(rows):
                 import_row.delay(number)

@@ -25,7 +25,7 @@ from celery_batches_notify.membership import State
 from celery_batches_notify.testing.server import embedded_server
 from celery_batches_notify.web import status_page
 from celery_batches_notify.web.live import Hub
-from celery_batches_notify.web.members import COLOURS
+from celery_batches_notify.web.maps import COLOURS
 from celery_batches_notify.web.rendering import render
 from celery_batches_notify.web.view import read_view
 from tests.web.scene import make_batch, report, write_states

@@ -66,7 +66,8 @@ def test_the_page_is_served_until_it_is_interrupted(app: Celery, installed: Path
     words = ("-A", "tests.projects.proj", "batch", "web", "--port", str(port), "--auth", "ann:secret")
     env = {**os.environ, "PYTHONPATH": f"{installed}:{ROOT}", "BATCHES_TEST_URL": server_url}
     command = [sys.executable, "-m", "celery", *words]
-    with subprocess.Popen(command, env=env, cwd=installed, stdout=subprocess.PIPE, text=True) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=env, cwd=installed, text=True, **pipes) as process:
         assert process.stdout
         line = process.stdout.readline()
         (url,) = re.findall(r"http://\S+", line)
@@ -76,5 +77,9 @@ def test_the_page_is_served_until_it_is_interrupted(app: Celery, installed: Path
         opener = urllib.request.build_opener(urllib.request.HTTPBasicAuthHandler(login))
         with opener.open(url + batch.bid) as answer:
             assert b"Served" in answer.read()
-        process.send_signal(signal.SIGINT)
-        assert process.wait(30) in (0, 130)
+        with opener.open(f"{url}{batch.bid}/live") as stream:  # Ctrl-C ends what is still open, too
+            assert stream.readline() == b"event: page\r\n"
+            process.send_signal(signal.SIGINT)
+            assert stream.read().endswith(b"\r\n\r\n")
+        _, errors = process.communicate(timeout=60)
+        assert (process.returncode, errors) == (130, "")

@@ -14,6 +14,7 @@ from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from importlib.metadata import entry_points
 from pathlib import Path
+from textwrap import indent
 from types import ModuleType
 from typing import Any
 from uuid import uuid4
@@ -27,7 +28,7 @@ import celery_batches_notify
 from celery_batches_notify import Batch, Batches
 from celery_batches_notify.settings import Settings, find_unknown_settings
 from celery_batches_notify.store.client import connect
-from tests.docs.pages import Block, all_pages, find_blocks, names_read
+from tests.docs.pages import ROOT, Block, all_pages, find_blocks, names_read
 from tests.support.servers import wait_until
 
 # Tests of their own run what is on these.
@@ -40,7 +41,10 @@ ELSEWHERE = {
 }
 # Blocks that need more than a name space, known by a piece of their text; each has a test below.
 WITH_A_TEST_OF_THEIR_OWN = (
+    "# tasks.py",
+    "from tasks import",
     "# proj/",
+    "# web.py",
     "# conftest.py",
     "# test_imports.py",
     "import unittest",
@@ -186,15 +190,15 @@ def test_a_block_runs(block: Block, app: Celery, names: dict[str, Any], server_u
 def test_the_example_of_the_readme_is_a_batch_of_three(
     names: dict[str, Any], server_url: str, redis: Redis
 ) -> None:
-    block = find_blocks("README.md")[0]
-    assert len(block.code.splitlines()) <= 25
+    block = Block("README.md", 0, "python", block_with("README.md", "def start_import"))
     names = run_block(block, names, server_url)
-    status = names["batch"].status()
+    assert not list(Batch.all()), "an import makes no batch"
+    status = Batch.get(names["start_import"](["a", "b", "c"], names["import_row"])).status()
     assert (status.total, status.state, status.tags) == (3, "running", ("customer:42",))
     assert [(c.event, c.target) for c in status.callbacks] == [
         ("complete", "email"),
         ("success", "webhook"),
-        ("finish", "__main__.publish_report" if names["__name__"] == "__main__" else "page.publish_report"),
+        ("finish", "publish_report"),
     ]
     close_app(names["app"])
 
@@ -221,6 +225,28 @@ def test_a_callback_does_its_work_once(
     for _ in range(2):
         names["publish_report"].apply(({"bid": "x"}, 7), task_id="cb_x_success_0")
     assert capsys.readouterr().out == "report for user 7\n"
+
+
+def test_callbacks_replace_a_chords_body_and_errback(
+    app: Celery, names: dict[str, Any], server_url: str
+) -> None:
+    page = "how-to/move-from-chords.md"
+    for text in ("def add_up", "def stop"):
+        run_block(Block(page, 0, "python", block_with(page, text)), names, server_url)
+
+    @app.task(name="count", shared=False)
+    def count(word: str) -> int:
+        return int(word)
+
+    with working(app):
+        numbers = Batch("Numbers")
+        numbers.map(count, ["1", "2", "three", "4"])
+        assert numbers.join(timeout=60).dead == 1
+    assert names["add_up"].apply(({"bid": numbers.bid},)).get() == 7, "the failed one hides no result"
+    waiting = Batch("Numbers")
+    waiting.map(count, ["1"])
+    names["stop"].apply(({"bid": waiting.bid},))
+    assert waiting.status().cancelled_at
 
 
 def test_the_options_of_the_store_are_taken(
@@ -348,7 +374,7 @@ SECRET_KEY = "x"
 
 def test_the_project_in_django_makes_its_batch_after_the_transaction(tmp_path: Path, server_url: str) -> None:
     pytest.importorskip("django")
-    page = "how-to/install-and-configure.md"
+    page = "how-to/django.md"
     files = {f"proj/{name}.py": block_with(page, f"# proj/{name}.py") for name in ("celery", "imports")}
     files["proj/settings.py"] = block_with(page, "# proj/settings.py") + SETTINGS_OF_DJANGO
     for url in LOCALHOST:
@@ -363,8 +389,8 @@ def test_the_factory_in_flask_makes_an_app_with_batches(
     names: dict[str, Any], server_url: str, redis: Redis
 ) -> None:
     pytest.importorskip("flask")
-    code = block_with("how-to/install-and-configure.md", "from flask import")
-    run_block(Block("how-to/install-and-configure.md", 0, "python", code), names, server_url)
+    code = block_with("how-to/flask.md", "from flask import")
+    run_block(Block("how-to/flask.md", 0, "python", code), names, server_url)
     web = names["create_web"]()
     app = web.extensions["celery"]
 
@@ -375,9 +401,27 @@ def test_the_factory_in_flask_makes_an_app_with_batches(
         return current_app.name
 
     assert name_of_the_web_app() == web.name
+    assert web.test_client().get("/batches/").status_code == 200
     batch = Batch("Import rows")
     assert batch.map(name_of_the_web_app, []) == 0
     close_app(app)
+
+
+EXCERPTS = [
+    block
+    for block in every_block
+    if block.page in ("how-to/django.md", "how-to/fastapi.md", "how-to/flask.md")
+    and block.code.startswith(("# web.py", "# proj/admin", "# proj/batches", "# proj/models", "# proj/urls"))
+]
+
+
+@pytest.mark.parametrize("block", EXCERPTS, ids=str)
+def test_an_excerpt_is_in_the_project_that_its_test_runs(block: Block) -> None:
+    framework = Path(block.page).stem
+    comment, _, code = block.code.partition("\n")
+    name = comment.removeprefix("# ").replace("proj/", "shop/")
+    source = (ROOT / "examples" / framework / name).read_text("utf-8")
+    assert any(indent(code, margin) in source for margin in ("", " " * 4))
 
 
 def load_with_project(code: str, app: Celery, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
@@ -400,7 +444,7 @@ def test_the_endpoints_in_fastapi_start_a_batch_and_stream_its_progress(
     pytest.importorskip("fastapi")
     testclient: Any = pytest.importorskip("fastapi.testclient")
     start = load_with_project(
-        block_with("how-to/install-and-configure.md", "from fastapi import"), app, monkeypatch
+        block_with("how-to/fastapi.md", "from fastapi import FastAPI"), app, monkeypatch
     )
     follow = load_with_project(
         block_with("how-to/follow-progress.md", "from fastapi import"), app, monkeypatch
@@ -412,6 +456,7 @@ def test_the_endpoints_in_fastapi_start_a_batch_and_stream_its_progress(
     ):
         bid = starting.post("/imports", json=["a", "b"]).json()["bid"]
         told = reading.get(f"/imports/{bid}/events").text
+        assert starting.get(f"/batches/{bid}.json").json()["total"] == 2
         assert reading.get("/imports/0123456789/events").status_code == 404
     assert told.startswith('data: {"share": ')
     assert told.endswith('data: {"share": 1.0, "state": "success"}\n\n')

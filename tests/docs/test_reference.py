@@ -24,6 +24,7 @@ from celery_batches_notify.model import STATES, Event, Failure, Notification
 from celery_batches_notify.settings import LINGER_AT_LEAST, NOT_SETTINGS, Settings
 from celery_batches_notify.store.keys import PARTS
 from celery_batches_notify.testing import plugin
+from celery_batches_notify.web.answers import THEME_COOKIE
 from celery_batches_notify.worker import outcomes
 from tests.docs.pages import DOCS, ROOT, all_pages, first_codes, read_page, read_tables
 from tests.support.servers import Ear
@@ -83,7 +84,7 @@ def test_the_least_linger_is_the_one_on_the_page() -> None:
 def test_no_page_names_an_unknown_setting() -> None:
     fixtures = {name for name in vars(plugin) if name.startswith("batches_")}
     fields = {PREFIX + name for name in ("bid", *Fields.__annotations__)}
-    known = {*defaults(), "batches_backend_url", *fixtures, *fields}
+    known = {*defaults(), "batches_backend_url", THEME_COOKIE, *fixtures, *fields}
     for page in all_pages():
         found = re.findall(r"\b(?:CELERY_BATCHES|batches)_[A-Za-z_]+\b", read_page(page))
         named = {name.removeprefix("CELERY_").lower() for name in found}
@@ -220,7 +221,7 @@ def test_the_keys_are_those_of_the_page() -> None:
     others = {name for name in named if "{<bid>}" not in name}
     keys = (ROOT / "celery_batches_notify" / "store" / "keys.py").read_text("utf-8")
     written = {f"batches:{name}" for name in re.findall(r'f"{self.prefix}:(\w+)["{:]', keys)}
-    assert {re.sub(r":<\w+>$", "", name) for name in others} == written
+    assert {re.sub(r":(<\w+>|{\w+})$", "", name) for name in others} == written
 
 
 def test_the_fields_of_a_batch_are_those_of_the_page(app: Celery, redis: Redis) -> None:

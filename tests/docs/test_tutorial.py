@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from email.message import EmailMessage
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from celery_batches_notify.demo.receivers import Catch, catch_mail
 from celery_batches_notify.testing.child_process import run_until_we_end
+from celery_batches_notify.testing.server import find_free_port
 from tests.support.servers import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -55,8 +60,14 @@ class Project:
     @contextmanager
     def worker(self) -> Iterator[None]:
         """Run the tutorial's worker."""
-        assert ("sh", "celery -A proj worker\n") in BLOCKS
-        command = [sys.executable, "-m", "celery", "-A", "proj", "worker", "-c", "2"]
+        with self.celery("worker", "-c", "2"):
+            yield
+
+    @contextmanager
+    def celery(self, name: str, *more: str) -> Iterator[None]:
+        """Run a Celery command of the tutorial, with further options."""
+        assert ("sh", f"celery -A proj {name}\n") in BLOCKS
+        command = [sys.executable, "-m", "celery", "-A", "proj", *name.split(), *more]
         with (
             self.log.open("ab") as log,
             run_until_we_end(command, cwd=self.directory, env=self.environ, stdout=log, stderr=log),
@@ -115,6 +126,35 @@ def test_the_patient_batch_is_complete_before_it_succeeds(project: Project) -> N
         project.expect_logged("success: Checksums, one of them late, 3 of 3")
 
 
+def test_the_page_shows_the_batch_and_what_its_callbacks_did(project: Project) -> None:
+    project.write("proj.py")
+    project.write("run.py")
+    port = find_free_port()
+    with project.worker(), project.celery("batch web", "--port", str(port)):
+        project.run("python run.py")
+        said = find_output("the page is at http://127.0.0.1:5556/ until Ctrl-C").replace("5556", str(port))
+        wait_until(lambda: said in project.log.read_text(), what=said)
+        (row,) = read(port, "list.json")["batches"]
+        wait_until(lambda: "delivered" in str(read(port, f"{row['bid']}.json")["callbacks"]))
+        assert read(port, f"{row['bid']}.json")["dead"] == 1
+
+
+def read(port: int, path: str) -> Any:
+    """Read JSON from the page; it may just have begun to start."""
+    answers: list[Any] = []
+
+    def ask() -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=30) as answer:
+                answers.append(json.load(answer))
+        except urllib.error.URLError:
+            return False
+        return True
+
+    wait_until(ask, what=path)
+    return answers[0]
+
+
 def test_every_block_of_python_belongs_to_a_file_that_is_run() -> None:
     names = {text.partition("\n")[0] for kind, text in BLOCKS if kind == "python"}
     assert names == {"# proj.py", "# proj.py, continued", "# run.py", "# patient.py"}
@@ -125,11 +165,12 @@ def test_every_command_is_known_to_work() -> None:
     assert commands == {
         "mkdir first-batch && cd first-batch",
         "python3 -m venv .venv && . .venv/bin/activate",
-        'pip install "celery-batches-notify[demo]"',
+        'pip install "celery-batches-notify[demo,web]"',
         "celery-batches-demo",
         "python -m celery_batches_notify.testing.server",
         "python -m aiosmtpd -n -l localhost:8025",
         "celery -A proj worker",
+        "celery -A proj batch web",
         "python run.py",
         "python patient.py",
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -29,6 +30,7 @@ def running(example: str) -> Iterator[Ask]:
     command = [sys.executable, str(ROOT / "examples" / "run.py"), example, "--port", port]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "NO_PROXY": "127.0.0.1"}
     browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(CookieJar()))
+    browser.addheaders = [("Sec-Fetch-Site", "same-origin")]
 
     def ask(path: str = "/", **form: object) -> str:
         data = urllib.parse.urlencode(form).encode() if form else None
@@ -44,7 +46,7 @@ def running(example: str) -> Iterator[Ask]:
 
     with subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL) as process:
         try:
-            wait_until(answers, seconds=60, what="the web application")
+            wait_until(answers, seconds=120, what="the web application")
             yield ask
         finally:
             process.send_signal(signal.SIGINT)
@@ -56,24 +58,54 @@ def test_an_import_shows_its_progress_to_the_end(example: str) -> None:
     pytest.importorskip(example)
     with running(example) as ask:
         assert "<form" in ask()
+        for wrong in ("many", 0, 10_001):
+            with pytest.raises(urllib.error.HTTPError, match="400"):
+                ask("/imports", rows=wrong)
         assert "Import 80 rows" in ask("/imports", rows=80)
         path = urllib.parse.urlsplit(ask.url).path
         if example == "fastapi":
             *_, last = re.findall(r"data: (.*)", ask(f"{path}/events"))
             assert '"state": "dead"' in last and '"succeeded": 78' in last
         else:
-            wait_until(lambda: "dead: 78 of 80, 2 failed" in ask(path), seconds=60)
+            wait_until(lambda: "dead: 78 of 80, 2 failed" in ask(path), seconds=120)
         with pytest.raises(urllib.error.HTTPError, match="404"):
             ask("/imports/0123456789abcdef")
+        bid = path.rpartition("/")[2]
+        assert f'href="/batches/{bid}"' in ask(path)
+        assert "Import 80 rows" in ask("/batches/")
+        assert json.loads(ask(f"/batches/{bid}.json"))["dead"] == 2
 
 
 def test_djangos_batch_leaves_with_its_rows_or_not_at_all() -> None:
     pytest.importorskip("django")
     with running("django") as ask:
-        (token,) = re.findall(r'csrfmiddlewaretoken value="(\w+)"', ask())
-        form = {"csrfmiddlewaretoken": token, "rows": 80}
+        form = {"csrfmiddlewaretoken": token_in(ask()), "rows": 80}
         with pytest.raises(urllib.error.HTTPError, match="500"):
             ask("/imports", fail=1, **form)
+        with pytest.raises(urllib.error.HTTPError, match="400"):
+            ask("/imports", **form | {"rows": "many"})
         assert "Import 1" in ask("/imports", **form)
-        wait_until(lambda: "dead: 78 of 80, 2 failed" in ask(), seconds=60)
-        assert ask().count("<p>Import") == 1, "the one that failed left neither rows nor a batch"
+        wait_until(lambda: "dead: 78 of 80, 2 failed" in ask(), seconds=120)
+        assert ask().count("<p>Import") == 1, "the one that failed left no rows"
+        check_the_admin(ask)
+
+
+def check_the_admin(ask: Ask) -> None:
+    """The admin shows the one batch to those who have logged in, and they may act on it."""
+    login = {"csrfmiddlewaretoken": token_in(ask("/admin/batches/")), "username": "admin"}
+    path = urllib.parse.urlsplit(ask.url).path  # type: ignore[attr-defined]
+    assert path == "/admin/login/"
+    assert "correct username and password" in ask(f"{path}?next=/admin/batches/", password="x", **login)
+    assert "Import 80 rows" in ask(f"{path}?next=/admin/batches/", password="admin", **login)
+    (batch,) = json.loads(ask("/admin/batches/list.json"))["batches"]
+    listed = ask("/admin/shop/import/")
+    assert "dead: 78 of 80, 2 failed" in listed
+    assert f'<a href="/admin/batches/{batch["bid"]}">' in listed
+    plan = ask(f"/admin/batches/{batch['bid']}/retry")
+    (token,) = re.findall(r'name="token" value="(\w+)"', plan)
+    assert "Import 80 rows" in ask(f"/admin/batches/{batch['bid']}/retry", token=token)
+
+
+def token_in(page: str) -> str:
+    """Return Django's token for the form of a page."""
+    return re.findall(r'csrfmiddlewaretoken"? value="(\w+)"', page)[0]

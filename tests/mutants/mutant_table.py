@@ -28,6 +28,7 @@ SETTLING, CALLBACK_TASKS = "tests/store/test_settling.py", "tests/delivery/test_
 DOCTOR = "tests/cli/test_doctor_callbacks.py"
 BATCH, FAMILY, PUBLISHER = "tests/test_batch.py", "tests/test_family.py", "tests/delivery/test_publisher.py"
 
+WEB_MAPS = "tests/web/test_maps.py"
 WEB_ACCESS, WEB_SHARING = "tests/web/test_access.py", "tests/web/test_sharing.py"
 
 GONE = ""
@@ -47,6 +48,7 @@ STILL, PLAIN = "tests/doctor/test_still_batches.py", "tests/store/test_plain_suc
 WATCH, SHOW, CHANGE = "tests/cli/test_watch.py", "tests/cli/test_show.py", "tests/cli/test_change.py"
 BLOCKS, CUT_SHORT = "tests/test_blocks.py", "tests/test_cut_short.py"
 
+COUNTING = "tests/metrics/test_counting.py"
 WAYS = "tests/producer/test_ways.py"
 
 OTHERS = "tests/messages/test_other_packages.py"
@@ -84,6 +86,12 @@ MUTANTS = (
         "tests/delivery/test_outgoing.py::test_each_delivery_is_published_in_the_context_of_its_report",
     ),
     # Faster ways to the broker
+    Mutant(
+        "results that somebody holds are watched before their calls leave",
+        "held-results-watched",
+        "pass",
+        "tests/messages/test_watched_results.py::test_held_results_are_watched_before_their_calls_leave",
+    ),
     Mutant(
         "a repr that is cut short is Celery's",
         "long-repr",
@@ -167,12 +175,36 @@ MUTANTS = (
     Mutant(
         "a batch that lost its members' states counts nothing by the short way either",
         "plain-lost-key",
-        GONE,
+        "local state = math.floor((four or 0) / unit) % 4",
         f"{PLAIN}::test_a_success_changes_the_same_by_the_short_way",
     ),
     Mutant(
         "a batch whose life has to be renewed takes the long way",
         "plain-renewed",
+        GONE,
+        f"{PLAIN}::test_a_success_changes_the_same_by_the_short_way",
+    ),
+    Mutant(
+        "of a group the success that ends the batch is left to the long way",
+        "group-not-last",
+        "elseif stands_there and state == WAITING then",
+        f"{PLAIN}::test_only_what_ends_a_batch_is_left_apart",
+    ),
+    Mutant(
+        "a group counts only members whose ids stand at their indexes",
+        "group-id",
+        "local stands_there = index < total",
+        f"{PLAIN}::test_a_group_counts_nobody_whose_id_stands_elsewhere",
+    ),
+    Mutant(
+        "a batch that lost its members' states counts no group either",
+        "group-lost-key",
+        GONE,
+        f"{PLAIN}::test_a_success_changes_the_same_by_the_short_way",
+    ),
+    Mutant(
+        "members that have succeeded in a group are not kept",
+        "group-not-kept",
         GONE,
         f"{PLAIN}::test_a_success_changes_the_same_by_the_short_way",
     ),
@@ -410,6 +442,18 @@ MUTANTS = (
         "gone-no-key",
         "if not schema then schema = 1 end",
         f"{SCRIPTS}::test_a_report_for_a_batch_that_is_gone_makes_no_key",
+    ),
+    Mutant(
+        "versions of Celery that lack what is patched",
+        "versions-fit",
+        GONE,
+        "tests/test_versions.py::test_batches_refuses_an_app_before_it_changes_it",
+    ),
+    Mutant(
+        "callbacks of a batch of schema 1",
+        "old-callbacks",
+        'callbacks=callbacks or b"[]",',
+        "tests/upgrade/test_upgrade.py::test_callbacks_that_schema_1_has_in_the_hash_are_found",
     ),
     Mutant(
         "no round is without stamps that grow",
@@ -874,6 +918,12 @@ MUTANTS = (
         f"{LEASES}::test_a_member_that_another_worker_runs_too_is_left_to_that_one",
     ),
     Mutant(
+        "a member that is acknowledged late has no record, and no note of what it sent",
+        "late-unnoted",
+        "return self.heartbeat() if self.heartbeat else None",
+        "tests/test_worker_leases.py::test_a_member_that_is_acknowledged_late_leaves_no_record",
+    ),
+    Mutant(
         "a member that went on is not lost",
         "lost-or-running",
         "if held is None or self._store.is_tagged(living, field):",
@@ -1271,6 +1321,42 @@ MUTANTS = (
         "tests/web/test_hub.py::test_a_batch_is_drawn_once_for_all_who_watch_it",
     ),
     Mutant(
+        "streams end when their server stops",
+        "streams-end",
+        "while True:",
+        "tests/cli/test_web.py::test_the_page_is_served_until_it_is_interrupted",
+    ),
+    Mutant(
+        "those who wait for a look leave threads for all others",
+        "lookers-capped",
+        "if False:",
+        "tests/web/test_looking.py::test_who_waits_for_a_look_leaves_threads_for_all_others",
+    ),
+    Mutant(
+        "a scan of the list is bounded",
+        "scan-bounded",
+        "part = page",
+        "tests/web/test_listing.py::test_expired_batches_are_looked_at_too_so_a_scan_of_them_ends",
+    ),
+    Mutant(
+        "members' states are read again if the batch has moved",
+        "clusters-moved",
+        "if kept is not None:",
+        f"{WEB_MAPS}::test_members_states_are_read_again_only_if_the_batch_has_moved",
+    ),
+    Mutant(
+        "a map is drawn once for all who watch its batch",
+        "map-kept",
+        "if False:",
+        f"{WEB_MAPS}::test_a_map_is_not_drawn_again_for_a_batch_that_stands_still",
+    ),
+    Mutant(
+        "the last map of a batch is exact",
+        "last-map",
+        "return self.clock() < found.at + DRAWN_SECONDS",
+        f"{WEB_MAPS}::test_the_last_map_is_exact",
+    ),
+    Mutant(
         "broker and workers are asked once in ten seconds",
         "look-kept",
         "if True:",
@@ -1312,5 +1398,42 @@ MUTANTS = (
         "after-commit",
         "do()",
         "tests/test_on_commit.py::test_a_rollback_leaves_no_batch",
+    ),
+    # Metrics
+    Mutant(
+        "a batch counts once, however often it is counted",
+        "counted-once",
+        "local more = n",
+        f"{COUNTING}::test_every_sweeper_may_count_a_batch_and_it_counts_once",
+    ),
+    Mutant(
+        "a late reading of a batch that may be forgotten counts nothing",
+        "counted-in-time",
+        GONE,
+        f"{COUNTING}::test_a_reading_that_is_too_old_counts_nothing",
+    ),
+    Mutant(
+        "what is counted is remembered longer than a reading may take",
+        "counted-remembered",
+        "elseif line then",
+        f"{COUNTING}::test_what_was_counted_is_forgotten_an_hour_after_its_batch_is_gone",
+    ),
+    Mutant(
+        "a batch that ends between two sweeps is counted before it leaves the list",
+        "retired-counted",
+        GONE,
+        f"{COUNTING}::test_a_batch_that_ends_between_two_sweeps_is_counted_as_it_is_retired",
+    ),
+    Mutant(
+        "counters that cannot be written stop no sweep",
+        "uncounted-swept",
+        "raise",
+        f"{COUNTING}::test_counters_that_something_else_overwrote_stop_no_sweep",
+    ),
+    Mutant(
+        "a file of metrics is replaced in one step",
+        "metrics-at-once",
+        "path.write_text(text)",
+        "tests/metrics/test_command.py::test_a_file_is_replaced_in_one_step_and_everybody_may_read_it",
     ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -340,16 +341,24 @@ def test_a_server_that_never_answers_is_left_after_the_read_timeout() -> None:
         began = time.monotonic()
         failed = send_in_vain(port, read_timeout=0.3)
 
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 25  # the default is 30
     assert not failed.permanent
 
 
-def test_a_host_that_does_not_let_us_in_is_left_after_the_open_timeout() -> None:
+def test_a_host_that_does_not_let_us_in_is_left_after_the_open_timeout(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given, connect = [], socket.create_connection
+
+    def connect_noting(address: tuple[str, int], timeout: float) -> socket.socket:
+        given.append(timeout)  # not how long it took: a machine may be slow
+        return connect(address, timeout)
+
+    monkeypatch.setattr(socket, "create_connection", connect_noting)
     with black_hole() as port:
-        began = time.monotonic()
         send_in_vain(port, open_timeout=0.3)
 
-    assert time.monotonic() - began < 4
+    assert given == [0.3]
 
 
 @pytest.mark.parametrize(
@@ -365,7 +374,7 @@ def test_a_server_that_drips_is_left_after_the_total_timeout(behave: Callable[[P
     with misbehaving(behave) as port:
         began = time.monotonic()
         failed = send_in_vain(port, total_timeout=0.5)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30
         wait_until_the_work_ends()
 
     assert "0.5 s in all" in str(failed) and not failed.permanent

@@ -72,29 +72,29 @@ def test_a_name_that_does_not_resolve_says_so() -> None:
     ids=["hang", "status", "header"],
 )
 def test_the_total_time_is_bounded_however_slowly_it_answers(behaviour: Behaviour) -> None:
-    with takes_at_most(10):
+    with takes_at_most(30):
         failure = fail(behaviour, timeout=0.5)
     assert not failure.permanent
 
 
 def test_a_slow_body_after_200_is_success_within_the_time() -> None:
-    with serving(receivers.drip_body(200)) as server, takes_at_most(10):
+    with serving(receivers.drip_body(200)) as server, takes_at_most(30):
         said = post(server.url, b"", HEADERS, timeout=0.5)
     assert said.status_code == 200
 
 
 def test_a_slow_body_after_500_is_that_500_within_the_time() -> None:
-    with takes_at_most(10):
+    with takes_at_most(30):
         assert fail(receivers.drip_body(500), timeout=0.5).status_code == 500
 
 
 def test_connecting_is_bounded() -> None:
-    with black_hole() as port, takes_at_most(10), pytest.raises(NotificationFailed):
+    with black_hole() as port, takes_at_most(30), pytest.raises(NotificationFailed):
         post(f"http://127.0.0.1:{port}/", b"", HEADERS, timeout=0.5)
 
 
 def test_a_tls_handshake_that_never_ends_is_bounded() -> None:
-    with silent() as port, takes_at_most(10), pytest.raises(NotificationFailed):
+    with silent() as port, takes_at_most(30), pytest.raises(NotificationFailed):
         post(f"https://127.0.0.1:{port}/", b"", HEADERS, timeout=0.5)
 
 
@@ -102,12 +102,12 @@ def test_a_resolver_that_hangs_is_bounded_and_nothing_is_sent_later(monkeypatch:
     answered, real = threading.Event(), socket.getaddrinfo
 
     def slow(*args: Any, **kwargs: Any) -> Any:  # no resolver here can be made slow
-        answered.wait(10)
+        answered.wait(60)
         return real(*args, **kwargs)
 
     with serving() as server:
         monkeypatch.setattr(socket, "getaddrinfo", slow)
-        with takes_at_most(10), pytest.raises(NotificationFailed, match="no answer within"):
+        with takes_at_most(30), pytest.raises(NotificationFailed, match="no answer within"):
             post(server.url, b"", HEADERS, timeout=0.5)
         answered.set()
         wait_for_our_threads()
@@ -120,7 +120,7 @@ def test_a_host_with_many_dead_addresses_is_bounded(monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(
             socket, "getaddrinfo", lambda *_, **__: dead
         )  # no name here has so many addresses
-        with takes_at_most(10), pytest.raises(NotificationFailed, match="no answer within"):
+        with takes_at_most(30), pytest.raises(NotificationFailed, match="no answer within"):
             post("http://many.test/", b"", HEADERS, timeout=0.5)
         wait_for_our_threads()
 
@@ -152,7 +152,7 @@ def test_it_keeps_to_its_time_under_gevent() -> None:
         try:
             post(sys.argv[2], b"", {}, timeout=0.5)
         except NotificationFailed as exc:
-            assert 0.4 < time.monotonic() - start < 10
+            assert 0.4 < time.monotonic() - start < 30
             print(exc)
     """
     with serving() as good, serving(receivers.drip_headers()) as slow:

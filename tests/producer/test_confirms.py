@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 from celery import Celery
-from kombu import Queue
+from kombu import Queue, pools
 
 from celery_batches_notify import Batch
 from celery_batches_notify.errors import EnqueueError
@@ -29,6 +29,7 @@ def url() -> str:
 @pytest.fixture
 def make_task(make_app: Callable[..., Celery], url: str) -> Iterator[Callable[..., Any]]:
     made: list[tuple[Celery, str]] = []
+    pools.reset()  # they are the process's, and another test may have left a closed one
 
     def make(*, arguments: dict[str, Any] | None = None, **conf: Any) -> Any:
         name = f"batches-{uuid4().hex}"
@@ -134,7 +135,9 @@ def test_what_a_lost_connection_leaves_open_is_unknown(
         assert caught.value.unknown
         proxy.behave()
         batch.resume()
-        assert len(set(_ids(_take(task, url)))) == 300
+        lost = set(caught.value.sent) - set(_ids(arrived := _take(task, url)))
+        assert not (transport and lost), "without confirms, what was sent may lie in a cut connection"
+        assert len(set(_ids(arrived)) | lost) == 300
 
 
 def test_a_connection_that_comes_back_in_time_is_not_noticed(

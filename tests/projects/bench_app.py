@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import time
 
-from celery import Celery, signals
+from celery import signals
 
-from celery_batches_notify import Batches
+from tests.bench.celery_ways import make_app
 
-URL = os.environ["BATCHES_TEST_URL"]
-
-app = Celery("bench", broker=os.environ["BENCH_BROKER"])
-app.conf.update(batches_backend_url=URL, broker_connection_retry_on_startup=True)
-if not os.environ.get("BENCH_BARE"):
-    Batches(app)
+app = make_app(
+    os.environ["BENCH_BROKER"],
+    os.environ["BATCHES_TEST_URL"],
+    bare=bool(os.environ.get("BENCH_BARE")),
+    results=bool(os.environ.get("BENCH_RESULTS")),
+)
 
 
 @app.task(name="bench.spin", ignore_result=True)

@@ -22,7 +22,7 @@ app.conf.update(
     batches_sweep_interval=1,
     batches_abandon_after=float(os.environ.get("BATCHES_TEST_ABANDON_AFTER", "3600")),
     task_acks_late=bool(os.environ.get("BATCHES_TEST_ACKS_LATE")),
-    batches_linger=int(os.environ.get("BATCHES_TEST_LINGER", "60")),
+    batches_linger=int(os.environ.get("BATCHES_TEST_LINGER", "3600")),
     batches_notifications=json.loads(os.environ.get("BATCHES_TEST_NOTIFICATIONS", "{}")),
     batches_web_url=os.environ.get("BATCHES_TEST_WEB"),
     batches_notifiers=json.loads(os.environ.get("BATCHES_TEST_NOTIFIERS", "{}")),

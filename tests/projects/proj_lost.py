@@ -88,3 +88,11 @@ def hang_at_retry(self, key: str) -> None:
 def ok(key: str) -> None:
     """Return at once."""
     count(key)
+
+
+@app.task(name="lost.late", bind=True, acks_late=True)
+def late(self, key: str) -> None:
+    """Fail, and return in the second attempt; acknowledged late."""
+    if self.request.retries == 0:
+        raise self.retry(countdown=0)
+    count(key)

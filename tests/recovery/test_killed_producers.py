@@ -26,13 +26,16 @@ KINDS = ("with", "add", "map", "autoflush", "nested")
 POINTS = ("P1", "P2", "P2#2", "P3", "P3#2", "P4", "P4#7", "P5-unconfirmed", "P5-unconfirmed#2", "P5", "P6")
 RUNS = int(os.environ.get("BATCHES_TEST_PRODUCER_RUNS", "2"))
 CALLS = 12
-ABANDON_AFTER_SECONDS = 8  # more than a busy machine takes from one step to the next
+SETTINGS = {
+    "BATCHES_TEST_ABANDON_AFTER": "8",  # more than a busy machine takes from one step to the next
+    "BATCHES_TEST_LINGER": "3600",  # and what has succeeded is still there when it is looked at
+}
 END_SECONDS = 180
 
 
 @pytest.fixture
 def worker(redis: Redis, server_url: str) -> Iterator[None]:
-    with running_worker(server_url, "threads", BATCHES_TEST_ABANDON_AFTER=str(ABANDON_AFTER_SECONDS)):
+    with running_worker(server_url, "threads", **SETTINGS):
         yield
 
 
@@ -41,12 +44,7 @@ def run_producers(url: str) -> list[dict[str, object]]:
     jobs = [{"kind": k, "points": p, "calls": CALLS} for _ in range(RUNS) for k in KINDS for p in POINTS]
     done = subprocess.run(
         [sys.executable, "-m", "tests.support.producers"],
-        env={
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "BATCHES_TEST_URL": url,
-            "BATCHES_TEST_ABANDON_AFTER": str(ABANDON_AFTER_SECONDS),
-        },
+        env={**os.environ, "PYTHONPATH": str(ROOT), "BATCHES_TEST_URL": url, **SETTINGS},
         input="\n".join(map(json.dumps, jobs)),
         stdout=subprocess.PIPE,
         text=True,

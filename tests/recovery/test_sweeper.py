@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -248,7 +249,7 @@ def test_a_refusal_that_nobody_knows_is_of_the_one_batch_that_met_it(
     assert sweeper.done["failed"] == 1
 
 
-@pytest.mark.parametrize(("field", "value"), [("schema", 2), ("total", "many")])
+@pytest.mark.parametrize(("field", "value"), [("schema", 99), ("total", "many")])
 def test_a_child_is_healed_though_this_worker_cannot_touch_its_parent(
     app: Celery, redis: Redis, sweeper: Sweeper, field: str, value: object
 ) -> None:
@@ -316,7 +317,8 @@ def test_a_sweep_that_takes_long_holds_its_lock_and_ends_where_it_lost_it(
 
     monkeypatch.setattr(sweeper, "sweep_batch", take_long)
     assert sweeper.turn()
-    assert [b.status().callbacks[0].state for b in batches] == ["published"] * 3 + ["due"]
+    states = Counter(b.status().callbacks[0].state for b in batches)
+    assert states == {"published": 3, "due": 1}  # which one is last is open: two may be of one millisecond
     assert all(life > 50_000 for life in lives)
 
 

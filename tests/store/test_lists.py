@@ -341,7 +341,7 @@ def test_a_list_of_batches_reads_each_in_one_command(store: Store) -> None:
         open_batch(store, 1, bid=bid, tags='["a"]')
     store.client.delete(store.keys.batch(bids(30)[7]))
     store.client.config_resetstat()
-    assert [each.tags for each in store.list_outlines(states=False)] == [("a",)] * 29
+    assert [each.tags for each in store.list_outlines(standings=False)] == [("a",)] * 29
     calls = {name: int(stat["calls"]) for name, stat in store.client.info("commandstats").items()}
     assert calls["cmdstat_hmget"] == 30
     assert not calls.keys() & {"cmdstat_hgetall", "cmdstat_exists", "cmdstat_multi"}

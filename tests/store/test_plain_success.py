@@ -1,4 +1,4 @@
-"""The short way of a plain success changes what the long way would have changed."""
+"""The short ways of plain successes, alone and in a group, change what the long way would have changed."""
 
 from __future__ import annotations
 
@@ -28,6 +28,16 @@ def long(store: Store, member: Membership) -> str:
 
 def short(store: Store, member: Membership) -> str:
     return store.record_outcome(member, SUCCEEDED).word
+
+
+def grouped(store: Store, member: Membership) -> str:
+    """Report a success in a group that names it twice; what the group leaves apart is reported by itself."""
+    words = [
+        store.record_outcome(member, SUCCEEDED).word if word == "apart" else word
+        for word in store.record_successes(BID, [member, member])
+    ]
+    store.record_outcome(member, SUCCEEDED)
+    return words[0]
 
 
 def end_all_but(store: Store, waiting: int) -> None:
@@ -87,6 +97,62 @@ def test_a_success_changes_the_same_by_the_short_way(store: Store, situation: st
             return words, held, heard(), left
 
     assert report(short) == report(long)
+    assert report(grouped) == report(long)
+
+
+def open_many(store: Store, n: int) -> list[Membership]:
+    ids = [str(UUID(int=n)) for n in range(1, n + 1)]
+    open_batch(store)
+    store.enrol_members(BID, 0, ids, "owner")
+    store.seal_batch(BID)
+    return [Membership(bid=BID, index=n, task_id=task_id) for n, task_id in enumerate(ids)]
+
+
+def test_a_group_leaves_the_same_as_reports_one_by_one(store: Store) -> None:
+    members = open_many(store, 700)
+    order = [members[n * 37 % 700] for n in range(690)]
+
+    def report(by: Callable[[list[Membership]], Words]) -> tuple[object, ...]:
+        store.client.flushdb()
+        open_many(store, 700)
+        store.record_outcome(members[3], failing())
+        store.record_outcome(members[8], dead())
+        with listening(store) as heard:
+            words = by(order)
+            return words, re.sub(r"\b1\d{12}\b", "a time", repr(dump(store))), heard()
+
+    def together(these: list[Membership]) -> Words:
+        words = store.record_successes(BID, these)
+        pairs = zip(these, words, strict=True)
+        return [long(store, each) if word == "apart" else word for each, word in pairs]
+
+    assert report(together) == report(lambda these: [long(store, each) for each in these])
+
+
+def test_only_what_ends_a_batch_is_left_apart(store: Store) -> None:
+    members = open_many(store, 10)
+    words = store.record_successes(BID, [*members, members[0]])
+    assert sorted(words) == ["apart", *["counted"] * 9, "repeated"]
+    assert store.record_outcome(members[words.index("apart")], SUCCEEDED).word == "counted"
+    assert store.read_status(BID).state == "success"
+
+
+def test_a_group_counts_nobody_whose_id_stands_elsewhere(store: Store) -> None:
+    members = open_many(store, 10)
+    forged, successor = replace(members[2], index=3), replace(members[5], index=None)
+    assert store.record_successes(BID, [forged, successor, members[6]]) == ["apart", "apart", "counted"]
+    beyond = replace(members[4], index=900)
+    assert store.record_successes(BID, [beyond, members[7]]) == ["apart", "apart"]
+    assert store.read_status(BID).succeeded == 1
+
+
+def test_a_group_takes_one_call_and_one_reading(store: Store) -> None:
+    members = open_many(store, 20)
+    store.record_successes(BID, members[:10])
+    store.client.config_resetstat()
+    assert store.record_successes(BID, members[5:15]) == ["repeated"] * 5 + ["counted"] * 5
+    calls = {name: int(stat["calls"]) for name, stat in store.client.info("commandstats").items()}
+    assert calls["cmdstat_evalsha"] == calls["cmdstat_hmget"] == calls["cmdstat_setrange"] == 1
 
 
 def test_most_successes_take_the_short_way(store: Store) -> None:

@@ -266,7 +266,7 @@ def test_a_batch_that_lost_a_key_never_counts_wrong_nor_fires_early(store: Store
 
 def test_a_newer_schema_is_refused_and_left_alone(store: Store) -> None:
     (member,) = open_batch(store, 1)
-    store.client.hset(store.keys.batch(BID), "schema", 2)
+    store.client.hset(store.keys.batch(BID), "schema", 99)
     before = dump(store)
     for call in (
         lambda: store.record_outcome(member, SUCCEEDED),

@@ -68,6 +68,12 @@ def late_and_open(store: Store) -> None:
     store.client.hset(store.keys.batch(BID), "abandon_at", 1)
 
 
+def forgotten(store: Store) -> None:
+    """Leave a note of what was counted of a batch that is gone."""
+    store.client.hset(store.keys.counted, "another-of-these", "created=1")
+    store.client.expire(store.keys.counted, 600)
+
+
 def end(store: Store) -> None:
     for index in (1, 2, 3):
         store.record_outcome(member(index), SUCCEEDED)
@@ -130,6 +136,8 @@ CALLS: dict[str, tuple[Call, Call]] = {
         lambda s: s.lists.drop_live(next(iter(s.walk_live()))) if list(s.walk_live()) else None,
     ),
     "prolong_list": (lambda _: None, lambda s: s.lists.prolong(1)),
+    "count_batches": (lambda _: None, lambda s: s.count_batch(BID)),
+    "forget_batches": (forgotten, lambda s: s.trimmer().turn()),
     "ask_address": (
         lambda s: s.close_address("h", busy=False, seconds=60),
         lambda s: s.ask_address("h", "wait", who=f"{BID} death:0"),

@@ -9,6 +9,7 @@ from axe_playwright_python.base import AXE_SCRIPT
 from celery import Celery
 from playwright.sync_api import Browser, Page, expect
 from redis import Redis
+from starlette.testclient import TestClient
 
 from celery_batches_notify.membership import State
 from celery_batches_notify.testing.server import find_free_port
@@ -120,8 +121,10 @@ def test_text_that_is_selected_stays_until_it_is_let_go(app: Celery, page: Page,
     with serving(status_page(app)) as other, page.context.new_page() as second:
         second.goto(f"{other}/{batch.bid}")
         expect(second.locator("#n-succeeded")).to_have_text("7")
+    expect(page.locator("#link")).to_have_text("waits while you select")
     assert page.evaluate("getSelection().toString() === window.chosen")
     page.evaluate("getSelection().removeAllRanges()")
+    expect(page.locator("#link")).to_have_text("live")
     expect(page.locator("#n-succeeded")).to_have_text("7")
 
 
@@ -158,6 +161,66 @@ def test_the_client_after_the_last_asks_instead(app: Celery, browser: Browser, p
         report(batch, dict.fromkeys(range(5), SUCCEEDED))
         expect(second.locator("#n-succeeded")).to_have_text("5")
         second.close()
+
+
+def test_the_theme_is_the_systems_until_somebody_chooses_one(app: Celery, page: Page, url: str) -> None:
+    batch = make_batch(app, 3)
+    ground = "getComputedStyle(document.documentElement).backgroundColor"
+    maps = "() => [...document.querySelectorAll('.map img')].map(img => img.checkVisibility())"
+    page.emulate_media(color_scheme="dark")
+    page.goto(f"{url}/{batch.bid}")
+    dark = page.evaluate(ground)
+    assert page.evaluate(maps) == [False, True]
+    page.emulate_media(color_scheme="light")
+    light = page.evaluate(ground)
+    assert light != dark and page.evaluate(maps) == [True, False]
+    button = page.locator("#theme")
+    expect(button).to_have_text("Theme: ◐ auto")
+    button.click()
+    button.click()
+    expect(button).to_have_text("Theme: ◐ dark")
+    assert (page.evaluate(ground), page.evaluate(maps)) == (dark, [False, True])
+    for path in ("", batch.bid, f"{batch.bid}/members", f"{batch.bid}/retry", "x" * 22):
+        page.goto(f"{url}/{path}")  # it stays, and comes with the page: nothing flashes
+        assert page.locator("html").get_attribute("data-theme") == "dark", path
+        assert page.evaluate(ground) == dark, path
+    page.goto(f"{url}/")
+    button.click()
+    assert page.evaluate(ground) == light
+    page.reload()
+    expect(button).to_have_text("Theme: ◐ auto")
+
+
+def test_a_theme_that_is_none_is_the_systems(app: Celery) -> None:
+    client = TestClient(status_page(app), cookies={"batches_theme": 'dark" onload="alert(1)'})
+    assert "data-theme" not in client.get("/").text
+
+
+def test_single_keys_can_be_looked_up_and_turned_off(app: Celery, page: Page, url: str) -> None:
+    batch = make_batch(app, 3)
+    page.goto(f"{url}/{batch.bid}")
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog", name="Keys")).to_be_visible()
+    page.keyboard.press("p")  # under an open dialog they do nothing
+    page.keyboard.press("Escape")
+    expect(page.locator("#link")).to_have_text("live")
+    page.keyboard.press("p")
+    expect(page.locator("#link")).to_have_text("paused")
+    page.locator("#help").click()
+    page.get_by_role("checkbox").uncheck()
+    page.get_by_role("button", name="Close").click()
+    page.reload()
+    expect(page.locator("#link")).to_have_text("live")
+    page.keyboard.press("p")
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    expect(page.locator("#link")).to_have_text("live")
+    page.locator("#help").click()
+    page.get_by_role("checkbox").check()
+    page.get_by_role("button", name="Close").click()
+    page.keyboard.press("g")
+    page.keyboard.press("l")
+    page.wait_for_url(f"{url}/")
 
 
 def test_everything_can_be_reached_with_the_keyboard(app: Celery, page: Page, url: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -11,7 +12,8 @@ from starlette.testclient import TestClient
 from celery_batches_notify.doctor.examination import Examination, examine_batch
 from celery_batches_notify.engine import Engine, find_engine
 from celery_batches_notify.web import status_page
-from celery_batches_notify.web.looking import LOOKED_SECONDS, Looker
+from celery_batches_notify.web.looking import LOOKED_SECONDS, WAITERS_AT_MOST, Looker
+from tests.support.servers import wait_until
 from tests.web.scene import make_batch
 
 
@@ -35,6 +37,32 @@ def test_several_who_look_at_once_ask_once(app: Celery, monkeypatch: pytest.Monk
     now[0] = LOOKED_SECONDS
     looker.look(engine, batch.bid)
     assert len(asked) == 2
+
+
+def test_who_waits_for_a_look_leaves_threads_for_all_others(
+    app: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = make_batch(app, 2)
+    engine, may_end, begun = find_engine(app), threading.Event(), threading.Event()
+
+    def examine(engine: Engine, bid: str, _: int) -> Examination:
+        begun.set()
+        may_end.wait(60)
+        return Examination(status=engine.store.read_status(bid), lines=())
+
+    monkeypatch.setattr("celery_batches_notify.web.looking.examine_batch", examine)
+    looker = Looker()
+    monkeypatch.setattr("celery_batches_notify.web.application.Looker", lambda: looker)
+    client = TestClient(status_page(app))
+    with ThreadPoolExecutor(WAITERS_AT_MOST) as pool:
+        looks = [pool.submit(looker.look, engine, batch.bid) for _ in range(WAITERS_AT_MOST)]
+        wait_until(lambda: looker._places._value == 0, what="all places taken")
+        answer = client.get(f"/{batch.bid}?look=1")
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+        assert client.get(f"/{batch.bid}").status_code == 200
+        may_end.set()
+        assert len({id(look.result()) for look in looks}) == 1
+    assert client.get(f"/{batch.bid}?look=1").status_code == 200
 
 
 def test_the_page_says_word_for_word_what_the_doctor_says(app: Celery) -> None:

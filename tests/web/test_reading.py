@@ -17,8 +17,8 @@ from celery_batches_notify.engine import find_engine
 from celery_batches_notify.headline import describe
 from celery_batches_notify.member_map import draw_map
 from celery_batches_notify.membership import State
-from celery_batches_notify.model import SCHEMA_VERSION, STATES
-from celery_batches_notify.web.members import COLOURS
+from celery_batches_notify.model import STATES
+from celery_batches_notify.web.maps import COLOURS
 from tests.web.scene import fail, make_batch, report, write_states
 
 CSP = (
@@ -209,7 +209,7 @@ def break_it(how: str, batch: Batch, redis: Redis) -> tuple[str, int, str]:
         batch.delete()
         return batch.bid, 404, "no_such_batch"
     if how == "newer":
-        redis.hset(key, "schema", SCHEMA_VERSION + 1)
+        redis.hset(key, "schema", 99)
         return batch.bid, 409, "newer_schema"
     if how == "corrupt":
         redis.hset(key, "total", "many")

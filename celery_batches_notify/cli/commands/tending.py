@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -84,3 +85,16 @@ def redeliver(ctx: click.Context, **options: Any) -> None:
     from celery_batches_notify.cli.redeliver import send_again
 
     run(ctx, lambda app, out: send_again(app, out, **options))
+
+
+@command("metrics")
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write to this file in one step, for node_exporter's textfile collector.",
+)
+def metrics(ctx: click.Context, **options: Any) -> None:
+    """Print the metrics of all batches in Prometheus' text format, as the page's /metrics does."""
+    from celery_batches_notify.cli.metrics import show_metrics
+
+    run(ctx, lambda app, out: show_metrics(app, out, **options))

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
+from celery_batches_notify import __version__
 from celery_batches_notify.errors import NotificationFailed
 from celery_batches_notify.notifiers.deadline import DeadlinePassed, run_within
 from celery_batches_notify.notifiers.failures import FULL, check_failures
@@ -156,10 +156,7 @@ def show_origin(url: str) -> str:
 @functools.cache
 def user_agent() -> str:
     """Return this package's `User-Agent`."""
-    try:
-        return f"celery-batches-notify/{version('celery-batches-notify')}"
-    except PackageNotFoundError:  # run from a checkout
-        return "celery-batches-notify/0"
+    return f"celery-batches-notify/{__version__}"
 
 
 def _exchange(timeout: float, *request: Any, **options: Any) -> Answer:

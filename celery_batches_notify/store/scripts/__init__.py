@@ -11,13 +11,13 @@ from redis import Redis
 from redis.exceptions import NoScriptError
 
 from celery_batches_notify.membership import State
-from celery_batches_notify.model import SCHEMA_VERSION
 from celery_batches_notify.store.fast_eval import Argument as Argument
 from celery_batches_notify.store.fast_eval import FastEval
+from celery_batches_notify.store.keys import SCHEMA
 from celery_batches_notify.store.packing import ATTEMPTS_PER_ROUND, ID_BYTES, ROUNDS, SENDING_MS
 
 _CONSTANTS = {
-    "SCHEMA": SCHEMA_VERSION,
+    "SCHEMA": SCHEMA,
     **State.__members__,
     "ID_BYTES": ID_BYTES,
     "ROUND": ATTEMPTS_PER_ROUND,
@@ -49,8 +49,9 @@ class Scripts:
         self.abandon_batch = self._load("abandon_batch")
         self.record_outcome = self._load(
             *("members", "failures", "resend", "successors", "chords", "report", "record_outcome"),
-            short_way="plain_success",
+            short_way=("plain", "plain_success"),
         )
+        self.record_successes = self._load("record_successes", short_way=("plain",), whole=False)
         self.enrol_successors = self._load("members", "successors", "report", "enrol_successors")
         self.claim_deliveries = self._load("claim_deliveries")
         self.settle_delivery = self._load("settle_delivery")
@@ -78,17 +79,20 @@ class Scripts:
         )
         self.put_on_list = self._load("put_on_list")
         self.prolong_list = self._load("prolong_list")
+        self.count_batches = self._load("count_batches")
+        self.forget_batches = self._load("forget_batches")
         self.hold_lock = self._load("hold_lock")
         self.release_lock = self._load("release_lock")
 
-    def _load(self, *shared_and_own: str, short_way: str = "") -> Script:
+    def _load(self, *shared_and_own: str, short_way: Sequence[str] = (), whole: bool = True) -> Script:
         """Load a script, which comes last, after the parts that it shares with others.
 
-        A short way stands before all of them, because to read them takes longer than what most calls do.
+        A short way stands before all of them, because to read them takes longer than what most calls do. A
+        script that is not `whole` is a short way itself.
         """
         *shared, own = shared_and_own
-        first = [_CONSTANTS_LINE, *map(_read_shared, ["marks", *([short_way] if short_way else [])])]
-        text = "\n".join([*first, self._prelude, *map(_read_shared, shared), _read(own)])
+        first = [_CONSTANTS_LINE, *map(_read_shared, ("marks", *short_way))]
+        text = "\n".join([*first, self._prelude if whole else "", *map(_read_shared, shared), _read(own)])
         digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
         def run(keys: Sequence[str], args: Sequence[Argument]) -> list[Any]:
@@ -96,6 +100,8 @@ class Scripts:
                 answer: Any = self._fast_eval.evalsha(digest, keys, args)
             except NoScriptError:  # asks only this server, even if others of a Cluster are away
                 answer = self._client.eval(text, len(keys), *keys, *args)
+            if isinstance(answer, bytes):  # a status: the word alone
+                return [answer.decode()]
             return [part.decode() if isinstance(part, bytes) else part for part in answer]
 
         return run

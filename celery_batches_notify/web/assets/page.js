@@ -24,7 +24,7 @@ function isBusy() {
 }
 
 function show(html) {
-  if (isBusy()) { held = html; return; }
+  if (isBusy()) { held = html; say("waits while you select", true); return; }
   held = null;
   if (kind === "list") showList(html);
   else window.Idiomorph.morph(live, html, { morphStyle: "innerHTML", ignoreActiveValue: true, callbacks: keep });
@@ -52,10 +52,10 @@ async function ask() {
     const answer = await fetch(part + (kind === "list" ? location.search : ""), {
       headers: tag ? { "If-None-Match": tag } : {}, cache: "no-store", credentials: "same-origin",
     });
-    if (answer.status === 200) { tag = answer.headers.get("ETag") || ""; show(await answer.text()); }
+    if (answer.status === 200) { tag = answer.headers.get("ETag") || ""; await answer.text().then((html) => { say("live"); show(html); }); }
     if (answer.status >= 500) throw new Error(answer.status);
     wait = every;
-    say("live");
+    if (held === null) say("live");
   } catch {
     wait = Math.min(wait * 2, kind === "batch" ? 5000 : MOST);
     say("no answer, trying again", true);
@@ -100,17 +100,47 @@ function toggle() {
 pause.hidden = false;
 pause.addEventListener("click", toggle);
 document.addEventListener("visibilitychange", () => { close(); if (!document.hidden) { tag = ""; open(); } });
-document.addEventListener("selectionchange", () => { if (held !== null && !isBusy()) show(held); });
+document.addEventListener("selectionchange", () => {
+  if (held === null || isBusy()) return;
+  say("live");
+  show(held);
+});
+
+// -- theme: a cookie, so that the next page comes in it ----------------------------------------------
+const brand = document.querySelector(".brand").href;
+const theme = document.getElementById("theme");
+theme.hidden = false;
+theme.addEventListener("click", () => {
+  const { dataset } = document.documentElement;
+  const chosen = { auto: "light", light: "dark", dark: "auto" }[dataset.theme || "auto"];
+  if (chosen === "auto") delete dataset.theme; else dataset.theme = chosen;
+  document.cookie = `batches_theme=${chosen}; path=${new URL(brand).pathname}; max-age=31536000; samesite=lax`;
+  document.getElementById("theme-name").textContent = chosen;
+});
+
+// -- keys: single ones, unless somebody turns them off -----------------------------------------------
+const help = document.getElementById("help");
+const keys = document.getElementById("keys");
+const keysOn = document.getElementById("keys-on");
+help.hidden = false;
+help.addEventListener("click", () => keys.showModal());
+document.getElementById("keys-close").addEventListener("click", () => keys.close());
+keysOn.checked = localStorage.getItem("batches_keys") !== "off";
+keysOn.addEventListener("change", () => localStorage.setItem("batches_keys", keysOn.checked ? "on" : "off"));
+let before = "";
 
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select")) return;
+  const { key } = event;
+  if (!keysOn.checked || keys.open || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.target.closest("input, textarea, select")) return;
   const rows = [...document.querySelectorAll(".row > a")];
   const at = rows.indexOf(document.activeElement);
-  if (event.key === "/" && document.getElementById("q")) { event.preventDefault(); document.getElementById("q").focus(); }
-  else if (event.key === "j" && rows.length) rows[Math.min(at + 1, rows.length - 1)].focus();
-  else if (event.key === "k" && rows.length) rows[Math.max(at - 1, 0)].focus();
-  else if (event.key === "p") toggle();
+  if (key === "/" && document.getElementById("q")) { event.preventDefault(); document.getElementById("q").focus(); }
+  else if (key === "j" && rows.length) rows[Math.min(at + 1, rows.length - 1)].focus();
+  else if (key === "k" && rows.length) rows[Math.max(at - 1, 0)].focus();
+  else if (key === "p") toggle();
+  else if (key === "?") keys.showModal();
+  else if (key === "l" && before === "g") location.href = brand;
+  before = key;
 });
-const keys = document.querySelector(".keys");
-if (keys) keys.hidden = false;
 open();

@@ -18,6 +18,12 @@ class Import(models.Model):
         except NoSuchBatch:
             return None
 
+    def progress(self) -> str:
+        """Say how the batch goes."""
+        if status := self.status():
+            return f"{status.state}: {status.succeeded} of {status.total}, {status.dead} failed"
+        return "expired"
+
 
 class Row(models.Model):
     """One row, which its task marks as done."""

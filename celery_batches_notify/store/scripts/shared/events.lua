@@ -18,6 +18,7 @@ local function fire(event, token)
   if redis.call('HSETNX', BATCH, event .. '_at', now) == 0 then return end -- safety: event-once
   for n = 0, callbacks_of(event) - 1 do announce(event .. ':' .. n) end
   if token then tokens[#tokens + 1] = token end
+  return true
 end
 
 -- Fire the callbacks of an event that have thresholds of their own, once each: holds(threshold) says which.
@@ -74,7 +75,7 @@ local function conclude(answer)
   end
   if c.is_sealed and had_death then fire('death') end
   if c.complete then fire('complete', '!') end
-  if c.ended then fire('finish') end
+  if c.ended and fire('finish') and c.dead > 0 then redis.call('HSET', BATCH, 'dead_at_finish', c.dead) end
   if c.success then fire('success', '$') end
   if parent_bid then
     local has_run = c.complete or complete_at
