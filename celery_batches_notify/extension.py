@@ -12,6 +12,7 @@ from celery_batches_notify.delivery.attempt import Attempts, register_deliver_ta
 from celery_batches_notify.delivery.outgoing import Outgoing
 from celery_batches_notify.delivery.publisher import Publisher
 from celery_batches_notify.doctor.broker_checks import check_broker
+from celery_batches_notify.doctor.other_app import check_other_app
 from celery_batches_notify.doctor.still_batches import StillBatches
 from celery_batches_notify.engine import EXTENSION, Engine, find_extension
 from celery_batches_notify.errors import ConfigurationError
@@ -201,7 +202,7 @@ class BatchesStep(bootsteps.StartStopStep):
 
 def warn_about_surroundings(app: Celery, store: Store) -> None:
     """Log a warning for each setting of the store or the broker that may lose members or batches."""
-    for finding in (*check_store(store), *check_broker(app)):
+    for finding in (*check_store(store), *check_broker(app), *check_other_app(app, store)):
         logger.warning("batches: %s", finding.words, extra=log_fields(subject=finding.subject))
 
 

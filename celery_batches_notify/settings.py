@@ -14,7 +14,7 @@ from celery import Celery
 
 from celery_batches_notify.errors import ConfigurationError
 from celery_batches_notify.model import Origin
-from celery_batches_notify.spelling import did_you_mean
+from celery_batches_notify.setting_names import find_unknown, written_names
 from celery_batches_notify.store_url import Source, find_address
 from celery_batches_notify.text import one_line
 
@@ -113,10 +113,13 @@ class Settings:
             raise ConfigurationError(
                 "task_protocol must be 2, because batches travel in message headers, which protocol 1 lacks"
             )
-        url, source, tls = find_address(app.conf)
+        written = written_names(app, _known_settings())
+        url, source, tls = find_address(app.conf, written)
         given = {f.name: app.conf.get(PREFIX + f.name) for f in fields(cls)}
         given["backend_options"] = {**tls, **(given["backend_options"] or {})}
-        read = {n: reader(PREFIX + n, given[n]) for n, reader in _READERS.items() if given[n] is not None}
+        read = {
+            n: reader(written[PREFIX + n], given[n]) for n, reader in _READERS.items() if given[n] is not None
+        }
         main = app.main if app.main and app.main != "__main__" else ""
         own = {"backend_url": url, "backend_source": source, "main": main, "timezone": app.timezone}
         settings = cls(**own, **read)  # type: ignore[arg-type]
@@ -151,21 +154,12 @@ class Settings:
 
 
 def find_unknown_settings(app: Celery) -> list[str]:
-    """Return the `batches_*` settings that do not exist, each with a suggestion.
+    """Return the `batches_*` settings that do not exist, each with a suggestion."""
+    return find_unknown(app, _known_settings(), PREFIX)
 
-    With a namespace, as in Django, settings are written `CELERY_BATCHES_…`, and so are the suggestions.
-    """
-    known = [PREFIX + f.name for f in fields(Settings) if f.name not in NOT_SETTINGS]
-    namespace: str | None = app.namespace  # type: ignore[attr-defined]
-    space = f"{namespace.rstrip('_')}_" if namespace else ""
-    written = {name: space + (name.upper() if space.isupper() else name) for name in known}
-    read = {*known, *written.values()}
-    unknown = []
-    for name in sorted(set(map(str, app.conf)) - read):
-        bare = name.lower().removeprefix(space.lower())
-        if bare.startswith(PREFIX):
-            unknown.append(name + did_you_mean(bare, known, cutoff=0.8, show=written.__getitem__))
-    return unknown
+
+def _known_settings() -> list[str]:
+    return [PREFIX + f.name for f in fields(Settings) if f.name not in NOT_SETTINGS]
 
 
 def read_duration(name: str, value: object, *, at_least: float = 0) -> timedelta:

@@ -35,8 +35,12 @@ def _show(url: str) -> str:
     return f"{parts.scheme}://{user}{':**' if password else ''}{'@' if login else ''}{host}{parts.path}"
 
 
-def find_address(conf: Mapping[str, Any]) -> tuple[str, Source, dict[str, Any]]:
+def find_address(conf: Mapping[str, Any], written: Mapping[str, str]) -> tuple[str, Source, dict[str, Any]]:
     """Return the store's address, the setting that it comes from, and the options of Celery's TLS setting.
+
+    Args:
+        conf: The app's configuration.
+        written: How it writes the names of settings, for errors.
 
     Raises:
         ConfigurationError: The address is wrong or missing.
@@ -44,11 +48,12 @@ def find_address(conf: Mapping[str, Any]) -> tuple[str, Source, dict[str, Any]]:
     options = conf.get("batches_backend_options") or {}
     if not isinstance(options, Mapping) or not all(isinstance(key, str) for key in options):
         raise ConfigurationError(
-            f"batches_backend_options must be a mapping whose keys are strings, got {type(options).__name__}"
+            f"{written['batches_backend_options']} must be a mapping whose keys are strings, "
+            f"got {type(options).__name__}"
         )
     own = conf.get("batches_backend_url")
     if own is not None:
-        return check_address("batches_backend_url", own, options), "batches_backend_url", {}
+        return check_address(written["batches_backend_url"], own, options), "batches_backend_url", {}
     for source, use_ssl in CELERYS.items():
         if _is_plain_redis(url := conf.get(source)):
             return check_address(source, url, options), source, _read_tls(use_ssl, conf.get(use_ssl))

@@ -12,9 +12,8 @@ from hypothesis import HealthCheck, settings
 from redis import Redis
 
 from celery_batches_notify import Batches
-from celery_batches_notify.testing.server import embedded_server
 from tests.support.acl import url_as
-from tests.support.servers import PATIENT, close_store
+from tests.support.servers import PATIENT, close_store, server_named
 
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
@@ -22,8 +21,8 @@ settings.load_profile("unhurried")
 
 @pytest.fixture(scope="session")
 def server_url() -> Iterator[str]:
-    """Start an embedded Valkey for the whole run."""
-    with embedded_server() as url:
+    """Start an embedded Valkey, or the server that `BATCHES_TESTS_SERVER` names, for the whole run."""
+    with server_named("valkey") as url:
         yield url
 
 

@@ -10,7 +10,7 @@ from celery import Celery, states
 from celery.app.task import Context
 from celery.exceptions import Retry, TaskRevokedError, TimeLimitExceeded
 
-from celery_batches_notify.membership import Outcome, State
+from celery_batches_notify.membership import JUST_SUCCEEDED, Outcome, State
 from celery_batches_notify.results import Meta, read_metas_since
 from celery_batches_notify.store.parsing import Member
 from celery_batches_notify.store.store import Store
@@ -33,7 +33,7 @@ def outcome_from_result(app: Celery, member: Member, meta: Meta) -> Outcome | No
     """
     state, told = meta.get("status"), meta.get("result")
     if state == states.SUCCESS:
-        return outcomes.succeeded()
+        return JUST_SUCCEEDED
     if member.state == State.DEAD or member.round:
         return None
     request = Context(id=member.id, retries=_retries(meta, member.stamp))

@@ -213,6 +213,11 @@ def refuse_foreign_call(app: Celery, name: str) -> None:
         )
 
 
+def is_in_block() -> bool:
+    """Return whether this context has a frame, open or not."""
+    return _current.get() is not None
+
+
 def leave_blocks() -> Frame | None:
     """Begin a task's run outside all blocks; return the frame for `return_to` when the run ends."""
     frame = _current.get()

@@ -46,6 +46,11 @@ def read_header(value: object, task_id: str | None) -> Membership | DeliveryRef 
     return None
 
 
+def is_delivery(value: object, task_id: str) -> bool:
+    """Return whether the task with this id is a callback. It does not read members' headers."""
+    return isinstance(value, dict) and "delivery" in value and read_header(value, task_id) is not None
+
+
 def has_header(request: Any) -> bool:
     """Return whether a running task may be a member or a callback. Most tasks are neither."""
     return vars(request).get(HEADER) is not None or HEADER in (request.headers or ())

@@ -33,6 +33,7 @@ _OPTIONS = (
     "time_limit",
 )
 _OF_SIGNATURES = {"task", "args", "kwargs", "options", "subtask_type", "immutable"}
+_COPIED = (dict, list)
 _ROUTING = ("queue", "exchange", "routing_key", "priority")
 _OF_DEAD_LETTERS = (
     "x-death",
@@ -120,7 +121,7 @@ def _foreign_headers(headers: Headers | None) -> Headers:
 def _copy(value: Any) -> Any:
     """Copy dicts and lists; other mutable values cannot be kept as JSON."""
     if type(value) is dict:
-        return {key: _copy(each) for key, each in value.items()}
+        return {key: _copy(each) if type(each) in _COPIED else each for key, each in value.items()}
     if type(value) is list:
-        return [_copy(each) for each in value]
+        return [_copy(each) if type(each) in _COPIED else each for each in value]
     return value

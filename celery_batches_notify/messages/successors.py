@@ -82,7 +82,7 @@ def add_to(outcome: Outcome, request: Any) -> Outcome:
     of the last part that run at once, Celery lets only one publish it, and the other's report may come first.
     """
     run = run_of(request)
-    if published := run.published:
+    if run.successors and (published := run.published):
         outcome = dataclasses.replace(outcome, successors=published)
     chord = request.chord
     if not chord or outcome.state != outcome.state.SUCCEEDED or run.is_replaced:

@@ -61,6 +61,11 @@ class Keys:
         return f"{self.prefix}:sweeper"
 
     @property
+    def app(self) -> str:
+        """The broker and the default queue of the app whose worker started last."""
+        return f"{self.prefix}:app"
+
+    @property
     def workers(self) -> str:
         """The sorted set of workers by their last heartbeat."""
         return f"{self.prefix}:workers"

@@ -19,6 +19,7 @@ ROUNDS = 16
 ID_BYTES = 16
 SENDING_MS = 60_000  # how long a process has to send members that it took for another round
 GROUP_AT_MOST, SPAN_AT_MOST = 200, 1000  # successes in one call of a script, and how far apart they stand
+APART = "apart"  # the word for a success that a shared call leaves to a call of its own
 _UUID_LENGTH = 36
 _UUIDS = re.compile(r"(?:[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})*+")
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")

@@ -121,7 +121,7 @@ class Store(
         Returns:
             For each of them `counted`, `repeated`, or `apart`: then only `record_outcome` can count it.
         """
-        words = ["apart"] * len(members)
+        words = [packing.APART] * len(members)
         for group in packing.group_successes(members):
             args = packing.pack_successes([members[n] for n in group])
             for n, word in zip(group, self._answer(self.scripts.record_successes, bid, *args), strict=True):

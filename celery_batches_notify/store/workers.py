@@ -50,6 +50,12 @@ class WorkerStore(StoreBase):
             answer = self.scripts.beat_worker([self.keys.workers], ["", wid, self._kept_ms])
         return int(answer[1])
 
+    def note_app(self, app: str) -> str:
+        """Record which app a worker that starts belongs to; return what the one before it belonged to."""
+        with store_errors(self.settings):
+            before = self.client.set(self.keys.app, app, px=self._kept_ms, get=True)
+        return before.decode("utf-8", "replace") if isinstance(before, bytes) else ""
+
     def one_way_connection(self, wid: str) -> OneWayConnection:
         """Make the connection for a worker's records of tasks that begin, which does not wait for replies."""
         return OneWayConnection(lambda: self.client, self.settings, self.keys.worker(wid), self._kept_ms)

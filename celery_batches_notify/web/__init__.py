@@ -6,10 +6,10 @@ try:
     from celery_batches_notify.web.progress_events import progress_events
     from celery_batches_notify.web.wsgi import wsgi_status_page
 except ModuleNotFoundError as exc:
-    if (exc.name or "").startswith(__name__.partition(".")[0]):
+    package = (exc.name or "").partition(".")[0]
+    if package == "celery_batches_notify":
         raise
-    raise ImportError(
-        f"the page needs {exc.name}: pip install 'celery-batches-notify[web]'", name=exc.name
-    ) from exc
+    words = f"the page needs {package}: pip install 'celery-batches-notify[web]'"
+    raise ImportError(words, name=exc.name) from exc
 
 __all__ = ["GRANTS", "Access", "basic_auth", "progress_events", "status_page", "wsgi_status_page"]

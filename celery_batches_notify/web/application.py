@@ -19,12 +19,13 @@ from starlette.types import ASGIApp
 
 from celery_batches_notify.checks import check_bid
 from celery_batches_notify.engine import Engine, find_engine
-from celery_batches_notify.errors import NoSuchBatch
+from celery_batches_notify.errors import ConfigurationError, NoSuchBatch
 from celery_batches_notify.web.access import Access, Decide, FormTokens, check_grants, read_only
 from celery_batches_notify.web.actions import Actions
 from celery_batches_notify.web.answers import (
     FAILED,
     NOT_FOUND,
+    UNSET,
     Problem,
     SecureHeaders,
     answer_json,
@@ -81,7 +82,12 @@ def status_page(
         ValueError: A grant is unknown, or an origin is malformed.
     """
     page = Page(app, access=as_function(access), streams=streams, behind_proxy=behind_proxy)
-    return SecureHeaders(page.build(), frame_ancestors=frame_ancestors, widget_origins=widget_origins)
+    return SecureHeaders(
+        page.build(),
+        frame_ancestors=frame_ancestors,
+        widget_origins=widget_origins,
+        end_streams=page.hub.set,
+    )
 
 
 class Page:
@@ -117,6 +123,7 @@ class Page:
             ("/robots.txt", self.robots),
             ("/assets/{name}", self.asset),
             ("/s/{token}", self.shared),
+            ("/s/{token}/part", self.shared),
             ("/{bid}.json", self.batch_json),
             ("/{bid}/all.json", self.view_json),
             ("/{bid}/part", self.part),
@@ -228,6 +235,8 @@ class Page:
         shared = await self.call(read_shared, self.engine, token.removesuffix(".json"))
         if wants_json(request):
             return answer_json(shared.as_dict())
+        if request.url.path.endswith("/part"):
+            return answer_tagged(request, render("shared_part.html", shared=shared).encode(), "text/html")
         return html(await self.call(self._render, "shared.html", request, Access(), shared=shared))
 
     async def asset(self, request: Request) -> Response:
@@ -309,5 +318,5 @@ class Page:
         words = "This cannot be asked in this way." if status == 405 else NOT_FOUND.words
         return answer_problem(request, Problem(status, "not_found" if status == 404 else "refused", words))
 
-    async def _on_failure(self, request: Request, _: Exception) -> Response:
-        return answer_problem(request, FAILED)
+    async def _on_failure(self, request: Request, exc: Exception) -> Response:
+        return answer_problem(request, UNSET if isinstance(exc, ConfigurationError) else FAILED)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 from weakref import ref
 
@@ -15,7 +14,7 @@ from celery.exceptions import Retry, TimeLimitExceeded
 from celery.states import IGNORED, PROPAGATE_STATES, REJECTED, SUCCESS
 from celery.utils.serialization import UnpickleableExceptionWrapper
 
-from celery_batches_notify.membership import Outcome, State
+from celery_batches_notify.membership import JUST_SUCCEEDED, Outcome, State
 from celery_batches_notify.messages.run import run_of
 from celery_batches_notify.model import Failure
 
@@ -26,12 +25,6 @@ BACKTRACE_MESSAGE_AT_MOST = 500
 # Before 5.7 the worker's main process may miss an exit that billiard 4.3 passes on as a plain `SystemExit`.
 _terminated: Callable[[], bool] | None = getattr(billiard_common, "terminate_handler_fired", None)
 _MAIN_REPORTS_EXITS = celery.VERSION >= (5, 7) or _terminated is None
-
-
-@cache
-def succeeded() -> Outcome:
-    """It returned."""
-    return Outcome(state=State.SUCCEEDED)
 
 
 def failing(request: Any, task: str, exc: BaseException, backtrace: object) -> Outcome:
@@ -55,7 +48,7 @@ def unsignalled(task: Any, state: str | None, retval: Any, *, alone: bool) -> Ou
     """
     run = run_of(task.request)
     if state == SUCCESS:  # the result backend was down before Celery could send `task_success`
-        return None if run.returned else succeeded()
+        return None if run.returned else JUST_SUCCEEDED
     if state == IGNORED:
         return None if run.goes_on else _ignored(task, retval)
     if state == REJECTED:
@@ -115,7 +108,7 @@ def _ignored(task: Any, ignore: Any) -> Outcome:
     """Return the outcome that the task stored of itself before it raised `Ignore`."""
     state, result = run_of(task.request).stored
     if state not in PROPAGATE_STATES:
-        return succeeded()
+        return JUST_SUCCEEDED
     return dead(task.request, task.name, "failed", _stored_error(result) or ignore)
 
 

@@ -7,21 +7,23 @@ import os
 import time
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Any, ParamSpec
 
 from celery import Celery, signals
 from celery.app.task import Context
 from celery.exceptions import NotRegistered, Reject, SoftTimeLimitExceeded, TaskRevokedError, WorkerLostError
 
-from celery_batches_notify.membership import Membership, Outcome, State
+from celery_batches_notify import traces
+from celery_batches_notify.membership import JUST_SUCCEEDED, Membership, Outcome, State
 from celery_batches_notify.messages import successors
-from celery_batches_notify.messages.block import find_frame, leave_blocks, return_to
+from celery_batches_notify.messages.block import find_frame, is_in_block, leave_blocks, return_to
 from celery_batches_notify.messages.canvas import chord_of
 from celery_batches_notify.messages.headers import (
     HEADER,
     DeliveryRef,
     has_header,
     header_of,
+    is_delivery,
     read_header,
     read_request,
 )
@@ -35,6 +37,8 @@ from celery_batches_notify.worker.process_losses import watch_process
 from celery_batches_notify.worker.received import ReceivedRequests
 from celery_batches_notify.worker.reporter import BRIEFLY_SECONDS, Reporter, limits_of
 
+P = ParamSpec("P")
+
 _SIGNALS = (
     "task_received",
     "task_prerun",
@@ -47,6 +51,19 @@ _SIGNALS = (
     "task_internal_error",
     "task_postrun",
 )
+
+
+def _finishing(receiver: Callable[P, None]) -> Callable[P, None]:
+    """Run a receiver again if the soft time limit interrupts it: that strikes once; reports may repeat."""
+
+    @wraps(receiver)
+    def finish(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            receiver(*args, **kwargs)
+        except SoftTimeLimitExceeded:
+            receiver(*args, **kwargs)
+
+    return finish
 
 
 class Receivers:
@@ -72,42 +89,31 @@ class Receivers:
         for name in _SIGNALS:
             signal = getattr(signals, name)
             uid = f"celery_batches_notify.{name}.{id(self._app)}"
-            signal.connect(_finishing(getattr(self, f"on_{name}")), weak=False, dispatch_uid=uid)
+            signal.connect(getattr(self, f"on_{name}"), weak=False, dispatch_uid=uid)
 
     def on_task_received(self, sender: Any, request: Any, **_: Any) -> None:
         """Remember a request for the signals that come without one, and put it on record."""
-        if sender.app is not self._app:
-            return
-        self._receives = os.getpid()
-        if HEADER in request.request_dict:
-            self.received.add(request)
-            self._cancellation().discard(request)
-            self._heartbeat().watch(request)
-            if isinstance(read_header(request.request_dict[HEADER], request.id), DeliveryRef):
-                watch_process(request, self._lose_process)
+        if HEADER in request.request_dict and sender.app is self._app:
+            self._receive(request)
 
     def on_task_prerun(self, task: Any, **_: Any) -> None:
         """Enrol an eager call of an open block, leave all blocks; note when a member began."""
-        if task.app is not self._app:
-            return
         request = task.request
-        if request.is_eager and self._app.conf.task_always_eager:
-            self._enrol_eager(request)
-        if (outer := leave_blocks()) is not None:
-            run_of(request).outer = outer
-        if getattr(request, HEADER, None):
-            run = run_of(request)
-            run.began_at = time.monotonic()
-            run.limits = limits_of(task, request, self.worker_limits)
-            note_arguments(request)  # safety: arguments-noted
-            watch_stored_states(task)
+        if (HEADER in vars(request) or request.is_eager or is_in_block()) and task.app is self._app:
+            self._begin(task, request)
 
     def on_task_success(self, sender: Any, **_: Any) -> None:
         """It returned."""
-        if sender.app is self._app and has_header(request := sender.request):
-            run_of(request).returned = True
-            self._end(request, outcomes.succeeded())
+        if has_header(request := sender.request) and sender.app is self._app:
+            self._return(request)
 
+    def on_task_postrun(self, task: Any, state: Any, retval: Any, **_: Any) -> None:
+        """It ended in a way that no other signal reports."""
+        request = task.request
+        if (find_run(request) or has_header(request) or is_in_block()) and task.app is self._app:
+            self._finish(task, request, state, retval)
+
+    @_finishing
     def on_task_failure(self, sender: Any, task_id: str, exception: Any, einfo: Any, **_: Any) -> None:
         """It raised for good, or its process was lost."""
         if sender.app is not self._app:
@@ -120,6 +126,7 @@ class Receivers:
         reason, own = "lost" if lost else "failed", outcomes.raised(exception)
         self._end(request, outcomes.dead(request, sender.name, reason, own, backtrace), lost=lost)
 
+    @_finishing
     def on_task_retry(
         self, sender: Any, request: Any, reason: Any = None, einfo: Any = None, **_: Any
     ) -> None:
@@ -133,6 +140,7 @@ class Receivers:
         elif not sender.acks_late:
             self._heartbeat().keep_record(request)
 
+    @_finishing
     def on_task_revoked(self, sender: Any, request: Any, terminated: bool, expired: bool, **_: Any) -> None:
         """It was revoked or had expired before it ran, or was terminated while it ran."""
         if sender.app is self._app:
@@ -141,15 +149,18 @@ class Receivers:
                 reason = "cancelled"
             self._end(request, outcomes.dead(request, sender.name, reason, TaskRevokedError(reason)))
 
+    @_finishing
     def on_task_unknown(self, sender: Any, message: Any, name: str, **_: Any) -> None:
         """The worker does not know the task."""
         self._refused(sender, message, name, "not registered", NotRegistered(name))
 
+    @_finishing
     def on_task_rejected(self, sender: Any, message: Any, exc: Any, **_: Any) -> None:
         """The worker cannot read the message."""
         name = str((message.headers or {}).get("task"))
         self._refused(sender, message, name, "rejected", exc or ValueError("unreadable message"))
 
+    @_finishing
     def on_task_internal_error(self, sender: Any, request: Any, exception: Any, einfo: Any, **_: Any) -> None:
         """Celery itself failed around the task; if the task had returned, that was counted before."""
         if sender.app is self._app:
@@ -157,11 +168,36 @@ class Receivers:
             backtrace = getattr(einfo, "traceback", None)
             self._end(context, outcomes.internal_error(context, sender.name, exception, backtrace))
 
-    def on_task_postrun(self, task: Any, state: Any, retval: Any, **_: Any) -> None:
-        """It ended in a way that no other signal reports."""
-        if task.app is not self._app:
-            return
-        request = task.request
+    @_finishing
+    def _receive(self, request: Any) -> None:
+        self._receives = os.getpid()
+        self.received.add(request)
+        self._cancellation().discard(request)
+        self._heartbeat().watch(request)
+        if is_delivery(request.request_dict[HEADER], request.id):
+            watch_process(request, self._lose_process)
+
+    @_finishing
+    def _begin(self, task: Any, request: Any) -> None:
+        if request.is_eager and self._app.conf.task_always_eager:
+            self._enrol_eager(request)
+        if (outer := leave_blocks()) is not None:
+            run_of(request).outer = outer
+        if getattr(request, HEADER, None):
+            run = run_of(request)
+            run.began_at = time.monotonic()
+            run.limits = limits_of(task, request, self.worker_limits)
+            note_arguments(request)  # safety: arguments-noted
+            _name_batch(request)
+            watch_stored_states(task)
+
+    @_finishing
+    def _return(self, request: Any) -> None:
+        run_of(request).returned = True
+        self._end(request, JUST_SUCCEEDED)
+
+    @_finishing
+    def _finish(self, task: Any, request: Any, state: Any, retval: Any) -> None:
         run = find_run(request)
         return_to(run.outer if run else None)
         if not has_header(request):
@@ -183,13 +219,14 @@ class Receivers:
 
     def _end(self, request: Any, outcome: Outcome, *, lost: bool = False) -> None:
         """Report how a run ended, unless its task goes on in another message."""
+        _name_batch(request)  # again: a tracer that listens after us has begun the span since
         run = run_of(request)
         if run.goes_on:  # under its own id: its next run reports how it ends, unless this one failed
             if outcome.state == State.SUCCEEDED:
                 return
             outcome = dataclasses.replace(outcome, state=State.FAILING, reason=None)
         elif outcome.state == State.FAILING and run.is_replaced:
-            outcome = outcomes.succeeded()  # its retry has another id
+            outcome = JUST_SUCCEEDED  # its retry has another id
         identity = read_request(request)
         if isinstance(identity, Membership):
             self._report(identity, outcome, request)
@@ -233,17 +270,10 @@ class Receivers:
         return received._context if received is not None else Context(id=task_id)
 
 
-def _finishing(receiver: Callable[..., None]) -> Callable[..., None]:
-    """Run a receiver again if the soft time limit interrupts it: that strikes once; reports may repeat."""
-
-    @wraps(receiver)
-    def finish(*args: Any, **kwargs: Any) -> None:
-        try:
-            receiver(*args, **kwargs)
-        except SoftTimeLimitExceeded:
-            receiver(*args, **kwargs)
-
-    return finish
+def _name_batch(request: Any) -> None:
+    """Name the batch on the span of a member that runs here; an eager call runs in its caller's span."""
+    if traces.is_used() and not request.is_eager and isinstance(of := read_request(request), Membership):
+        traces.name_batch(of.bid, of.index)
 
 
 def _add_call(outcome: Outcome, request: Any) -> Outcome:

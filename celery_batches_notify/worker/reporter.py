@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from celery.exceptions import SoftTimeLimitExceeded
@@ -91,6 +91,15 @@ class Reporter:
         recorded = self._insist(message, REPLAY_SECONDS, patient=True)
         self._circuit_breaker.close()
         self._follow_up(message, recorded)  # safety: spool-follow-up
+
+    def replay_successes(self, bid: str, members: Sequence[Membership]) -> list[str]:
+        """Send plain successes of one batch that the spool kept, trying once; return the word for each.
+
+        The word `apart` leaves one to `replay`. Raises what the store raises.
+        """
+        words = self._store.no_retry.record_successes(bid, members)
+        self._circuit_breaker.close()
+        return words
 
     def _send(self, message: Message, seconds: float) -> None:
         how = self._circuit_breaker.ask()

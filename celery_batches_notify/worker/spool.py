@@ -166,6 +166,13 @@ class Taken:
                 yield line
             self._offset = self._file.tell()
 
+    def peek(self, count: int) -> list[bytes]:
+        """Return up to so many of the next lines, which `lines` yields later."""
+        at = self._file.tell()
+        ahead = [self._file.readline(LINE_AT_MOST + 2) for _ in range(2 * count)]  # every other one is empty
+        self._file.seek(at)
+        return [line for line in ahead if line.strip()]
+
     def leave(self) -> None:
         """Leave the line that was read last and those after it to the next process."""
         name = f"{self._name.rpartition('.')[0]}.{self._offset}"

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from celery_batches_notify.errors import CorruptBatch, SchemaTooNew, StoreUnavailable
 from celery_batches_notify.log_lines import BatchLog
+from celery_batches_notify.membership import Membership
+from celery_batches_notify.store.packing import APART, is_plain
 from celery_batches_notify.worker.periodic import PeriodicThread
 from celery_batches_notify.worker.reporter import Reporter
 from celery_batches_notify.worker.spool import Spool, Taken
-from celery_batches_notify.worker.spool_records import UnreadableLine, parse_line
+from celery_batches_notify.worker.spool_records import Report, UnreadableLine, parse_line
 
 LOOK_SECONDS = 2.0
+TOGETHER = 200
 KEPT_SECONDS = 300.0
 
 logger = logging.getLogger(__name__)
@@ -65,9 +69,14 @@ class Replay:
     def _send_all(self, taken: Taken) -> bool:
         """Send each line of a file; return whether all were handled."""
         counted, too_new, whole = 0, [], False
+        shared, ahead = set[bytes](), 0
         for line in taken.lines():
+            if ahead == 0:
+                lines = [line, *taken.peek(TOGETHER - 1)]
+                shared, ahead = self._send_together(lines), len(lines)
+            ahead -= 1
             try:
-                counted += self._send(line)
+                counted += line in shared or self._send(line)
             except SchemaTooNew:
                 too_new.append(line)
             except StoreUnavailable:
@@ -84,6 +93,29 @@ class Replay:
         if counted:
             logger.info("batches: %d outcomes from the spool are reported", counted)
         return whole
+
+    def _send_together(self, lines: Sequence[bytes]) -> set[bytes]:
+        """Send the plain successes among some lines in one call for each batch; return the lines that count.
+
+        Every other line is sent by itself later, and then what is wrong with it is logged.
+        """
+        batches: dict[str, list[tuple[bytes, Membership]]] = {}
+        for line in lines:
+            with suppress(UnreadableLine):
+                message = parse_line(line)
+                if isinstance(message, Report) and is_plain(message.outcome):
+                    batches.setdefault(message.bid, []).append((line, message.member))
+        shared = set[bytes]()
+        for bid, pairs in batches.items():
+            try:
+                words = self._reporter.replay_successes(bid, [member for _, member in pairs])
+            except StoreUnavailable:
+                break
+            except Exception:  # noqa: BLE001, S112 - a damaged batch does not keep the others
+                continue  # safety: replay-each-batch
+            answered = zip(pairs, words, strict=True)
+            shared |= {line for (line, _), word in answered if word != APART}  # safety: replay-apart
+        return shared
 
     def _send(self, line: bytes) -> bool:
         """Send one line, and return whether it counts; leave it out for good if it never can."""

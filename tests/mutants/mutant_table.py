@@ -45,6 +45,7 @@ class Mutant:
 
 
 STILL, PLAIN = "tests/doctor/test_still_batches.py", "tests/store/test_plain_success.py"
+SHARED = "tests/worker/test_shared_replay.py"
 WATCH, SHOW, CHANGE = "tests/cli/test_watch.py", "tests/cli/test_show.py", "tests/cli/test_change.py"
 BLOCKS, CUT_SHORT = "tests/test_blocks.py", "tests/test_cut_short.py"
 
@@ -207,6 +208,18 @@ MUTANTS = (
         "group-not-kept",
         GONE,
         f"{PLAIN}::test_a_success_changes_the_same_by_the_short_way",
+    ),
+    Mutant(
+        "what a shared call leaves apart is reported by itself",
+        "replay-apart",
+        "shared |= {line for (line, _), word in answered}",
+        f"{SHARED}::test_successes_of_a_batch_share_calls_and_send_a_token_each",
+    ),
+    Mutant(
+        "a damaged batch keeps no other from being counted together",
+        "replay-each-batch",
+        "raise",
+        f"{SHARED}::test_a_damaged_batch_keeps_no_other_batch_of_the_spool_from_being_counted",
     ),
     # Kept calls and vanished members
     Mutant(
@@ -448,6 +461,12 @@ MUTANTS = (
         "versions-fit",
         GONE,
         "tests/test_versions.py::test_batches_refuses_an_app_before_it_changes_it",
+    ),
+    Mutant(
+        "two apps that share a prefix",
+        "own-prefix",
+        "if before:",
+        "tests/test_bad_setups.py::test_a_worker_warns_of_another_app_with_its_prefix",
     ),
     Mutant(
         "callbacks of a batch of schema 1",
@@ -1435,5 +1454,17 @@ MUTANTS = (
         "metrics-at-once",
         "path.write_text(text)",
         "tests/metrics/test_command.py::test_a_file_is_replaced_in_one_step_and_everybody_may_read_it",
+    ),
+    Mutant(
+        "a broken tracer costs no report",
+        "broken-tracer",
+        "except ZeroDivisionError as exc:",
+        "tests/traces/test_traces.py::test_a_broken_tracer_costs_no_batch_and_no_callback",
+    ),
+    Mutant(
+        "the span of a batch whose process died is recorded",
+        "trace-left-behind",
+        GONE,
+        "tests/traces/test_traces.py::test_a_span_whose_process_died_is_recorded_by_the_next_sweep",
     ),
 )

@@ -98,6 +98,8 @@ POINTS: dict[str, Point] = {
     "W3": Point(target=f"{REPORTER}.report", when="after"),
     "W3-main": Point(target="celery.worker.request:Request.acknowledge", when="before", only=_is_late_member),
     "W4": Point(target=f"{STORE}.record_outcome", when="after", strike=lose_reply),
+    # The spool: many successes have been counted in one call, and their lines are still on the disk.
+    "S1": Point(target=f"{STORE}.record_successes", when="after"),
     # The relay: a sweeper has claimed deliveries; one is at the broker and not settled; it is settled.
     "R1": Point(target=f"{STORE}.claim_deliveries", when="after", only=lambda call: bool(call["answer"].due)),
     "R2": Point(target="celery_batches_notify.delivery.publisher:Publisher._publish", when="after"),
