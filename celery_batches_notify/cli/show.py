@@ -69,7 +69,7 @@ def show_batch(app: Celery, out: Output, *, bid: str, members: str | None, **lis
         for line in chain(*lines):
             out.say(line)
     _say_children(engine, status, out)
-    _say_lists(engine, status, actions if lists["actions"] else [], out, lists)
+    _say_lists(engine, status, actions if lists.get("actions") else [], out, lists)
     if members is not None:
         _say_members(engine, status, members, out)
     url = engine.settings.page_of(bid)
@@ -157,9 +157,9 @@ def describe_action(at: datetime, note: Mapping[str, Any]) -> str:
 def _say_lists(
     engine: Engine, status: BatchStatus, actions: Sequence[Action], out: Output, lists: Mapping[str, bool]
 ) -> None:
-    for failure in status.failure_info if lists["failures"] else ():
+    for failure in status.failure_info if lists.get("failures") else ():
         out.say(describe_failure(failure), kind="failure", **failure.as_dict())
-    for attempt in engine.store.read_deliveries(status.bid) if lists["deliveries"] else ():
+    for attempt in engine.store.read_deliveries(status.bid) if lists.get("deliveries") else ():
         out.say(describe_attempt(attempt), kind="delivery", **_fields(attempt))
     for at, note in actions:
         out.say(describe_action(at, note), kind="action", at=at, **note)

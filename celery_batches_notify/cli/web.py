@@ -28,9 +28,8 @@ def serve_page(
     if auth is None and not is_loopback(host):  # safety: open-page-refused
         raise click.UsageError(f"{host} can be reached from elsewhere: give --auth USER:PASSWORD")
     try:
-        import uvicorn
-
         from celery_batches_notify.web import GRANTS, basic_auth, status_page
+        from celery_batches_notify.web.serving import PageServer
     except ImportError as exc:
         raise ConfigurationError(
             f"the page needs {exc.name}: pip install 'celery-batches-notify[web]'"
@@ -41,10 +40,7 @@ def serve_page(
     page = status_page(app, access=access, behind_proxy=behind_proxy)
     shown = f"[{host}]" if ":" in host else host
     out.say(f"the page is at http://{shown}:{port}/ until Ctrl-C", url=f"http://{shown}:{port}/")
-    config = uvicorn.Config(
-        page, host=host, port=port, log_level="warning", lifespan="off", server_header=False
-    )
-    uvicorn.Server(config).run()
+    PageServer(page, host=host, port=port, log_level="warning").run()
     return 0
 
 

@@ -14,6 +14,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from kombu import Connection
 from kombu.exceptions import EncodeError, OperationalError
 
+from celery_batches_notify import traces
 from celery_batches_notify.delivery.backoff import ATTEMPTS_AT_MOST, delay_after
 from celery_batches_notify.delivery.callbacks import (
     Declared,
@@ -51,6 +52,7 @@ from celery_batches_notify.store.store import Store
 from celery_batches_notify.text import one_line
 
 DETAIL_AT_MOST = 500
+TRACE = traces.FIELD.encode()
 NEVER_PUBLISHED = (InvalidCallback, EncodeError)  # another attempt would fail too
 
 logger = logging.getLogger(__name__)
@@ -106,8 +108,15 @@ class Publisher:
             if claim.entry == PARENT:
                 yield from self._report_to_parent(snapshot, status)
                 continue
+            if claim.entry == traces.ENTRY:
+                traces.record_batch(snapshot.batch.get(TRACE), status)
+                self._store.settle_delivery(
+                    bid, claim.entry, "delivered", claim.attempts + 1, number=claim.number
+                )
+                continue
             try:
-                self._publish_one(claim, declared.get(claim.entry, {}), status, snapshot, queue)
+                with traces.below_batch(snapshot.batch.get(TRACE)):
+                    self._publish_one(claim, declared.get(claim.entry, {}), status, snapshot, queue)
             except _BrokerAway as exc:
                 log = _log_of(bid, claim, declared.get(claim.entry, {}))
                 log.warning("not published yet: %s", exc)
@@ -173,8 +182,9 @@ class Publisher:
         if self._app.conf.task_always_eager:
             return
         try:
-            queue = self.queue_of(self._store.read_snapshot(bid))
-            self._deliver(bid, claim, queue=queue, countdown=seconds)
+            snapshot = self._store.read_snapshot(bid)
+            with traces.below_batch(snapshot.batch.get(TRACE)):
+                self._deliver(bid, claim, queue=self.queue_of(snapshot), countdown=seconds)
         except NoSuchBatch:
             return
         except Exception as exc:  # noqa: BLE001 - the sweeper publishes it

@@ -22,13 +22,12 @@ def serve_page(app: Celery) -> Iterator[str]:
         ConfigurationError: A package of the extra `web` is missing, or the server does not start.
     """
     try:
-        import uvicorn  # noqa: PLC0415 - an extra
-
         from celery_batches_notify.web import GRANTS, status_page  # noqa: PLC0415 - an extra
+        from celery_batches_notify.web.serving import PageServer  # noqa: PLC0415
     except ImportError as exc:
         raise ConfigurationError(f"--web needs {exc.name}: pip install 'celery-batches-notify[web]'") from exc
     page = status_page(app, access=GRANTS)
-    server = uvicorn.Server(uvicorn.Config(page, port=0, log_level="error", lifespan="off"))
+    server = PageServer(page, port=0, log_level="error")
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     pause = threading.Event()
@@ -41,7 +40,7 @@ def serve_page(app: Celery) -> Iterator[str]:
     try:
         yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
     finally:
-        server.should_exit = server.force_exit = True
+        server.should_exit = True
         thread.join(STARTS_SECONDS)
 
 

@@ -15,6 +15,7 @@ from celery_batches_notify.text import one_line
 
 CHANNEL_AT_MOST = 200
 STUCK_SECONDS = 5 * 60.0  # for a user's task 12 times as long: see the script
+LOG_LENGTH = 100  # as long as the scripts let it become
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +83,8 @@ class DeliveryStore(StoreBase):
     def read_deliveries(self, bid: str) -> list[DeliveryAttempt]:
         """Read the delivery log, oldest first."""
         with store_errors(self.settings), corrupt_errors(bid):
-            return outbox.parse_attempts(self.client.lrange(self.keys.part(bid, "deliveries"), 0, -1))
+            log = self.client.lrange(self.keys.part(bid, "deliveries"), -LOG_LENGTH, -1)
+            return outbox.parse_attempts(log)
 
 
 def log_of_delivery(logger: logging.Logger, bid: str, entry: str, channel: str, attempt: int) -> BatchLog:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from starlette._utils import get_route_path
@@ -76,11 +76,10 @@ def answer_problem(request: Request, problem: Problem) -> Response:
     """Return a problem as JSON if the client asked for JSON, and as a page otherwise."""
     headers = {"WWW-Authenticate": problem.challenge} if problem.challenge else {}
     if problem.status == 503:
-        headers["Retry-After"] = str(AGAIN_SECONDS)
+        headers |= {"Retry-After": str(AGAIN_SECONDS), "Refresh": str(AGAIN_SECONDS)}
     if wants_json(request):
         return answer_json(problem.as_dict(), problem.status, headers)
-    values = {"root": root_of(request), "theme": theme_of(request), "again": AGAIN_SECONDS}
-    html = render("problem.html", problem=problem, **values)
+    html = render("problem.html", problem=problem, root=root_of(request), theme=theme_of(request))
     return Response(html, problem.status, headers, "text/html")
 
 
@@ -128,12 +127,19 @@ class SecureHeaders:
         app: The application that answers.
         frame_ancestors: Origins that may show the page in a frame.
         widget_origins: Origins whose pages may read shared batches, for `<batch-progress>`.
+        end_streams: Ends the live streams, because the server stops.
     """
 
     def __init__(
-        self, app: ASGIApp, *, frame_ancestors: Collection[str] = (), widget_origins: Collection[str] = ()
+        self,
+        app: ASGIApp,
+        *,
+        frame_ancestors: Collection[str] = (),
+        widget_origins: Collection[str] = (),
+        end_streams: Callable[[], None] = lambda: None,
     ) -> None:
         self._app = app
+        self.end_streams = end_streams
         self._policy = policy_of(check_origins(frame_ancestors, "frame_ancestors"))
         self._origins = frozenset(check_origins(widget_origins, "widget_origins"))
 

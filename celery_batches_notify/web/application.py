@@ -81,7 +81,12 @@ def status_page(
         ValueError: A grant is unknown, or an origin is malformed.
     """
     page = Page(app, access=as_function(access), streams=streams, behind_proxy=behind_proxy)
-    return SecureHeaders(page.build(), frame_ancestors=frame_ancestors, widget_origins=widget_origins)
+    return SecureHeaders(
+        page.build(),
+        frame_ancestors=frame_ancestors,
+        widget_origins=widget_origins,
+        end_streams=page.hub.set,
+    )
 
 
 class Page:
@@ -117,6 +122,7 @@ class Page:
             ("/robots.txt", self.robots),
             ("/assets/{name}", self.asset),
             ("/s/{token}", self.shared),
+            ("/s/{token}/part", self.shared),
             ("/{bid}.json", self.batch_json),
             ("/{bid}/all.json", self.view_json),
             ("/{bid}/part", self.part),
@@ -228,6 +234,8 @@ class Page:
         shared = await self.call(read_shared, self.engine, token.removesuffix(".json"))
         if wants_json(request):
             return answer_json(shared.as_dict())
+        if request.url.path.endswith("/part"):
+            return answer_tagged(request, render("shared_part.html", shared=shared).encode(), "text/html")
         return html(await self.call(self._render, "shared.html", request, Access(), shared=shared))
 
     async def asset(self, request: Request) -> Response:

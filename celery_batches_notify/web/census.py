@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from celery_batches_notify.engine import Engine
 from celery_batches_notify.store.outlines import Outline, Standing
@@ -69,43 +70,66 @@ class Census:
     _settled: dict[str, float] = field(default_factory=dict)  # when each was read
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def take(self, engine: Engine) -> Counts:
-        """Return the counts. Raises `StoreUnavailable`."""
+    def take(self, engine: Engine) -> tuple[Counts, Mapping[str, Outline]]:
+        """Return the counts, and what was read to count them now, if it was. Raises `StoreUnavailable`."""
         with self._lock:
-            if self.clock() >= self._at + COUNTED_SECONDS:
-                self._counts = self._count(engine)
-                self._at = self.clock()
-            return self._counts
+            if self.clock() < self._at + COUNTED_SECONDS:
+                return self._counts, {}
+            self._counts, read = self._count(engine)
+            self._at = self.clock()
+            return self._counts, read
 
-    def read(self, engine: Engine, bids: Sequence[str]) -> list[Outline]:
-        """Return how these batches stand, but for gone ones. Raises `StoreUnavailable`."""
-        now = self.clock()
-        fresh = {bid for bid in bids if self._settled.get(bid, -math.inf) + SETTLED_SECONDS > now}
-        unknown = [bid for bid in bids if bid not in fresh]
-        read = {each.bid: each for each in engine.store.read_outlines(unknown, texts=False, standings=True)}
+    def select(
+        self,
+        engine: Engine,
+        bids: Sequence[str],
+        fits: Callable[[Outline], bool],
+        known: Mapping[str, Outline],
+    ) -> list[str]:
+        """Return those of these batches that stand so, but for gone ones. Raises `StoreUnavailable`.
+
+        Args:
+            engine: The app's.
+            bids: The batches.
+            fits: Whether a batch stands so.
+            known: Batches that were read just now.
+        """
+        settled = self._find_settled(bids)
+        read = self._read(engine, [bid for bid in bids if bid not in settled and bid not in known])
+        of_settled = fits(Outline(bid="", standing=SETTLED))
+        found = {bid for bid, outline in (*known.items(), *read.items()) if fits(outline)}
+        return [bid for bid in bids if (of_settled if bid in settled else bid in found)]
+
+    def _find_settled(self, bids: Sequence[str]) -> frozenset[str]:
+        since = self.clock() - SETTLED_SECONDS
+        return frozenset(bid for bid in bids if self._settled.get(bid, -math.inf) > since)
+
+    def _read(self, engine: Engine, bids: Sequence[str]) -> dict[str, Outline]:
+        """Read how batches stand, and keep which of them are settled."""
+        read = {each.bid: each for each in engine.store.read_outlines(bids, texts=False, standings=True)}
         if len(self._settled) > SETTLED_AT_MOST:
             self._settled.clear()
-        settled = [each for each in read.values() if each.standing and each.standing.is_settled]
-        self._settled |= {each.bid: now for each in settled}
-        return [
-            Outline(bid=bid, standing=SETTLED) if bid in fresh else read[bid]
-            for bid in bids
-            if bid in fresh or bid in read
-        ]
+        settled = [each.bid for each in read.values() if each.standing and each.standing.is_settled]
+        self._settled |= dict.fromkeys(settled, self.clock())
+        return read
 
-    def _count(self, engine: Engine) -> Counts:
+    def _count(self, engine: Engine) -> tuple[Counts, Mapping[str, Outline]]:
         tabs, counted = dict.fromkeys(TABS, 0), 0
-        urgent: list[str] = []
+        found: dict[str, Outline] = {}
         for page in engine.store.walk_places():
-            for outline in self.read(engine, [bid for bid, _ in page[: COUNTED_AT_MOST - counted]]):
-                for name, (_, fits) in TABS.items():
-                    tabs[name] += fits(outline)
-                if needs_hands(outline) and len(urgent) < URGENT_AT_MOST:
-                    urgent.append(outline.bid)
-            counted = min(counted + len(page), COUNTED_AT_MOST)
+            bids = [bid for bid, _ in page[: COUNTED_AT_MOST - counted]]
+            settled = self._find_settled(bids)
+            tabs[""] += len(settled)
+            tabs["done"] += len(settled)
+            found |= self._read(engine, [bid for bid in bids if bid not in settled])
+            counted += len(bids)
             if counted == COUNTED_AT_MOST:
                 break
-        return Counts(tabs=tabs, counted=counted, urgent=tuple(urgent))
+        for name, (_, fits) in TABS.items():
+            tabs[name] += sum(map(fits, found.values()))
+        urgent = (bid for bid, outline in found.items() if needs_hands(outline))
+        counts = Counts(tabs=tabs, counted=counted, urgent=tuple(islice(urgent, URGENT_AT_MOST)))
+        return counts, found
 
 
 def _is_in(outline: Outline, state: str) -> bool:

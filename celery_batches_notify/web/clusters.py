@@ -13,7 +13,7 @@ from celery_batches_notify.membership import State
 from celery_batches_notify.model import BatchStatus
 
 KEPT = 100
-MAP_SECONDS = 2  # so often a page that is open loads the map of a batch that moves
+MAP_SECONDS = 5  # so often a page that is open loads the map of a batch that moves
 CLUSTERED = ((State.DEAD, "dead"), (State.FAILING, "failing"))
 
 

@@ -45,14 +45,16 @@ class Query:
             after=parse_cursor(given.get("after", "")),
         )
 
-    def select(self, engine: Engine, bids: Sequence[str], census: Census) -> Collection[str]:
+    def select(
+        self, engine: Engine, bids: Sequence[str], census: Census, known: Mapping[str, Outline]
+    ) -> Collection[str]:
         """Return those of these batches that match the query. Raises `StoreUnavailable`."""
         if self.text or not self.state:
             outlines = engine.store.read_outlines(bids, texts=bool(self.text))
             bids = [each.bid for each in outlines if not self.text or self._matches(each)]
         if self.state:
-            wanted = TABS[self.state][1] if self.state in TABS else self._is_in_state
-            bids = [each.bid for each in census.read(engine, bids) if wanted(each)]
+            fits = TABS[self.state][1] if self.state in TABS else self._is_in_state
+            bids = census.select(engine, bids, fits, known)
         return frozenset(bids)
 
     def _is_in_state(self, outline: Outline) -> bool:
@@ -104,7 +106,7 @@ class ListPage:
 
 def read_list(engine: Engine, query: Query, census: Census) -> ListPage:
     """Read a page of the list. Raises `StoreUnavailable`."""
-    total, counts = engine.store.count_batches(), census.take(engine)
+    total, (counts, known) = engine.store.count_batches(), census.take(engine)
     found: list[str] = []
     looked, last, more = 0, query.after, False
     is_filtered = bool(query.text or query.state)
@@ -112,7 +114,7 @@ def read_list(engine: Engine, query: Query, census: Census) -> ListPage:
         if more := len(found) == ROWS or looked == LOOKED_AT_MOST:
             break
         part = page[: LOOKED_AT_MOST - looked]  # safety: scan-bounded
-        fitting = query.select(engine, [bid for bid, _ in part], census)
+        fitting = query.select(engine, [bid for bid, _ in part], census, known)
         for bid, place in part:
             if more := len(found) == ROWS:
                 break

@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import cast
 
 import anyio
@@ -66,7 +67,7 @@ class Hub:
 
     def set(self) -> None:
         """End all streams: sse-starlette calls this, as it would an event's `set`, if the server stops."""
-        self._is_stopping = True
+        self._is_stopping = self.watchers > 0
         for topic in self._topics.values():
             topic.moved.set()
 
@@ -135,15 +136,21 @@ class Hub:
             BatchLog(logger, bid=bid).exception("the live page cannot be drawn")
 
 
+@lru_cache(maxsize=64)  # the first of those who watch a batch lets it be encoded for all
+def encode_frame(html: str) -> bytes:
+    """Return a drawing as a server-sent event."""
+    return ServerSentEvent(data=html, event=EVENT).encode()
+
+
 def answer_stream(hub: Hub, engine: Engine, bid: str, grants: frozenset[str]) -> Response:
     """Answer with a stream of drawings. Raises `Problem` if there are too many."""
     hub.check_room()
 
-    async def events() -> AsyncIterator[ServerSentEvent]:
+    async def events() -> AsyncIterator[bytes]:
         watching = hub.watch(engine, bid, grants)
         try:
             async for html in watching:
-                yield ServerSentEvent(data=html, event=EVENT)
+                yield encode_frame(html)
         finally:
             await watching.aclose()  # type: ignore[attr-defined]
 

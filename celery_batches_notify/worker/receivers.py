@@ -13,6 +13,7 @@ from celery import Celery, signals
 from celery.app.task import Context
 from celery.exceptions import NotRegistered, Reject, SoftTimeLimitExceeded, TaskRevokedError, WorkerLostError
 
+from celery_batches_notify import traces
 from celery_batches_notify.membership import Membership, Outcome, State
 from celery_batches_notify.messages import successors
 from celery_batches_notify.messages.block import find_frame, leave_blocks, return_to
@@ -100,6 +101,7 @@ class Receivers:
             run.began_at = time.monotonic()
             run.limits = limits_of(task, request, self.worker_limits)
             note_arguments(request)  # safety: arguments-noted
+            _name_batch(request)
             watch_stored_states(task)
 
     def on_task_success(self, sender: Any, **_: Any) -> None:
@@ -183,6 +185,7 @@ class Receivers:
 
     def _end(self, request: Any, outcome: Outcome, *, lost: bool = False) -> None:
         """Report how a run ended, unless its task goes on in another message."""
+        _name_batch(request)  # again: a tracer that listens after us has begun the span since
         run = run_of(request)
         if run.goes_on:  # under its own id: its next run reports how it ends, unless this one failed
             if outcome.state == State.SUCCEEDED:
@@ -231,6 +234,12 @@ class Receivers:
         """Return the request of a task that another process runs, as its message has it."""
         received = self.received.get(task_id)
         return received._context if received is not None else Context(id=task_id)
+
+
+def _name_batch(request: Any) -> None:
+    """Name the batch on the span of a member that runs here; an eager call runs in its caller's span."""
+    if traces.is_used() and not request.is_eager and isinstance(of := read_request(request), Membership):
+        traces.name_batch(of.bid, of.index)
 
 
 def _finishing(receiver: Callable[..., None]) -> Callable[..., None]:

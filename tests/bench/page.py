@@ -1,136 +1,189 @@
-"""Figures of the status page: `python -m tests.bench.page`, with a store of its own.
+"""Figures of the status page: `python -m tests.bench.page [--only NAME]`, with a store of its own.
 
-Of a page: milliseconds at 1,000 and 1,000,000 members, and its length. Of the list: the 95th percentile over
-10,000 batches. Of the map: milliseconds for 1,000,000 members. Of 500 streams: memory, share of a core, and
-how late the last of them hears of a change.
+`pages`: CPU time of a batch's page at 1,000 and at 1,000,000 members, and its length. `map`: the map of the
+large one. `list`: each tab and search over 10,000 batches, the tabs counted anew each time. `streams`: memory
+and CPU time of a server with 500 live pages. `lag`: how late a browser shows a change of the store.
+
+All but `lag` is CPU time, because other work on the machine does not change it much.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
-import resource
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 from uuid import uuid4
 
 from celery import Celery
 from redis import Redis
-from starlette.testclient import TestClient
 
-from celery_batches_notify import Batches
-from celery_batches_notify.engine import find_engine
-from celery_batches_notify.member_map import describe_clusters, draw_map
+from celery_batches_notify import Batch, Batches
+from celery_batches_notify.member_map import draw_map
 from celery_batches_notify.membership import State
 from celery_batches_notify.testing.server import embedded_server
-from celery_batches_notify.web import status_page
-from celery_batches_notify.web.live import Hub
+from celery_batches_notify.web import census, status_page
 from celery_batches_notify.web.maps import COLOURS
-from celery_batches_notify.web.rendering import render
-from celery_batches_notify.web.view import read_view
-from tests.web.scene import make_batch, report, write_states
+from tests.bench import page_live
+from tests.web.scene import fail, make_batch, report, write_states
 
-ROUNDS, STREAMS, SECONDS = 60, 500, 10
+ROUNDS, SMALL, LARGE, LISTED = 100, 1_000, 1_000_000, 10_000
+SEARCHES = {
+    **{f"tab {name or 'all'}": f"/list.part?state={name}" for name in census.TABS},
+    "text that no batch has": "/list.part?q=nothing",
+    "text that all have": "/list.part?q=import",
+    "tag that no batch has": "/list.part?q=tag:nothing",
+    "bid of the oldest looked at": f"/list.part?q=bench-{LISTED - 2_000:08}",
+    "all as a whole page": "/",
+}
+# Of a hundred batches: most have succeeded long ago.
+USUAL: tuple[tuple[int, Mapping[str, int]], ...] = (
+    (2, {}),
+    (1, {"failing": 1}),
+    (1, {"dead": 1, "succeeded": 1, "complete_at": 2, "finish_at": 2, "death_at": 2}),
+    (1, {"cancelled_at": 2}),
+    (95, {"succeeded": 2, "complete_at": 2, "finish_at": 2, "success_at": 2}),
+)
+RUNNING: tuple[tuple[int, Mapping[str, int]], ...] = ((100, {}),)
 
 
-def timed(call: Callable[[], object], rounds: int = ROUNDS) -> list[float]:
-    """Milliseconds of each of some calls, after a few to warm up, sorted; prints their CPU time."""
-    for _ in range(5):
-        call()
-    found, cpu = [], time.process_time()
-    for _ in range(rounds):
-        began = time.perf_counter()
-        call()
-        found.append((time.perf_counter() - began) * 1000)
-    print(f"  {(time.process_time() - cpu) / rounds * 1000:.1f} ms of CPU each")
-    return sorted(found)
+class Page:
+    """The page of an app, asked in this process."""
+
+    def __init__(self, app: Celery) -> None:
+        self._page = status_page(app)
+        self._runner = asyncio.Runner()
+
+    def get(self, path: str) -> tuple[bytes, float]:
+        """Return an answer's body, and the milliseconds of CPU time that it took."""
+        return self._runner.run(self._ask(path))
+
+    async def _ask(self, path: str) -> tuple[bytes, float]:
+        path, _, query = path.partition("?")
+        body = bytearray()
+        scope: dict[str, Any] = {
+            "type": "http",
+            "method": "GET",
+            "path": path,
+            "headers": [],
+            "root_path": "",
+        }
+        scope |= {"query_string": query.encode(), "server": ("bench", 80), "scheme": "http"}
+
+        async def receive() -> dict[str, object]:
+            return {"type": "http.request", "body": b""}
+
+        async def send(message: Mapping[str, object]) -> None:
+            assert message.get("status", 200) == 200, (path, message)
+            body.extend(message.get("body", b""))  # type: ignore[arg-type]
+
+        began = time.process_time()
+        await self._page(scope, receive, send)
+        return bytes(body), (time.process_time() - began) * 1000
 
 
 def say(what: str, times: list[float], more: str = "") -> None:
-    """Print the median and the 95th percentile."""
-    print(f"{what}: {statistics.median(times):.1f} ms, p95 {times[int(len(times) * 0.95)]:.1f} ms{more}")
+    """Print the median and the 95th percentile of some milliseconds."""
+    middle, late = statistics.median(times), sorted(times)[int(len(times) * 0.95)]
+    print(f"{what}: {middle:.1f} ms, p95 {late:.1f} ms{more}", flush=True)
+
+
+def make_large(app: Celery, redis: Redis, total: int) -> Batch:
+    """A batch that runs, with 100 dead members in a row, 100 failing ones, and 3 kinds of failures."""
+    batch = make_batch(app, 120)
+    errors = ("KeyError", "TimeoutError", "IntegrityError")
+    failures = {n: fail(errors[n % 3], f"row {n}") for n in range(100)}
+    report(batch, dict.fromkeys(range(100), State.DEAD), failures)
+    dead, failing = range(total // 2, total // 2 + 100), range(0, total, total // 100)
+    write_states(redis, batch, total, {State.DEAD: dead, State.FAILING: failing, State.WAITING: [total - 1]})
+    return batch
 
 
 def measure_pages(app: Celery, redis: Redis) -> None:
-    """Time the page of a small and of a large batch, and the map of the large one."""
-    engine = find_engine(app)
-    client = TestClient(status_page(app))
-    for total in (1_000, 1_000_000):
-        batch = make_batch(app, 1)
-        dead, failing = range(total // 2, total // 2 + 100), range(0, total, total // 100)
-        write_states(redis, batch, total, {State.DEAD: dead, State.FAILING: failing})
-        size = len(client.get(f"/{batch.bid}").content)
+    """Time the page of a small and of a large batch in turn, standing still and moving."""
+    page, batches = Page(app), {total: make_large(app, redis, total) for total in (SMALL, LARGE)}
+    for how in ("stands still", "has moved"):
+        times: dict[int, list[float]] = {total: [] for total in batches}
+        sizes = {}
+        for n in range(ROUNDS + 5):
+            for total, batch in batches.items():
+                if how == "has moved":
+                    redis.hincrby(f"batches:{{{batch.bid}}}", "reported_at", 1)
+                body, took = page.get(f"/{batch.bid}")
+                sizes[total] = len(body)
+                times[total] += [took] if n >= 5 else []
+        for total, found in times.items():
+            say(f"page of {total:,} members that {how}", found, f", {sizes[total]:,} bytes")
+        print(f"  {statistics.median(times[LARGE]) / statistics.median(times[SMALL]):.2f} times as much")
 
-        def page(bid: str = batch.bid) -> object:
-            return render("batch_part.html", view=read_view(engine, bid), root=".", grants=(), web_url=None)
 
-        say(f"page of {total:,} members", timed(page), f", {size:,} bytes")
-    states = redis.get(f"batches:{{{batch.bid}}}:states") or b""
-    for members in (1_000_000, 999_999):
-        say(f"map of {members:,}", timed(lambda n=members: draw_map(states, n, COLOURS["light"])))
-    say("clusters of 1,000,000", timed(lambda: describe_clusters(states, 1_000_000, State.DEAD, "dead")))
+def measure_map(app: Celery, redis: Redis) -> None:
+    """Time the map of the large batch: the answer, and the drawing alone."""
+    page, batch = Page(app), make_large(app, redis, LARGE)
+    key = f"batches:{{{batch.bid}}}"
+    for how in ("has moved", "stands still"):
+        times = []
+        for _ in range(ROUNDS):
+            if how == "has moved":
+                redis.hset(key, "reported_at", int(redis.hget(key, "reported_at") or 0) - 10_000)
+            body, took = page.get(f"/{batch.bid}/map.png")
+            times.append(took)
+        say(f"map of {LARGE:,} members that {how}", times, f", {len(body):,} bytes")
+    states: Any = redis.get(f"{key}:states")
+    for total in (LARGE, LARGE - 1):
+        times = []
+        for _ in range(ROUNDS):
+            began = time.process_time()
+            draw_map(states, total, COLOURS["light"])
+            times.append((time.process_time() - began) * 1000)
+        say(f"drawing {total:,} members", times)
+
+
+def fill_list(app: Celery, redis: Redis, shape: tuple[tuple[int, Mapping[str, int]], ...]) -> None:
+    """Store so many batches that stand as the shape says."""
+    pattern: Any = redis.hgetall(f"batches:{{{make_batch(app, 2, tags=['customer:42', 'nightly']).bid}}}")
+    kinds = [fields for count, fields in shape for _ in range(count)]
+    with redis.pipeline(transaction=False) as pipe:
+        for n in range(LISTED):
+            bid = f"bench-{n:08}"
+            pipe.delete(f"batches:{{{bid}}}")
+            pipe.hset(f"batches:{{{bid}}}", mapping=pattern | dict(kinds[n * 37 % 100]))
+            pipe.zadd("batches:index", {bid: 1_700_000_000_000 + n})
+        pipe.execute()
 
 
 def measure_list(app: Celery, redis: Redis) -> None:
-    """Time a page of a list of 10,000 batches, and a search that looks at 2,000."""
-    pattern = redis.hgetall(f"batches:{{{make_batch(app, 2).bid}}}")
-    with redis.pipeline(transaction=False) as pipe:
-        for n in range(10_000):
-            bid = f"bench-{n:08}"
-            pipe.hset(f"batches:{{{bid}}}", mapping=pattern)
-            pipe.zadd("batches:index", {bid: 1_700_000_000_000 + n})
-        pipe.execute()
-    client = TestClient(status_page(app))
-    say("list of 10,000, 50 rows", timed(lambda: client.get("/list.part"), 100))
-    say("search over 2,000", timed(lambda: client.get("/list.part?q=tag:none"), 30))
-
-
-async def watch_many(app: Celery) -> None:
-    """Let 500 clients watch one batch that moves four times a second."""
-    engine, batch = find_engine(app), make_batch(app, 1_000)
-
-    def draw(bid: str, _: frozenset[str]) -> str:
-        return render("batch_part.html", view=read_view(engine, bid), root=".", grants=(), web_url=None)
-
-    hub, heard = Hub(STREAMS, draw), [0] * STREAMS
-
-    async def client(n: int) -> None:
-        async for _ in hub.watch(engine, batch.bid, frozenset()):
-            heard[n] += 1
-
-    before = resource.getrusage(resource.RUSAGE_SELF)
-    tasks = [asyncio.create_task(client(n)) for n in range(STREAMS)]
-    began, done, late = time.monotonic(), 0, []
-    while time.monotonic() - began < SECONDS:
-        await asyncio.to_thread(report, batch, {done: State.SUCCEEDED})
-        counts, at = list(heard), time.monotonic()
-        while min(new - old for new, old in zip(heard, counts, strict=True)) < 1:
-            await asyncio.sleep(0.01)
-            if time.monotonic() - at > 10:
-                break
-        late.append((time.monotonic() - at) * 1000)
-        done += 1
-    after = resource.getrusage(resource.RUSAGE_SELF)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    grown = (after.ru_maxrss - before.ru_maxrss) / 1024
-    say(f"{STREAMS} streams, a change until the last hears", sorted(late))
-    share = cpu / (time.monotonic() - began)
-    print(f"{STREAMS} streams: +{grown:.0f} MB, {share:.0%} of a core, {min(heard)} drawings each")
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    """Time every tab and search over 10,000 batches; each time the tabs are counted anew."""
+    census.COUNTED_SECONDS = 0
+    for name, shape in (("usual", USUAL), ("all run", RUNNING)):
+        redis.delete("batches:index")
+        fill_list(app, redis, shape)
+        page = Page(app)
+        for what, path in SEARCHES.items():
+            page.get(path)
+            times = [page.get(path)[1] for _ in range(ROUNDS // 4)]
+            say(f"list of {LISTED:,} ({name}), {what}", times)
 
 
 def main() -> None:
-    """Measure everything."""
-    with embedded_server() as url:
-        app = Celery("bench", broker="memory://", set_as_current=False)
-        app.conf.update(batches_backend_url=url, task_default_queue=f"q{uuid4().hex}")
-        Batches(app)
-        redis = Redis.from_url(url)
-        measure_pages(app, redis)
-        measure_list(app, redis)
-        asyncio.run(watch_many(app))
+    """Measure what is asked for."""
+    measures: dict[str, Callable[[Celery, Redis], None]] = {
+        "pages": measure_pages,
+        "map": measure_map,
+        "list": measure_list,
+        "streams": page_live.measure_streams,
+        "lag": page_live.measure_lag,
+    }
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", choices=measures, action="append")
+    for name in parser.parse_args().only or measures:
+        with embedded_server() as url:
+            app = Celery("bench", broker="memory://", set_as_current=False)
+            app.conf.update(batches_backend_url=url, task_default_queue=f"q{uuid4().hex}")
+            Batches(app)
+            measures[name](app, Redis.from_url(url))
 
 
 if __name__ == "__main__":

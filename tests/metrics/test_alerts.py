@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -32,10 +33,20 @@ def asked_for(text: str) -> set[str]:
     return {re.sub(r"_(bucket|sum|count)$", "", name) for name in re.findall(r"celery_batches_\w+", text)}
 
 
-@pytest.mark.parametrize("file", ["alerts.yml"])
+@pytest.mark.parametrize("file", ["alerts.yml", "dashboard.json"])
 def test_what_is_asked_for_is_exported(exported: str, file: str) -> None:
     asked = asked_for((SHIPPED / file).read_text("utf-8"))
     assert asked and asked <= families(exported)
+
+
+def test_each_panel_of_the_dashboard_has_a_place_and_a_query() -> None:
+    dashboard = json.loads((SHIPPED / "dashboard.json").read_text("utf-8"))
+    places = [panel["gridPos"] for panel in dashboard["panels"]]
+    taken = {
+        (x, y) for p in places for x in range(p["x"], p["x"] + p["w"]) for y in range(p["y"], p["y"] + p["h"])
+    }
+    assert len(taken) == sum(p["w"] * p["h"] for p in places), "two panels overlap"
+    assert all(target["expr"] for panel in dashboard["panels"] for target in panel["targets"])
 
 
 def test_the_page_names_every_metric_and_no_other(exported: str) -> None:

@@ -1403,4 +1403,16 @@ MUTANTS = (
         "path.write_text(text)",
         "tests/metrics/test_command.py::test_a_file_is_replaced_in_one_step_and_everybody_may_read_it",
     ),
+    Mutant(
+        "a broken tracer costs no report",
+        "broken-tracer",
+        "except ZeroDivisionError as exc:",
+        "tests/traces/test_traces.py::test_a_broken_tracer_costs_no_batch_and_no_callback",
+    ),
+    Mutant(
+        "the span of a batch whose process died is recorded",
+        "trace-left-behind",
+        GONE,
+        "tests/traces/test_traces.py::test_a_span_whose_process_died_is_recorded_by_the_next_sweep",
+    ),
 )

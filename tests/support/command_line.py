@@ -8,6 +8,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+from celery_batches_notify import __version__
 from tests.support.servers import ROOT
 
 SECONDS = 60.0
@@ -20,10 +21,10 @@ def install(directory: Path) -> Path:
     and takes no time; where the package is installed already, the first on the path counts.
     """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    info = directory / f"celery_batches_notify-{project['version']}.dist-info"
+    info = directory / f"celery_batches_notify-{__version__}.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(
-        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {__version__}\n"
     )
     groups = project["entry-points"].items()
     lines = [f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in names.items()) for group, names in groups]

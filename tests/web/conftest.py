@@ -79,7 +79,8 @@ def page(browser: Browser) -> Iterator[Page]:
 def is_bad(message: Any) -> bool:
     """Whether what the console says is a fault of the page: not that what was asked for is not there."""
     asked_for = message.location.get("url", "").endswith("x" * 22)
-    return not asked_for and "net::ERR" not in message.text and "status of 503" not in message.text
+    is_said = any(f"status of {status}" in message.text for status in (422, 503))
+    return not asked_for and not is_said and "net::ERR" not in message.text
 
 
 def accept(client: TestClient, path: str, **fields: str) -> Any:

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
-import uvicorn
 from celery import Celery
 from redis import Redis
 
@@ -17,6 +16,7 @@ from celery_batches_notify import Batch
 from celery_batches_notify.engine import find_engine
 from celery_batches_notify.membership import Membership, Outcome, State
 from celery_batches_notify.model import Failure
+from celery_batches_notify.web.serving import PageServer
 from tests.support.servers import wait_until
 
 TASK = "billing.tasks.send_invoice"
@@ -100,8 +100,7 @@ def write_states(redis: Redis, batch: Batch, total: int, states: Mapping[State, 
 @contextmanager
 def serving(application: Any, port: int = 0) -> Iterator[str]:
     """Serve an ASGI application, on a free port if none is given; yields its URL."""
-    config = uvicorn.Config(application, host="127.0.0.1", port=port, log_level="error", lifespan="off")
-    server = uvicorn.Server(config)
+    server = PageServer(application, host="127.0.0.1", port=port, log_level="error")
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
@@ -109,7 +108,7 @@ def serving(application: Any, port: int = 0) -> Iterator[str]:
         port = server.servers[0].sockets[0].getsockname()[1]
         yield f"http://127.0.0.1:{port}"
     finally:
-        server.should_exit = server.force_exit = True
+        server.should_exit = True
         thread.join()
 
 

@@ -10,11 +10,12 @@ import pytest
 from celery import Celery
 from redis import Redis
 
+from celery_batches_notify import Batch
 from celery_batches_notify.engine import find_engine
 from celery_batches_notify.membership import State
 from celery_batches_notify.web import progress_events
 from celery_batches_notify.web.answers import Problem
-from celery_batches_notify.web.live import Hub
+from celery_batches_notify.web.live import Hub, encode_frame
 from tests.web.scene import make_batch, report
 
 READ = frozenset({"read"})
@@ -25,6 +26,10 @@ async def until(true: Callable[[], object], what: str) -> None:
         while not true():
             await asyncio.sleep(0.01)
     assert true(), what
+
+
+def count_subscriptions(redis: Redis, batch: Batch) -> int:
+    return int(redis.pubsub_numsub(f"batch-{batch.bid}")[0][1])
 
 
 def test_a_batch_is_drawn_once_for_all_who_watch_it(app: Celery, redis: Redis) -> None:
@@ -45,10 +50,10 @@ def test_a_batch_is_drawn_once_for_all_who_watch_it(app: Celery, redis: Redis) -
         tasks = [asyncio.create_task(watch(hub, each)) for each in seen]
         await until(lambda: all(seen), "the first drawing")
         assert hub.watchers == 50
-        subscribed = await asyncio.to_thread(redis.pubsub_numsub, f"batch-{batch.bid}")
-        assert subscribed[0][1] == 1
+        await until(lambda: count_subscriptions(redis, batch) > 0, "the subscription")
         await asyncio.to_thread(report, batch, dict.fromkeys(range(4), State.SUCCEEDED))
         await until(lambda: all(each[-1] == "4" for each in seen), "the last drawing")
+        assert count_subscriptions(redis, batch) <= 1
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -59,6 +64,12 @@ def test_a_batch_is_drawn_once_for_all_who_watch_it(app: Celery, redis: Redis) -
     assert hub.watchers == 0
     assert all(each[0] == "0" and each[-1] == "4" for each in seen)
     assert len(drawn) < 20, "not one drawing per watcher"
+
+
+def test_a_drawing_is_encoded_once_for_all_who_watch() -> None:
+    frames = [encode_frame("".join(("<p>\n", "</p>"))) for _ in range(2)]
+    assert frames[0] is frames[1]
+    assert frames[0].splitlines() == [b"event: page", b"data: <p>", b"data: </p>", b""]
 
 
 def test_people_with_other_rights_see_other_drawings(app: Celery) -> None:

@@ -85,6 +85,18 @@ def test_sharing_needs_an_address_and_a_secret(make_app: Callable[..., Celery]) 
         Settings.from_app(short)
 
 
+def test_a_shared_page_is_kept_up_to_date(app: Celery, browser: Browser) -> None:
+    batch = make_batch(app, 4, "Import rows")
+    token = batch.share().rpartition("/")[2]
+    page = browser.new_page()
+    with serving(status_page(app, access=lambda _: ())) as url:
+        page.goto(f"{url}/s/{token}")
+        report(batch, dict.fromkeys(range(4), State.SUCCEEDED))
+        expect(page.locator(".say")).to_contain_text("All 4 succeeded.")
+        assert page.request.get(f"{url}/s/x/part").status == 404
+    page.close()
+
+
 def test_a_widget_on_another_site_shows_a_shared_batch(app: Celery, browser: Browser) -> None:
     page = browser.new_page()
     batch = make_batch(app, 4, "Import rows")

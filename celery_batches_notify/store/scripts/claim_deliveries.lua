@@ -27,6 +27,7 @@ for _, event in ipairs(EVENT_ORDER) do
   for n = 0, one and -1 or callbacks_of(event) - 1 do claim(event .. ':' .. n) end
 end
 claim(one or 'parent:0')
+if not one then claim('trace:0') end -- safety: trace-left-behind
 survey_outbox()
 conclude('claimed')
 return answer

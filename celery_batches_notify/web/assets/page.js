@@ -2,7 +2,8 @@
 const live = document.getElementById("live");
 const link = document.getElementById("link");
 const pause = document.getElementById("pause");
-const { part, stream, kind } = live.dataset;
+const { stream, kind } = live.dataset;
+const part = live.dataset.part ?? `${location.pathname}/part`;
 const every = Number(live.dataset.every) * 1000;
 const MOST = 30000;
 let mode = live.dataset.live, source = null, timer = null, wait = every, tag = "", held = null, paused = false;

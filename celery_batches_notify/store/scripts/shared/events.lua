@@ -62,6 +62,12 @@ local function note_death(reason)
   if reason ~= 'cancelled' and not is_discarded then redis.call('HSETNX', BATCH, 'had_death', 1) end
 end
 
+-- For metrics and traces: how many members are dead now, and that the batch's span is due.
+local function note_end(dead)
+  if dead > 0 then redis.call('HSET', BATCH, 'dead_at_finish', dead) end
+  if redis.call('HEXISTS', BATCH, 'trace') == 1 then announce('trace:0') end
+end
+
 -- The last line of every script that changes a batch: decide, renew, and publish. A channel that an ACL denies
 -- changes nothing, because tokens come last and through pcall.
 local function conclude(answer)
@@ -75,7 +81,7 @@ local function conclude(answer)
   end
   if c.is_sealed and had_death then fire('death') end
   if c.complete then fire('complete', '!') end
-  if c.ended and fire('finish') and c.dead > 0 then redis.call('HSET', BATCH, 'dead_at_finish', c.dead) end
+  if c.ended and fire('finish') then note_end(c.dead) end
   if c.success then fire('success', '$') end
   if parent_bid then
     local has_run = c.complete or complete_at
