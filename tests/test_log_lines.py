@@ -52,6 +52,7 @@ ABOUT_NO_BATCH = {
     "batches: %s. Until it can be used, outcomes wait on this host's disk",
     "batches: the store can be used again, after %.0f s",
     "calls of %s are made by Celery one by one: %s",
+    "the lock of a call of %s is not released: %s",
     "calls in batches are made by Celery one by one: %s",
     "messages of %s take a slower way than %s: %s",
 }
