@@ -74,10 +74,7 @@ def show_batch(app: Celery, out: Output, *, bid: str, members: str | None, **lis
         _say_members(engine, status, members, out)
     url = engine.settings.page_of(bid)
     said = [asdict(reason) for reason in reasons]
-    kinds = [
-        {"key": each.key, "title": each.group.title, "count": each.group.count, "dead": len(each.dead)}
-        for each in groups
-    ]
+    kinds = [_fields_of_group(group) for group in groups]
     more = {"verdict": headline(status, now=snapshot.now), "pace": pace.as_dict(), "reasons": said}
     out.finish(ExitCode.DONE, **status.as_dict(), **more, groups=kinds, url=url)
     return ExitCode.DONE
@@ -163,6 +160,15 @@ def _say_lists(
         out.say(describe_attempt(attempt), kind="delivery", **_fields(attempt))
     for at, note in actions:
         out.say(describe_action(at, note), kind="action", at=at, **note)
+
+
+def _fields_of_group(kind: GroupView) -> dict[str, Any]:
+    return {
+        "key": kind.key,
+        "title": kind.group.title,
+        "count": kind.group.count,
+        "dead": len(kind.dead),
+    }
 
 
 def _say_children(engine: Engine, status: BatchStatus, out: Output) -> None:

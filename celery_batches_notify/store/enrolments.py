@@ -10,7 +10,6 @@ from celery_batches_notify.membership import Membership
 from celery_batches_notify.store import packing
 from celery_batches_notify.store.base import StoreBase
 from celery_batches_notify.store.errors import store_errors
-from celery_batches_notify.store.scripts import Argument
 
 Adder = Membership | Literal["owner", "other"]
 
@@ -50,10 +49,7 @@ class EnrolmentStore(StoreBase):
             NoSuchBatch: It is gone.
         """
         ids = packing.pack_ids(task_ids)
-        if isinstance(adder, Membership):
-            added_by: tuple[Argument, ...] = packing.pack_member(adder)
-        else:
-            added_by = (adder, b"", b"")
+        added_by = packing.pack_member(adder) if isinstance(adder, Membership) else (adder, b"", b"")
         named = [(i, task_id) for i, task_id in enumerate(task_ids) if not packing.is_uuid(task_id)]
         more = (int(children), int(last), *(part for pair in named for part in pair))
         while True:

@@ -25,9 +25,10 @@ from celery_batches_notify.errors import (
     SchemaTooNew,
     StoreUnavailable,
 )
-from celery_batches_notify.web.rendering import render
+from celery_batches_notify.web.rendering import ASSETS, read_asset, render
 
 AGAIN_SECONDS = 5
+ASSET_SECONDS = 365 * 24 * 3600
 THEME_COOKIE = "batches_theme"  # page.js sets it
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+")
 
@@ -82,6 +83,14 @@ def answer_problem(request: Request, problem: Problem) -> Response:
         return answer_json(problem.as_dict(), problem.status, headers)
     html = render("problem.html", problem=problem, root=root_of(request), theme=theme_of(request))
     return Response(html, problem.status, headers, "text/html")
+
+
+def answer_asset(name: str) -> Response:
+    """Return a file of the page, which clients keep for a year."""
+    if name not in ASSETS:
+        raise NOT_FOUND
+    kept = {"Cache-Control": f"public, max-age={ASSET_SECONDS}, immutable"}
+    return Response(read_asset(name)[0], headers=kept, media_type=ASSETS[name])
 
 
 def answer_json(

@@ -28,6 +28,7 @@ from celery_batches_notify.web.answers import (
     UNSET,
     Problem,
     SecureHeaders,
+    answer_asset,
     answer_json,
     answer_problem,
     answer_tagged,
@@ -45,14 +46,12 @@ from celery_batches_notify.web.looking import Looker
 from celery_batches_notify.web.maps import Maps
 from celery_batches_notify.web.members import read_member_page
 from celery_batches_notify.web.metrics import Metrics
-from celery_batches_notify.web.rendering import ASSETS, read_asset, render
+from celery_batches_notify.web.rendering import render
 from celery_batches_notify.web.requests import as_function, bid_of, html, read_body, refuse
 from celery_batches_notify.web.sharing import read_shared
 from celery_batches_notify.web.view import BatchView, read_view
 
 T = TypeVar("T")
-
-ASSET_SECONDS = 365 * 24 * 3600
 
 logger = logging.getLogger(__name__)
 
@@ -241,11 +240,7 @@ class Page:
 
     async def asset(self, request: Request) -> Response:
         """Answer with a file of the page."""
-        name = request.path_params["name"]
-        if name not in ASSETS:
-            raise NOT_FOUND
-        kept = {"Cache-Control": f"public, max-age={ASSET_SECONDS}, immutable"}
-        return Response(read_asset(name)[0], headers=kept, media_type=ASSETS[name])
+        return answer_asset(request.path_params["name"])
 
     async def robots(self, _: Request) -> Response:
         """Ask search engines to stay away."""
