@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 from celery import Celery
 from hypothesis import HealthCheck, settings
+from kombu import pools
 from redis import Redis
 
 from celery_batches_notify import Batches
@@ -35,6 +36,15 @@ def redis(server_url: str) -> Iterator[Redis]:
     immortal = [key for key in client.scan_iter("batches*") if client.ttl(key) == -1]
     client.close()
     assert not immortal, f"keys without a time to live: {immortal}"
+
+
+@pytest.fixture(autouse=True)
+def _no_closed_pools() -> None:
+    """Forget kombu's pools that another test has closed: they are the process's, one for each broker."""
+    for group in (pools.producers, pools.connections):
+        for broker, pool in [*group.items()]:
+            if pool._closed or getattr(pool, "connections", pool)._closed:
+                dict.pop(group, broker)
 
 
 @pytest.fixture

@@ -20,7 +20,9 @@ from tests.support.away import add_members, new_batch, spooled
 from tests.support.cut_proxy import CutProxy, cut_proxy
 from tests.support.servers import Ear, kill, running_worker, wait_until
 
-KNOWN = {"batches:index", "batches:live", "batches:sweeper", "batches:cancelled", "batches:workers", "notes"}
+TOTALS = {"batches:totals:{totals}", "batches:totals:{totals}:counted"}
+LISTS = {"batches:index", "batches:live", "batches:cancelled", "batches:workers"}
+KNOWN = {*LISTS, *TOTALS, "batches:sweeper", "notes"}
 COUNTED_SECONDS = 20  # 10 are promised after the store's return; the machine may be slow
 
 

@@ -71,6 +71,11 @@ class CountingStore(StatusStore):
             stored: Any = self.client.hgetall(self.keys.totals)
         return {name.decode(): int(n) for name, n in stored.items()}
 
+    def drop_totals(self) -> None:
+        """Remove the counters."""
+        with store_errors(self.settings):
+            self.client.unlink(self.keys.totals, self.keys.counted)
+
     def walk_live_counts(self, limit: int) -> Iterator[Live]:
         """Read the counts of the batches on the sweeper's list, at most `limit`, the oldest first."""
         with store_errors(self.settings):

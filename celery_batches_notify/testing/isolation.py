@@ -53,6 +53,7 @@ def sandbox(app: Celery, url: str) -> Iterator[Celery]:
         finally:
             for batch in Batch.all(app=app):
                 batch.delete()
+            extension.engine.store.drop_totals()
             _purge(app)
             _start_anew(app, extension)
     _start_anew(app, extension)

@@ -74,9 +74,16 @@ def read_until(process: subprocess.Popen[str], text: str) -> None:
 
 def find_worker(demo_pid: int) -> int:
     """Return the worker's main process: below the demo, only it has children and a shell as parent."""
-    parents = running()
-    guards = [pid for pid, parent in parents.items() if parent == demo_pid]
-    (worker,) = {p for p in parents.values() if parents.get(p) in guards and p not in guards}
+    found: set[int] = set()
+
+    def look() -> bool:
+        parents = running()
+        guards = [pid for pid, parent in parents.items() if parent == demo_pid]
+        found.update(p for p in parents.values() if parents.get(p) in guards and p not in guards)
+        return bool(found)
+
+    wait_until(look, seconds=60, what="the worker and its children")
+    (worker,) = found
     return worker
 
 

@@ -22,6 +22,7 @@ from uuid import uuid4
 import pytest
 from celery import Celery, _state, chain, chord, group
 from celery.contrib.testing.worker import start_worker
+from celery.signals import worker_process_init
 from redis import Redis
 
 import celery_batches_notify
@@ -168,7 +169,9 @@ def run_block(block: Block, names: dict[str, Any], server_url: str) -> dict[str,
     code = block.code
     for url in LOCALHOST:
         code = code.replace(url, server_url)
+    receivers = [*worker_process_init.receivers]
     exec(compile(code, str(block), "exec"), names)
+    worker_process_init.receivers = receivers  # one traces the process, and another test may send the signal
     return names
 
 

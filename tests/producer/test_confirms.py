@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 from celery import Celery
-from kombu import Queue, pools
+from kombu import Queue
 
 from celery_batches_notify import Batch
 from celery_batches_notify.errors import EnqueueError
@@ -29,7 +29,6 @@ def url() -> str:
 @pytest.fixture
 def make_task(make_app: Callable[..., Celery], url: str) -> Iterator[Callable[..., Any]]:
     made: list[tuple[Celery, str]] = []
-    pools.reset()  # they are the process's, and another test may have left a closed one
 
     def make(*, arguments: dict[str, Any] | None = None, **conf: Any) -> Any:
         name = f"batches-{uuid4().hex}"

@@ -102,6 +102,7 @@ CALLS: dict[str, tuple[Call, Call]] = {
     "claim_look": (lambda _: None, lambda s: s.claim_look(BID, 60)),
     "resend_lost": (lambda _: None, lambda s: s.resend_lost(member(3), kept())),
     "record_outcome": (lambda _: None, lambda s: s.record_outcome(member(3), kept())),
+    "record_successes": (lambda _: None, lambda s: s.record_successes(BID, [member(1), member(2)])),
     "enrol_successors": (lambda _: None, enrol_successors),
     "claim_deliveries": (due_now, lambda s: s.claim_deliveries(BID)),
     "settle_delivery": (
