@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
 
 from celery import Celery, Signature
 from celery.result import AsyncResult
@@ -26,6 +26,18 @@ from celery_batches_notify.producer.on_commit import OnCommit, check_on_commit
 from celery_batches_notify.store.enrolments import Adder
 from celery_batches_notify.store.outlines import Outline
 from celery_batches_notify.stored_batch import StoredBatch
+
+if TYPE_CHECKING:
+    from celery_batches_notify.typing import (
+        BuiltInChannel,
+        EventName,
+        PlainEventName,
+        StateName,
+        TaskOfOne,
+        TimedEventName,
+    )
+
+T = TypeVar("T")
 
 
 class Batch(StoredBatch):
@@ -65,7 +77,7 @@ class Batch(StoredBatch):
         keep_calls: bool | None = None,
         parent: Batch | None = None,
         on_commit: OnCommit | None = None,
-        app: Celery | None = None,
+        app: Celery[Any] | None = None,
     ) -> None:
         engine = find_engine(app)
         declaration = Declaration(
@@ -93,7 +105,7 @@ class Batch(StoredBatch):
         self._declaration = declaration
 
     @classmethod
-    def get(cls, bid: str, *, app: Celery | None = None) -> Batch:
+    def get(cls, bid: str, *, app: Celery[Any] | None = None) -> Batch:
         """Return the stored batch with this id.
 
         Raises:
@@ -105,7 +117,7 @@ class Batch(StoredBatch):
 
     @classmethod
     def all(
-        cls, tag: str | None = None, state: str | None = None, *, app: Celery | None = None
+        cls, tag: str | None = None, state: StateName | None = None, *, app: Celery[Any] | None = None
     ) -> Iterator[Batch]:
         """Iterate over the stored batches, newest first: all of them, or those with this tag or state.
 
@@ -123,7 +135,23 @@ class Batch(StoredBatch):
 
     # -- declaring ------------------------------------------------------------------------------
 
-    def on(self, event: str, target: Target, /, **options: Any) -> Batch:
+    @overload
+    def on(self, event: PlainEventName, target: Target | BuiltInChannel, /, **options: Any) -> Batch: ...
+    @overload
+    def on(
+        self, event: Literal["progress"], target: Target | BuiltInChannel, /, *, at: float, **options: Any
+    ) -> Batch: ...
+    @overload
+    def on(
+        self,
+        event: TimedEventName,
+        target: Target | BuiltInChannel,
+        /,
+        *,
+        after: float | timedelta,
+        **options: Any,
+    ) -> Batch: ...
+    def on(self, event: EventName, target: Target, /, **options: Any) -> Batch:
         """Declare a notification to send, or a task to call, when an event fires; return the batch.
 
         Args:
@@ -185,7 +213,7 @@ class Batch(StoredBatch):
         with self if self._intake.needs_block else nullcontext():
             return self._intake.add(signatures)
 
-    def map(self, task: Any, iterable: Iterable[Any]) -> int:
+    def map(self, task: TaskOfOne[T], iterable: Iterable[T]) -> int:
         """Call `task` once per item, in chunks of 1,000; return the number. Seals, except in a block.
 
         If the iterable raises, the batch stays open, with the chunks that were sent until then.
@@ -237,8 +265,11 @@ class FoundBatch(Batch):
         StoredBatch.__init__(self, engine, enrolment, intake, found.description, found.tags)
 
 
-def current_batch(app: Celery | None = None) -> Batch | None:
-    """Return the batch of the running member, so that it can add to it; None elsewhere, also in callbacks."""
+def current_batch(app: Celery[Any] | None = None) -> Batch | Any:
+    """Return the batch of the running member, so that it can add to it; None elsewhere, also in callbacks.
+
+    Type checkers take it for a batch, because members need no check for None.
+    """
     engine = find_engine(app)
     member = current_member(engine.app)
     if member is None:

@@ -55,7 +55,7 @@ class Batches:
             or redis-py does not fit.
     """
 
-    def __new__(cls, app: Celery) -> Batches:
+    def __new__(cls, app: Celery[Any]) -> Batches:
         """Return the extension that the app has already, if any."""
         if not isinstance(app, Celery):
             raise ConfigurationError(
@@ -64,7 +64,7 @@ class Batches:
             )
         return getattr(app, EXTENSION, None) or super().__new__(cls)
 
-    def __init__(self, app: Celery) -> None:
+    def __init__(self, app: Celery[Any]) -> None:
         if getattr(app, EXTENSION, None) is self:
             return
         check_versions()  # safety: versions-fit

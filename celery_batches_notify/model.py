@@ -7,11 +7,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from celery_batches_notify.bar import draw_for_notebook
 from celery_batches_notify.errors import BatchesError
 from celery_batches_notify.headline import headline
+
+if TYPE_CHECKING:
+    from celery_batches_notify.typing import StatusDict
 
 SCHEMA_VERSION = 1
 STATES = ("success", "cancelled", "dead", "stalled", "complete", "running", "open")
@@ -236,16 +239,17 @@ class BatchStatus:
             )
         return self.reader(self)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> StatusDict:
         """Return the status as JSON: the first 10 failures, times in ISO 8601."""
         out = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in _NOT_FLAT}
         out = {k: _iso(v) if k.endswith("_at") else v for k, v in out.items()}
-        return out | {
+        out |= {
             "tags": list(self.tags),
             "progress": round(self.progress, 4),
             "callbacks": [c.as_dict() for c in self.callbacks],
             "failure_info": [f.as_dict() for f in self.failure_info[:FAILURES_SENT]],
         }
+        return cast("StatusDict", out)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from celery import Celery
 
@@ -31,6 +32,9 @@ from celery_batches_notify.results import ResultReader
 from celery_batches_notify.settings import read_duration
 from celery_batches_notify.share_link import sign_share
 from celery_batches_notify.store.follow import Follow, wait_for_event
+
+if TYPE_CHECKING:
+    from celery_batches_notify.typing import EventName
 
 
 class StoredBatch:
@@ -77,7 +81,7 @@ class StoredBatch:
         status = engine.store.read_status(self.bid)
         return replace(status, reader=ResultReader(engine.app, engine.store))
 
-    def join(self, timeout: float | timedelta | None = None, event: str = "finish") -> BatchStatus:
+    def join(self, timeout: float | timedelta | None = None, event: EventName = "finish") -> BatchStatus:
         """Wait until an event has fired; return the status.
 
         Args:
@@ -111,7 +115,7 @@ class StoredBatch:
         """Read the log of the last 100 attempts to deliver this batch's callbacks, oldest first."""
         return self._engine.store.read_deliveries(self.bid)
 
-    def redeliver(self, event: str, *, n: int | None = None, all: bool = False) -> int:  # noqa: A002
+    def redeliver(self, event: EventName, *, n: int | None = None, all: bool = False) -> int:  # noqa: A002
         """Send the callbacks of an event again that were given up or are stuck, under the same ids.
 
         Callbacks that wait for their next attempt are sent at once. A notification is stuck if nothing was

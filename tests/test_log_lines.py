@@ -23,6 +23,11 @@ PACKAGE = Path(celery_batches_notify.__file__).parent
 LEVELS = ("debug", "info", "warning", "error", "exception", "critical", "log")
 # Lines without a single batch, which are written without a `BatchLog`.
 ABOUT_NO_BATCH = {
+    "batches: the result backend does not watch for results of a block: %r",
+    "batches are not counted: %s",
+    "not traced: %r",
+    "batches: %s %s was not tested with this version of celery-batches-notify, "
+    "which was tested with %s to %s",
     "batches: %s",
     "batches live in %s (from %s)",
     "batches_backend_url is not set: batches live beside the broker's queues in %s; set it, to the "
@@ -47,6 +52,7 @@ ABOUT_NO_BATCH = {
     "batches: %s. Until it can be used, outcomes wait on this host's disk",
     "batches: the store can be used again, after %.0f s",
     "calls of %s are made by Celery one by one: %s",
+    "the lock of a call of %s is not released: %s",
     "calls in batches are made by Celery one by one: %s",
     "messages of %s take a slower way than %s: %s",
 }

@@ -24,8 +24,9 @@ def complete_bid(app: Celery | str | None, begun: str) -> list[tuple[str, str]]:
     logging.disable()  # the shell shows what a completion prints
     try:
         engine = find_engine(find_app(app) if isinstance(app, str) else app)
-        newest = (status for _, status in islice(engine.store.list_batches(), NEWEST))
-        return [(status.bid, headline(status)) for status in newest if status.bid.startswith(begun)]
+        newest = islice(engine.store.list_outlines(standings=False), NEWEST)
+        rows = engine.store.read_rows([each.bid for each in newest if each.bid.startswith(begun)])
+        return [(row.bid, headline(row.status)) for row in rows.values() if row.status]
     except Exception:  # noqa: BLE001 - the user's own module may raise anything, and a Tab must not
         return []
     finally:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator, Sequence
+
 from celery import Celery
 
 from celery_batches_notify.checks import check_state
@@ -9,7 +12,13 @@ from celery_batches_notify.cli.engine_of import engine_of
 from celery_batches_notify.cli.exit_codes import ExitCode
 from celery_batches_notify.cli.output import Output
 from celery_batches_notify.headline import judge, name_of
+from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.model import BatchStatus
+from celery_batches_notify.store.outlines import Outline
+from celery_batches_notify.store.statuses import ROWS_AT_ONCE
+from celery_batches_notify.store.store import Store
+
+logger = logging.getLogger(__name__)
 
 
 def list_batches(
@@ -22,14 +31,18 @@ def list_batches(
         StoreUnavailable: The store is away.
     """
     wanted = check_state(state) if state is not None else None
-    looked_at = listed = 0
+    store = engine_of(app).store
+    looked_at = 0
+    found: list[str] = []
     is_more = False
-    for _, status in engine_of(app).store.list_batches():
+    for outline in store.list_outlines(standings=wanted is not None):
         looked_at += 1
-        if wanted not in (None, status.state) or not _fits(status, text, tag):
-            continue
-        if is_more := listed == limit:
-            break
+        if _fits(outline, text, wanted, tag):
+            if is_more := len(found) == limit:
+                break
+            found.append(outline.bid)
+    listed = 0
+    for status in _read(store, found, out):
         listed += 1
         out.say(describe(status), **status.as_dict())
     if out.as_json:
@@ -46,12 +59,26 @@ def describe(status: BatchStatus) -> str:
     ended = status.succeeded + status.dead
     tags = "".join(f" #{tag}" for tag in status.tags)
     figures = f"{int(status.progress * 100)}% {ended:,}/{status.total:,}"
-    figures = f"{int(status.progress * 100)}% {ended:,}/{status.total:,}"
     begun = f"{status.created_at.astimezone():%Y-%m-%d %H:%M}"
     return f"{status.bid} {judge(status).sign} {status.state} {figures} {begun} {name_of(status)}{tags}"
 
 
-def _fits(status: BatchStatus, text: str | None, tag: str | None) -> bool:
-    if tag is not None and tag not in status.tags:
+def _read(store: Store, bids: Sequence[str], out: Output) -> Iterator[BatchStatus]:
+    """Read batches: all of each for programs, and for people the few fields that a line shows."""
+    if out.as_json:
+        yield from store.read_statuses(bids)
+        return
+    for start in range(0, len(bids), ROWS_AT_ONCE):
+        for row in store.read_rows(bids[start : start + ROWS_AT_ONCE]).values():
+            if row.status is not None:
+                yield row.status
+            else:
+                BatchLog(logger, bid=row.bid).warning("left out of the list: %s", row.why)
+
+
+def _fits(outline: Outline, text: str | None, state: str | None, tag: str | None) -> bool:
+    if tag is not None and tag not in outline.tags:
         return False
-    return text is None or text.lower() in status.description.lower() or text in status.bid
+    if state is not None and (outline.standing is None or outline.standing.state != state):
+        return False
+    return text is None or text.lower() in outline.description.lower() or text in outline.bid

@@ -24,7 +24,7 @@ from celery_batches_notify.headline import headline, name_of
 from celery_batches_notify.model import BatchStatus, Event, Failure, Progress
 from celery_batches_notify.store.errors import corrupt_errors
 from celery_batches_notify.store.follow_many import FollowMany
-from celery_batches_notify.store.parsing import Reading, has_ended, parse_curve, parse_status
+from celery_batches_notify.store.parsing import Reading, parse_curve, parse_status
 from celery_batches_notify.store.watches import Answer
 
 TICK_SECONDS = 1.0
@@ -78,10 +78,8 @@ def find_unfinished(engine: Engine, tag: str | None) -> list[str]:
     Raises:
         NoSuchBatch: All have ended, or no batch has the tag.
     """
-    statuses = (status for _, status in engine.store.list_batches() if tag in status.tags)
-    bids = [
-        each.bid for each in statuses if not has_ended(each.sealed_at, each.total, each.succeeded, each.dead)
-    ]
+    tagged = (each for each in engine.store.list_outlines(standings=True) if tag in each.tags)
+    bids = [each.bid for each in tagged if each.standing and not each.standing.has_ended]
     if not bids:
         raise NoSuchBatch(f"no batch with the tag {tag!r} is unfinished")
     return bids

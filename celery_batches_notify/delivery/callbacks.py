@@ -15,6 +15,7 @@ from kombu.utils import json
 from celery_batches_notify.checks import check_event
 from celery_batches_notify.delivery.rules import check_rules
 from celery_batches_notify.errors import ConfigurationError, InvalidCallback
+from celery_batches_notify.messages.other_packages import is_buffered
 from celery_batches_notify.model import Event
 from celery_batches_notify.notifiers.base import Notifier
 from celery_batches_notify.notifiers.registry import GIVE_UP_AFTER, Registry
@@ -226,6 +227,11 @@ def _is_leaf(leaf: Any) -> bool:
 def _declare_signature(target: Signature[Any], app: Celery, accepted: Collection[str]) -> Declared:
     stored = _as_json({"signature": target})["signature"]
     for leaf in walk_leaves(stored):
+        if is_buffered(app, leaf["task"]):  # safety: buffered-callback
+            raise InvalidCallback(
+                f"{leaf['task']} is a task of celery-batches, which reports no single call, so nobody would "
+                "learn whether this callback ran: let a plain task call it"
+            )
         if (task := app.tasks.get(leaf["task"])) is not None:
             leaf["defaults"] = _options_of(task)
         elif leaf["task"] not in accepted:

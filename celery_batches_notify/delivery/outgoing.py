@@ -6,13 +6,16 @@ import logging
 import os
 import queue
 import threading
+from contextvars import Context
 
 from celery_batches_notify.delivery.publisher import Publisher
 from celery_batches_notify.errors import StoreUnavailable
 from celery_batches_notify.log_lines import BatchLog
+from celery_batches_notify.messages.traces import context_of_report
 from celery_batches_notify.store.recorded import Recorded
 
 WAITING_AT_MOST = 1000
+_Item = tuple[Context, str, Recorded]
 
 logger = logging.getLogger(__name__)
 
@@ -31,10 +34,13 @@ class Outgoing:
         self._done = threading.Condition(self._lock)  # gevent's queue cannot be waited for
         self._left = 0
         self._running = False
-        self._waiting: queue.Queue[tuple[str, Recorded] | None] = queue.Queue()
+        self._waiting: queue.Queue[_Item | None] = queue.Queue()
 
     def submit(self, bid: str, recorded: Recorded) -> None:
-        """Publish these deliveries soon; return at once. If too many wait, they are left to the sweeper."""
+        """Publish these deliveries soon; return at once. If too many wait, they are left to the sweeper.
+
+        They are published in the trace of the caller.
+        """
         with self._lock:
             if self._waiting.qsize() >= WAITING_AT_MOST:
                 BatchLog(logger, bid=bid).info("its callbacks are left to the sweeper")
@@ -45,7 +51,7 @@ class Outgoing:
                 threading.Thread(
                     target=self._run, args=(self._waiting,), name="batches-outgoing", daemon=True
                 ).start()
-            self._waiting.put((bid, recorded))  # never blocks: the queue is unbounded
+            self._waiting.put((context_of_report(), bid, recorded))  # never blocks: the queue is unbounded
 
     def flush(self, seconds: float) -> bool:
         """Wait until all is published, at most this many seconds; return whether it was."""
@@ -59,12 +65,12 @@ class Outgoing:
                 self._waiting.put(None)
             self._running, self._waiting = False, queue.Queue()
 
-    def _run(self, waiting: queue.Queue[tuple[str, Recorded] | None]) -> None:
+    def _run(self, waiting: queue.Queue[_Item | None]) -> None:
         while (item := waiting.get()) is not None:
-            bid, recorded = item
+            context, bid, recorded = item
             log = BatchLog(logger, bid=bid)
             try:
-                self._publisher.publish(bid, recorded)
+                context.run(self._publisher.publish, bid, recorded)  # safety: outgoing-context
             except StoreUnavailable as exc:
                 log.warning("its callbacks are not published yet: %s", exc)
             except Exception:

@@ -41,6 +41,7 @@ from celery_batches_notify.messages.headers import (
     callback_id,
     header_of,
 )
+from celery_batches_notify.messages.traces import add_trace
 from celery_batches_notify.model import BatchStatus, DeliveryNote
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.deliveries import log_of_delivery
@@ -203,12 +204,12 @@ class Publisher:
         if is_canvas(signature):
             self._send(callback, (status.as_dict(),), task_id=task_id)
             return "delivered"
-        headers = {**(callback.options.get("headers") or {}), **_header(status.bid, claim)}
+        headers = add_trace({**(callback.options.get("headers") or {}), **_header(status.bid, claim)})
         self._send(callback, (status.as_dict(),), headers=headers, task_id=task_id)
         return "published"
 
     def _deliver(self, bid: str, claim: Claim, **options: Any) -> None:
-        options |= {"headers": _header(bid, claim), "task_id": callback_id(bid, claim.entry)}
+        options |= {"headers": add_trace(_header(bid, claim)), "task_id": callback_id(bid, claim.entry)}
         self._send(self._app.tasks[DELIVER_TASK], (bid, claim.entry, claim.number), **options)
 
     def _send(self, call: Any, args: tuple[Any, ...], **options: Any) -> None:

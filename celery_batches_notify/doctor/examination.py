@@ -117,7 +117,7 @@ def _say_counts(status: BatchStatus) -> Line:
         f"{status.succeeded:,} succeeded, {status.dead:,} are dead, {status.failures - status.dead:,} "
         f"failing, {waits:,} wait"
     )
-    return Line(text=text, fields=status.as_dict())
+    return Line(text=text, fields={**status.as_dict()})
 
 
 def _say_members(places: Sequence[Place], status: BatchStatus, limit: int) -> Iterator[Line]:

@@ -16,6 +16,7 @@ from celery.result import AsyncResult
 
 from celery_batches_notify.errors import NotAMember, WouldDeadlock
 from celery_batches_notify.messages.ids import new_ids
+from celery_batches_notify.messages.other_packages import release_locks
 
 if TYPE_CHECKING:
     from celery_batches_notify.membership import Membership
@@ -159,12 +160,17 @@ _current: ContextVar[Frame | None] = ContextVar("celery_batches_notify_frame", d
 
 @contextmanager
 def collecting(app: Celery, owner: Owner | None = None) -> Iterator[list[Call]]:
-    """Collect the app's calls of a `with` block in the list that it yields, filled at the block's end."""
+    """Collect the app's calls of a `with` block in the list that it yields, filled at the block's end.
+
+    If the block raises, its calls are dropped.
+    """
     frame, calls = Frame(app, owner).enter(), list[Call]()
     try:
         yield calls
-    finally:
-        calls += frame.close()
+    except BaseException:
+        release_locks(app, frame.close())
+        raise
+    calls += frame.close()
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from celery_batches_notify.membership import Membership
@@ -63,16 +63,31 @@ def passes_on(message: Any, task_id: str) -> bool:
 
 def is_tagged(signature: Any, task_id: str) -> bool:
     """Return whether a signature, or any that it carries, comes from this task's own message."""
+    return any(read_tag(_options_of(each).get("headers"), task_id) for each in _walk(signature))
+
+
+def walk_message(name: str, message: Any) -> Iterator[Mapping[str, Any]]:
+    """Yield every signature in a member's message, as deep as they lie."""
+    carried = [part for key in _IN_MESSAGE for part in _listed(message.body[2].get(key))]
+    for signature in (*carried, *_listed(unlocked_body(name, message))):
+        yield from _walk(signature)
+
+
+def _walk(signature: Any) -> Iterator[Mapping[str, Any]]:
+    """Yield a signature and all that it carries."""
     if not isinstance(signature, Mapping):
-        return False
-    options = signature.get("options") or {}
-    if read_tag(options.get("headers"), task_id):
-        return True
-    carried = [part for key in _IN_OPTIONS for part in _listed(options.get(key))]
+        return
+    yield signature
+    carried = [part for key in _IN_OPTIONS for part in _listed(_options_of(signature).get(key))]
     if signature.get("subtask_type") in _CONTAINERS:
         kwargs = signature.get("kwargs") or {}
         carried += [part for key in _IN_KWARGS for part in _listed(kwargs.get(key))]
-    return any(is_tagged(part, task_id) for part in carried)
+    for part in carried:
+        yield from _walk(part)
+
+
+def _options_of(signature: Mapping[str, Any]) -> Mapping[str, Any]:
+    return signature.get("options") or {}
 
 
 def first_of_body(body: Any, task_id: str) -> tuple[Membership, ...]:

@@ -25,6 +25,7 @@ from celery_batches_notify.messages.headers import (
     strip_header,
     write_header,
 )
+from celery_batches_notify.messages.other_packages import refuse_buffered
 from celery_batches_notify.messages.run import run_of
 from celery_batches_notify.messages.successors import Successor
 from celery_batches_notify.messages.task_sender import TaskSender
@@ -117,6 +118,7 @@ class Sender:
         """Give a call to the innermost block that is still open when the call is ready, if there is one."""
         if find_frame(self._app) is None:
             return False
+        refuse_buffered(self._app, name, message)  # safety: buffered-call
         call = self._snapshot(name, message, options)
         while (frame := find_frame(self._app)) is not None:
             if frame.owner is not None:

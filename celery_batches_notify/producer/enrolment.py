@@ -14,6 +14,7 @@ from celery_batches_notify.membership import Membership
 from celery_batches_notify.messages.block import Call, find_frame
 from celery_batches_notify.messages.canvas import carries_more
 from celery_batches_notify.messages.kept_messages import keep_message
+from celery_batches_notify.messages.other_packages import release_locks
 from celery_batches_notify.messages.templates import TemplateCall
 from celery_batches_notify.operations import cancel_batch
 from celery_batches_notify.producer.chunk import Chunk, explain_refusal, split_calls
@@ -226,12 +227,14 @@ class Enrolment:
             except Abandoned:
                 raise
             except BatchSealed as exc:
-                refused = sum(len(each.calls) for each in chunks[number:])  # safety: enrolled-then-sealed
+                # safety: enrolled-then-sealed
+                refused = list(chain.from_iterable(chunk.calls for chunk in chunks[number:]))
+                release_locks(self.app, refused)
                 del chunks[number:]
                 self._leaving = chunks
                 members = sum(len(each.calls) for each in chunks)
                 return BatchSealed(
-                    f"{exc}; {members} calls are members and were sent, {refused} were not made"
+                    f"{exc}; {members} calls are members and were sent, {len(refused)} were not made"
                 )
         return None
 

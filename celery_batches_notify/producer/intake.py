@@ -15,6 +15,7 @@ from celery_batches_notify.engine import Engine
 from celery_batches_notify.errors import BatchesError, BatchSealed, NotAMember, WouldDeadlock
 from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.messages.block import Call, Frame, collecting, open_frames
+from celery_batches_notify.messages.other_packages import release_locks
 from celery_batches_notify.operations import discard_batch
 from celery_batches_notify.producer import chunk as chunks
 from celery_batches_notify.producer.enrolment import Enrolment
@@ -122,7 +123,7 @@ class Intake:
         with self._lock:
             block, self._block = self._block, None
             if block is not None:
-                block.close()
+                release_locks(self._enrolment.app, block.close())
             self._enrolment.take_eager_error()
             if self._enrolment.has_published or self._enrolment.has_unsent:
                 self._faults += bool(self._autoflush)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from celery_batches_notify.store.outbox import Hash, text_of
-from celery_batches_notify.store.parsing import name_values, parse_state, parse_tags
+from celery_batches_notify.store.parsing import has_ended, name_values, parse_state, parse_tags
 
 # The fields that find a batch in a list, after its schema: by its texts, and by how it stands.
 TEXT_FIELDS = ("description", "tags")
@@ -27,6 +27,7 @@ class Standing:
         failing: How many members wait for their retry.
         dead: How many members are dead.
         given_up: How many of its callbacks were given up.
+        has_ended: Whether it is sealed and each of its members has succeeded or is dead.
         is_settled: Whether it has succeeded and all its callbacks were delivered.
     """
 
@@ -35,6 +36,7 @@ class Standing:
     failing: int
     dead: int
     given_up: int
+    has_ended: bool
     is_settled: bool
 
 
@@ -63,12 +65,14 @@ def parse_outline(
 
 
 def _parse_standing(batch: Hash, now: datetime, stall_after: timedelta) -> Standing:
+    total, succeeded, failing, dead = (int(batch[k]) for k in (b"total", b"succeeded", b"failing", b"dead"))
     given_up, is_success = int(batch.get(b"given_up", b"0")), b"success_at" in batch
     return Standing(
         state=parse_state(batch, now, stall_after),
         is_live=b"finish_at" not in batch and b"cancelled_at" not in batch,
-        failing=int(batch[b"failing"]),
-        dead=int(batch[b"dead"]),
+        failing=failing,
+        dead=dead,
         given_up=given_up,
+        has_ended=has_ended(b"sealed_at" in batch, total, succeeded, dead),
         is_settled=is_success and not given_up and not int(batch.get(b"open", b"0")),
     )

@@ -58,16 +58,10 @@ class StatusStore(StoreBase):
         with corrupt_errors(bid):
             return parsing.parse_status(snapshot, self.settings.stall_after)
 
-    def list_batches(self, after: Place | None = None) -> Iterator[tuple[Place, BatchStatus]]:
-        """Read the statuses of all batches, newest first, each with its place in the list.
-
-        Args:
-            after: The place to continue behind, from an earlier reading; None begins with the newest batch.
-        """
-        with store_errors(self.settings):
-            for page in self.lists.walk_newest(after):
-                for start in range(0, len(page), STATUSES_AT_ONCE):
-                    yield from self._read_statuses(page[start : start + STATUSES_AT_ONCE])
+    def read_statuses(self, bids: Sequence[str]) -> Iterator[BatchStatus]:
+        """Read the statuses of these batches; gone ones, and ones that cannot be read, are left out."""
+        for start in range(0, len(bids), STATUSES_AT_ONCE):
+            yield from self._read_statuses(bids[start : start + STATUSES_AT_ONCE])
 
     def walk_places(
         self, after: Place | None = None, size: int = ROWS_AT_ONCE
@@ -120,20 +114,19 @@ class StatusStore(StoreBase):
                 outlines.append(Outline(bid=bid, why=say_unreadable(bid, exc)))
         return outlines
 
-    def _read_statuses(self, listed: Sequence[tuple[str, Place]]) -> Iterator[tuple[Place, BatchStatus]]:
-        """Read several statuses; a batch that cannot be read is logged and left out."""
-        places = dict(listed)
-        for bid, clock, answers in read_snapshots(self.client, list(places), self._queue_snapshot):
-            try:
-                with corrupt_errors(bid):
-                    snapshot = _parse_snapshot(bid, clock, answers)
-                    status = parsing.parse_status(snapshot, self.settings.stall_after)
-            except NoSuchBatch:
-                continue
-            except (CorruptBatch, SchemaTooNew) as exc:
-                BatchLog(logger, bid=bid).warning("left out of the list: %s", exc)
-                continue
-            yield places[bid], status
+    def _read_statuses(self, bids: Sequence[str]) -> Iterator[BatchStatus]:
+        with store_errors(self.settings):
+            for bid, clock, answers in read_snapshots(self.client, bids, self._queue_snapshot):
+                try:
+                    with corrupt_errors(bid):
+                        snapshot = _parse_snapshot(bid, clock, answers)
+                        status = parsing.parse_status(snapshot, self.settings.stall_after)
+                except NoSuchBatch:
+                    continue
+                except (CorruptBatch, SchemaTooNew) as exc:
+                    BatchLog(logger, bid=bid).warning("left out of the list: %s", exc)
+                    continue
+                yield status
 
     def _read_fields(self, bids: Sequence[str], fields: Sequence[str]) -> tuple[datetime, list[Any]]:
         """Read these fields of batches in one round trip to each server; return the time and the answers."""

@@ -58,7 +58,7 @@ logger = logging.getLogger(__name__)
 
 
 def status_page(
-    app: Celery | None = None,
+    app: Celery[Any] | None = None,
     *,
     access: Decide | Collection[str] = read_only,
     streams: int = 500,

@@ -17,7 +17,9 @@ COUNTED_SECONDS = 5.0
 URGENT_AT_MOST = 10
 SETTLED_AT_MOST = 20_000
 SETTLED_SECONDS = 300.0  # a batch may expire, and a callback that is sent again may be given up
-SETTLED = Standing(state="success", is_live=False, failing=0, dead=0, given_up=0, is_settled=True)
+SETTLED = Standing(
+    state="success", is_live=False, failing=0, dead=0, given_up=0, has_ended=True, is_settled=True
+)
 
 
 def needs_hands(outline: Outline) -> bool:

@@ -26,6 +26,7 @@ from celery_batches_notify.web.clusters import ClusterReader, map_tag
 CHILDREN_SHOWN = 50
 ANCESTORS_SHOWN = 10
 DELIVERIES_SHOWN = 100
+KINDS_SHOWN = 10  # each brings a backtrace of up to 4,000 characters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +82,11 @@ class BatchView:
     def kept(self) -> int:
         """How many failures are stored, and so grouped."""
         return len(self.status.failure_info)
+
+    @property
+    def shown_groups(self) -> tuple[GroupView, ...]:
+        """The most frequent kinds of failures, so that the page stays small; JSON has all."""
+        return self.groups[:KINDS_SHOWN]
 
     @property
     def map_size(self) -> tuple[int, int]:
@@ -161,7 +167,7 @@ def row_as_dict(row: Row) -> dict[str, Any]:
     if row.status is None:
         return {"bid": row.bid, "error": row.why}
     status = row.status
-    out = status.as_dict()
+    out: dict[str, Any] = {**status.as_dict()}
     for absent in ("callbacks", "failure_info", "children", "expires_at"):  # the list does not read them
         del out[absent]
     sentence = describe(status, now=_until(status, row.now))

@@ -22,7 +22,7 @@ BODY_BYTES = 10_001  # one more than the limit, so that `read_body` notices a lo
 
 
 def wsgi_status_page(
-    app: Celery | None = None,
+    app: Celery[Any] | None = None,
     *,
     access: Decide | Collection[str] = read_only,
     frame_ancestors: Collection[str] = (),

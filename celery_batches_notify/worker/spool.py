@@ -20,6 +20,7 @@ from celery_batches_notify.settings import Settings
 from celery_batches_notify.store_url import split_addresses
 
 LINE_AT_MOST = 64 * 1024 * 1024  # a report with a million and a half successors
+PEEKED_AT_MOST = 256 * 1024  # bytes that are read ahead, and the line that exceeds them
 LOCK_PAUSE_SECONDS, LOCK_TRIES = 0.005, 400
 _LOCK, _APPENDED, _KEPT, _TAKEN = "lock", "appended", "kept", "taken."
 _FIX = "remove it, or set batches_spool_dir"
@@ -167,11 +168,16 @@ class Taken:
             self._offset = self._file.tell()
 
     def peek(self, count: int) -> list[bytes]:
-        """Return up to so many of the next lines, which `lines` yields later."""
-        at = self._file.tell()
-        ahead = [self._file.readline(LINE_AT_MOST + 2) for _ in range(2 * count)]  # every other one is empty
+        """Return up to so many of the next lines, which `lines` yields later; fewer if they are long."""
+        at, ahead, size = self._file.tell(), list[bytes](), 0
+        while len(ahead) < count and size < PEEKED_AT_MOST:
+            if not (line := self._file.readline(LINE_AT_MOST + 2)):
+                break
+            size += len(line)
+            if line != b"\n":
+                ahead.append(line)
         self._file.seek(at)
-        return [line for line in ahead if line.strip()]
+        return ahead
 
     def leave(self) -> None:
         """Leave the line that was read last and those after it to the next process."""

@@ -17,7 +17,8 @@ from celery_batches_notify.worker.spool import Spool, Taken
 from celery_batches_notify.worker.spool_records import Report, UnreadableLine, parse_line
 
 LOOK_SECONDS = 2.0
-TOGETHER = 200
+TOGETHER = 200  # lines that are read ahead
+PLAIN_AT_MOST = 4096  # bytes of a plain success, unless somebody gave it a very long id
 KEPT_SECONDS = 300.0
 
 logger = logging.getLogger(__name__)
@@ -101,6 +102,8 @@ class Replay:
         """
         batches: dict[str, list[tuple[bytes, Membership]]] = {}
         for line in lines:
+            if len(line) > PLAIN_AT_MOST:
+                continue
             with suppress(UnreadableLine):
                 message = parse_line(line)
                 if isinstance(message, Report) and is_plain(message.outcome):

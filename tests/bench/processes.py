@@ -1,4 +1,4 @@
-"""The CPU time of a worker: of its main process and all its children."""
+"""The CPU time of a worker, that is, of its main process and all its children, and of a server."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 QUIET_SECONDS = 0.3
 TICK_SECONDS = 0.01
@@ -40,6 +41,12 @@ def family(pid: int) -> Iterator[int]:
     for task in Path(f"/proc/{pid}/task").iterdir():
         for child in (task / "children").read_text().split():
             yield from family(int(child))
+
+
+def server_seconds(redis: Any) -> float:
+    """Return the CPU time of a Redis or Valkey so far."""
+    spent = redis.info("cpu")
+    return float(spent["used_cpu_user"] + spent["used_cpu_sys"])
 
 
 def _own_cpu_seconds(pid: int) -> float:

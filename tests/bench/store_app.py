@@ -26,7 +26,9 @@ class StoreApp:
         self.app.conf.batches_backend_url = url
         Batches(self.app)
         self.app.task(_over, name="bench.over", shared=False)
-        self.store: Any = find_engine(self.app).store
+        engine = find_engine(self.app)
+        self.store: Any = engine.store
+        self.sweep = engine.sweeper.sweep
 
     def open(self, *, callback: bool = False) -> Batch:
         """Store a batch that takes members."""

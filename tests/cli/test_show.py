@@ -7,6 +7,7 @@ import re
 
 import pytest
 from celery import Celery
+from redis import Redis
 
 from celery_batches_notify import Batch
 from celery_batches_notify.cli.output import as_json_line
@@ -45,6 +46,19 @@ def test_the_newest_are_listed_first_and_found_by_what_one_knows(app: Celery, co
     assert command("list", "nothing like it").stdout == "none of the 2 batches that are kept\n"
     ran = command("list", "--state", "runing")
     assert ran.code == 2 and "did you mean 'running'" in ran.stderr
+
+
+def test_a_list_for_people_reads_no_failures_and_no_callbacks(
+    app: Celery, command: Commands, redis: Redis
+) -> None:
+    made, broken = make_batch(app, 1, "Import rows"), make_batch(app, 1, "Import rows")
+    made.report(State.DEAD, failure=fail())
+    redis.hset(f"batches:{{{broken.bid}}}", "total", "many")
+    redis.config_resetstat()
+    assert [line.split()[0] for line in command("list").stdout.splitlines()] == [made.bid]
+    assert "cmdstat_hgetall" not in redis.info("commandstats")
+    (record, _) = command("list", "--state", "dead", "--json").records
+    assert (record["bid"], len(record["failure_info"])) == (made.bid, 1)
 
 
 def test_a_batch_is_shown_with_its_verdict_failures_and_callbacks(app: Celery, command: Commands) -> None:

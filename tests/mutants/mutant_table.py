@@ -52,7 +52,40 @@ BLOCKS, CUT_SHORT = "tests/test_blocks.py", "tests/test_cut_short.py"
 COUNTING = "tests/metrics/test_counting.py"
 WAYS = "tests/producer/test_ways.py"
 
+OTHERS = "tests/messages/test_other_packages.py"
+
 MUTANTS = (
+    # Beside other packages
+    Mutant(
+        "a task of celery-batches is no member",
+        "buffered-call",
+        GONE,
+        f"{OTHERS}::test_a_task_of_celery_batches_is_no_member",
+    ),
+    Mutant(
+        "a task of celery-batches is no callback",
+        "buffered-callback",
+        "if False:",
+        f"{OTHERS}::test_a_task_of_celery_batches_is_no_callback",
+    ),
+    Mutant(
+        "a lock does not outlive a call that was dropped",
+        "dropped-lock",
+        "pass",
+        f"{OTHERS}::test_a_block_that_raises_releases_the_locks_of_its_calls",
+    ),
+    Mutant(
+        "callbacks carry the trace of a member whose run is over",
+        "carried-trace",
+        "request = {}",
+        "tests/messages/test_traces.py::test_a_callback_carries_the_trace_headers_of_the_member_that_made_it_due",
+    ),
+    Mutant(
+        "callbacks are published in the trace of the report that made them due",
+        "outgoing-context",
+        "self._publisher.publish(bid, recorded)",
+        "tests/delivery/test_outgoing.py::test_each_delivery_is_published_in_the_context_of_its_report",
+    ),
     # Faster ways to the broker
     Mutant(
         "results that somebody holds are watched before their calls leave",
@@ -1408,7 +1441,7 @@ MUTANTS = (
         "a batch that ends between two sweeps is counted before it leaves the list",
         "retired-counted",
         GONE,
-        f"{COUNTING}::test_a_batch_that_ends_between_two_sweeps_is_counted_as_it_is_retired",
+        f"{COUNTING}::test_a_sweeper_that_dies_before_it_counts_leaves_the_batch_for_the_next",
     ),
     Mutant(
         "counters that cannot be written stop no sweep",

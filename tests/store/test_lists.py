@@ -124,7 +124,7 @@ def test_the_first_batch_behind_100_000_expired_ones_costs_few_round_trips(store
         return stats["total_commands_processed"], stats["total_reads_processed"]
 
     before = served()
-    _, first = next(store.list_batches())
+    first = next(store.list_outlines(standings=False))
     commands, reads = (after - b for b, after in zip(before, served(), strict=True))
     assert first.bid == BID
     assert commands < 102_000, "one for each that has expired"
@@ -137,14 +137,21 @@ def test_statuses_are_read_by_the_page_and_one_that_is_broken_is_left_out(store:
     store.client.hset(store.keys.batch(bids(60)[7]), "total", "many")
     store.client.hset(store.keys.batch(bids(60)[8]), "schema", 99)
     before = store.client.info("stats")["total_reads_processed"]
-    read = list(store.list_batches())
+    read = list(store.read_statuses([bid for page in store.walk_places() for bid, _ in page]))
     assert store.client.info("stats")["total_reads_processed"] - before < 20
-    assert {status.bid for _, status in read} == {*bids(60)} - {*bids(60)[7:9]}
-    for place, status in read:
+    assert {status.bid for status in read} == {*bids(60)} - {*bids(60)[7:9]}
+    for status in read:
         expected = store.read_status(status.bid)
         assert dataclasses.replace(status, expires_at=expected.expires_at) == expected
-        assert place == Place(store.client.zscore("batches:index", status.bid), status.bid.encode())
-    assert next(store.list_batches(read[9][0]))[1].bid == read[10][1].bid
+
+
+def test_the_list_goes_on_behind_a_place(store: Store) -> None:
+    for bid in bids(60):
+        open_batch(store, bid=bid)
+    (listed,) = store.walk_places()
+    for bid, place in listed:
+        assert place == Place(store.client.zscore("batches:index", bid), bid.encode())
+    assert [each for page in store.walk_places(listed[9][1], 7) for each in page] == listed[10:]
 
 
 # -- a batch in the making ------------------------------------------------------------------------
@@ -152,7 +159,7 @@ def test_statuses_are_read_by_the_page_and_one_that_is_broken_is_left_out(store:
 
 def test_whoever_looks_while_a_batch_is_stored_leaves_it_on_its_lists(store: Store) -> None:
     store.lists.add_batch(BID)  # and its producer is about to store it
-    assert list(store.list_batches()) == []
+    assert list(store.list_outlines(standings=False)) == []
     sweep(store)
     with pytest.raises(NoSuchBatch):
         store.restore_lists(BID)

@@ -205,7 +205,7 @@ def test_keys_and_channels_of_others_are_denied(any_server: str) -> None:
 
 
 def read_everything(store: Store) -> None:
-    list(store.list_batches())
+    list(store.read_statuses([each.bid for each in store.list_outlines(standings=True)]))
     store.count_batches()
     list(store.walk_live())
     list(store.walk_unlisted())

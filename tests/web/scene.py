@@ -6,8 +6,10 @@ import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from socketserver import ThreadingMixIn
 from typing import Any
 from uuid import UUID
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from celery import Celery
 from redis import Redis
@@ -110,6 +112,31 @@ def serving(application: Any, port: int = 0) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join()
+
+
+@contextmanager
+def serving_wsgi(application: Any) -> Iterator[str]:
+    """Serve a WSGI application on a free port; yields its URL."""
+    server = make_server("127.0.0.1", 0, application, server_class=ThreadingServer, handler_class=Quiet)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+class ThreadingServer(ThreadingMixIn, WSGIServer):
+    """A thread for each request, as Flask's server has."""
+
+
+class Quiet(WSGIRequestHandler):
+    """Writes no line for a request."""
+
+    def log_message(self, *_: object) -> None:
+        """Write nothing."""
 
 
 def _do_nothing(*_: object) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from html.parser import HTMLParser
+from urllib.request import urlopen
 
+import pytest
 from celery import Celery
 from playwright.sync_api import Page, expect
 from redis import Redis
@@ -16,6 +19,7 @@ from celery_batches_notify.engine import find_engine
 from celery_batches_notify.membership import Membership, Outcome, State
 from celery_batches_notify.model import DeliveryNote, Failure
 from celery_batches_notify.web import status_page
+from tests.support.terminal import Commands
 from tests.web.conftest import ALL
 from tests.web.scene import serving
 
@@ -141,6 +145,46 @@ def elements(client: TestClient, path: str) -> set[str]:
     answer = client.get(path)
     assert answer.status_code == 200, path
     return set(Elements(answer.text).found)
+
+
+def test_hostile_text_is_text_in_streams_shared_pages_and_their_json(
+    make_app: Callable[..., Celery],
+) -> None:
+    app = make_app(batches_web_url="http://testserver/", batches_web_secret="a secret of sixteen")
+    page = status_page(app, access=ALL)
+    client = TestClient(page)
+    with serving(page) as url:
+        for payload in PAYLOADS:
+            batch = hostile_batch(app, (payload,))
+            with urlopen(f"{url}/{batch.bid}/live") as stream:
+                event = b"".join(iter(stream.readline, b"\r\n")).decode()
+            name, *data = event.splitlines()
+            assert name == "event: page" and all(line.startswith("data: ") for line in data), payload
+            shared = client.get(batch.share())
+            for html in (event, shared.text, client.get(f"{batch.share()}/part").text):
+                assert not TAGS & {*Elements(html).found} - {"script", "body"}, payload
+                assert not [each for each in Elements(html).found if each.startswith(("on", "href=java"))]
+                assert not CONTROLS.search(html.replace("\r\n", "\n")), payload
+            assert shared.text.count("<script") == 2, "our own"
+            answer = client.get(f"{batch.share()}.json")
+            assert not re.search(r"[\x00-\x1f\x7f]", answer.text)
+            assert answer.json()["description"] == batch.status().description
+
+
+def test_hostile_text_is_text_in_a_terminal(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = Commands(app=app, monkeypatch=monkeypatch)
+    for start in range(0, len(PAYLOADS), 8):
+        batch = hostile_batch(app, PAYLOADS[start : start + 8])
+        for words in (
+            ["show", batch.bid, "--failures", "--deliveries", "--actions", "--members", "dead"],
+            ["doctor", batch.bid],
+            ["list"],
+            ["watch", batch.bid, "--timeout", "0.01"],
+        ):
+            for as_json in ([], ["--json"]):
+                ran = command(*words, *as_json)
+                assert not CONTROLS.search(ran.stdout + ran.stderr), words
+                assert all(ran.records) if as_json else ran.stdout
 
 
 def test_hostile_text_does_nothing_in_a_browser(app: Celery, page: Page) -> None:

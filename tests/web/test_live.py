@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT
@@ -13,9 +13,10 @@ from starlette.testclient import TestClient
 
 from celery_batches_notify.membership import State
 from celery_batches_notify.testing.server import find_free_port
-from celery_batches_notify.web import status_page
+from celery_batches_notify.web import live, status_page, wsgi_status_page
+from tests.support.cut_proxy import cut_proxy
 from tests.web.conftest import ALL
-from tests.web.scene import make_batch, report, serving, write_states
+from tests.web.scene import make_batch, report, serving, serving_wsgi, write_states
 
 SUCCEEDED, FAILING, DEAD, WAITING = State.SUCCEEDED, State.FAILING, State.DEAD, State.WAITING
 # What sticks out at the right, if the page can be scrolled there.
@@ -32,9 +33,13 @@ def url(app: Celery) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(params=["stream", "poll"])
+@pytest.fixture(params=["stream", "poll", "wsgi"])
 def live_url(request: pytest.FixtureRequest, app: Celery) -> Iterator[str]:
-    """A page that streams, and one that is asked."""
+    """A page that streams, one that is asked, and one under WSGI, which has no streams."""
+    if request.param == "wsgi":
+        with serving_wsgi(wsgi_status_page(app, access=ALL)) as url:
+            yield url
+        return
     with serving(status_page(app, access=ALL, streams=500 if request.param == "stream" else 0)) as url:
         yield url
 
@@ -151,6 +156,27 @@ def test_a_page_finds_its_way_back_when_the_server_was_away(app: Celery, page: P
         expect(page.locator("#n-succeeded")).to_have_text("9")
 
 
+def test_a_store_that_is_away_is_said_on_the_open_page_and_comes_back(
+    app: Celery,
+    make_app: Callable[..., Celery],
+    page: Page,
+    server_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(live, "REREAD_SECONDS", 0.3)
+    batch = make_batch(app, 30)
+    with cut_proxy(server_url) as (proxy, url):
+        far = make_app(batches_backend_url=url)
+        with serving(status_page(far)) as site:
+            page.goto(f"{site}/{batch.bid}")
+            expect(page.locator("#n-succeeded")).to_have_text("0")
+            proxy.misbehave("refuse")
+            expect(page.locator(".verdict")).to_contain_text("The store cannot be reached just now.")
+            report(batch, dict.fromkeys(range(9), SUCCEEDED))
+            proxy.behave()
+            expect(page.locator("#n-succeeded")).to_have_text("9")
+
+
 def test_the_client_after_the_last_asks_instead(app: Celery, browser: Browser, page: Page) -> None:
     batch = make_batch(app, 30)
     with serving(status_page(app, streams=1)) as url:
@@ -203,6 +229,7 @@ def test_single_keys_can_be_looked_up_and_turned_off(app: Celery, page: Page, ur
     expect(page.get_by_role("dialog", name="Keys")).to_be_visible()
     page.keyboard.press("p")  # under an open dialog they do nothing
     page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
     expect(page.locator("#link")).to_have_text("live")
     page.keyboard.press("p")
     expect(page.locator("#link")).to_have_text("paused")

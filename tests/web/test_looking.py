@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from html import unescape
+from io import StringIO
 
 import pytest
 from celery import Celery
 from starlette.testclient import TestClient
 
-from celery_batches_notify.doctor.examination import Examination, examine_batch
+from celery_batches_notify.cli.doctor import examine
+from celery_batches_notify.cli.output import Output
+from celery_batches_notify.doctor.broker_queues import BrokerReading
+from celery_batches_notify.doctor.examination import MENDS, Examination, examine_batch
+from celery_batches_notify.doctor.locate import Kind, Place, Whereabouts
+from celery_batches_notify.doctor.worker_tasks import WorkersReading
 from celery_batches_notify.engine import Engine, find_engine
+from celery_batches_notify.store.parsing import Member
 from celery_batches_notify.web import status_page
 from celery_batches_notify.web.looking import LOOKED_SECONDS, WAITERS_AT_MOST, Looker
 from tests.support.servers import wait_until
@@ -74,3 +83,36 @@ def test_the_page_says_word_for_word_what_the_doctor_says(app: Celery) -> None:
     for line in lines[1:]:  # the first one says how long it has run
         assert line.strip() in html
     assert "Where are they?" not in client.get(f"/{batch.bid}").text
+
+
+def test_every_place_has_its_sentence_and_its_fix_on_the_page_and_in_the_doctor(
+    app: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch, engine = make_batch(app, len(Kind)), find_engine(app)
+
+    def find(_: Engine, members: Sequence[Member], **__: object) -> Whereabouts:
+        places = [
+            Place(member=member, kind=kind, where=f"place-{kind.name.lower()}")
+            for member, kind in zip(members, Kind, strict=True)
+        ]
+        return Whereabouts(
+            places=tuple(places),
+            broker=BrokerReading(readable=True),
+            workers=WorkersReading(bare=("bare@x",)),
+        )
+
+    monkeypatch.setattr("celery_batches_notify.doctor.examination.locate", find)
+    html = unescape(TestClient(status_page(app)).get(f"/{batch.bid}?look=1").text)
+    stdout = StringIO()
+    code = examine(app, Output(stdout), bid=batch.bid, limit=20)
+    said = stdout.getvalue().splitlines()
+    assert (len(Kind), code) == (13, 1)
+    for kind in Kind:
+        line = f"1 {kind}: {MENDS[kind]}"
+        assert f"- {line}" in said and line in html, kind
+        assert any(f"{kind} place-{kind.name.lower()}" in each for each in said)
+        assert f"{kind} place-{kind.name.lower()}" in html
+    (bare,) = [line for line in said if "bare@x" in line]
+    assert bare in html
+    assert not [line for line in said[1:] if line not in html], "word for word the same"
+    assert engine.store.read_status(batch.bid).pending == 13

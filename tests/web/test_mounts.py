@@ -15,6 +15,7 @@ import pytest
 from celery import Celery
 from django.conf import settings
 from django.core.asgi import get_asgi_application
+from django.core.wsgi import get_wsgi_application
 from fastapi import FastAPI
 from flask import Flask
 from starlette.applications import Starlette
@@ -73,6 +74,13 @@ def in_django(app: Celery, prefix: str) -> Any:
     )
 
 
+def in_django_wsgi(app: Celery, prefix: str) -> Any:
+    """Django without ASGI: the page stands before it, as in Flask."""
+    in_django(app, prefix)
+    page = wsgi_status_page(app, access=ALL)
+    return DispatcherMiddleware(get_wsgi_application(), {prefix.rstrip("/"): page})
+
+
 def in_flask(app: Celery, prefix: str) -> Any:
     page = wsgi_status_page(app, access=ALL)
     flask = Flask("proj")
@@ -116,7 +124,8 @@ def made(app: Celery) -> Any:
     return app.task(name="billing.tasks.send_invoice", shared=False)(send_invoice)
 
 
-SERVERS = [(each, "/a/b/") for each in (in_uvicorn, in_fastapi, behind_a_proxy, in_django, in_flask)]
+BELOW = (in_uvicorn, in_fastapi, behind_a_proxy, in_django, in_django_wsgi, in_flask)
+SERVERS = [(each, "/a/b/") for each in BELOW]
 AT_THE_ROOT = [(each, "/") for each in (in_uvicorn, in_fastapi, in_flask)]
 
 
@@ -125,7 +134,7 @@ def test_every_link_leads_to_something_below_the_prefix(
     app: Celery, batch: Batch, server: Callable[[Celery, str], Any], prefix: str
 ) -> None:
     application = server(app, prefix)
-    if server is in_flask:
+    if server in (in_flask, in_django_wsgi):
         client = WerkzeugClient(application)
 
         def get(path: str) -> tuple[int, str, str]:

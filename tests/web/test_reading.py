@@ -68,6 +68,16 @@ def test_all_that_the_page_shows_is_json_too(app: Celery, client: TestClient) ->
     assert body["pace"]["left"] == 8
 
 
+def test_a_page_stays_small_though_every_failure_is_of_another_kind(app: Celery, client: TestClient) -> None:
+    batch = make_batch(app, 100)
+    failures = {n: fail(f"Error{chr(65 + n % 26)}{chr(65 + n // 26)}", code="x" * 3_500) for n in range(100)}
+    report(batch, dict.fromkeys(range(100), DEAD), failures)
+    answer = client.get(f"/{batch.bid}")
+    assert len(answer.content) < 60_000
+    assert "Failures: 100 kinds" in answer.text and "The 10 most frequent kinds are shown." in answer.text
+    assert len(client.get(f"/{batch.bid}/all.json").json()["failures"]["kinds"]) == 100
+
+
 @pytest.mark.parametrize("total", [0, 1, 3, 1000, 40_003])
 def test_a_pixel_of_the_map_is_a_member(app: Celery, client: TestClient, redis: Redis, total: int) -> None:
     batch = make_batch(app, min(total, 1))

@@ -110,7 +110,7 @@ def test_a_lost_answer_counts_nothing_twice(
     assert not spooled(tmp_path)
 
 
-def test_a_worker_that_is_killed_after_a_shared_call_loses_nothing_and_counts_nothing_twice(
+def test_a_worker_killed_after_a_shared_call_loses_and_doubles_nothing(
     app: Celery, engine: Engine, server_url: str, tmp_path: Path
 ) -> None:
     batch, members = spool_members(app, engine, 30)

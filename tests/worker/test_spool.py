@@ -75,6 +75,21 @@ def test_lines_that_were_handled_before_a_file_was_left_are_not_taken_again(spoo
     assert take_all(spool) == [b"two", b"three", b"four"]
 
 
+def test_lines_that_are_read_ahead_come_in_their_turn(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for line in (b"one", b"two", b"three", b"four"):
+        spool.append(line)
+    for taken in spool.take():
+        lines = taken.lines()
+        assert next(lines) == b"one\n"
+        assert taken.peek(2) == [b"two\n", b"three\n"]
+        assert next(lines) == b"two\n"
+        assert taken.peek(9) == [b"three\n", b"four\n"]
+        monkeypatch.setattr(spool_module, "PEEKED_AT_MOST", 3)
+        assert taken.peek(9) == [b"three\n"]
+        taken.leave()
+    assert take_all(spool) == [b"two", b"three", b"four"]
+
+
 def test_a_file_that_one_process_has_taken_no_other_gets(spool: Spool) -> None:
     spool.append(b"one")
     for taken in spool.take():

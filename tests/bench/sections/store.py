@@ -13,9 +13,11 @@ from celery_batches_notify import Batch
 from celery_batches_notify.testing.server import embedded_server
 from tests.bench.child import child
 from tests.bench.costs import Row, value_row
+from tests.bench.processes import server_seconds
 from tests.bench.store_app import GROUP, StoreApp
 
 PART = "Store"
+FINISHED = 20
 
 
 def measure(rounds: int, reports: int, batches: int, largest: int, *, reporters: int = 4) -> Iterator[Row]:
@@ -28,7 +30,7 @@ def measure(rounds: int, reports: int, batches: int, largest: int, *, reporters:
         yield from _bytes(StoreApp(url), redis)
         yield from _growth(StoreApp(url), redis, largest)
         redis.flushall()
-        yield _all(StoreApp(url), rounds, batches)
+        yield from _many(StoreApp(url), redis, rounds, batches)
 
 
 def _script(url: str, redis: Any, rounds: int, reports: int) -> Iterator[Row]:
@@ -41,9 +43,9 @@ def _script(url: str, redis: Any, rounds: int, reports: int) -> Iterator[Row]:
             members = list(enumerate(ours.enrol(batch, reports)))
             batch.seal()
             redis.config_resetstat()
-            before = _server_seconds(redis)
+            before = server_seconds(redis)
             ours.ways[way](batch.bid, members)
-            rates.append(reports / (_server_seconds(redis) - before))
+            rates.append(reports / (server_seconds(redis) - before))
             spent.append(redis.info("commandstats")["cmdstat_evalsha"]["usec"] / reports)
             batch.delete()
         yield value_row(PART, f"the script, {words}", spent, "µs", most=most)
@@ -78,14 +80,16 @@ def _reports_a_second(url: str, rounds: int, reports: int, reporters: int) -> It
 
 
 def _bytes(ours: StoreApp, redis: Any) -> Iterator[Row]:
-    """Yield the memory of a finished batch of ten whose callback was delivered, and of a member."""
-    batch = ours.open(callback=True)
-    members = list(enumerate(ours.enrol(batch, 10)))
-    batch.seal()
-    [due] = ours.report(batch.bid, members).due
-    ours.store.settle_delivery(batch.bid, due.entry, "delivered", 1, number=due.number)
+    """Yield the memory of finished batches of ten whose callbacks were delivered."""
+    for _ in range(FINISHED):
+        batch = ours.open(callback=True)
+        members = list(enumerate(ours.enrol(batch, 10)))
+        batch.seal()
+        [due] = ours.report(batch.bid, members).due
+        ours.store.settle_delivery(batch.bid, due.entry, "delivered", 1, number=due.number)
     assert batch.status().callbacks[0].state == "delivered", batch.status()
-    yield value_row(PART, "a finished batch of 10 with one callback", [_size(redis) / 1000], "KB", most=1.5)
+    size = _size(redis) / FINISHED / 1000
+    yield value_row(PART, "a finished batch of 10 with one callback", [size], "KB", most=1.5)
 
 
 def _growth(ours: StoreApp, redis: Any, largest: int) -> Iterator[Row]:
@@ -93,10 +97,12 @@ def _growth(ours: StoreApp, redis: Any, largest: int) -> Iterator[Row]:
     total = 1000
     while total <= largest:
         redis.flushall()
-        batch, began = ours.open(), time.process_time()
+        batch, began, before = ours.open(), time.process_time(), server_seconds(redis)
         ours.enrol(batch, total)
         spent = (time.process_time() - began) / total * 1e6
+        theirs = (server_seconds(redis) - before) / total * 1e6
         yield value_row(PART, f"enrolment of {total:,}, the producer's CPU for a member", [spent], "µs")
+        yield value_row(PART, f"enrolment of {total:,}, the server's CPU for a member", [theirs], "µs")
         total *= 10
     times = []
     for _ in range(20):
@@ -107,21 +113,24 @@ def _growth(ours: StoreApp, redis: Any, largest: int) -> Iterator[Row]:
     yield value_row(PART, f"a member of {total // 10:,}", [_size(redis) / (total // 10)], "bytes", most=17)
 
 
-def _all(ours: StoreApp, rounds: int, batches: int) -> Row:
-    """Return how long it takes to iterate over so many batches."""
+def _many(ours: StoreApp, redis: Any, rounds: int, batches: int) -> Iterator[Row]:
+    """Yield what so many live batches take, and how long it takes to iterate over them."""
+    before = redis.info("memory")["used_memory"]
     for _ in range(batches):
         ours.enrol(ours.open(), 1)
+    size = (redis.info("memory")["used_memory"] - before) / batches / 1000
+    yield value_row(PART, f"a live batch of one member, of {batches:,}", [size], "KB")
     times = []
     for _ in range(rounds):
         began = time.perf_counter()
         assert sum(1 for _ in Batch.all(app=ours.app)) == batches
         times.append(time.perf_counter() - began)
-    return value_row(PART, f"`Batch.all()` over {batches:,}", times, "s", most=0.4)
-
-
-def _server_seconds(redis: Any) -> float:
-    spent = redis.info("cpu")
-    return float(spent["used_cpu_user"] + spent["used_cpu_sys"])
+    began, spent = time.process_time(), server_seconds(redis)
+    ours.sweep()
+    costs = (time.process_time() - began, server_seconds(redis) - spent)
+    for who, cost in zip(("the sweeper's", "the server's"), costs, strict=True):
+        yield value_row(PART, f"a sweep over {batches:,} live batches, {who} CPU", [cost], "s")
+    yield value_row(PART, f"`Batch.all()` over {batches:,}", times, "s", most=0.4)
 
 
 def _size(redis: Any) -> int:

@@ -19,7 +19,7 @@ from redis import Redis
 from celery_batches_notify import Batch
 from celery_batches_notify.testing.server import embedded_server
 from tests.bench.costs import Cost, Row, by_turns, cost_row, value_row
-from tests.bench.processes import cpu_when_quiet
+from tests.bench.processes import cpu_when_quiet, server_seconds
 from tests.support.servers import running_worker, wait_until
 
 BARE, OUTSIDE, MEMBER = "without the extension", "outside any batch", "a member"
@@ -52,14 +52,14 @@ class Workers:
         name = "bare" if case == BARE else "batches"
         queue, pid = f"bench-{uuid4().hex[:8]}", self.pids[name]
         batch = self._fill(queue, case, n, milliseconds)
-        before, store_before, began = cpu_when_quiet(pid), self._store_seconds(), time.perf_counter()
+        before, store_before, began = cpu_when_quiet(pid), server_seconds(self.store), time.perf_counter()
         where = {"destination": [f"{name}@bench"], "reply": True, "limit": 1, "timeout": 10}
         self.app.control.add_consumer(queue, **where)
         wait_until(lambda: not self.broker.exists(queue) and not self.broker.hlen("unacked"), seconds=120)
         took = time.perf_counter() - began
         if batch is not None:
             wait_until(lambda: batch.status().state == "success")
-        spent, store_spent = cpu_when_quiet(pid) - before, self._store_seconds() - store_before
+        spent, store_spent = cpu_when_quiet(pid) - before, server_seconds(self.store) - store_before
         self.app.control.cancel_consumer(queue, **where)
         if case == MEMBER:
             self.store_costs.append(store_spent / n * 1e6)
@@ -75,10 +75,6 @@ class Workers:
             for call in calls:
                 call.apply_async(producer=producer)
         return None
-
-    def _store_seconds(self) -> float:
-        spent = self.store.info("cpu")
-        return float(spent["used_cpu_user"] + spent["used_cpu_sys"])
 
 
 def measure(rounds: int, pools: Sequence[str], tasks: Sequence[float], share: float = 1.0) -> Iterator[Row]:

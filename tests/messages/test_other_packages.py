@@ -1,0 +1,78 @@
+"""Tasks of celery-batches are refused, and locks of dropped calls are released.
+
+`tests/neighbours` has the same with the real packages. Here tasks only claim to be theirs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from celery import Celery, Task, chain
+
+from celery_batches_notify import Batch, InvalidCallback, NotAMember
+
+
+class Buffered(Task):
+    __module__ = "celery_batches"
+
+
+class Locking(Task):
+    __module__ = "celery_singleton.singleton"
+    released: list[Any] = []  # noqa: RUF012 - what is seen of it
+
+    def release_lock(self, args: Any, kwargs: Any) -> None:
+        self.released.append((list(args), kwargs))
+        if args == ["broken"]:
+            raise OSError("the lock's server is away")
+
+
+@pytest.fixture
+def tasks(app: Celery) -> Any:
+    def nothing(x: object = None) -> None: ...
+
+    app.task(nothing, name="plain", shared=False)
+    app.task(nothing, name="buffered", base=Buffered, shared=False)
+    app.task(nothing, name="locking", base=Locking, shared=False)
+    Locking.released.clear()
+    return app.tasks
+
+
+def test_a_task_of_celery_batches_is_no_member(app: Celery, tasks: Any) -> None:
+    batch = Batch(app=app)
+    with pytest.raises(NotAMember, match="buffered is a task of celery-batches"), batch:
+        tasks["buffered"].delay(1)
+    with pytest.raises(NotAMember, match="buffered is a task of celery-batches"):
+        batch.add(chain(tasks["plain"].s(), tasks["plain"].s(), tasks["buffered"].s()))
+    with pytest.raises(NotAMember, match="buffered is a task of celery-batches"):
+        batch.map(tasks["buffered"], range(3))
+
+
+def test_a_task_of_celery_batches_is_no_callback(app: Celery, tasks: Any) -> None:
+    with pytest.raises(InvalidCallback, match="buffered is a task of celery-batches"):
+        Batch(app=app).on("success", tasks["buffered"].s())
+
+
+def test_a_block_that_raises_releases_the_locks_of_its_calls(app: Celery, tasks: Any) -> None:
+    with pytest.raises(ZeroDivisionError), Batch(app=app):
+        tasks["plain"].delay()
+        tasks["locking"].delay(x=2)
+        raise ZeroDivisionError
+    assert Locking.released == [([], {"x": 2})]
+
+
+def test_a_lock_that_cannot_be_released_is_logged(
+    app: Celery, tasks: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(ZeroDivisionError), Batch(app=app):
+        tasks["locking"].delay("broken")
+        tasks["locking"].delay(2)
+        raise ZeroDivisionError
+    assert len(Locking.released) == 2
+    assert "the lock of a call of locking is not released: the lock's server is away" in caplog.text
+
+
+def test_calls_that_leave_keep_their_locks(app: Celery, tasks: Any) -> None:
+    with Batch(app=app):
+        tasks["locking"].delay(1)
+    assert Locking.released == []
