@@ -56,15 +56,18 @@ def test_members_run_in_the_trace_of_their_caller(traced: tuple[str, Beside]) ->
 
 # ddtrace's trace ends with the span of the member, which may be before the callback is published.
 @pytest.mark.parametrize("traced", ["sentry", "opentelemetry"], indirect=True)
-def test_callbacks_run_in_the_trace_of_the_member_that_made_them_due(traced: tuple[str, Beside]) -> None:
-    _, batches = traced
+def test_callbacks_run_in_the_trace_of_their_batch_or_of_their_last_member(
+    traced: tuple[str, Beside],
+) -> None:
+    name, batches = traced
     traces = batches.traces_of(of_callbacks=True)
     first, second = batches.traces
+    has_span = name == "opentelemetry"  # the batch's own span is in the first trace; Sentry knows none
     assert traces == {
         "block": {first},
         "add": {first},
         "map": {first},
-        "again": {first, second},
+        "again": {first} if has_span else {first, second},
         "other": {second},
     }
 
