@@ -130,7 +130,7 @@ class Batch(StoredBatch):
             FoundBatch(engine, outline)
             for outline in engine.store.list_outlines(standings=wanted is not None)
             if tag is None or tag in outline.tags
-            if wanted is None or (outline.standing and outline.standing.state == wanted)
+            if wanted is None or outline.is_in(wanted)
         )
 
     # -- declaring ------------------------------------------------------------------------------

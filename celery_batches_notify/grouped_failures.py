@@ -14,7 +14,7 @@ from celery_batches_notify.membership import State
 from celery_batches_notify.model import Failure
 from celery_batches_notify.operations import retry_members
 from celery_batches_notify.store.errors import corrupt_errors
-from celery_batches_notify.store.parsing import parse_failures
+from celery_batches_notify.store.parsing import Snapshot, parse_failures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +50,15 @@ def find_groups(failures: Mapping[int, Failure], dead: Collection[int]) -> list[
     return views
 
 
+def read_groups(engine: Engine, snapshot: Snapshot) -> list[GroupView]:
+    """Return the failures of a stored batch by kind. Raises `CorruptBatch` or `StoreUnavailable`."""
+    with corrupt_errors(snapshot.bid):
+        total = int(snapshot.batch.get(b"total", b"0"))
+        failures = parse_failures(snapshot.failures)
+    states = engine.store.read_states(snapshot.bid, total) if failures else b""
+    return find_groups(failures, select_members(states, failures, State.DEAD))
+
+
 def retry_group(engine: Engine, bid: str, key: str) -> int:
     """Send the dead members of a batch again that failed in one way; return how many.
 
@@ -63,12 +72,7 @@ def retry_group(engine: Engine, bid: str, key: str) -> int:
         BatchCancelled: It was cancelled.
         NoSuchBatch: It is gone.
     """
-    snapshot = engine.store.read_snapshot(bid)
-    with corrupt_errors(bid):
-        total = int(snapshot.batch.get(b"total", b"0"))
-        failures = parse_failures(snapshot.failures)
-    states = engine.store.read_states(bid, total)
-    groups = find_groups(failures, select_members(states, failures, State.DEAD))
+    groups = read_groups(engine, engine.store.read_snapshot(bid))
     found = next((each for each in groups if each.key == key), None)
     if found is None:
         raise InvalidCall(f"batch {bid} has no group of failures {key!r}")

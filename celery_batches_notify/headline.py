@@ -62,6 +62,11 @@ def headline(
     return f"{judge(status, event).sign} {sentence}: {name_of(status)}"
 
 
+def until(status: BatchStatus, now: datetime) -> datetime | None:
+    """Return the `now` of a headline: None once the batch has finished, as its duration grows no more."""
+    return now if status.finish_at is None else None
+
+
 def name_of(status: BatchStatus) -> str:
     """Return the batch's description on one line, or its id."""
     return one_line(status.description, NAME_CHARACTERS) or status.bid

@@ -26,7 +26,7 @@ from celery_batches_notify.errors import (
 from celery_batches_notify.grouped_failures import retry_group
 from celery_batches_notify.headline import headline
 from celery_batches_notify.model import BatchStatus
-from celery_batches_notify.operations import delete_batch
+from celery_batches_notify.operations import cancel_batch, delete_batch
 from celery_batches_notify.store.base import gone
 
 Changed = tuple[str, dict[str, Any]]  # the change, in words and as JSON
@@ -37,14 +37,12 @@ def cancel_batches(app: Celery, out: Output, *, bids: Sequence[str], terminate: 
     engine = engine_of(app)
 
     def explain(status: BatchStatus) -> str:
-        left = status.total - status.succeeded - status.dead
+        left = _count_left(status)
         return f"{left:,} members will not run" + (", and those that run are ended" if terminate else "")
 
     def cancel(bid: str) -> Changed:
-        batch = Batch.get(bid, app=app)
-        status = batch.status()
-        batch.cancel(terminate=terminate)
-        left = status.total - status.succeeded - status.dead
+        left = _count_left(engine.store.read_status(bid))
+        cancel_batch(engine, bid, terminate=terminate)
         note_action(engine, bid, "cancel", find_user(), left)
         return "cancelled", {"cancelled": True}
 
@@ -90,7 +88,7 @@ def delete_batches(app: Celery, out: Output, *, bids: Sequence[str], yes: bool) 
     engine = engine_of(app)
 
     def explain(status: BatchStatus) -> str:
-        left = status.total - status.succeeded - status.dead
+        left = _count_left(status)
         children = f", {status.children:,} batches below it go with it" if status.children else ""
         return f"{left:,} members run on and count nowhere{children}"
 
@@ -110,6 +108,10 @@ def find_user() -> str:
         return getpass.getuser()
     except (OSError, KeyError):  # a container's user may have no name
         return ""
+
+
+def _count_left(status: BatchStatus) -> int:
+    return status.total - status.succeeded - status.dead
 
 
 def _confirm(

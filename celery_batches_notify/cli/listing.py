@@ -79,6 +79,6 @@ def _read(store: Store, bids: Sequence[str], out: Output) -> Iterator[BatchStatu
 def _fits(outline: Outline, text: str | None, state: str | None, tag: str | None) -> bool:
     if tag is not None and tag not in outline.tags:
         return False
-    if state is not None and (outline.standing is None or outline.standing.state != state):
+    if state is not None and not outline.is_in(state):
         return False
     return text is None or text.lower() in outline.description.lower() or text in outline.bid

@@ -19,14 +19,13 @@ from celery_batches_notify.doctor.diagnosis import Complaint
 from celery_batches_notify.doctor.reasons import find_reasons
 from celery_batches_notify.engine import Engine
 from celery_batches_notify.errors import CorruptBatch, NoSuchBatch, SchemaTooNew
-from celery_batches_notify.grouped_failures import GroupView, find_groups
+from celery_batches_notify.grouped_failures import GroupView, read_groups
 from celery_batches_notify.headline import headline
-from celery_batches_notify.member_map import select_members
 from celery_batches_notify.membership import State
 from celery_batches_notify.model import BatchStatus, DeliveryAttempt, Failure
 from celery_batches_notify.pace import Pace, measure_pace
 from celery_batches_notify.store.errors import corrupt_errors
-from celery_batches_notify.store.parsing import parse_actions, parse_curve, parse_failures, parse_status
+from celery_batches_notify.store.parsing import parse_actions, parse_curve, parse_status
 
 Action = tuple[datetime, dict[str, Any]]  # when, and the note
 
@@ -55,9 +54,7 @@ def show_batch(app: Celery, out: Output, *, bid: str, members: str | None, **lis
         reasons = find_reasons(engine, snapshot, status)
         pace = measure_pace(status, parse_curve(snapshot), snapshot.now)
         actions = parse_actions(snapshot.batch)
-        failures = parse_failures(snapshot.failures)
-    states = engine.store.read_states(bid, status.total) if failures else b""
-    groups = find_groups(failures, select_members(states, failures, State.DEAD))
+    groups = read_groups(engine, snapshot)
     if not out.as_json:
         lines = (
             describe(status, snapshot.now, pace, ascii_only=out.ascii_only),

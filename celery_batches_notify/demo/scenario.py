@@ -56,7 +56,7 @@ def measure_modules(display: Display, here: Environment, modules: Sequence[Path]
     if status.succeeded != total["modules"]:
         raise DemoFailed(f"{total['modules']} modules were measured, but the batch says {status.succeeded}")
     display.section("Its status, as `batch show` prints it")
-    show_batch(here.app, Output(sys.stdout), bid=batch.bid, failures=False, deliveries=False, members=None)
+    show_batch(here.app, Output(sys.stdout), bid=batch.bid, members=None)
     display.show_sum(total)
     display.show_mail(mail)
     display.show_hook(hook)
@@ -104,7 +104,8 @@ def watch_to_end(here: Environment, batch: Batch) -> None:
     Raises:
         DemoFailed: The worker ended, or the batch did not move for a minute.
     """
-    bars, displays = make_displays(Output(sys.stdout), "auto")
+    out = Output(sys.stdout)
+    bars, displays = make_displays(out, "auto")
     watch = Watch(
         engine_of(here.app),
         [batch.bid],
@@ -115,7 +116,7 @@ def watch_to_end(here: Environment, batch: Batch) -> None:
     code = watch.run(None)
     if bars:
         bars.leave()
-    watch.end(Output(sys.stdout), code)
+    watch.end(out, code)
 
 
 def wait_for(catch: Catch[T], wanted: Callable[[T], bool], name: str) -> T:

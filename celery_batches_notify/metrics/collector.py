@@ -23,7 +23,7 @@ PREFIX = "celery_batches"
 
 
 @dataclass(slots=True, kw_only=True)
-class Live:
+class LiveSums:
     """The sums over the batches that have not finished, or still have callbacks to deliver."""
 
     states: Counter[str] = field(default_factory=Counter)
@@ -48,23 +48,23 @@ class Collector:
         self._clock = clock
         self._live_at_most = live_at_most
         self._lock = threading.Lock()
-        self._kept: tuple[float, Live] | None = None
+        self._kept: tuple[float, LiveSums] | None = None
 
     def collect(self, engine: Engine) -> list[Family]:
         """Read all metrics. Raises `StoreUnavailable`."""
         counters = _counters(engine.store.read_totals(), engine.registry.channels())
         return [*counters, *_gauges(self._read_live(engine.store))]
 
-    def _read_live(self, store: Store) -> Live:
+    def _read_live(self, store: Store) -> LiveSums:
         with self._lock:  # scrapes that come together read once
             if self._kept is None or self._clock() - self._kept[0] >= KEPT_SECONDS:
                 self._kept = self._clock(), sum_live(store, self._live_at_most)
             return self._kept[1]
 
 
-def sum_live(store: Store, at_most: int) -> Live:
+def sum_live(store: Store, at_most: int) -> LiveSums:
     """Sum up the batches on the sweeper's list, the oldest ones if there are more than `at_most`."""
-    live = Live()
+    live = LiveSums()
     for batch in store.walk_live_counts(at_most):
         live.states[batch.progress.state] += 1
         live.open_deliveries += batch.open_deliveries
@@ -125,7 +125,7 @@ def _durations(totals: Mapping[str, int]) -> Family:
     )
 
 
-def _gauges(live: Live) -> Iterator[Family]:
+def _gauges(live: LiveSums) -> Iterator[Family]:
     yield Family(
         name=f"{PREFIX}_live",
         kind="gauge",

@@ -14,6 +14,7 @@ from celery_batches_notify.errors import ConfigurationError
 from celery_batches_notify.model import Event
 from celery_batches_notify.settings import LINGER_AT_LEAST, read_duration, read_flag
 from celery_batches_notify.text import replace_halves
+from celery_batches_notify.traces import FIELD
 from celery_batches_notify.traces import begin as begin_trace
 
 DESCRIPTION_AT_MOST = 1000
@@ -88,7 +89,7 @@ class Declaration:
         at |= {f"give_up_after:{place}": c["give_up_after"] for place, c in places.items()}
         at |= {f"notifies:{place}": 1 for place, c in places.items() if "notifier" in c}
         family: dict[str, str | int] = {"parent_bid": parent[0], "parent_index": parent[1]} if parent else {}
-        trace = {"trace": ids} if (ids := begin_trace()) else {}
+        trace = {FIELD: ids} if (ids := begin_trace()) else {}
         watches = [c["at"] for c in (*of_event[Event.DEADLINE], *of_event[Event.STALL])]
         self._engine.store.open_batch(
             bid,

@@ -168,10 +168,8 @@ class BatchIndexes:
     def prolong(self, life_ms: int) -> None:
         """Let the lists live for at least so long, because one of their batches may."""
         life_ms = min(life_ms, round(LONGEST.total_seconds() * 1000))  # another program may have written it
-        for key in (
-            *(self._keys.index, self._keys.live, self._keys.cancelled),
-            *(self._keys.totals, self._keys.counted),
-        ):
+        keys = self._keys
+        for key in (keys.index, keys.live, keys.cancelled, keys.totals, keys.counted):
             self._scripts.prolong_list([key], ["", life_ms])
 
     def _look_at(self, page: Sequence[Place]) -> Iterator[LiveBatch]:

@@ -50,6 +50,10 @@ class Outline:
     standing: Standing | None = None
     why: str = ""
 
+    def is_in(self, state: str) -> bool:
+        """Return whether it was read how the batch stands, and it stands in this state."""
+        return self.standing is not None and self.standing.state == state
+
 
 def parse_outline(
     bid: str, fields: Sequence[str], values: Sequence[bytes | None], now: datetime, stall_after: timedelta

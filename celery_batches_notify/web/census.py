@@ -40,9 +40,9 @@ TABS: Mapping[str, tuple[str, Callable[[Outline], bool]]] = {
         "Failing",
         lambda of: of.standing is not None and of.standing.is_live and of.standing.failing > 0,
     ),
-    "ended": ("Dead", lambda of: _is_in(of, "dead")),
-    "stopped": ("Cancelled", lambda of: _is_in(of, "cancelled")),
-    "done": ("Done", lambda of: _is_in(of, "success")),
+    "ended": ("Dead", lambda of: of.is_in("dead")),
+    "stopped": ("Cancelled", lambda of: of.is_in("cancelled")),
+    "done": ("Done", lambda of: of.is_in("success")),
 }
 
 
@@ -132,7 +132,3 @@ class Census:
         urgent = (bid for bid, outline in found.items() if needs_hands(outline))
         counts = Counts(tabs=tabs, counted=counted, urgent=tuple(islice(urgent, URGENT_AT_MOST)))
         return counts, found
-
-
-def _is_in(outline: Outline, state: str) -> bool:
-    return outline.standing is not None and outline.standing.state == state

@@ -11,6 +11,7 @@ from celery_batches_notify.engine import Engine
 from celery_batches_notify.member_map import CLUSTER_BUCKETS, count_buckets, describe_clusters, select_members
 from celery_batches_notify.membership import State
 from celery_batches_notify.model import BatchStatus
+from celery_batches_notify.web.newest import keep_newest
 
 KEPT = 100
 MAP_SECONDS = 5  # so often a page that is open loads the map of a batch that moves
@@ -56,10 +57,7 @@ class ClusterReader:
             return kept[1]
         found = _find(engine.store.read_states(status.bid, status.total), status, indexes)
         with self._lock:
-            self._kept.pop(status.bid, None)
-            self._kept[status.bid] = tag, found
-            while len(self._kept) > KEPT:
-                del self._kept[next(iter(self._kept))]
+            keep_newest(self._kept, status.bid, (tag, found), KEPT)
         return found
 
 

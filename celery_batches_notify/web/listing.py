@@ -58,7 +58,7 @@ class Query:
         return frozenset(bids)
 
     def _is_in_state(self, outline: Outline) -> bool:
-        return outline.standing is not None and outline.standing.state == self.state
+        return outline.is_in(self.state)
 
     def _matches(self, outline: Outline) -> bool:
         text = self.text.casefold()

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from celery_batches_notify.doctor.examination import Examination, examine_batch
 from celery_batches_notify.engine import Engine
 from celery_batches_notify.web.answers import Problem
+from celery_batches_notify.web.newest import keep_newest
 
 LOOKED_SECONDS = 10.0
 KEPT = 100
@@ -62,8 +63,5 @@ class Looker:
             if kept is None or self.clock() >= kept[0] + LOOKED_SECONDS:  # safety: look-kept
                 found = examine_batch(engine, bid, MEMBERS_NAMED)
                 kept = self.clock(), Look(at=datetime.now(UTC), found=found)
-                self._looks.pop(bid, None)
-                self._looks[bid] = kept
-                while len(self._looks) > KEPT:
-                    del self._looks[next(iter(self._looks))]
+                keep_newest(self._looks, bid, kept, KEPT)
             return kept[1]

@@ -16,6 +16,7 @@ from celery_batches_notify.member_map import draw_map
 from celery_batches_notify.model import BatchStatus
 from celery_batches_notify.web.answers import answer_tagged
 from celery_batches_notify.web.clusters import is_still, tag_of
+from celery_batches_notify.web.newest import keep_newest
 
 KEPT = 8  # a map of a million members takes up to 250 kB
 DRAWN_SECONDS = 1.0
@@ -64,8 +65,6 @@ class Maps:
     def _draw(self, engine: Engine, status: BatchStatus, theme: str) -> Map:
         states = engine.store.read_states(status.bid, status.total)
         png = draw_map(states, status.total, COLOURS[theme])
-        self._kept.pop((status.bid, theme), None)
-        drawn = self._kept[status.bid, theme] = Map(png=png, tag=tag_of(status), at=self.clock())
-        while len(self._kept) > KEPT:
-            del self._kept[next(iter(self._kept))]
+        drawn = Map(png=png, tag=tag_of(status), at=self.clock())
+        keep_newest(self._kept, (status.bid, theme), drawn, KEPT)
         return drawn

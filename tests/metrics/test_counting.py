@@ -21,21 +21,6 @@ from tests.support.terminal import Made, make_batch
 TOTALS, COUNTED = "batches:totals:{totals}", "batches:totals:{totals}:counted"
 
 
-def nothing() -> None:
-    """Do nothing."""
-
-
-@pytest.fixture
-def app(app: Celery) -> Celery:
-    app.task(nothing, name="proj.ok", shared=False)
-    return app
-
-
-@pytest.fixture
-def store(app: Celery) -> Store:
-    return app._batches_extension.engine.store
-
-
 @pytest.fixture
 def sweeper(app: Celery) -> Sweeper:
     return app._batches_extension.engine.sweeper

@@ -36,21 +36,6 @@ PROMETHEUS = (
 )
 
 
-def nothing() -> None:
-    """Do nothing."""
-
-
-@pytest.fixture
-def app(app: Celery) -> Celery:
-    app.task(nothing, name="proj.ok", shared=False)
-    return app
-
-
-@pytest.fixture
-def store(app: Celery) -> Store:
-    return app._batches_extension.engine.store
-
-
 @pytest.fixture
 def client_of(app: Celery) -> Iterator[Callable[..., TestClient]]:
     made: list[TestClient] = []
