@@ -9,19 +9,17 @@ from celery import Celery
 
 from celery_batches_notify import Batch, ConfigurationError, NoSuchBatch
 
-django = pytest.importorskip("django")
+pytest.importorskip("django")
 
 
 @pytest.fixture(scope="module")
 def transaction() -> Iterator[object]:
     """Django's transactions over a database of their own, in memory."""
-    from django.conf import settings
     from django.db import connections, transaction
 
-    if not settings.configured:
-        databases = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
-        settings.configure(DATABASES=databases)
-        django.setup()
+    from tests.support.django_project import set_up_django
+
+    set_up_django()
     yield transaction
     connections.close_all()
 

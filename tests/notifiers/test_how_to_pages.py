@@ -122,11 +122,11 @@ def test_the_receiver_in_flask_takes_ours_and_refuses_others(signed: Any) -> Non
 
 def test_the_receiver_in_django_takes_ours_and_refuses_others(signed: Any) -> None:
     pytest.importorskip("django")
-    from django.conf import settings
     from django.test import RequestFactory
 
-    if not settings.configured:
-        settings.configure(ALLOWED_HOSTS=["*"], DEFAULT_CHARSET="utf-8")
+    from tests.support.django_project import set_up_django
+
+    set_up_django()
     page: dict[str, Any] = {}
     exec(block("webhooks", "django"), page)
     headers = {name: value for name, value in signed.headers.items() if name.startswith("webhook-")}

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import re
-import sys
-import types
 from collections.abc import Callable, Iterator
 from html import unescape
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-import django
 import pytest
 from celery import Celery
-from django.conf import settings
 from django.core.asgi import get_asgi_application
 from django.core.wsgi import get_wsgi_application
 from fastapi import FastAPI
@@ -27,6 +23,7 @@ from werkzeug.test import Client as WerkzeugClient
 from celery_batches_notify import Batch
 from celery_batches_notify.membership import State
 from celery_batches_notify.web import status_page, wsgi_status_page
+from tests.support.django_project import set_up_django
 from tests.web.conftest import ALL, SAME_SITE, inputs
 from tests.web.scene import make_batch, report
 
@@ -62,10 +59,7 @@ def behind_a_proxy(app: Celery, prefix: str) -> Any:
 
 def in_django(app: Celery, prefix: str) -> Any:
     """Django answers all else; the page stands beside it, as the how-to has it."""
-    if not settings.configured:
-        settings.configure(ROOT_URLCONF="no_urls", ALLOWED_HOSTS=["*"], SECRET_KEY="x" * 50)
-        sys.modules["no_urls"] = types.SimpleNamespace(urlpatterns=[])  # type: ignore[assignment]
-        django.setup()
+    set_up_django()
     return Starlette(
         routes=[
             Mount(prefix.rstrip("/"), status_page(app, access=ALL)),
