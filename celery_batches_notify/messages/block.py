@@ -37,6 +37,7 @@ class Call:
     Attributes:
         sent: Whether the broker took the message; None while that is unknown.
         kept: The packed call, if the batch keeps its calls.
+        template: What it was made from if Celery did not make it.
     """
 
     task_id: str
@@ -46,6 +47,7 @@ class Call:
     index: int | None = None
     sent: bool | None = False
     kept: bytes | None = None
+    template: Any = None
 
 
 class Owner(Protocol):

@@ -96,8 +96,14 @@ MUTANTS = (
     Mutant(
         "a repr that is cut short is Celery's",
         "long-repr",
-        "return text",
+        "if True:",
         "tests/messages/test_plain_repr.py::test_what_is_too_long_is_cut_as_celery_cuts_it",
+    ),
+    Mutant(
+        "a text with quotes is shown as Celery shows it",
+        "escaped-repr",
+        "if False:",
+        "tests/messages/test_plain_repr.py::test_a_text_is_shown_with_its_own_quotes_and_escapes",
     ),
     Mutant(
         "a template is made anew after a fork",
@@ -128,6 +134,12 @@ MUTANTS = (
         "unknown-not-unsent-confirmed",
         GONE,
         "tests/producer/test_confirms.py::test_what_a_lost_connection_leaves_open_is_unknown",
+    ),
+    Mutant(
+        "messages go where the producer's present connection goes",
+        "line-of-channel",
+        "if self._channel is None:",
+        f"{WAYS}::test_after_a_failover_messages_go_to_the_next_broker",
     ),
     Mutant(
         "a refusal says nothing about an earlier attempt",
