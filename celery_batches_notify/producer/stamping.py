@@ -7,7 +7,6 @@ The first is cut into a stamp; the second has to be what the stamp gives for it.
 from __future__ import annotations
 
 import json
-import re
 from binascii import b2a_base64
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, repeat
@@ -17,6 +16,7 @@ from celery_batches_notify.messages.block import Call
 from celery_batches_notify.messages.ids import new_ids
 from celery_batches_notify.messages.members import member_message
 from celery_batches_notify.messages.templates import TemplateCall
+from celery_batches_notify.producer.cutting import cut
 from celery_batches_notify.producer.preparing import Published, make_model
 from celery_batches_notify.producer.pushing import push_texts
 
@@ -199,7 +199,7 @@ def _record(producer: Any, published: Published) -> tuple[tuple[str, str], list[
 
 
 def _cut(payload: str, model: TemplateCall, bid: str) -> tuple[list[str], list[int]]:
-    """Cut a message at what differs from call to call; return what stays, and what comes in between."""
+    """Cut a message at what differs from call to call."""
     body = b2a_base64(model.body, newline=False).decode()
     places = [
         bid,
@@ -210,11 +210,10 @@ def _cut(payload: str, model: TemplateCall, bid: str) -> tuple[list[str], list[i
         _text(model.kwargs_repr),
         body,
     ]
-    parts = re.split("(" + "|".join(map(re.escape, places)) + ")", payload)
-    order = [places.index(part) for part in parts[1::2]]
-    if set(order) != set(range(len(places))):
-        raise NotStampable("its message is compressed, or made in another way")
-    return parts[::2], order
+    try:
+        return cut(payload, places)
+    except ValueError as exc:
+        raise NotStampable("its message is compressed, or made in another way") from exc
 
 
 def _tag_of(payload: str) -> str:

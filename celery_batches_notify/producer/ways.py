@@ -20,6 +20,7 @@ from celery_batches_notify.messages.templates import TemplateCall
 from celery_batches_notify.producer.confirms import publish_confirmed, waits_for_confirms
 from celery_batches_notify.producer.preparing import NotPrepared, Prepared
 from celery_batches_notify.producer.stamping import Line, NotStampable, Stamp
+from celery_batches_notify.producer.writing import writing_together
 
 AT_ONCE = 100  # messages in one command: so many are unknown if its reply is lost
 CONFIRMED_AT_ONCE = 1000  # messages before a wait for their confirms, which take a disk's time
@@ -144,9 +145,11 @@ def _publish(producer: Any, bid: str, way_of: dict[TemplateCall, Prepared]) -> N
     if calls and waits_for_confirms(channel):
         publish_confirmed(channel, calls, lambda call: way_of[call].publish(channel, bid, call))
         return
+    with writing_together(channel):
+        for call in calls:
+            call.sent = None  # safety: unknown-not-unsent-prepared
+            way_of[call].publish(channel, bid, call)
     for call in calls:
-        call.sent = None  # safety: unknown-not-unsent-prepared
-        way_of[call].publish(channel, bid, call)
         call.sent = True
 
 

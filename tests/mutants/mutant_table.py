@@ -130,6 +130,24 @@ MUTANTS = (
         "tests/producer/test_confirms.py::test_what_a_lost_connection_leaves_open_is_unknown",
     ),
     Mutant(
+        "properties that differ from py-amqp's are written by py-amqp",
+        "properties-proven",
+        "return found",
+        "tests/producer/test_confirms.py::test_properties_that_differ_from_py_amqps_are_not_sent",
+    ),
+    Mutant(
+        "what was gathered is written before its calls count as sent",
+        "gathered-written",
+        "pass",
+        "tests/producer/test_writing.py::test_gathered_messages_are_written_as_each_would_be",
+    ),
+    Mutant(
+        "py-amqp writes for itself when the messages have left",
+        "writer-restored",
+        "pass",
+        "tests/producer/test_writing.py::test_after_a_block_each_message_is_written_at_once",
+    ),
+    Mutant(
         "a message that was not confirmed may have arrived",
         "unknown-not-unsent-confirmed",
         GONE,
