@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
@@ -9,7 +11,8 @@ from hypothesis.stateful import run_state_machine_as_test
 from tests.store.compared import Surroundings
 from tests.store.machine import Machine
 
-EXAMPLES, STEPS = 2000, 60
+EXAMPLES = 4000 if os.environ.get("BATCHES_CHAOS_SCALE") == "full" else 1000
+STEPS = 60
 
 
 @pytest.mark.timeout(3600)
