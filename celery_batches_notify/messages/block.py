@@ -37,6 +37,7 @@ class Call:
     Attributes:
         sent: Whether the broker took the message; None while that is unknown.
         kept: The packed call, if the batch keeps its calls.
+        template: What it was made from if Celery did not make it.
     """
 
     task_id: str
@@ -46,6 +47,7 @@ class Call:
     index: int | None = None
     sent: bool | None = False
     kept: bytes | None = None
+    template: Any = None
 
 
 class Owner(Protocol):
@@ -123,10 +125,14 @@ class Frame:
             self._ids = new_ids(min(len(self._calls) + 1, IDS_AT_ONCE))
             return self._ids.pop()
 
-    def watch_later(self, result: BlockAwareResult) -> None:
-        """Let the result backend watch for this result when its call leaves, unless nobody holds it then."""
+    def watch_later(self, result: BlockAwareResult, *, is_kept: bool) -> None:
+        """Let the result backend watch for this result when its call leaves, unless nobody holds it then.
+
+        If the task keeps no result, there is nothing to watch for, and nothing to forget.
+        """
         result.is_watched = False
-        self._results.append(ref(result))
+        if is_kept:
+            self._results.append(ref(result))
 
     def last(self) -> Call | None:
         """Return the call that came last, while it waits here."""

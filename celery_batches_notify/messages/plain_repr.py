@@ -6,44 +6,50 @@ from typing import Any
 
 from celery.utils.saferepr import saferepr
 
-_NAMED = frozenset({int, float, bool, type(None)})
+_SCALARS = frozenset({str, int, float, bool, type(None)})
 _QUOTE, _ESCAPED = "'", "\\'"
 _LEVELS_AT_MOST = 3  # what saferepr shows of deeper values differs between Celery's lines
 
 
-class _NotPlain(Exception):
-    """A value that only `saferepr` shows as Celery does."""
-
-
 def plain_repr(value: Any, maxlen: int, maxlevels: int) -> str:
     """Return what `saferepr(value, maxlen, maxlevels)` returns."""
-    try:
-        text = _show(value, min(maxlevels, _LEVELS_AT_MOST))
-    except (_NotPlain, RecursionError):
-        return saferepr(value, maxlen, maxlevels=maxlevels)
-    # safety: long-repr
-    return text if len(text) < maxlen else saferepr(value, maxlen, maxlevels=maxlevels)
+    if _is_plain(value, maxlevels if maxlevels < _LEVELS_AT_MOST else _LEVELS_AT_MOST):
+        text = repr(value)
+        if "\\" in text or '"' in text:  # safety: escaped-repr
+            text = _show(value)
+        if len(text) < maxlen:  # safety: long-repr
+            return text
+    return saferepr(value, maxlen, maxlevels=maxlevels)
 
 
-def _show(value: Any, levels: int) -> str:
+def _is_plain(value: Any, levels: int) -> bool:
+    """Whether this is a container of scalars and of such containers, at most so many levels deep."""
+    if levels <= 0:
+        return False
+    kind, inner = type(value), value
+    if kind is dict:
+        for key in value:
+            if type(key) is not str:
+                return False
+        inner = value.values()
+    elif kind is not tuple and kind is not list:
+        return False
+    for each in inner:  # noqa: SIM110 - all() takes twice the time
+        if type(each) not in _SCALARS and not _is_plain(each, levels - 1):
+            return False
+    return True
+
+
+def _show(value: Any) -> str:
+    """Show a plain value as `saferepr` does, which escapes nothing but the quotes around a text."""
     kind = type(value)
     if kind is str:
         return f"'{value.replace(_QUOTE, _ESCAPED)}'"
-    if kind in _NAMED:
-        return str(value)
-    if levels <= 0:
-        raise _NotPlain
     if kind is tuple:
-        inner = ", ".join([_show(each, levels - 1) for each in value])
+        inner = ", ".join(map(_show, value))
         return f"({inner},)" if len(value) == 1 else f"({inner})"
     if kind is list:
-        return "[" + ", ".join([_show(each, levels - 1) for each in value]) + "]"
+        return "[" + ", ".join(map(_show, value)) + "]"
     if kind is dict:
-        return "{" + ", ".join([_show_item(key, each, levels - 1) for key, each in value.items()]) + "}"
-    raise _NotPlain
-
-
-def _show_item(key: Any, value: Any, levels: int) -> str:
-    if type(key) is not str:
-        raise _NotPlain
-    return f"{_show(key, 0)}: {_show(value, levels)}"
+        return "{" + ", ".join([f"{_show(key)}: {_show(each)}" for key, each in value.items()]) + "}"
+    return str(value)

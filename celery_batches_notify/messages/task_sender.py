@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 from celery import Celery
@@ -64,8 +63,7 @@ class TaskSender:
         frame = find_frame(self._app)
         if frame is None or self._templates_of(frame).because:
             return celery(self._app, name, *args, **options)
-        by_celery = partial(celery, self._app, name, *args, **options)
-        return self._collect(frame, by_celery, name, *args, **options)
+        return self._collect(frame, lambda: celery(self._app, name, *args, **options), name, *args, **options)
 
     def starmap(self, task: Any, items: Sequence[Sequence[Any]]) -> None:
         """Call a task once per item in the open block, and do once what `apply_async` does for each call."""
@@ -150,8 +148,8 @@ class TaskSender:
         if frame.owner is not None:
             frame.owner.prepare(call)
         result = (result_cls or self._app.AsyncResult)(call.task_id)
-        if template.keeps_result and isinstance(result, BlockAwareResult):
-            frame.watch_later(result)
+        if isinstance(result, BlockAwareResult):
+            frame.watch_later(result, is_kept=template.keeps_result)
         elif template.keeps_result:
             self._app.backend.on_task_call(None, call.task_id)
         if not frame.collect([call]):  # it has been closed meanwhile
@@ -176,7 +174,8 @@ class TaskSender:
             task,
             self._app.thread_oid,
             origin,
-            tuple(options.items()),
+            tuple(options),
+            tuple(options.values()),
             tuple(map(type, options.values())),
         )
         try:

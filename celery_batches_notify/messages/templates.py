@@ -142,7 +142,9 @@ class Template:
 class TemplateCall(Call):
     """A call that takes a third of the memory of others, because the rest is its template's."""
 
-    __slots__ = ("args_repr", "body", "kwargs_repr", "template")
+    __slots__ = ("args_repr", "body", "kwargs_repr")
+
+    template: Template
 
     def __init__(
         self, template: Template, task_id: str, body: bytes, args_repr: str, kwargs_repr: str

@@ -10,6 +10,7 @@ from amqp.exceptions import MessageNacked
 
 from celery_batches_notify.messages.celerys_own import is_from
 from celery_batches_notify.messages.templates import TemplateCall
+from celery_batches_notify.producer.writing import writing_together
 
 
 def waits_for_confirms(channel: Any) -> bool:
@@ -53,10 +54,11 @@ def publish_confirmed(
         first.sent = True
         place = tags[-1]
         with _not_waiting(channel):
-            for number, call in enumerate(rest, place + 1):
-                call.sent = None  # safety: unknown-not-unsent-confirmed
-                waiting[number] = call
-                publish(call)
+            with writing_together(channel):
+                for number, call in enumerate(rest, place + 1):
+                    call.sent = None  # safety: unknown-not-unsent-confirmed
+                    waiting[number] = call
+                    publish(call)
             while waiting:
                 channel.connection.drain_events()
     if any(call.sent is False for call in calls):

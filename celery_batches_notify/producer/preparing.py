@@ -9,6 +9,7 @@ from celery_batches_notify.messages.headers import HEADER
 from celery_batches_notify.messages.ids import new_ids
 from celery_batches_notify.messages.members import member_message
 from celery_batches_notify.messages.templates import Template, TemplateCall
+from celery_batches_notify.producer.properties import Properties
 
 MODEL_INDEX = 918_273_645_564_738
 
@@ -39,6 +40,7 @@ class Prepared:
 
     Attributes:
         retry_policy: How kombu repeats a publish if the connection is lost; None if it does not.
+        properties: Writes the properties of messages for py-amqp; None if it has to write them itself.
 
     Raises:
         NotPrepared: What Celery and kombu give to the broker's channel is something else.
@@ -58,6 +60,7 @@ class Prepared:
         # Texts show the order of the keys, and the types of the values.
         if repr(ours) != repr(theirs) or repr(arguments) != repr(self._arguments) or mine != _bytes(body):
             raise NotPrepared("its message is not what Celery and kombu publish")
+        self.properties = self._find_properties(producer.channel, bid, model, example)
 
     def declare(self, producer: Any) -> None:
         """Declare the queue, as each publish of kombu's does."""
@@ -66,7 +69,21 @@ class Prepared:
 
     def publish(self, channel: Any, bid: str, call: TemplateCall) -> None:
         """Publish a call that is a member of a batch."""
-        channel.basic_publish(channel.prepare_message(*self._made_of(bid, call)), **self._arguments)
+        message = channel.prepare_message(*self._made_of(bid, call))
+        if self.properties is not None and (written := self.properties.write(bid, call)) is not None:
+            message._serialize_properties = lambda: written
+        channel.basic_publish(message, **self._arguments)
+
+    def _find_properties(
+        self, channel: Any, bid: str, model: TemplateCall, example: TemplateCall
+    ) -> Properties | None:
+        """Return what writes the properties of messages if py-amqp sends them and writes the same."""
+        try:
+            found = Properties(channel.prepare_message(*self._made_of(bid, model)), bid, model)
+            theirs = channel.prepare_message(*self._made_of(bid, example))._serialize_properties()
+            return found if found.write(bid, example) == theirs else None  # safety: properties-proven
+        except Exception:  # noqa: BLE001 - whatever it is, py-amqp writes them itself
+            return None
 
     def _made_of(self, bid: str, call: TemplateCall) -> tuple[Any, ...]:
         """Return what kombu makes a message of."""

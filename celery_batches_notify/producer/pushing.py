@@ -12,13 +12,23 @@ from celery_batches_notify.store.fast_eval import run_packed
 def push_texts(client: Any, key: str, texts: Sequence[str]) -> None:
     """Push texts to a list, as `client.lpush` does. Raises what redis-py raises."""
     # kombu's client that puts a prefix before each key has a method of its own, as has one that is traced.
-    is_own = is_from("redis.client", type(client).execute_command)
-    packed = "".join([f"${len(text)}\r\n{text}\r\n" for text in texts])
-    if not is_own or client.connection is not None or not packed.isascii():
+    is_own = is_from("redis.client", type(client).execute_command) and client.connection is None
+    command = _pack_lpush(key, texts) if is_own else None
+    if command is None:
         client.lpush(key, *texts)
-        return
+    else:
+        run_packed(client.connection_pool, command)
+
+
+def _pack_lpush(key: str, texts: Sequence[str]) -> bytes | None:
+    """Pack the command; None if only the client knows in which encoding."""
+    try:
+        packed = [text.encode("ascii") for text in texts]
+    except UnicodeEncodeError:
+        return None
     name = key.encode()
-    run_packed(
-        client.connection_pool,
-        b"*%d\r\n$5\r\nLPUSH\r\n$%d\r\n%s\r\n%s" % (2 + len(texts), len(name), name, packed.encode()),
-    )
+    parts = [b""] * (2 * len(packed) + 1)
+    parts[:-1:2] = [b"$%d" % len(each) for each in packed]
+    parts[1::2] = packed
+    head = b"*%d\r\n$5\r\nLPUSH\r\n$%d\r\n%s\r\n" % (2 + len(packed), len(name), name)
+    return head + b"\r\n".join(parts)

@@ -7,16 +7,16 @@ The first is cut into a stamp; the second has to be what the stamp gives for it.
 from __future__ import annotations
 
 import json
-import re
 from binascii import b2a_base64
-from collections.abc import Callable, Sequence
-from operator import itemgetter
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain, repeat
 from typing import Any
 
 from celery_batches_notify.messages.block import Call
 from celery_batches_notify.messages.ids import new_ids
 from celery_batches_notify.messages.members import member_message
 from celery_batches_notify.messages.templates import TemplateCall
+from celery_batches_notify.producer.cutting import cut
 from celery_batches_notify.producer.preparing import Published, make_model
 from celery_batches_notify.producer.pushing import push_texts
 
@@ -55,7 +55,7 @@ class Stamp:
         self._retry_policy: dict[str, Any] | None = options["retry_policy"] if options["retry"] else None
         self.declare(producer)
         (self.key, payload), self.after = _record(producer, published)
-        self._form, self._pick = _cut(payload, model, model_bid)
+        (*self._between, self._end), self._order = _cut(payload, model, model_bid)
         send(published, example.name, member_message(example, bid), **example.options)
         (key, theirs), after = _record(producer, published)
         [ours] = self.write(bid, [example], [_tag_of(theirs)])
@@ -69,32 +69,28 @@ class Stamp:
 
     def write(self, bid: str, calls: Sequence[TemplateCall], tags: Sequence[str]) -> list[str]:
         """Write the messages of these calls, with these delivery tags."""
-        form, pick, text, encode = self._form, self._pick, _text, b2a_base64
-        return [
-            form
-            % pick(
-                (
-                    bid,
-                    text(call.task_id),
-                    call.index,
-                    tag,
-                    text(call.args_repr),
-                    text(call.kwargs_repr),
-                    encode(call.body, newline=False).decode(),
-                )
-            )
-            for call, tag in zip(calls, tags, strict=True)
-        ]
+        columns: tuple[Iterable[str], ...] = (
+            repeat(bid),
+            [_text(call.task_id) for call in calls],
+            [str(call.index) for call in calls],
+            tags,
+            [_text(call.args_repr) for call in calls],
+            [_text(call.kwargs_repr) for call in calls],
+            [b2a_base64(call.body, newline=False).decode() for call in calls],
+        )
+        pieces = zip(map(repeat, self._between), (columns[place] for place in self._order), strict=True)
+        return list(map("".join, zip(*chain.from_iterable(pieces), repeat(self._end), strict=False)))
 
-    def push(self, producer: Any, payloads: Sequence[str], calls: Sequence[Call]) -> None:
+    def push(self, line: Line, payloads: Sequence[str], calls: Sequence[Call]) -> None:
         """Push the messages of these calls, all or none, and try again as kombu does without a connection."""
+        producer = line.producer
 
         def push() -> None:
-            self.declare(producer)
+            client = line.open(self)
             known = all(call.sent is not None for call in calls)
             _note_sent(calls, None)  # safety: unknown-not-unsent-pushed
             try:
-                self._push(producer.channel, payloads)
+                self._push(client, payloads)
             except producer.connection.channel_errors:  # the server has refused the command
                 if known:  # safety: refused-or-unknown
                     _note_sent(calls, False)
@@ -106,15 +102,40 @@ class Stamp:
         else:
             producer.connection.ensure(producer, push, **self._retry_policy)()
 
-    def _push(self, channel: Any, payloads: Sequence[str]) -> None:
-        with channel.conn_or_acquire() as client:
-            if not self.after:
-                push_texts(client, self.key, payloads)
-                return
-            with client.pipeline() as pipe:
-                for name, args in [("lpush", (self.key, *payloads)), *self.after]:
-                    getattr(pipe, name)(*args)
-                pipe.execute()
+    def _push(self, client: Any, payloads: Sequence[str]) -> None:
+        if not self.after:
+            push_texts(client, self.key, payloads)
+            return
+        with client.pipeline() as pipe:
+            for name, args in [("lpush", (self.key, *payloads)), *self.after]:
+                getattr(pipe, name)(*args)
+            pipe.execute()
+
+
+class Line:
+    """A producer's way to its Redis, which many commands take.
+
+    kombu makes a client for each message; to make one costs as much as to write forty messages.
+    """
+
+    def __init__(self, producer: Any) -> None:
+        self.producer = producer
+        self._channel: Any = None
+        self._client: Any = None
+        self._declared: set[Stamp] = set()
+
+    def open(self, stamp: Stamp) -> Any:
+        """Return the client of the producer's present channel, on which the stamp's queue is declared."""
+        channel = self.producer.channel
+        if channel is not self._channel:  # safety: line-of-channel
+            with channel.conn_or_acquire() as client:
+                self._client = client
+            self._channel = channel
+            self._declared.clear()
+        if stamp not in self._declared:
+            stamp.declare(self.producer)
+            self._declared.add(stamp)
+        return self._client
 
 
 def _note_sent(calls: Sequence[Call], sent: bool | None) -> None:
@@ -177,7 +198,7 @@ def _record(producer: Any, published: Published) -> tuple[tuple[str, str], list[
     raise NotStampable("its message goes to several queues or to none")
 
 
-def _cut(payload: str, model: TemplateCall, bid: str) -> tuple[str, itemgetter[Any]]:
+def _cut(payload: str, model: TemplateCall, bid: str) -> tuple[list[str], list[int]]:
     """Cut a message at what differs from call to call."""
     body = b2a_base64(model.body, newline=False).decode()
     places = [
@@ -189,11 +210,10 @@ def _cut(payload: str, model: TemplateCall, bid: str) -> tuple[str, itemgetter[A
         _text(model.kwargs_repr),
         body,
     ]
-    parts = re.split("(" + "|".join(map(re.escape, places)) + ")", payload)
-    order = [places.index(part) for part in parts[1::2]]
-    if set(order) != set(range(len(places))):
-        raise NotStampable("its message is compressed, or made in another way")
-    return "%s".join(part.replace("%", "%%") for part in parts[::2]), itemgetter(*order)
+    try:
+        return cut(payload, places)
+    except ValueError as exc:
+        raise NotStampable("its message is compressed, or made in another way") from exc
 
 
 def _tag_of(payload: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from functools import cached_property
-from itertools import groupby
+from itertools import chain, groupby
 from operator import attrgetter
 from typing import Any, cast
 
@@ -19,10 +19,13 @@ from celery_batches_notify.messages.sender import Sender
 from celery_batches_notify.messages.templates import TemplateCall
 from celery_batches_notify.producer.confirms import publish_confirmed, waits_for_confirms
 from celery_batches_notify.producer.preparing import NotPrepared, Prepared
-from celery_batches_notify.producer.stamping import NotStampable, Stamp
+from celery_batches_notify.producer.stamping import Line, NotStampable, Stamp
+from celery_batches_notify.producer.writing import writing_together
 
 AT_ONCE = 100  # messages in one command: so many are unknown if its reply is lost
 CONFIRMED_AT_ONCE = 1000  # messages before a wait for their confirms, which take a disk's time
+_TAG_ENDS = [f"{at:012x}" for at in range(AT_ONCE)]
+_template_of = attrgetter("template")
 _LISTENED = (signals.before_task_publish, signals.after_task_publish, signals.task_sent)
 
 logger = logging.getLogger(__name__)
@@ -32,13 +35,15 @@ def publish_calls(app: Celery, sender: Sender, bid: str, calls: Sequence[Call]) 
     """Publish calls that are members of a batch, in their order; each one's `sent` says how far that came."""
     with app.producer_or_acquire() as producer:
         ways = _Ways(sender, producer, bid)
-        for kind, run in groupby(calls, lambda call: type(ways.of(call))):
+        runs = [list(run) for _, run in groupby(calls, _template_of)]
+        for kind, same in groupby(runs, lambda run: type(ways.of(run[0]))):
+            some: list[Any] = list(chain.from_iterable(same))
             if kind is Stamp:
-                _push_all(producer, bid, ways, cast("list[TemplateCall]", list(run)))
+                _push_all(producer, bid, ways, some)
             elif kind is Prepared:
-                _publish_all(producer, bid, ways, cast("list[TemplateCall]", list(run)))
+                _publish_all(producer, bid, ways, some)
             else:
-                _send_all(producer, bid, sender, list(run))
+                _send_all(producer, bid, sender, some)
 
 
 def _send_all(producer: Any, bid: str, sender: Sender, calls: list[Call]) -> None:
@@ -140,33 +145,37 @@ def _publish(producer: Any, bid: str, way_of: dict[TemplateCall, Prepared]) -> N
     if calls and waits_for_confirms(channel):
         publish_confirmed(channel, calls, lambda call: way_of[call].publish(channel, bid, call))
         return
+    with writing_together(channel):
+        for call in calls:
+            call.sent = None  # safety: unknown-not-unsent-prepared
+            way_of[call].publish(channel, bid, call)
     for call in calls:
-        call.sent = None  # safety: unknown-not-unsent-prepared
-        way_of[call].publish(channel, bid, call)
         call.sent = True
 
 
 def _push_all(producer: Any, bid: str, ways: _Ways, calls: list[TemplateCall]) -> None:
     """Push the messages of these calls to their lists, a hundred at once."""
     by_key: dict[str, list[TemplateCall]] = {}
-    for call in calls:
-        by_key.setdefault(cast("Stamp", ways.of(call)).key, []).append(call)
+    for _, run in groupby(calls, _template_of):
+        of_template = list(run)
+        by_key.setdefault(cast("Stamp", ways.of(of_template[0])).key, []).extend(of_template)
+    line = Line(producer)
     for same in by_key.values():
         for at in range(0, len(same), AT_ONCE):
-            _push(producer, bid, ways, same[at : at + AT_ONCE])
+            _push(line, bid, ways, same[at : at + AT_ONCE])
 
 
-def _push(producer: Any, bid: str, ways: _Ways, calls: list[TemplateCall]) -> None:
+def _push(line: Line, bid: str, ways: _Ways, calls: list[TemplateCall]) -> None:
     tags, payloads = _new_tags(len(calls)), list[str]()
-    for _, run in groupby(calls, attrgetter("template")):
+    for _, run in groupby(calls, _template_of):
         of_template = list(run)
         stamp = cast("Stamp", ways.of(of_template[0]))
         at = len(payloads)
         payloads += stamp.write(bid, of_template, tags[at : at + len(of_template)])
-    stamp.push(producer, payloads, calls)
+    stamp.push(line, payloads, calls)
 
 
 def _new_tags(number: int) -> list[str]:
     """Return delivery tags, which look like UUIDs and differ at their end."""
-    [one] = new_ids(1)
-    return [f"{one[:24]}{at:012x}" for at in range(number)]
+    head = new_ids(1)[0][:24]
+    return [head + end for end in _TAG_ENDS[:number]]

@@ -48,9 +48,8 @@ class EnrolmentStore(StoreBase):
             BatchSealed: The batch does not take more members.
             NoSuchBatch: It is gone.
         """
-        ids = packing.pack_ids(task_ids)
+        ids, named = packing.pack_ids(task_ids)
         added_by = packing.pack_member(adder) if isinstance(adder, Membership) else (adder, b"", b"")
-        named = [(i, task_id) for i, task_id in enumerate(task_ids) if not packing.is_uuid(task_id)]
         more = (int(children), int(last), *(part for pair in named for part in pair))
         while True:
             note_place(first)

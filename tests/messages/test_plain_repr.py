@@ -52,6 +52,14 @@ def test_a_value_that_stands_in_two_places_is_shown_twice() -> None:
     assert plain_repr((shared, shared), 1024, 3) == saferepr((shared, shared), 1024, maxlevels=3)
 
 
+@pytest.mark.parametrize(
+    "text", ["it's", 'say "yes"', """both ' and \"""", "\\ \n \x00 \x7f", "\u2028\ud800é😀"]
+)
+def test_a_text_is_shown_with_its_own_quotes_and_escapes(text: str) -> None:
+    for args in ((text,), ([text, {"a": text, text: (text,)}],), (1, "plain", text)):
+        assert plain_repr(args, 1024, 3) == saferepr(args, 1024, maxlevels=3)
+
+
 @pytest.mark.parametrize("length", [14, 15, 16, 17, 100])
 def test_what_is_too_long_is_cut_as_celery_cuts_it(length: int) -> None:
     args = (["x" * length], "word " * 30)

@@ -96,8 +96,14 @@ MUTANTS = (
     Mutant(
         "a repr that is cut short is Celery's",
         "long-repr",
-        "return text",
+        "if True:",
         "tests/messages/test_plain_repr.py::test_what_is_too_long_is_cut_as_celery_cuts_it",
+    ),
+    Mutant(
+        "a text with quotes is shown as Celery shows it",
+        "escaped-repr",
+        "if False:",
+        "tests/messages/test_plain_repr.py::test_a_text_is_shown_with_its_own_quotes_and_escapes",
     ),
     Mutant(
         "a template is made anew after a fork",
@@ -124,10 +130,34 @@ MUTANTS = (
         "tests/producer/test_confirms.py::test_what_a_lost_connection_leaves_open_is_unknown",
     ),
     Mutant(
+        "properties that differ from py-amqp's are written by py-amqp",
+        "properties-proven",
+        "return found",
+        "tests/producer/test_confirms.py::test_properties_that_differ_from_py_amqps_are_not_sent",
+    ),
+    Mutant(
+        "what was gathered is written before its calls count as sent",
+        "gathered-written",
+        "pass",
+        "tests/producer/test_writing.py::test_gathered_messages_are_written_as_each_would_be",
+    ),
+    Mutant(
+        "py-amqp writes for itself when the messages have left",
+        "writer-restored",
+        "pass",
+        "tests/producer/test_writing.py::test_after_a_block_each_message_is_written_at_once",
+    ),
+    Mutant(
         "a message that was not confirmed may have arrived",
         "unknown-not-unsent-confirmed",
         GONE,
         "tests/producer/test_confirms.py::test_what_a_lost_connection_leaves_open_is_unknown",
+    ),
+    Mutant(
+        "messages go where the producer's present connection goes",
+        "line-of-channel",
+        "if self._channel is None:",
+        f"{WAYS}::test_after_a_failover_messages_go_to_the_next_broker",
     ),
     Mutant(
         "a refusal says nothing about an earlier attempt",

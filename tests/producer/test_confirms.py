@@ -13,6 +13,7 @@ from kombu import Queue
 from celery_batches_notify import Batch
 from celery_batches_notify.errors import EnqueueError
 from celery_batches_notify.producer.preparing import Prepared
+from celery_batches_notify.producer.properties import Properties
 from tests.support.cut_proxy import cut_proxy
 from tests.support.servers import need, rabbitmq_url
 
@@ -61,9 +62,10 @@ def _ids(messages: list[Any]) -> list[str]:
     return [message.headers["id"] for message in messages]
 
 
-def _is_prepared(task: Any) -> bool:
-    templates = task.app.send_task._templates.by_key.values()
-    return all(template and isinstance(template.way[1], Prepared) for template in templates)
+def _ways(task: Any) -> list[Prepared]:
+    ways = [template.way[1] for template in task.app.send_task._templates.by_key.values()]
+    assert all(isinstance(way, Prepared) for way in ways)
+    return ways
 
 
 @pytest.mark.parametrize("transport", [{}, CONFIRMS])
@@ -72,7 +74,7 @@ def test_prepared_messages_arrive_in_order_and_are_celerys_own(
 ) -> None:
     task = make_task(broker_transport_options=transport)
     assert Batch(app=task.app).map(task, range(250)) == 250
-    assert _is_prepared(task)
+    assert all(way.properties for way in _ways(task))
     messages = _take(task, url)
     assert [message.headers["argsrepr"] for message in messages] == [f"({number},)" for number in range(250)]
     by_celery, *others = map(_shown, messages)
@@ -88,6 +90,17 @@ def _shown(message: Any) -> str:
     assert batch.pop("index") >= 0
     varying = dict.fromkeys(("id", "root_id", "argsrepr"), "varies")
     return repr((headers | varying, batch, properties | {"correlation_id": "varies"}))
+
+
+def test_properties_that_differ_from_py_amqps_are_not_sent(
+    make_task: Callable[..., Any], url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Properties, "write", lambda *_: b"wrong")
+    task = make_task()
+    Batch(app=task.app).map(task, range(20))
+    assert [way.properties for way in _ways(task)] == [None]
+    by_celery, *others = map(_shown, _take(task, url))
+    assert len(others) == 19 and set(others) == {by_celery}
 
 
 def test_each_message_that_the_broker_refuses_is_known(make_task: Callable[..., Any], url: str) -> None:

@@ -193,6 +193,16 @@ def test_a_connection_that_comes_back_in_time_is_not_noticed(
         assert sorted(_arguments(broker)) == [[number] for number in range(800)]
 
 
+def test_after_a_failover_messages_go_to_the_next_broker(
+    make_task: Callable[..., Any], broker: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with cut_proxy(broker.url) as (proxy, url):
+        task = make_task(broker=f"{url};{broker.url}")
+        _fail_at(monkeypatch, 3, lambda: proxy.misbehave("refuse"))
+        assert Batch(app=task.app).map(task, range(800)) == 800
+        assert sorted(_arguments(broker)) == [[number] for number in range(800)]
+
+
 def _fail_at(monkeypatch: pytest.MonkeyPatch, nth: int, happen: Callable[[], object]) -> None:
     """Let something happen before the nth command with messages."""
     left = [nth]
