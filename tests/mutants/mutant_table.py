@@ -348,6 +348,12 @@ MUTANTS = (
         f"{BLOCKS}::test_a_shared_task_of_another_current_app_is_refused_in_a_block",
     ),
     Mutant(
+        "a call of an app without batches is refused in a block",
+        "guarded-app",
+        GONE,
+        f"{BATCH}::test_a_call_of_an_app_without_batches_is_refused_in_a_block",
+    ),
+    Mutant(
         "a callback is published outside all blocks",
         "outside-blocks",
         "with self._lock:",
