@@ -66,12 +66,12 @@ def sum_live(store: Store, at_most: int) -> LiveSums:
     """Sum up the batches on the sweeper's list, the oldest ones if there are more than `at_most`."""
     live = LiveSums()
     for batch in store.walk_live_counts(at_most):
-        live.states[batch.progress.state] += 1
+        live.states[batch.state] += 1
         live.open_deliveries += batch.open_deliveries
         if not batch.ended:
-            live.pending += batch.progress.pending
-            live.quiet = max(live.quiet, batch.now - batch.moved_at)
-            live.oldest = max(live.oldest, batch.now - batch.created_at)
+            live.pending += batch.pending
+            live.quiet = max(live.quiet, batch.quiet)
+            live.oldest = max(live.oldest, batch.age)
     live.truncated = sum(live.states.values()) >= at_most and store.count_live() > at_most
     return live
 

@@ -3,38 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
-from celery_batches_notify.errors import BatchesError, CorruptBatch, NoSuchBatch, SchemaTooNew
-from celery_batches_notify.model import Progress
+from celery_batches_notify.errors import BatchesError, NoSuchBatch
 from celery_batches_notify.store import parsing
 from celery_batches_notify.store.base import check_values
 from celery_batches_notify.store.errors import corrupt_errors, is_away, store_errors
 from celery_batches_notify.store.lists import LIVES, longest_life_ms
 from celery_batches_notify.store.outbox import from_ms
-from celery_batches_notify.store.statuses import StatusStore
+from celery_batches_notify.store.statuses import StatusStore, say_unreadable
 from celery_batches_notify.store.totals import COUNTED_FIELDS, Numbers, deliveries_of, numbers_of
 
-LIVE_AT_ONCE = 1000
+LIVE_AT_ONCE = 250
 # A process may stop for a while between reading a batch and counting it. What was counted is remembered for
 # longer than that, so that such a late reading does not count a second time.
 READING_MS = 30 * 60 * 1000
-LIVE_FIELDS = (*parsing.READING_FIELDS, "created_at", "open")
+LIVE_FIELDS = (
+    *("schema", "total", "succeeded", "dead", "sealed_at", "cancelled_at", "success_at", "complete_at"),
+    *("reported_at", "created_at", "open"),
+)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Live:
+class Live(NamedTuple):
     """One batch on the sweeper's list, as metrics see it: `open_deliveries` is how many are on their way."""
 
-    progress: Progress
+    state: str
     ended: bool
+    pending: int
     open_deliveries: int
-    created_at: datetime
-    moved_at: datetime
-    now: datetime
+    quiet: timedelta
+    age: timedelta
 
 
 class CountingStore(StatusStore):
@@ -85,8 +84,14 @@ class CountingStore(StatusStore):
             page = bids[start : start + LIVE_AT_ONCE]
             now, answers = self._read_fields(page, LIVE_FIELDS)
             for bid, answer in zip(page, answers, strict=True):
-                with suppress(NoSuchBatch, CorruptBatch, SchemaTooNew), corrupt_errors(bid):
-                    yield _parse_live(bid, check_values(bid, answer), now, self.settings.stall_after)
+                try:
+                    live = _parse_live(check_values(bid, answer), now, self.settings.stall_after)
+                except NoSuchBatch:
+                    continue
+                except Exception as exc:  # noqa: BLE001 - `say_unreadable` raises those that are no fault of data
+                    say_unreadable(bid, exc)
+                    continue
+                yield live
 
     def count_live(self) -> int:
         """Return how many batches are on the sweeper's list."""
@@ -101,15 +106,14 @@ class CountingStore(StatusStore):
         return Numbers(bid=bid, read_at=round(snapshot.now.timestamp() * 1000), numbers=numbers)
 
 
-def _parse_live(bid: str, values: Sequence[bytes | None], now: datetime, stall_after: timedelta) -> Live:
+def _parse_live(values: Sequence[bytes | None], now: datetime, stall_after: timedelta) -> Live:
     batch = parsing.name_values(LIVE_FIELDS, values)
-    progress = parsing.parse_progress(bid, batch, now, stall_after)
-    sealed = b"sealed_at" in batch
+    total, succeeded, dead = int(batch[b"total"]), int(batch[b"succeeded"]), int(batch[b"dead"])
     return Live(
-        progress=progress,
-        ended=parsing.has_ended(sealed, progress.total, progress.succeeded, progress.dead),
+        state=parsing.parse_state(batch, now, stall_after),
+        ended=parsing.has_ended(b"sealed_at" in batch, total, succeeded, dead),
+        pending=total - succeeded,
         open_deliveries=int(batch.get(b"open", b"0")),
-        created_at=from_ms(int(batch[b"created_at"])),
-        moved_at=from_ms(int(batch[b"reported_at"])),
-        now=now,
+        quiet=now - from_ms(int(batch[b"reported_at"])),
+        age=now - from_ms(int(batch[b"created_at"])),
     )

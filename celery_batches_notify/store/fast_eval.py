@@ -18,6 +18,7 @@ Argument = str | bytes | int | float
 
 IDLE_SECONDS = 1.0
 SPARED_CONNECTIONS = 16
+KEYS_OF_ONE = 20  # a script over more keys reads another choice of batches each time
 
 
 class FastEval:
@@ -37,7 +38,8 @@ class FastEval:
         """Run a script that the server knows. Raises what redis-py raises."""
         if self._pool is None:
             return self._client.evalsha(digest, len(keys), *keys, *args)
-        script = _pack_script(digest, tuple(keys))
+        pack = _pack_script if len(keys) <= KEYS_OF_ONE else _pack_script.__wrapped__
+        script = pack(digest, tuple(keys))
         command = (b"*%d\r\n%s%s" % (3 + len(keys) + len(args), script, _pack(args)),)
         connection = self._take()
         try:

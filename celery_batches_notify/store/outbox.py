@@ -12,6 +12,7 @@ from kombu.utils import json
 from celery_batches_notify.model import DeliveryAttempt, DeliveryNote
 
 Hash = Mapping[bytes, bytes]
+_EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +88,7 @@ def parse_owed(batch: Hash, entry: str) -> tuple[str, ...]:
 
 def from_ms(value: int) -> datetime:
     """Return the time of a number of ms since 1970."""
-    return datetime.fromtimestamp(value // 1000, UTC) + timedelta(milliseconds=value % 1000)
+    return _EPOCH + timedelta(milliseconds=value)
 
 
 def text_of(batch: Hash, name: bytes) -> str:

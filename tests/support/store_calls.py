@@ -11,6 +11,7 @@ from celery_batches_notify.store.lists import SweepLock
 from celery_batches_notify.store.packing import pack_report
 from celery_batches_notify.store.parsing import Member
 from celery_batches_notify.store.repairs import Lost
+from celery_batches_notify.store.statuses import MANY
 from celery_batches_notify.store.store import Store
 from tests.support.scripts import BID, SUCCEEDED, dead, due_now, dump, failing, open_batch
 
@@ -138,6 +139,7 @@ CALLS: dict[str, tuple[Call, Call]] = {
     ),
     "prolong_list": (lambda _: None, lambda s: s.lists.prolong(1)),
     "count_batches": (lambda _: None, lambda s: s.count_batch(BID)),
+    "read_fields": (lambda _: None, lambda s: s.read_outlines([BID] * MANY, standings=True)),
     "forget_batches": (forgotten, lambda s: s.trimmer().turn()),
     "ask_address": (
         lambda s: s.close_address("h", busy=False, seconds=60),

@@ -80,6 +80,7 @@ class Scripts:
         self.put_on_list = self._load("put_on_list")
         self.prolong_list = self._load("prolong_list")
         self.count_batches = self._load("count_batches")
+        self.read_fields = self._load("read_fields")
         self.forget_batches = self._load("forget_batches")
         self.hold_lock = self._load("hold_lock")
         self.release_lock = self._load("release_lock")
