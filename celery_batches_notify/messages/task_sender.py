@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from celery import Celery
@@ -41,6 +41,8 @@ _KNOWN = frozenset(
         "time_limit",
     }
 )
+
+_UNKNOWN: Any = object()
 
 logger = logging.getLogger(__name__)
 
@@ -94,8 +96,8 @@ class TaskSender:
             return None
         task = find_task(task)
         key = self._key(task.name, task, running, options_of(task))
-        template = frame.templates.by_key.get(key)
-        if template is None or not template.is_proven:
+        template = _look_up(frame.templates.by_key, key)
+        if template is None or template is _UNKNOWN or not template.is_proven:
             return None
         check = task.__header__ if task.typing else None
         prepare = frame.owner.prepare if frame.owner is not None else None
@@ -136,10 +138,10 @@ class TaskSender:
             return by_celery()
         key = self._key(name, task_type, running, options)
         by_key = frame.templates.by_key
-        template = by_key.get(key, self) if key is not None else None
+        template = _look_up(by_key, key)
         if template is None or (kwargs and type(kwargs) is not dict):
             return by_celery()
-        if template is self or not template.is_proven:
+        if template is _UNKNOWN or not template.is_proven:
             return self._learn(frame, by_celery, key, args or (), kwargs)
         try:
             call = template.make(task_id or frame.new_id(), args or (), kwargs)
@@ -169,20 +171,8 @@ class TaskSender:
                 return None
             origin = running.request.id, running.request.root_id
         # 1, 1.0 and True are equal, but not in a message.
-        key = (
-            name,
-            task,
-            self._app.thread_oid,
-            origin,
-            tuple(options),
-            tuple(options.values()),
-            tuple(map(type, options.values())),
-        )
-        try:
-            hash(key)
-        except TypeError:
-            return None
-        return key
+        values = tuple(options.values())
+        return name, task, self._app.thread_oid, origin, tuple(options), values, tuple(map(type, values))
 
     def _learn(self, frame: Frame, by_celery: Callable[[], Any], key: Any, args: Any, kwargs: Any) -> Any:
         """Let Celery make a call, and make it from its template too; the first call becomes the template."""
@@ -245,3 +235,11 @@ class TaskSender:
             conf.task_compression,
             conf.task_default_queue,
         )
+
+
+def _look_up(by_key: Mapping[Any, Template | None], key: Any) -> Any:
+    """Return the template of calls with this key; None if they cannot have one, or `_UNKNOWN`."""
+    try:
+        return None if key is None else by_key.get(key, _UNKNOWN)
+    except TypeError:  # an option that is no plain value
+        return None

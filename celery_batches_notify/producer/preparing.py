@@ -94,7 +94,7 @@ class Prepared:
 
 
 def make_model(template: Template) -> TemplateCall:
-    """Make a call of which each part that differs from call to call stands nowhere else in its message."""
+    """Make a call whose message holds each part that differs from call to call in one place only."""
     task_id, args, args_repr, kwargs_repr = new_ids(4)
     model = template.make(task_id, (args,), {})
     model.args_repr, model.kwargs_repr, model.index = args_repr, kwargs_repr, MODEL_INDEX

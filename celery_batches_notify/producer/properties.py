@@ -22,9 +22,12 @@ class Properties:
     """Writes the properties of a template's messages.
 
     Args:
-        message: A message of py-amqp; raises whatever another one lacks.
+        message: A message of py-amqp.
         bid: Its batch.
-        model: Its call, of which each part that differs from call to call stands nowhere else.
+        model: Its call, made by `make_model`.
+
+    Raises:
+        Exception: Somebody else writes the message, or a part of the call is not in it.
     """
 
     def __init__(self, message: Any, bid: str, model: TemplateCall) -> None:

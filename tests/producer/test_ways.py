@@ -285,6 +285,19 @@ def test_a_task_with_its_own_apply_async_is_asked_for_each_call(
     assert len(_ids(broker)) == 20
 
 
+def test_an_option_that_is_no_plain_value_is_sent_as_ever(
+    make_task: Callable[..., Any], broker: Redis
+) -> None:
+    task = make_task()
+    with Batch(app=task.app):
+        for number in range(4):
+            task.apply_async((number,), time_limit=[5])
+    limited = task.app.task(name="limited", shared=False, time_limit=[5])(_any)
+    Batch(app=task.app).map(limited, range(4))
+    limits = [json.loads(text)["headers"]["timelimit"] for text in broker.lrange("celery", 0, -1)]
+    assert limits == [[[5], None]] * 8
+
+
 def test_what_kombu_writes_otherwise_is_left_to_kombu(
     make_task: Callable[..., Any], broker: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
