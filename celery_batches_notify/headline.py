@@ -55,16 +55,12 @@ def headline(
     Args:
         status: The batch.
         event: The event that has just fired; None if that is unknown, as on a page.
-        now: When the status was read; without it, the line leaves out durations that still grow.
+        now: When the status was read; without it, or if the batch has finished once, the line leaves out
+            durations that still grow.
         limit: The time of a `deadline` or `stall` callback.
     """
     sentence = describe(status, event, now=now, limit=limit)
     return f"{judge(status, event).sign} {sentence}: {name_of(status)}"
-
-
-def until(status: BatchStatus, now: datetime) -> datetime | None:
-    """Return the `now` of a headline: None once the batch has finished, as its duration grows no more."""
-    return now if status.finish_at is None else None
 
 
 def name_of(status: BatchStatus) -> str:
@@ -93,6 +89,7 @@ def describe(
 ) -> str:
     """Return the headline's sentence without the sign, the name and the full stop. See `headline`."""
     event = event or _EVENT_OF_STATE[status.state]
+    now = None if status.finish_at else now
     if event == "success" or (event in ("complete", "finish") and not status.pending):
         return _describe_end(status)
     if event == "cancel" or status.cancelled_at is not None:

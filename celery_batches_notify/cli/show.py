@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from itertools import chain, islice
@@ -13,7 +13,7 @@ from celery import Celery
 from celery_batches_notify.cli.bar import bar_line
 from celery_batches_notify.cli.engine_of import engine_of
 from celery_batches_notify.cli.exit_codes import ExitCode
-from celery_batches_notify.cli.listing import describe as describe_child
+from celery_batches_notify.cli.listing import describe as describe_relative
 from celery_batches_notify.cli.output import Output, error_line
 from celery_batches_notify.doctor.diagnosis import Complaint
 from celery_batches_notify.doctor.reasons import find_reasons
@@ -30,7 +30,7 @@ from celery_batches_notify.store.parsing import parse_actions, parse_curve, pars
 Action = tuple[datetime, dict[str, Any]]  # when, and the note
 
 COLUMNS = 100
-CHILDREN_AT_MOST = 50
+RELATIVES_AT_MOST = 50
 TIMES = ("created", "sealed", "death", "complete", "success", "finish", "cancelled", "expires")
 
 
@@ -42,7 +42,7 @@ def show_batch(app: Celery, out: Output, *, bid: str, members: str | None, **lis
         out: Prints.
         bid: The batch.
         members: The state whose members are listed, or None.
-        lists: Whether `failures`, `deliveries` and `actions` are listed one by one.
+        lists: Whether `failures`, `deliveries`, `actions` and the `family` are listed one by one.
 
     Raises:
         NoSuchBatch: It is gone.
@@ -65,7 +65,9 @@ def show_batch(app: Celery, out: Output, *, bid: str, members: str | None, **lis
         )
         for line in chain(*lines):
             out.say(line)
-    _say_children(engine, status, out)
+    _say_batches(engine, "child", engine.store.walk_children(bid) if status.children else (), out)
+    if lists.get("family"):
+        _say_batches(engine, "sibling", engine.store.walk_siblings(status), out)
     _say_lists(engine, status, actions if lists.get("actions") else [], out, lists)
     if members is not None:
         _say_members(engine, status, members, out)
@@ -168,15 +170,15 @@ def _fields_of_group(kind: GroupView) -> dict[str, Any]:
     }
 
 
-def _say_children(engine: Engine, status: BatchStatus, out: Output) -> None:
-    """Print how the batches below go, the first ones if they are many."""
-    for child in islice(engine.store.walk_children(status.bid) if status.children else (), CHILDREN_AT_MOST):
+def _say_batches(engine: Engine, kind: str, bids: Iterable[str], out: Output) -> None:
+    """Print how these relatives of a batch go, the first ones if they are many."""
+    for bid in islice(bids, RELATIVES_AT_MOST):
         try:
-            found = engine.store.read_status(child)
+            found = engine.store.read_status(bid)
         except (NoSuchBatch, CorruptBatch, SchemaTooNew) as exc:
-            out.say(f"child {exc}", kind="child", bid=child, error=error_line(exc))
+            out.say(f"{kind} {exc}", kind=kind, bid=bid, error=error_line(exc))
         else:
-            out.say(f"child {describe_child(found)}", kind="child", **found.as_dict())
+            out.say(f"{kind} {describe_relative(found)}", kind=kind, **found.as_dict())
 
 
 def _say_members(engine: Engine, status: BatchStatus, state: str, out: Output) -> None:

@@ -69,12 +69,12 @@ def parse_outline(
 
 
 def _parse_standing(batch: Hash, now: datetime, stall_after: timedelta) -> Standing:
-    total, succeeded, failing, dead = (int(batch[k]) for k in (b"total", b"succeeded", b"failing", b"dead"))
+    total, succeeded, dead = int(batch[b"total"]), int(batch[b"succeeded"]), int(batch[b"dead"])
     given_up, is_success = int(batch.get(b"given_up", b"0")), b"success_at" in batch
     return Standing(
         state=parse_state(batch, now, stall_after),
         is_live=b"finish_at" not in batch and b"cancelled_at" not in batch,
-        failing=failing,
+        failing=int(batch[b"failing"]),
         dead=dead,
         given_up=given_up,
         has_ended=has_ended(b"sealed_at" in batch, total, succeeded, dead),

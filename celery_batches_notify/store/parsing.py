@@ -207,13 +207,12 @@ def parse_tags(stored: bytes) -> tuple[str, ...]:
 
 def parse_state(batch: Hash, now: datetime, stall_after: timedelta) -> str:
     """Decide in which state a batch is: the first one that holds."""
-    total, succeeded, dead = (int(batch[k]) for k in (b"total", b"succeeded", b"dead"))
-    is_sealed = b"sealed_at" in batch
     if b"success_at" in batch:
         return "success"
     if b"cancelled_at" in batch:
         return "cancelled"
-    if has_ended(is_sealed, total, succeeded, dead):
+    is_sealed = b"sealed_at" in batch
+    if has_ended(is_sealed, int(batch[b"total"]), int(batch[b"succeeded"]), int(batch[b"dead"])):
         return "dead"
     if now - _require(_at(batch, "reported_at")) > stall_after:
         return "stalled"

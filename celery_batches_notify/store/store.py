@@ -13,7 +13,7 @@ from typing import Any
 from celery_batches_notify.checks import check_bid
 from celery_batches_notify.errors import BatchesError, CorruptBatch, NoSuchBatch
 from celery_batches_notify.membership import Membership, Outcome, State
-from celery_batches_notify.model import Progress
+from celery_batches_notify.model import BatchStatus, Progress
 from celery_batches_notify.store import packing, parsing
 from celery_batches_notify.store.addresses import AddressStore
 from celery_batches_notify.store.base import check_values, gone
@@ -167,6 +167,11 @@ class Store(
         with store_errors(self.settings), corrupt_errors(bid):
             for _, child in self.client.hscan_iter(self.keys.part(bid, "children"), count=CHILDREN_PAGE):
                 yield check_bid(child.decode())
+
+    def walk_siblings(self, status: BatchStatus) -> Iterator[str]:
+        """Yield the bids of the other batches of a batch's parent, if it has one."""
+        children = self.walk_children(status.parent_bid) if status.parent_bid else ()
+        return (bid for bid in children if bid != status.bid)
 
     def walk_family(self, bid: str, *, corrupt: bool = False) -> Iterator[str]:
         """Yield the bids of a batch and of all batches below it, each once, parents before their children.

@@ -98,9 +98,9 @@ class Census:
         """
         settled = self._find_settled(bids)
         read = self._read(engine, [bid for bid in bids if bid not in settled and bid not in known])
-        of_settled = fits(Outline(bid="", standing=SETTLED))
-        found = {bid for bid, outline in (*known.items(), *read.items()) if fits(outline)}
-        return [bid for bid in bids if (of_settled if bid in settled else bid in found)]
+        outlines = {bid: known[bid] for bid in bids if bid in known} | read
+        outlines |= dict.fromkeys(settled, Outline(bid="", standing=SETTLED))
+        return [bid for bid in bids if bid in outlines and fits(outlines[bid])]
 
     def _find_settled(self, bids: Sequence[str]) -> frozenset[str]:
         since = self.clock() - SETTLED_SECONDS

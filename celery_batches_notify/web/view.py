@@ -14,7 +14,7 @@ from celery_batches_notify.doctor.reasons import find_reasons
 from celery_batches_notify.engine import Engine
 from celery_batches_notify.errors import CorruptBatch
 from celery_batches_notify.grouped_failures import GroupView, find_groups
-from celery_batches_notify.headline import Verdict, describe, judge, name_of, until
+from celery_batches_notify.headline import Verdict, describe, judge, name_of
 from celery_batches_notify.member_map import size_of
 from celery_batches_notify.model import BatchStatus, DeliveryAttempt
 from celery_batches_notify.pace import Pace, measure_pace
@@ -45,6 +45,7 @@ class BatchView:
         clusters: Where the dead and failing members are, in words.
         deliveries: The attempts to deliver its callbacks, the latest first.
         ancestors: Its parent, that one's parent, and so on, the outermost first.
+        siblings: The other batches of its parent, at most `CHILDREN_SHOWN`.
         children: The batches below it, at most `CHILDREN_SHOWN`.
         actions: The actions of users on it, the latest first.
     """
@@ -60,6 +61,7 @@ class BatchView:
     clusters: tuple[str, ...]
     deliveries: tuple[DeliveryAttempt, ...]
     ancestors: tuple[Row, ...]
+    siblings: tuple[Row, ...]
     children: tuple[Row, ...]
     actions: tuple[tuple[datetime, dict[str, Any]], ...]
 
@@ -67,6 +69,14 @@ class BatchView:
     def name(self) -> str:
         """The batch's name for people."""
         return name_of(self.status)
+
+    @property
+    def siblings_said(self) -> str:
+        """How many other batches its parent has, in words."""
+        count = len(self.siblings)
+        if count == CHILDREN_SHOWN:
+            return f"The first {count} batches"
+        return "1 batch" if count == 1 else f"{count} batches"
 
     @property
     def waiting(self) -> int:
@@ -117,6 +127,7 @@ class BatchView:
             "deliveries": [_attempt_as_dict(each) for each in self.deliveries],
             "family": {
                 "ancestors": [row_as_dict(row) for row in self.ancestors],
+                "siblings": [row_as_dict(row) for row in self.siblings],
                 "children": [row_as_dict(row) for row in self.children],
             },
             "actions": [{"at": at.isoformat(), **note} for at, note in self.actions],
@@ -149,7 +160,7 @@ def read_view(engine: Engine, bid: str, reader: ClusterReader | None = None) -> 
         status=status,
         now=snapshot.now,
         verdict=judge(status),
-        sentence=describe(status, now=until(status, snapshot.now)),
+        sentence=describe(status, now=snapshot.now),
         pace=measure_pace(status, curve, snapshot.now),
         curve=tuple(curve),
         reasons=tuple(reasons),
@@ -157,6 +168,7 @@ def read_view(engine: Engine, bid: str, reader: ClusterReader | None = None) -> 
         clusters=clusters.words,
         deliveries=tuple(reversed(deliveries[-DELIVERIES_SHOWN:])),
         ancestors=_read_ancestors(engine, status),
+        siblings=_read_siblings(engine, status),
         children=_read_children(engine, status),
         actions=tuple(actions),
     )
@@ -170,14 +182,14 @@ def row_as_dict(row: Row) -> dict[str, Any]:
     out: dict[str, Any] = {**status.as_dict()}
     for absent in ("callbacks", "failure_info", "children", "expires_at"):  # the list does not read them
         del out[absent]
-    sentence = describe(status, now=until(status, row.now))
+    sentence = describe(status, now=row.now)
     return out | {"verdict": judge(status).value, "sentence": sentence, "given_up": row.given_up}
 
 
 def sentence_of(row: Row) -> str:
     """Return how a batch of the list goes, in one sentence."""
     assert row.status is not None  # noqa: S101 - the caller checked
-    return describe(row.status, now=until(row.status, row.now))
+    return describe(row.status, now=row.now)
 
 
 def _read_ancestors(engine: Engine, status: BatchStatus) -> tuple[Row, ...]:
@@ -187,6 +199,12 @@ def _read_ancestors(engine: Engine, status: BatchStatus) -> tuple[Row, ...]:
     with suppress(CorruptBatch):
         bids += islice(engine.store.walk_ancestors(status.bid), ANCESTORS_SHOWN)
     return _in_order(engine, bids[::-1])
+
+
+def _read_siblings(engine: Engine, status: BatchStatus) -> tuple[Row, ...]:
+    with suppress(CorruptBatch):
+        return _in_order(engine, list(islice(engine.store.walk_siblings(status), CHILDREN_SHOWN)))
+    return ()
 
 
 def _read_children(engine: Engine, status: BatchStatus) -> tuple[Row, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import UTC, datetime
 
 import pytest
 from celery import Celery
@@ -11,7 +12,7 @@ from redis import Redis
 
 from celery_batches_notify import Batch
 from celery_batches_notify.cli.output import as_json_line
-from celery_batches_notify.headline import describe
+from celery_batches_notify.headline import describe, headline
 from celery_batches_notify.membership import State
 from tests.support.terminal import Commands, Made, fail, make_batch
 
@@ -99,6 +100,38 @@ def test_the_batches_below_are_shown_with_it(app: Celery, command: Commands) -> 
     assert f"parent {parent.bid}, 0 batches below it" in command("show", child.bid).stdout.splitlines()
     record, _ = command("show", parent.bid, "--json").records
     assert (record["kind"], record["bid"], record["state"]) == ("child", child.bid, "success")
+
+
+def test_the_batches_beside_it_are_shown_if_asked_for(app: Celery, command: Commands) -> None:
+    with Batch("parent", app=app) as parent:
+        one, two = (make_batch(app, 3, name, parent=parent) for name in ("EU", "US"))
+    two.report(State.SUCCEEDED)
+    assert "US" not in command("show", one.bid).stdout
+    lines = command("show", one.bid, "--family").stdout.splitlines()
+    (line,) = [line for line in lines if line.startswith("sibling ")]
+    assert line.startswith(f"sibling {two.bid} ✓ success 100% 3/3 ") and line.endswith(" US")
+    record, _ = command("show", two.bid, "--family", "--json").records
+    assert (record["kind"], record["bid"]) == ("sibling", one.bid)
+    assert "sibling" not in command("show", parent.bid, "--family").stdout
+
+
+def test_a_batch_that_finished_and_runs_again_has_one_headline_everywhere(
+    app: Celery, command: Commands
+) -> None:
+    made = make_batch(app, 4)
+    made.report(State.DEAD, 0, failure=fail())
+    made.report(State.SUCCEEDED, 1, 2, 3)
+    store = app._batches_extension.engine.store
+    store.client.hset(store.keys.batch(made.bid), "dead", 0)  # as if the dead one had been sent again
+    status = made.batch.status()
+    assert (status.state, status.dead) == ("complete", 0)
+    assert status.finish_at
+    line = "▸ 75% done, 3 of 4 succeeded: Import rows"
+    assert headline(status, now=datetime.now(UTC)) == line
+    for words in (["show", made.bid], ["doctor", made.bid]):
+        assert command(*words).stdout.splitlines()[0] == line
+    assert command("show", made.bid, "--json").records[-1]["verdict"] == line
+    assert f"{describe(status)}: Import rows" == line.removeprefix("▸ ")
 
 
 def test_every_command_says_how_a_batch_goes_in_the_same_sentence(app: Celery, command: Commands) -> None:

@@ -54,6 +54,26 @@ def test_the_json_of_a_batch_is_its_status(app: Celery, client: TestClient) -> N
     assert {**body, "expires_at": None} == {**expected, "expires_at": None}
 
 
+def test_a_batch_is_shown_within_its_family(app: Celery, client: TestClient) -> None:
+    parent = Batch("Nightly", app=app, keep_open=True)
+    eu, us = (make_batch(app, 3, description=name, parent=parent) for name in ("EU", "US"))
+    report(us, {0: DEAD})
+    family = client.get(f"/{eu.bid}/all.json").json()["family"]
+    assert [each["bid"] for each in family["ancestors"]] == [parent.bid]
+    assert [(each["bid"], each["dead"]) for each in family["siblings"]] == [(us.bid, 1)]
+    assert family["children"] == []
+    html = client.get(f"/{eu.bid}").text
+    assert "1 batch beside it" in html
+    assert re.search(rf'id="siblings".*href="[^"]*{us.bid}"', html, re.DOTALL)
+    assert "beside it" not in client.get(f"/{parent.bid}").text
+
+
+def test_only_the_first_of_many_siblings_are_read(app: Celery, client: TestClient) -> None:
+    parent = Batch("Nightly", app=app, keep_open=True)
+    children = [make_batch(app, 1, parent=parent) for _ in range(55)]
+    assert "The first 50 batches beside it" in client.get(f"/{children[7].bid}").text
+
+
 def test_all_that_the_page_shows_is_json_too(app: Celery, client: TestClient) -> None:
     batch = half_done(app)
     body = client.get(f"/{batch.bid}/all.json").json()

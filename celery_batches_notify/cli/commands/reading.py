@@ -47,6 +47,7 @@ def list_(ctx: click.Context, **options: Any) -> None:
 @click.argument("bid", type=Bid())
 @click.option("--failures", is_flag=True, help="List the failures that are kept, one by one.")
 @click.option("--deliveries", is_flag=True, help="List the last attempts to deliver callbacks.")
+@click.option("--family", is_flag=True, help="List the other batches of its parent as well.")
 @click.option("--actions", is_flag=True, help="List what was done to it by hand, the last first.")
 @click.option(
     "--members",
