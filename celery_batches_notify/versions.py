@@ -41,6 +41,7 @@ SUPPORTED = {
 # module:object, the attributes of it that are replaced or used, and what for
 INTERNALS = (
     ("celery.app.amqp:AMQP", "_create_task_sender send_task_message as_task_v2", "to send task messages"),
+    ("celery:_state", "_get_active_apps", "to refuse calls of other apps in a block"),
     ("celery.app.amqp:task_message", "headers properties body sent_event", "to read task messages"),
     ("celery.app.base:Celery", "send_task subclass_with_self AsyncResult", "to collect calls"),
     ("celery.app.base:Celery", "current_worker_task steps thread_oid", "to know which task runs"),

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from celery import Celery
-from celery._state import (
-    _get_active_apps,  # type: ignore[attr-defined]
-    get_current_worker_task,
-)
+from celery import Celery, _state
 from celery.app.amqp import AMQP
 from kombu.utils.objects import cached_property
 
 from celery_batches_notify.messages.block import refuse_foreign_call
+from celery_batches_notify.messages.sender import Sender
 
 SENDER = "send_task_message"
 
@@ -27,7 +24,7 @@ class RefusingSender:
 
     def __call__(self, producer: Any, name: str, message: Any, **options: Any) -> Any:
         """Send a message. Raises `NotAMember` in a block that cannot collect it."""
-        running = get_current_worker_task()
+        running = _state.get_current_worker_task()
         task_id = (message.headers or message.body).get("id")  # protocol 1 has it in the body
         if running is None or running.request.id != task_id:  # safety: foreign-retry
             refuse_foreign_call(self._app, name)  # safety: plain-app-call
@@ -43,11 +40,12 @@ def refuse_calls_of_other_apps() -> None:
         refusing: Any = cached_property(send_task_message)
         refusing.__set_name__(AMQP, SENDER)
         setattr(AMQP, SENDER, refusing)
-    for app in _get_active_apps():
-        amqp = vars(app).get("amqp")
-        sender: Any = vars(amqp).get(SENDER) if type(amqp) is AMQP else None
-        if getattr(sender, "__module__", None) == AMQP.__module__:  # safety: early-plain-app
-            setattr(amqp, SENDER, RefusingSender(app, sender))
+    apps = _state._get_active_apps()  # type: ignore[attr-defined]
+    for app in [*apps]:
+        amqp = vars(app).get("amqp")  # as it is, because making it reads the app's configuration
+        sender = None if amqp is None else vars(amqp).get(SENDER)
+        if sender is not None and not isinstance(sender, Sender | RefusingSender):  # safety: early-plain-app
+            amqp.send_task_message = RefusingSender(app, sender)
 
 
 def send_task_message(amqp: Any) -> RefusingSender:

@@ -100,11 +100,14 @@ def test_an_app_that_sent_calls_before_is_refused_too(app: Celery, make_app: Cal
     plain.close()
 
 
-def test_a_sender_that_somebody_else_put_there_stays(make_app: Callable[..., Celery]) -> None:
+def test_a_sender_that_somebody_else_put_there_gets_the_calls(
+    app: Celery, make_app: Callable[..., Celery]
+) -> None:
     plain, calls = make_plain(), list[str]()
-    own = plain.amqp.send_task_message = lambda _producer, name, _message, **_: calls.append(name)
+    plain.amqp.send_task_message = lambda _producer, name, _message, **_: calls.append(name)
     make_app()
-    assert plain.amqp.send_task_message is own
+    with Batch(app=app, keep_open=True), pytest.raises(NotAMember):
+        call(plain)
     call(plain)
     assert calls == ["plain"]
     plain.close()
