@@ -21,6 +21,7 @@ from tests.web.scene import make_batch, report, write_states
 CONNECTION = {"AUTH", "CLIENT", "HELLO", "PING", "SELECT"}
 TRANSACTION = {"MULTI", "EXEC", "TIME", "PTTL"}
 READS = {"EXISTS", "GET", "GETRANGE", "HGETALL", "HLEN", "HMGET", "LRANGE", "STRLEN", "ZCARD", "ZRANGE"}
+SCRIPTS = {"EVAL", "EVALSHA"}  # MONITOR shows what they do as well
 BOUNDED_HASHES = ("}", ":outbox", ":failures", ":curve")
 OF_A_BATCH = ("", ".json", "/all.json", "/part", "/map.png", "/members?from=99", "/members?state=dead")
 OF_THE_LIST = ("/", "/list.part?state=live", "/list.json?q=tag:x", "/?q=import&state=done")
@@ -114,7 +115,9 @@ def test_no_command_of_the_list_is_unbounded(
 def check_bounded(command: list[str]) -> None:
     """Fail if a command writes, or if what it reads can grow with the batch or with the list."""
     name, *args = command
-    assert name in TRANSACTION | READS, command
+    assert name in TRANSACTION | READS | SCRIPTS, command
+    if name == "EVALSHA":
+        assert int(args[1]) <= ROWS_AT_ONCE, command
     if name == "HGETALL":
         assert args[0].endswith(BOUNDED_HASHES), command
     if name == "GETRANGE":
