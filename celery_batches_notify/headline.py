@@ -55,16 +55,12 @@ def headline(
     Args:
         status: The batch.
         event: The event that has just fired; None if that is unknown, as on a page.
-        now: When the status was read; without it, the line leaves out durations that still grow.
+        now: When the status was read; without it, the line leaves out durations that still grow. The time
+            since the batch began is left out too once it has finished, because a retry comes days later.
         limit: The time of a `deadline` or `stall` callback.
     """
     sentence = describe(status, event, now=now, limit=limit)
     return f"{judge(status, event).sign} {sentence}: {name_of(status)}"
-
-
-def until(status: BatchStatus, now: datetime) -> datetime | None:
-    """Return the `now` of a headline: None once the batch has finished, as its duration grows no more."""
-    return now if status.finish_at is None else None
 
 
 def name_of(status: BatchStatus) -> str:
@@ -137,7 +133,8 @@ def _describe_so_far(status: BatchStatus, event: str, now: datetime | None, limi
         return f"Nothing has moved for {describe_duration(still)}" if still else "Nothing moves"
     if status.state == "open" and event == "progress":
         return "Open: calls are still being added"
-    after = f" after {describe_duration(now - status.created_at)}" if now else ""
+    is_first_run = status.finish_at is None
+    after = f" after {describe_duration(now - status.created_at)}" if now and is_first_run else ""
     return f"{int(status.progress * 100)}% done{after}"
 
 

@@ -13,7 +13,7 @@ from celery_batches_notify.doctor.callbacks import find_open, judge_callback
 from celery_batches_notify.doctor.diagnosis import Complaint, complain_of_workers
 from celery_batches_notify.doctor.locate import LOOKED_AT, Kind, Place, Whereabouts, locate, walk_open
 from celery_batches_notify.engine import Engine
-from celery_batches_notify.headline import headline, until
+from celery_batches_notify.headline import headline
 from celery_batches_notify.model import BatchStatus
 from celery_batches_notify.store.errors import corrupt_errors
 from celery_batches_notify.store.parsing import parse_status
@@ -106,7 +106,7 @@ def say_complaint(complaint: Complaint, *, between: str = ": ", needs_hands: boo
 
 def _say_headline(status: BatchStatus, now: datetime) -> Line:
     """Say how the batch goes, in the sentence of its page and of messages."""
-    words = headline(status, now=until(status, now))
+    words = headline(status, now=now)
     return Line(text=words, fields={"bid": status.bid, "verdict": words})
 
 

@@ -14,7 +14,7 @@ from celery_batches_notify.doctor.reasons import find_reasons
 from celery_batches_notify.engine import Engine
 from celery_batches_notify.errors import CorruptBatch
 from celery_batches_notify.grouped_failures import GroupView, find_groups
-from celery_batches_notify.headline import Verdict, describe, judge, name_of, until
+from celery_batches_notify.headline import Verdict, describe, judge, name_of
 from celery_batches_notify.member_map import size_of
 from celery_batches_notify.model import BatchStatus, DeliveryAttempt
 from celery_batches_notify.pace import Pace, measure_pace
@@ -149,7 +149,7 @@ def read_view(engine: Engine, bid: str, reader: ClusterReader | None = None) -> 
         status=status,
         now=snapshot.now,
         verdict=judge(status),
-        sentence=describe(status, now=until(status, snapshot.now)),
+        sentence=describe(status, now=snapshot.now),
         pace=measure_pace(status, curve, snapshot.now),
         curve=tuple(curve),
         reasons=tuple(reasons),
@@ -170,14 +170,14 @@ def row_as_dict(row: Row) -> dict[str, Any]:
     out: dict[str, Any] = {**status.as_dict()}
     for absent in ("callbacks", "failure_info", "children", "expires_at"):  # the list does not read them
         del out[absent]
-    sentence = describe(status, now=until(status, row.now))
+    sentence = describe(status, now=row.now)
     return out | {"verdict": judge(status).value, "sentence": sentence, "given_up": row.given_up}
 
 
 def sentence_of(row: Row) -> str:
     """Return how a batch of the list goes, in one sentence."""
     assert row.status is not None  # noqa: S101 - the caller checked
-    return describe(row.status, now=until(row.status, row.now))
+    return describe(row.status, now=row.now)
 
 
 def _read_ancestors(engine: Engine, status: BatchStatus) -> tuple[Row, ...]:
