@@ -19,6 +19,7 @@ from celery_batches_notify.errors import ConfigurationError
 from celery_batches_notify.log_lines import log_fields
 from celery_batches_notify.masking import keep_secrets_out_of_reports
 from celery_batches_notify.messages.block import watch_results
+from celery_batches_notify.messages.other_apps import refuse_calls_of_other_apps
 from celery_batches_notify.messages.sender import Sender
 from celery_batches_notify.notifiers.registry import Registry
 from celery_batches_notify.recovery.lost_workers import LostWorkers
@@ -78,6 +79,7 @@ class Batches:
         setattr(app, EXTENSION, self)
         app.amqp.send_task_message = self._sender  # type: ignore[misc]
         app.send_task = self._sender.calls  # type: ignore[method-assign]
+        refuse_calls_of_other_apps()
         watch_results(app)
         keep_secrets_out_of_reports(app)
         register_deliver_task(app, lambda: self.engine.attempts)

@@ -20,7 +20,6 @@ from celery_batches_notify.operations import discard_batch
 from celery_batches_notify.producer import chunk as chunks
 from celery_batches_notify.producer.enrolment import Enrolment
 from celery_batches_notify.producer.on_commit import OnCommit, refuse_on_commit_in_blocks
-from celery_batches_notify.producer.other_apps import guard_other_apps
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +67,6 @@ class Intake:
         """Begin a block. Raises `BatchSealed`, and `WouldDeadlock` if the batch's block is open already."""
         self._enrolment.adopt()
         refuse_on_commit_in_blocks(self._enrolment.app)
-        guard_other_apps()
         with self._lock:
             self._refuse_if_sealed()  # in the lock, because a seal in between would refuse the calls
             if self._block is not None:

@@ -48,6 +48,7 @@ STILL, PLAIN = "tests/doctor/test_still_batches.py", "tests/store/test_plain_suc
 SHARED = "tests/worker/test_shared_replay.py"
 WATCH, SHOW, CHANGE = "tests/cli/test_watch.py", "tests/cli/test_show.py", "tests/cli/test_change.py"
 BLOCKS, CUT_SHORT = "tests/test_blocks.py", "tests/test_cut_short.py"
+OTHER_APPS = "tests/messages/test_other_apps.py"
 
 COUNTING = "tests/metrics/test_counting.py"
 WAYS = "tests/producer/test_ways.py"
@@ -349,9 +350,21 @@ MUTANTS = (
     ),
     Mutant(
         "a call of an app without batches is refused in a block",
-        "guarded-app",
-        GONE,
-        f"{BATCH}::test_a_call_of_an_app_without_batches_is_refused_in_a_block",
+        "plain-app-call",
+        "pass",
+        f"{OTHER_APPS}::test_a_call_of_an_app_without_batches_is_refused_in_a_block",
+    ),
+    Mutant(
+        "a task of an app without batches may retry in a block",
+        "foreign-retry",
+        "if True:",
+        f"{OTHER_APPS}::test_a_task_of_an_app_without_batches_may_retry_in_a_block",
+    ),
+    Mutant(
+        "an app that sent calls before the first Batches is refused too",
+        "early-plain-app",
+        "if False:",
+        f"{OTHER_APPS}::test_an_app_that_sent_calls_before_is_refused_too",
     ),
     Mutant(
         "a callback is published outside all blocks",
