@@ -24,6 +24,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from celery_batches_notify import Batch, Batches, NoSuchBatch, Progress, StoreUnavailable
 from celery_batches_notify.membership import Membership, Outcome, State
+from celery_batches_notify.metrics.collector import sum_live
 from celery_batches_notify.model import BatchStatus
 from celery_batches_notify.store.server_checks import check_store
 from tests.projects.proj_tasks import declare_tasks
@@ -328,6 +329,18 @@ def test_the_lists_and_batches_lie_on_several_nodes(cluster_form: Form) -> None:
         assert len(list(Batch.all(app=app))) >= 12
         assert len(list(app._batches_extension.engine.store.walk_live())) >= 12
     assert all(node.command("DBSIZE") for node in cluster_form.servers)
+
+
+def test_counters_and_live_batches_of_all_nodes_are_summed_once(cluster_form: Form) -> None:
+    with app_in(cluster_form, batches_prefix="summed") as app:
+        engine = app._batches_extension.engine
+        for _ in range(12):
+            Batch(app=app, keep_open=True).add(app.tasks["proj.ok"].s().set(queue="nobody"))
+        for _ in range(2):  # the second finds nothing new
+            engine.sweeper.sweep()
+            assert engine.store.read_totals()["created"] == 12
+        live = sum_live(engine.store, 100)
+    assert (live.states.total(), live.pending) == (12, 12)
 
 
 def test_a_batch_ends_while_its_slot_moves(cluster_form: Form) -> None:
