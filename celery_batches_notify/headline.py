@@ -55,8 +55,8 @@ def headline(
     Args:
         status: The batch.
         event: The event that has just fired; None if that is unknown, as on a page.
-        now: When the status was read; without it, or if the batch has finished once, the line leaves out
-            durations that still grow.
+        now: When the status was read; without it, the line leaves out durations that still grow. The time
+            since the batch began is left out too once it has finished, because a retry comes days later.
         limit: The time of a `deadline` or `stall` callback.
     """
     sentence = describe(status, event, now=now, limit=limit)
@@ -89,7 +89,6 @@ def describe(
 ) -> str:
     """Return the headline's sentence without the sign, the name and the full stop. See `headline`."""
     event = event or _EVENT_OF_STATE[status.state]
-    now = None if status.finish_at else now
     if event == "success" or (event in ("complete", "finish") and not status.pending):
         return _describe_end(status)
     if event == "cancel" or status.cancelled_at is not None:
@@ -134,7 +133,8 @@ def _describe_so_far(status: BatchStatus, event: str, now: datetime | None, limi
         return f"Nothing has moved for {describe_duration(still)}" if still else "Nothing moves"
     if status.state == "open" and event == "progress":
         return "Open: calls are still being added"
-    after = f" after {describe_duration(now - status.created_at)}" if now else ""
+    is_first_run = status.finish_at is None
+    after = f" after {describe_duration(now - status.created_at)}" if now and is_first_run else ""
     return f"{int(status.progress * 100)}% done{after}"
 
 

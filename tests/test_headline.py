@@ -122,6 +122,11 @@ def test_without_a_limit_or_a_clock_it_makes_none_up() -> None:
     assert headline(late, "stall") == "⚠ Nothing moves, 6,225 of 12,480 succeeded: Nightly import"
 
 
+def test_once_finished_it_counts_no_time_because_a_retry_comes_days_later() -> None:
+    again = status(**HALF, finish_at=CREATED_AT)
+    assert headline(again, now=NOW) == "▸ 49% done, 6,225 of 12,480 succeeded: Nightly import"
+
+
 def test_a_batch_without_a_description_goes_by_its_id() -> None:
     for nothing in ("", "\n\t\x00"):
         assert headline(status(1, succeeded=1, description=nothing)).endswith(f": {BID}")

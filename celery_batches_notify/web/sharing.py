@@ -61,7 +61,7 @@ def read_shared(engine: Engine, token: str) -> Shared:
         curve = parse_curve(snapshot)
     return Shared(
         status=status,
-        sentence=describe(status, now=snapshot.now if status.finish_at is None else None),
+        sentence=describe(status, now=snapshot.now),
         verdict=judge(status),
         pace=measure_pace(status, curve, snapshot.now),
     )

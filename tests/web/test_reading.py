@@ -6,6 +6,7 @@ import gzip
 import json
 import re
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 from celery import Celery
@@ -18,7 +19,9 @@ from celery_batches_notify.headline import describe
 from celery_batches_notify.member_map import draw_map
 from celery_batches_notify.membership import State
 from celery_batches_notify.model import STATES
+from celery_batches_notify.store.parsing import parse_time
 from celery_batches_notify.web.maps import COLOURS
+from tests.support.terminal import Commands
 from tests.web.scene import fail, make_batch, report, write_states
 
 CSP = (
@@ -45,6 +48,27 @@ def test_a_batch_is_shown_with_its_sentence_and_figures(app: Celery, client: Tes
     assert f"batch doctor {batch.bid}" in html
     assert "2 are dead: until they are retried, success cannot come" in html
     assert "dead: #10, #11" in html
+
+
+def test_a_finished_batch_that_is_retried_has_one_sentence_everywhere(
+    app: Celery, client: TestClient, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = make_batch(app, 4)
+    report(batch, {0: DEAD, 1: SUCCEEDED, 2: SUCCEEDED, 3: SUCCEEDED})
+    batch.retry()
+    assert batch.status().finish_at is not None
+    three_days = timedelta(days=3, hours=1, minutes=30)
+    moved_at = parse_time(redis.time()) - three_days
+    redis.hset(f"batches:{{{batch.bid}}}", "reported_at", int(moved_at.timestamp() * 1000))
+    sentence = "Nothing has moved for 3 d 1 h, 3 of 4 succeeded, 1 failed and will be retried"
+    assert sentence in client.get(f"/{batch.bid}").text
+    assert client.get(f"/{batch.bid}/all.json").json()["sentence"] == sentence
+    assert client.get("/list.json").json()["batches"][0]["sentence"] == sentence
+    command = Commands(app=app, monkeypatch=monkeypatch)
+    line = f"⚠ {sentence}: Import rows"
+    for verb in ("show", "doctor"):
+        assert command(verb, batch.bid).stdout.splitlines()[0] == line
+        assert line in [record.get("verdict") for record in command(verb, batch.bid, "--json").records]
 
 
 def test_the_json_of_a_batch_is_its_status(app: Celery, client: TestClient) -> None:
