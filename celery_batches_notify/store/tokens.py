@@ -27,15 +27,20 @@ def hear_tokens(store: Store, bids: Sequence[str], seconds: float) -> Iterator[t
         StoreUnavailable: The store is away.
     """
     client: Any = store.client
-    with store_errors(store.settings), closing(client.pubsub(ignore_subscribe_messages=True)) as pubsub:
+    with store_errors(store.settings), closing(client.pubsub()) as pubsub:
         if bids:
             pubsub.subscribe(*map(channel, bids))
         else:
             pubsub.psubscribe(channel("*"))
+        unconfirmed = len(bids) or 1
         while True:
             message = pubsub.get_message(timeout=seconds)
             if message is None:
                 yield None
+            elif message["type"] in ("subscribe", "psubscribe"):  # one for each channel
+                unconfirmed -= 1
+                if not unconfirmed:  # safety: all-subscribed
+                    yield None
             elif (token := _text(message["data"])) in TOKENS:
                 yield _text(message["channel"]).removeprefix(channel("")), token
 

@@ -51,6 +51,22 @@ def test_tokens_that_are_sent_as_the_end_is_looked_for_are_printed(
     assert command("stream", made.bid).stdout == "++!$\n"
 
 
+def test_batches_that_end_while_their_subscriptions_are_confirmed_lose_no_token(
+    app: Celery, command: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mades, look = [make_batch(app, 1) for _ in range(5)], stream._have_ended
+    reports = [lambda: [made.report(State.SUCCEEDED) for made in mades]]
+
+    def report_and_look(*args: object) -> bool:
+        while reports:
+            reports.pop()()
+        return bool(look(*args))
+
+    monkeypatch.setattr(stream, "_have_ended", report_and_look)
+    ran = command("stream", *(made.bid for made in mades))
+    assert ran.stdout.splitlines() == [f"{made.bid} {token}" for made in mades for token in "+!$"]
+
+
 def test_each_token_of_several_batches_names_its_batch(
     app: Celery, redis: Redis, command: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -367,6 +367,12 @@ MUTANTS = (
         f"{OTHER_APPS}::test_an_app_that_sent_calls_before_is_refused_too",
     ),
     Mutant(
+        "batch stream looks for the end once all subscriptions are confirmed",
+        "all-subscribed",
+        "if True:",
+        "tests/cli/test_stream.py::test_batches_that_end_while_their_subscriptions_are_confirmed_lose_no_token",
+    ),
+    Mutant(
         "a callback is published outside all blocks",
         "outside-blocks",
         "with self._lock:",

@@ -103,12 +103,15 @@ class Holder:
             call.may_be_dropped = True
         if self.autoflush and (left or self.doubt):
             self.faults += 1
-        elif self.batch.stored == "yes" and not self.was_stored and not self.doubt:
-            self.batch.stored, self.batch.was_discarded = (
-                "no",
-                True,
-            )  # its child, which stored it, goes on alone
+        elif self.batch.stored == "yes" and not self.was_stored and not self.doubt and not self._has_sent:
+            # Its child, which stored it, goes on alone.
+            self.batch.stored, self.batch.was_discarded = "no", True
             self.batch.children.clear()
+
+    @property
+    def _has_sent(self) -> bool:
+        """Whether calls have left that only `resume()` could send while the block was open."""
+        return any(call.fate is Fate.OUT for call in self.batch.calls)
 
     # -- calls that were handed over ----------------------------------------------------------
 
