@@ -13,7 +13,7 @@ from tests.bench.child import serve
 
 URL = os.environ["BENCH_URL"]
 redis = Redis.from_url(URL)
-broker = ListQueueBroker(URL)
+broker = ListQueueBroker(URL, socket_timeout=None)  # redis-py 8 ends a worker that waits for 5 s
 runner = asyncio.new_event_loop()
 
 
