@@ -10,18 +10,24 @@ from pathlib import Path
 from typing import Any
 
 QUIET_SECONDS = 0.3
+LOOKS_AT_MOST = 400
 TICK_SECONDS = 0.01
 
 
 def cpu_when_quiet(pid: int) -> float:
-    """Wait until a worker rests; return the CPU time of its main process and its children."""
+    """Wait until a worker rests; return the CPU time of its main process and its children.
+
+    Raises:
+        RuntimeError: It does not rest for two minutes.
+    """
     last = cpu_seconds(pid)
-    while True:
+    for _ in range(LOOKS_AT_MOST):
         time.sleep(QUIET_SECONDS)
         now = cpu_seconds(pid)
         if now - last < 2 * TICK_SECONDS:
             return now
         last = now
+    raise RuntimeError(f"the worker with process {pid} does not come to rest")
 
 
 def cpu_seconds(pid: int) -> float:

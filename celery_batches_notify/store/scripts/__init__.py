@@ -82,8 +82,7 @@ class Scripts:
         self.count_batches = self._load("count_batches")
         self.read_fields = self._load("read_fields")
         self.forget_batches = self._load("forget_batches")
-        self.hold_lock = self._load("hold_lock")
-        self.release_lock = self._load("release_lock")
+        self.hold_lock, self.release_lock = self._load("hold_lock"), self._load("release_lock")
 
     def _load(self, *shared_and_own: str, short_way: Sequence[str] = (), whole: bool = True) -> Script:
         """Load a script, which comes last, after the parts that it shares with others.
