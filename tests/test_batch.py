@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -156,57 +156,6 @@ def test_a_call_of_another_app_is_refused_in_a_block(app: Celery, make_app: Call
             other.send_task("add", (2,))
     assert batch.status().total == 0
     assert [m.payload[0] for m in waiting_messages(other)] == [[2]]
-
-
-@pytest.fixture
-def plain() -> Iterator[Celery]:
-    """Return an app without batches."""
-    plain = Celery("plain", broker="memory://", backend=None, set_as_current=False)
-    plain.conf.task_default_queue = f"q{uuid4().hex}"
-    yield plain
-    plain.close()
-
-
-def test_a_call_of_an_app_without_batches_is_refused_in_a_block(app: Celery, plain: Celery) -> None:
-    plain.send_task("add", (0,))
-    with Batch(app=app) as batch:
-        with pytest.raises(NotAMember, match="add is a task of <Celery plain"):
-            plain.send_task("add", (1,))
-        with outside_batch():
-            plain.send_task("add", (2,))
-    plain.send_task("add", (3,))
-    assert batch.status().total == 0
-    assert [m.payload[0] for m in waiting_messages(plain)] == [[0], [2], [3]]
-
-
-def test_a_block_leaves_an_app_without_batches_unconfigured(app: Celery) -> None:
-    read: list[str] = []
-    lazy = Celery("lazy", set_as_current=False)
-    lazy.config_from_object(lambda: read.append("conf") or {"broker_url": "memory://"})
-    with Batch(app=app):
-        app.tasks["add"].delay(1)
-    assert not read
-
-
-def test_an_app_that_gets_batches_later_has_members(app: Celery, plain: Celery, server_url: str) -> None:
-    with Batch(app=app):
-        app.tasks["add"].delay(1)
-    plain.conf.batches_backend_url = server_url
-    Batches(plain)
-    with Batch(app=plain) as batch:
-        plain.send_task("add", (1,))
-    assert batch.status().total == 1
-
-
-def test_whoever_replaced_the_sender_of_an_app_without_batches_keeps_its_calls(
-    app: Celery, plain: Celery
-) -> None:
-    names: list[str] = []
-    plain.amqp.send_task_message = lambda producer, name, message, **options: names.append(name)
-    with Batch(app=app):
-        app.tasks["add"].delay(1)
-    plain.send_task("their", (1,))
-    assert names == ["their"]
 
 
 def test_a_mark_passed_on_by_hand_is_taken_off(app: Celery) -> None:

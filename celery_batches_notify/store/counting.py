@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, NamedTuple
 
-from celery_batches_notify.errors import BatchesError, NoSuchBatch
+from celery_batches_notify.errors import BatchesError
 from celery_batches_notify.store import parsing
 from celery_batches_notify.store.base import check_values
 from celery_batches_notify.store.errors import corrupt_errors, is_away, store_errors
 from celery_batches_notify.store.lists import LIVES, longest_life_ms
 from celery_batches_notify.store.outbox import from_ms
-from celery_batches_notify.store.statuses import StatusStore, say_unreadable
+from celery_batches_notify.store.statuses import StatusStore, parse_each
 from celery_batches_notify.store.totals import COUNTED_FIELDS, Numbers, deliveries_of, numbers_of
 
 LIVE_AT_ONCE = 250
@@ -83,15 +84,8 @@ class CountingStore(StatusStore):
         for start in range(0, len(bids), LIVE_AT_ONCE):
             page = bids[start : start + LIVE_AT_ONCE]
             now, answers = self._read_fields(page, LIVE_FIELDS)
-            for bid, answer in zip(page, answers, strict=True):
-                try:
-                    live = _parse_live(check_values(bid, answer), now, self.settings.stall_after)
-                except NoSuchBatch:
-                    continue
-                except Exception as exc:  # noqa: BLE001 - `say_unreadable` raises those that are no fault of data
-                    say_unreadable(bid, exc)
-                    continue
-                yield live
+            parse = partial(_parse_live, now=now, stall_after=self.settings.stall_after)
+            yield from (live for _, live, _ in parse_each(page, answers, parse) if live is not None)
 
     def count_live(self) -> int:
         """Return how many batches are on the sweeper's list."""
@@ -106,8 +100,8 @@ class CountingStore(StatusStore):
         return Numbers(bid=bid, read_at=round(snapshot.now.timestamp() * 1000), numbers=numbers)
 
 
-def _parse_live(values: Sequence[bytes | None], now: datetime, stall_after: timedelta) -> Live:
-    batch = parsing.name_values(LIVE_FIELDS, values)
+def _parse_live(bid: str, answer: Any, *, now: datetime, stall_after: timedelta) -> Live:
+    batch = parsing.name_values(LIVE_FIELDS, check_values(bid, answer))
     total, succeeded, dead = int(batch[b"total"]), int(batch[b"succeeded"]), int(batch[b"dead"])
     return Live(
         state=parsing.parse_state(batch, now, stall_after),

@@ -107,13 +107,14 @@ def parse_members(
 
 def name_values(fields: Sequence[str], values: Sequence[bytes | None]) -> Hash:
     """Return the values of these fields as HGETALL gives them, without those that are missing."""
-    names = _encode_names(tuple(fields))
+    names = encode_names(tuple(fields))
     return {name: value for name, value in zip(names, values, strict=True) if value is not None}
 
 
 @lru_cache(maxsize=8)
-def _encode_names(fields: tuple[str, ...]) -> list[bytes]:
-    return [name.encode() for name in fields]  # once, because lists of batches are long
+def encode_names(fields: tuple[str, ...]) -> tuple[bytes, ...]:
+    """Return the names of fields in bytes; once, because lists of batches are long."""
+    return tuple(name.encode() for name in fields)
 
 
 def has_ended(is_sealed: object, total: int, succeeded: int, dead: int) -> bool:

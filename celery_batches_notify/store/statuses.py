@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from redis.client import Pipeline
 from redis.exceptions import ResponseError
@@ -32,6 +33,8 @@ ROW_FIELDS = (
     *("description", "tags", "created_at", "parent_bid"),
     *("cut_short", "abandoned_at", "given_up", "keep_open"),
 )
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -108,16 +111,11 @@ class StatusStore(StoreBase):
         fields: tuple[str, ...] = ("schema",)
         fields += (TEXT_FIELDS if texts else ()) + (STANDING_FIELDS if standings else ())
         now, answers = self._read_fields(bids, fields)
-        outlines = []
-        for bid, answer in zip(bids, answers, strict=True):
-            try:
-                values = check_values(bid, answer)
-                outlines.append(parse_outline(bid, fields, values, now, self.settings.stall_after))
-            except NoSuchBatch:
-                continue
-            except Exception as exc:  # noqa: BLE001 - `say_unreadable` raises those that are no fault of data
-                outlines.append(Outline(bid=bid, why=say_unreadable(bid, exc)))
-        return outlines
+
+        def parse(bid: str, answer: Any) -> Outline:
+            return parse_outline(bid, fields, check_values(bid, answer), now, self.settings.stall_after)
+
+        return [found or Outline(bid=bid, why=why) for bid, found, why in parse_each(bids, answers, parse)]
 
     def _read_statuses(self, bids: Sequence[str]) -> Iterator[BatchStatus]:
         with store_errors(self.settings):
@@ -140,7 +138,7 @@ class StatusStore(StoreBase):
         """
         if len(bids) >= MANY and not is_cluster(self.client):  # whose scripts keep to one slot
             return self._read_fields_of_many(bids, fields)
-        names = [field.encode() for field in fields]  # once, because redis-py would for each batch
+        names = parsing.encode_names(tuple(fields))  # redis-py would encode them for each batch
 
         def queue(pipe: Pipeline) -> None:
             for bid in bids:
@@ -167,14 +165,9 @@ class StatusStore(StoreBase):
             return {}
         now, answers = self._read_fields(bids, ROW_FIELDS)
         rows = {}
-        for bid, answer in zip(bids, answers, strict=True):
-            try:
-                status, given_up = self._parse_row(bid, answer, now)
-                rows[bid] = Row(bid=bid, now=now, status=status, given_up=given_up)
-            except NoSuchBatch:
-                continue
-            except (CorruptBatch, SchemaTooNew) as exc:
-                rows[bid] = Row(bid=bid, now=now, why=str(exc))
+        for bid, found, why in parse_each(bids, answers, partial(self._parse_row, now=now)):
+            status, given_up = found or (None, 0)
+            rows[bid] = Row(bid=bid, now=now, status=status, given_up=given_up, why=why)
         return rows
 
     def read_briefly(self, bid: str) -> tuple[BatchStatus, datetime]:
@@ -216,7 +209,24 @@ class Row:
     why: str = ""
 
 
-def say_unreadable(bid: str, exc: Exception) -> str:
+def parse_each(
+    bids: Sequence[str], answers: Sequence[Any], parse: Callable[[str, Any], T]
+) -> Iterator[tuple[str, T | None, str]]:
+    """Yield each batch with what its answer holds, or with None and why it cannot be read.
+
+    Batches that are gone are left out. Raises an error that is not about a batch's data.
+    """
+    for bid, answer in zip(bids, answers, strict=True):
+        try:
+            found, why = parse(bid, answer), ""
+        except NoSuchBatch:
+            continue
+        except Exception as exc:  # noqa: BLE001 - `_say_unreadable` raises those that are not about data
+            found, why = None, _say_unreadable(bid, exc)
+        yield bid, found, why
+
+
+def _say_unreadable(bid: str, exc: Exception) -> str:
     """Say why a batch cannot be read; raise an error that is not about its data."""
     try:
         with corrupt_errors(bid):

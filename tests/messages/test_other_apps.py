@@ -194,3 +194,45 @@ def test_the_first_batches_of_a_process_prepares_celery_once(make_app: Callable[
     prepared = vars(AMQP)["send_task_message"]
     make_app()
     assert vars(AMQP)["send_task_message"] is prepared
+
+
+def test_calls_before_and_after_a_block_leave(app: Celery, plain: Celery) -> None:
+    plain.send_task("add", (0,))
+    with Batch(app=app) as batch:
+        with pytest.raises(NotAMember, match="add is a task of <Celery plain"):
+            plain.send_task("add", (1,))
+        with outside_batch():
+            plain.send_task("add", (2,))
+    plain.send_task("add", (3,))
+    assert batch.status().total == 0
+    assert [m.payload[0] for m in waiting_messages(plain)] == [[0], [2], [3]]
+
+
+def test_a_block_leaves_an_app_without_batches_unconfigured(app: Celery) -> None:
+    read: list[str] = []
+    lazy = Celery("lazy", set_as_current=False)
+    lazy.config_from_object(lambda: read.append("conf") or {"broker_url": "memory://"})
+    with Batch(app=app):
+        app.send_task("add", (1,))
+    assert not read
+
+
+def test_an_app_that_gets_batches_later_has_members(app: Celery, plain: Celery, server_url: str) -> None:
+    with Batch(app=app):
+        app.send_task("add", (1,))
+    plain.conf.batches_backend_url = server_url
+    Batches(plain)
+    with Batch(app=plain) as batch:
+        plain.send_task("add", (1,))
+    assert batch.status().total == 1
+
+
+def test_whoever_replaced_the_sender_of_an_app_without_batches_keeps_its_calls(
+    app: Celery, plain: Celery
+) -> None:
+    names: list[str] = []
+    plain.amqp.send_task_message = lambda producer, name, message, **options: names.append(name)
+    with Batch(app=app):
+        app.send_task("add", (1,))
+    plain.send_task("their", (1,))
+    assert names == ["their"]
