@@ -331,6 +331,24 @@ MUTANTS = (
         f"{BLOCKS}::test_a_copied_context_calls_at_once_after_the_block",
     ),
     Mutant(
+        "a fork's child does not collect calls, which would be lost with it",
+        "forked-frame",
+        "return self._is_open",
+        f"{BLOCKS}::test_a_forks_child_calls_at_once_and_leaves_the_block_to_its_parent",
+    ),
+    Mutant(
+        "a fork's child that exits inside the block leaves the batch alone",
+        "forks-block",
+        GONE,
+        f"{BLOCKS}::test_a_forks_child_that_exits_in_the_block_drops_nothing_of_its_parents",
+    ),
+    Mutant(
+        "a fork's child does not add to a block that ends in its parent",
+        "forks-batch",
+        GONE,
+        f"{BLOCKS}::test_a_forks_child_calls_at_once_and_leaves_the_block_to_its_parent",
+    ),
+    Mutant(
         "a call that is too late for a closing frame is not collected",
         "closing-frame",
         GONE,
