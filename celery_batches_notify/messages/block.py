@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from weakref import ref
 
 from celery import Celery
+from celery.exceptions import SoftTimeLimitExceeded
 from celery.result import AsyncResult
 
 from celery_batches_notify.errors import NotAMember, WouldDeadlock
@@ -297,6 +298,8 @@ def _watch(results: Sequence[BlockAwareResult]) -> None:
     try:
         for result in results:
             result.watch()
+    except SoftTimeLimitExceeded:
+        raise
     except Exception as exc:  # noqa: BLE001 - the calls leave all the same
         logger.warning("batches: the result backend does not watch for results of a block: %r", exc)
 
