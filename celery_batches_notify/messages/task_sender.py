@@ -73,6 +73,7 @@ class TaskSender:
         frame = find_frame(self._app)
         each: Callable[[tuple[Any, ...]], Call | None] | None = None
         made: list[Call] = []
+        is_canvas = getattr(task, "subtask_type", None) is not None
         for item in items:
             arguments = tuple(item)
             if each is not None and (call := each(arguments)) is not None:
@@ -81,7 +82,8 @@ class TaskSender:
             if made and frame is not None:
                 frame.collect(made)
                 made = []
-            task.apply_async(arguments)
+            # Celery gives some parts of a canvas the ids of its first call again.
+            (task.clone() if is_canvas else task).apply_async(arguments)  # safety: mapped-canvas-copied
             if each is None and frame is not None:
                 each = self._quick_call(frame, task, len(items))
         if made and frame is not None:

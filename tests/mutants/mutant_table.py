@@ -374,6 +374,12 @@ MUTANTS = (
         f"{SOFT_LIMITS}::test_a_soft_limit_that_strikes_in_a_map_leaves_it",
     ),
     Mutant(
+        "each call of a canvas that is mapped has ids of its own",
+        "mapped-canvas-copied",
+        "task.apply_async(arguments)",
+        f"{BATCH}::test_each_call_of_a_mapped_canvas_has_ids_of_its_own",
+    ),
+    Mutant(
         "a call that is too late for a closing frame is not collected",
         "closing-frame",
         GONE,
