@@ -1,6 +1,7 @@
-"""OpenTelemetry, if the program uses it: a member's span names its batch, and each batch has a span.
+"""OpenTelemetry and Sentry, if the program uses them: spans and events of a member name its batch.
 
-Nothing is imported here: a program that has a tracer has imported `opentelemetry.trace` itself. The ids of a
+With OpenTelemetry, each batch has a span too. Nothing is imported here: a program that has a tracer has
+imported it itself. The ids of a
 batch's span are drawn when the batch is stored, so that each process can put callbacks below it, and the
 process that records it, should it do so twice, records the same span.
 """
@@ -71,9 +72,11 @@ class Ids:
         return cls(trace, span, parent)
 
 
-def is_used() -> bool:
-    """Whether this program has imported OpenTelemetry."""
-    return _find_api() is not None
+@_harmless(False)
+def is_recording() -> bool:
+    """Return whether OpenTelemetry or Sentry records what runs here."""
+    api = _find_api()
+    return _sentry_scopes_runs() or (api is not None and api.get_current_span().is_recording())
 
 
 @_harmless("")
@@ -92,7 +95,9 @@ def begin() -> str:
 
 @_harmless(None)
 def name_batch(bid: str, index: int | None) -> None:
-    """Name the batch, and the member's place in it, on the span of the member that runs here."""
+    """Name the batch on what is recorded of the member that runs here, and its place on its span."""
+    if _sentry_scopes_runs():
+        sys.modules["sentry_sdk"].get_isolation_scope().set_tag("celery.batch.id", bid)
     if (api := _find_api()) is not None and (span := api.get_current_span()).is_recording():
         span.set_attribute("celery.batch.id", bid)
         if index is not None:
@@ -167,6 +172,13 @@ class _Given:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._own, name)
+
+
+def _sentry_scopes_runs() -> bool:
+    """Whether Sentry gives each run a scope of its own: without, a tag would stay for the next run."""
+    sentry: Any = sys.modules.get("sentry_sdk")
+    # safety: own-scope
+    return sentry is not None and sentry.get_client().get_integration("celery") is not None
 
 
 def _find_api() -> Any:

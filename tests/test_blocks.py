@@ -379,12 +379,33 @@ def test_an_empty_block_says_so(app: Celery, caplog: pytest.LogCaptureFixture) -
         pass
     (record,) = caplog.records
     assert record.getMessage().startswith(f"batch {batch.bid}: sealed without members")
-    assert all(word in record.getMessage() for word in ("delay_on_commit", "threads", "other apps"))
+    assert all(word in record.getMessage() for word in ("other threads", "apply()", "outside_batch()"))
     with caplog.at_level(logging.WARNING), Batch(app=app, keep_open=True):
         pass
     with caplog.at_level(logging.WARNING), Batch(app=app):
         add(app)
     assert len(caplog.records) == 1
+
+
+def call_in_a_thread(app: Celery) -> None:
+    thread = threading.Thread(target=add, args=(app,))
+    thread.start()
+    thread.join()
+
+
+def call_outside(app: Celery) -> None:
+    with outside_batch():
+        add(app)
+
+
+@pytest.mark.parametrize("call", [call_in_a_thread, call_outside, lambda app: app.tasks["add"].apply()])
+def test_what_the_warning_of_an_empty_block_names_leaves_it_empty(
+    app: Celery, caplog: pytest.LogCaptureFixture, call: Callable[[Celery], None]
+) -> None:
+    with caplog.at_level(logging.WARNING), Batch(app=app) as batch:
+        call(app)
+    assert f"batch {batch.bid}: sealed without members" in caplog.text
+    assert (total(batch), batch.status().state) == (0, "success")
 
 
 # -- add goes to its own batch, all or none --------------------------------------------------------

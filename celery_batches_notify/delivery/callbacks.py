@@ -16,6 +16,7 @@ from celery_batches_notify.checks import check_event
 from celery_batches_notify.delivery.rules import check_rules
 from celery_batches_notify.errors import ConfigurationError, InvalidCallback
 from celery_batches_notify.messages.other_packages import is_buffered
+from celery_batches_notify.messages.traces import add_trace
 from celery_batches_notify.model import Event
 from celery_batches_notify.notifiers.base import Notifier
 from celery_batches_notify.notifiers.registry import GIVE_UP_AFTER, Registry
@@ -194,6 +195,8 @@ def prepare_signature(app: Celery, signature: Declared, task_id: str, queue: str
         own, options = leaf.pop("defaults", {}), leaf.setdefault("options", {})
         if is_canvas(signature):
             options["task_id"] = f"{task_id}_{k}"
+            if add_trace({}):
+                options["headers"] = add_trace(options.get("headers") or {})
         if queue and not options.keys() & set(ROUTING):
             options["queue"] = queue
         if leaf["task"] not in app.tasks:  # safety: task-options

@@ -108,7 +108,7 @@ class Intake:
             if self._seals and self._is_quiet and not self._enrolment.has_members:
                 BatchLog(logger, bid=self._bid).warning(
                     "sealed without members, so it is a success at once: its block collected no calls (it "
-                    "ignores delay_on_commit, calls in other threads and processes, and other apps' tasks)"
+                    "does not collect calls in other threads or processes, apply(), and calls in outside_batch())"
                 )
             self._seal_if_whole()
 

@@ -271,8 +271,8 @@ class Receivers:
 
 
 def _name_batch(request: Any) -> None:
-    """Name the batch on the span of a member that runs here; an eager call runs in its caller's span."""
-    if traces.is_used() and not request.is_eager and isinstance(of := read_request(request), Membership):
+    """Name the batch where a member's run is recorded; an eager call belongs to its caller's span."""
+    if traces.is_recording() and not request.is_eager and isinstance(of := read_request(request), Membership):
         traces.name_batch(of.bid, of.index)
 
 

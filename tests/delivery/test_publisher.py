@@ -12,6 +12,7 @@ from redis import Redis
 from celery_batches_notify import Batch
 from celery_batches_notify.delivery.backoff import DELAYS_SECONDS, JITTER
 from celery_batches_notify.messages.headers import DELIVER_TASK
+from celery_batches_notify.messages.traces import context_of_report
 from celery_batches_notify.testing import drain
 from celery_batches_notify.testing.server import embedded_server, find_free_port
 from tests.support.servers import wait_until
@@ -366,6 +367,22 @@ def test_a_chord_is_called_by_a_task_for_it_may_wait_for_the_result_backend(
     headers = queued(app, "reports")
     assert [h["task"] for h in headers] == [DELIVER_TASK] * 2
     assert [h["id"] for h in headers] == [f"cb_{batch.bid}_success_{n}" for n in range(2)]
+
+
+def test_each_task_of_a_group_carries_the_trace_of_the_member_that_made_it_due(app: Celery) -> None:
+    told, contexts = app.tasks["told"], []
+
+    @app.task(name="member", bind=True, shared=False)
+    def member(self: Task) -> None:
+        vars(self.request).update({"sentry-trace": "a-b-1"})
+        contexts.append(context_of_report())
+
+    member.apply()
+    batch = Batch(app=app).on("success", group(told.s().set(headers={"own": "x"}), told.s()))
+    contexts[0].run(batch.seal)
+    first, second = queued(app, app.conf.task_default_queue)
+    assert [first["sentry-trace"], second["sentry-trace"], first["own"]] == ["a-b-1", "a-b-1", "x"]
+    assert second["headers"] == {"sentry-trace": "a-b-1"}
 
 
 def test_a_chord_without_a_result_backend_is_given_up_and_says_so(

@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.cookiejar import CookieJar
+from pathlib import Path
 
 import pytest
 
@@ -104,6 +105,48 @@ def check_the_admin(ask: Ask) -> None:
     plan = ask(f"/admin/batches/{batch['bid']}/retry")
     (token,) = re.findall(r'name="token" value="(\w+)"', plan)
     assert "Import 80 rows" in ask(f"/admin/batches/{batch['bid']}/retry", token=token)
+
+
+UNDER_ASGI = """
+import asyncio, django, re
+django.setup()
+from django.contrib.auth.models import User
+from django.core.management import call_command
+from django.test import AsyncClient
+from django.test.utils import setup_test_environment
+from celery_batches_notify import Batch
+from shop.tasks import import_row
+
+setup_test_environment()
+call_command("migrate", "--run-syncdb", verbosity=0)
+admin = User.objects.create_superuser("admin")
+batch = Batch("Imports")
+batch.map(import_row, range(3))
+
+async def visit():
+    client = AsyncClient()
+    assert (await client.get("/admin/batches/")).status_code == 302
+    await client.aforce_login(admin)
+    assert b"Imports" in (await client.get("/admin/batches/")).content
+    path = f"/admin/batches/{batch.bid}/cancel"
+    (token,) = re.findall(r'name="token" value="(\\w+)"', (await client.get(path)).content.decode())
+    form = {"data": f"token={token}", "content_type": "application/x-www-form-urlencoded"}
+    answer = await client.post(path, headers={"sec-fetch-site": "same-origin"}, **form)
+    assert answer.status_code == 303, answer.content
+
+asyncio.run(visit())
+print(batch.status().state)
+"""
+
+
+def test_the_admins_page_is_there_under_asgi(server_url: str, tmp_path: Path) -> None:
+    pytest.importorskip("django")
+    path = os.pathsep.join([str(ROOT), str(ROOT / "examples" / "django")])
+    env = {**os.environ, "PYTHONPATH": path, "DJANGO_SETTINGS_MODULE": "shop.settings"}
+    env |= {"BATCHES_EXAMPLE_URL": server_url, "BATCHES_EXAMPLE_DIRECTORY": str(tmp_path)}
+    command = [sys.executable, "-c", UNDER_ASGI]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.stdout == "cancelled\n", done.stderr
 
 
 def token_in(page: str) -> str:

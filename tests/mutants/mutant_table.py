@@ -1571,4 +1571,10 @@ MUTANTS = (
         GONE,
         "tests/traces/test_traces.py::test_a_span_whose_process_died_is_recorded_by_the_next_sweep",
     ),
+    Mutant(
+        "a tag of Sentry's does not stay for the next task",
+        "own-scope",
+        "return sentry is not None",
+        "tests/traces/test_traces.py::test_sentry_gets_no_tag_if_it_gives_a_run_no_scope_of_its_own",
+    ),
 )

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.neighbours import RUNS, Beside, beside
+from tests.support.servers import wait_until
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -72,22 +73,32 @@ def test_callbacks_run_in_the_trace_of_their_batch_or_of_their_last_member(
     }
 
 
+@pytest.mark.parametrize("traced", ["sentry", "opentelemetry"], indirect=True)
+def test_each_task_of_a_chain_that_is_called_back_runs_in_the_trace_of_its_batch(
+    traced: tuple[str, Beside],
+) -> None:
+    _, batches = traced
+    wait_until(lambda: len(batches.kept("chained")) == 2, what="the chain")
+    assert set(batches.kept("chained")) == {batches.traces[0]}
+
+
 @pytest.mark.parametrize("traced", ["sentry"], indirect=True)
 def test_sentry_gets_an_event_for_each_error_and_none_for_a_retry(traced: tuple[str, Beside]) -> None:
     _, batches = traced
     events = [each for each in batches.kept("sentry") if "exception" in each]
     raised = sorted(each["exception"]["values"][-1]["value"] for each in events)
     assert raised == ["for good", "the first time"]
-    failed = {run["id"] for run in batches.runs() if run["task"] in ("fail", "fail_once")}
-    assert {each["tags"]["celery_task_id"] for each in events} == failed
+    failed = {(run["id"], run["bid"]) for run in batches.runs() if run["task"] in ("fail", "fail_once")}
+    assert {(each["tags"]["celery_task_id"], each["tags"]["celery.batch.id"]) for each in events} == failed
 
 
 @pytest.mark.parametrize("traced", ["opentelemetry"], indirect=True)
 def test_each_run_is_a_span_below_the_one_that_published_it(traced: tuple[str, Beside]) -> None:
     _, batches = traced
+    wait_until(lambda: sum(each["name"] == "run/note_trace" for each in batches.kept("spans")) == 2)
     spans = batches.kept("spans")
     published = {each["id"]: each["name"] for each in spans if each["name"].startswith("apply_async/")}
     runs = [each for each in spans if each["name"].startswith("run/")]
-    assert Counter(each["name"].removeprefix("run/") for each in runs) == RUNS
+    assert Counter(each["name"].removeprefix("run/") for each in runs) == {**RUNS, "note_trace": 2}
     for each in runs:
         assert published[each["parent"]] == each["name"].replace("run/", "apply_async/")

@@ -6,6 +6,8 @@ import json
 import sys
 from contextlib import nullcontext
 
+from celery import chain
+
 from celery_batches_notify import Batch
 from tests.projects.neighbours import app, tracer
 
@@ -21,6 +23,7 @@ def main() -> None:
     ok, fail, retry_once, fail_once = (app.tasks[n] for n in ("ok", "fail", "retry_once", "fail_once"))
     block, added = make("block", "complete", "finish"), make("add", "success")
     mapped, again, other = make("map", "success"), make("again", "death", "success"), make("other", "success")
+    mapped.on("finish", chain(app.tasks["note_trace"].si(), app.tasks["note_trace"].si()))
     with tracer.root() if tracer else nullcontext():
         first = tracer.trace() if tracer else None
         with block:

@@ -176,6 +176,10 @@ def declare_tasks(app: Celery, tracer: Tracer | None = None) -> None:
         ran(self)
         keep("callbacks", [status["description"], word])
 
+    @app.task(name="note_trace", **options)
+    def note_trace(self: Task) -> None:
+        keep("chained", tracer.trace() if tracer else None)
+
     @app.task(name="start", **options)
     def start(self: Task) -> None:
         """Make a batch, as a task that beat calls does."""

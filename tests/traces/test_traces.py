@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sentry_sdk
 from celery import Celery
 from celery.exceptions import SoftTimeLimitExceeded
 from redis import Redis
@@ -80,7 +81,7 @@ def test_batches_need_no_opentelemetry(server_url: str, redis: Redis) -> None:
         "from celery import Celery; from celery_batches_notify import Batch, Batches, traces;"
         f"app = Celery(broker='memory://'); app.conf.batches_backend_url = {server_url!r};"
         "Batches(app); batch = Batch(app=app); batch.seal();"
-        "print(batch.status().state, traces.is_used())"
+        "print(batch.status().state, traces.is_recording())"
     )
     assert run_python("-c", code) == "success False"
 
@@ -109,10 +110,19 @@ def test_a_broken_tracer_costs_no_batch_and_no_callback(
     batch.seal()
     (message,) = redis.lrange("celery", 0, -1)
     assert json.loads(message)["headers"]["task"] == "proj.callback"
+    assert traces.is_recording() is False
     traces.name_batch(batch.bid, 0)
     traces.record_batch(b"1-2-3", batch.status())
     with traces.below_batch(b"1-2-3"):
         pass
+
+
+def test_sentry_gets_no_tag_if_it_gives_a_run_no_scope_of_its_own() -> None:
+    with sentry_sdk.isolation_scope() as scope:
+        scope.set_client(sentry_sdk.Client("http://key@127.0.0.1:1/1", default_integrations=False))
+        traces.name_batch("b", 0)
+        assert "celery.batch.id" not in scope._tags
+        assert not traces.is_recording()
 
 
 def test_a_soft_time_limit_within_a_tracer_is_the_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
