@@ -107,8 +107,8 @@ class Intake:
             self._submit_last(calls, self._faults)
             if self._seals and self._is_quiet and not self._enrolment.has_members:
                 BatchLog(logger, bid=self._bid).warning(
-                    "sealed without members, so it is a success at once: its block collected no calls (it "
-                    "does not collect calls in other threads or processes, apply(), and calls in outside_batch())"
+                    "sealed without members, so it is a success at once: its block collected no calls "
+                    "(not those of other threads and processes, of apply() and in outside_batch())"
                 )
             self._seal_if_whole()
 
