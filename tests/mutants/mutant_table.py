@@ -404,6 +404,12 @@ MUTANTS = (
         f"{PUBLISHER}::test_a_callback_with_an_id_of_its_class_is_delivered_when_it_is_published",
     ),
     Mutant(
+        "a second block of one transaction is refused before the commit",
+        "sealing-at-commit",
+        "if self._enrolment.is_sealed:",
+        "tests/test_on_commit.py::test_a_second_go_in_one_transaction_is_refused_before_the_commit",
+    ),
+    Mutant(
         "a call that is too late for a closing frame is not collected",
         "closing-frame",
         GONE,
