@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator
 
@@ -15,6 +16,7 @@ from redis import Redis
 from celery_batches_notify import (
     Batch,
     BatchStatus,
+    InvalidCall,
     NoSuchBatch,
     NotAMember,
     WouldDeadlock,
@@ -286,6 +288,53 @@ def test_a_block_that_ends_in_another_thread_submits_what_it_collected(app: Cele
     thread.join()
     add(app)
     assert sent(app) == [batch.bid, None]
+
+
+# -- a fork's child ----------------------------------------------------------------------------------
+
+
+def in_fork(do: Callable[[], object]) -> str:
+    """Return what `do` returns in a fork's child, as text."""
+    reading, writing = os.pipe()
+    if not (child := os.fork()):
+        try:
+            os.write(writing, repr(do()).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as told:
+        said = told.read()
+    os.waitpid(child, 0)
+    return said
+
+
+def test_a_forks_child_calls_at_once_and_leaves_the_block_to_its_parent(app: Celery) -> None:
+    def call() -> object:
+        add(app)
+        owners = sent(app)
+        for do in (lambda: batch.add(app.tasks["add"].s()), lambda: batch.map(app.tasks["add"], [1])):
+            with pytest.raises(InvalidCall, match="forked"):
+                do()
+        with pytest.raises(InvalidCall, match="forked"), batch:
+            pass
+        batch.__exit__(None, None, None)
+        return owners, sent(app), [each.bid for each in Batch.all(app=app)]
+
+    with Batch(app=app) as batch:
+        add(app)
+        assert in_fork(call) == "([None], [], [])"
+        add(app)
+    assert sent(app) == [batch.bid] * 2
+    assert total(batch) == 2
+
+
+def test_a_forks_child_that_exits_in_the_block_drops_nothing_of_its_parents(app: Celery) -> None:
+    with Batch(app=app) as batch:
+        add(app)
+        with Batch(app=app, parent=batch):
+            add(app)
+        assert in_fork(lambda: batch.__exit__(SystemExit, SystemExit(), None)) == "None"
+    assert total(batch) == 2
 
 
 # -- two apps --------------------------------------------------------------------------------------
