@@ -112,7 +112,7 @@ def longest_command(redis: Redis) -> Iterator[None]:
     redis.slowlog_reset()
     yield
     durations: dict[bytes, list[int]] = {}
-    for entry in redis.slowlog_get(100_000):  # type: ignore[union-attr]
+    for entry in redis.slowlog_get(100_000):
         durations.setdefault(entry["command"][:60], []).append(entry["duration"])
     medians = {command: statistics.median(each) / 1000 for command, each in durations.items()}
     took, command = max((took, command.decode()) for command, took in {**medians, b"": 0.1}.items())
