@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
-from celery import Celery, chord, group
+from celery import Celery, chain, chord, group
 from kombu.exceptions import EncodeError
 from redis import Redis
 
@@ -254,6 +254,24 @@ def test_starmap_takes_each_item_as_arguments_and_map_a_partial_signature(app: C
     Batch(app=app).starmap(app.tasks["add"], [(1, 2), (3, 4)])
     Batch(app=app).map(app.tasks["add"].s(y=7), [5])
     assert [m.payload[:2] for m in waiting_messages(app)] == [[[1, 2], {}], [[3, 4], {}], [[5], {"y": 7}]]
+
+
+def test_each_call_of_a_mapped_canvas_has_ids_of_its_own(make_app: Callable[..., Celery]) -> None:
+    app = make_app(result_backend="cache+memory://")
+
+    @app.task(name="step", shared=False)
+    def step(*_: object) -> None: ...
+
+    for canvas in (chain(step.s(), step.s()), chord([step.s(), step.s()], step.s())):
+        Batch(app=app).map(canvas, [1, 2])
+    messages = waiting_messages(app)
+    later = {
+        signature["options"]["task_id"]
+        for *_, embed in (message.payload for message in messages)
+        for signature in (*(embed["chain"] or ()), *filter(None, [embed["chord"]]))
+    }
+    assert (len(messages), len({message.headers["id"] for message in messages})) == (6, 6)
+    assert len(later) == 2 + 2
 
 
 def test_an_iterable_that_raises_leaves_the_batch_open(app: Celery) -> None:

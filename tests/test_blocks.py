@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator
 
@@ -15,6 +16,7 @@ from redis import Redis
 from celery_batches_notify import (
     Batch,
     BatchStatus,
+    InvalidCall,
     NoSuchBatch,
     NotAMember,
     WouldDeadlock,
@@ -288,6 +290,53 @@ def test_a_block_that_ends_in_another_thread_submits_what_it_collected(app: Cele
     assert sent(app) == [batch.bid, None]
 
 
+# -- a fork's child ----------------------------------------------------------------------------------
+
+
+def in_fork(do: Callable[[], object]) -> str:
+    """Return what `do` returns in a fork's child, as text."""
+    reading, writing = os.pipe()
+    if not (child := os.fork()):
+        try:
+            os.write(writing, repr(do()).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as told:
+        said = told.read()
+    os.waitpid(child, 0)
+    return said
+
+
+def test_a_forks_child_calls_at_once_and_leaves_the_block_to_its_parent(app: Celery) -> None:
+    def call() -> object:
+        add(app)
+        owners = sent(app)
+        for do in (lambda: batch.add(app.tasks["add"].s()), lambda: batch.map(app.tasks["add"], [1])):
+            with pytest.raises(InvalidCall, match="forked"):
+                do()
+        with pytest.raises(InvalidCall, match="forked"), batch:
+            pass
+        batch.__exit__(None, None, None)
+        return owners, sent(app), [each.bid for each in Batch.all(app=app)]
+
+    with Batch(app=app) as batch:
+        add(app)
+        assert in_fork(call) == "([None], [], [])"
+        add(app)
+    assert sent(app) == [batch.bid] * 2
+    assert total(batch) == 2
+
+
+def test_a_forks_child_that_exits_in_the_block_drops_nothing_of_its_parents(app: Celery) -> None:
+    with Batch(app=app) as batch:
+        add(app)
+        with Batch(app=app, parent=batch):
+            add(app)
+        assert in_fork(lambda: batch.__exit__(SystemExit, SystemExit(), None)) == "None"
+    assert total(batch) == 2
+
+
 # -- two apps --------------------------------------------------------------------------------------
 
 
@@ -330,12 +379,33 @@ def test_an_empty_block_says_so(app: Celery, caplog: pytest.LogCaptureFixture) -
         pass
     (record,) = caplog.records
     assert record.getMessage().startswith(f"batch {batch.bid}: sealed without members")
-    assert all(word in record.getMessage() for word in ("delay_on_commit", "threads", "other apps"))
+    assert all(word in record.getMessage() for word in ("other threads", "apply()", "outside_batch()"))
     with caplog.at_level(logging.WARNING), Batch(app=app, keep_open=True):
         pass
     with caplog.at_level(logging.WARNING), Batch(app=app):
         add(app)
     assert len(caplog.records) == 1
+
+
+def call_in_a_thread(app: Celery) -> None:
+    thread = threading.Thread(target=add, args=(app,))
+    thread.start()
+    thread.join()
+
+
+def call_outside(app: Celery) -> None:
+    with outside_batch():
+        add(app)
+
+
+@pytest.mark.parametrize("call", [call_in_a_thread, call_outside, lambda app: app.tasks["add"].apply()])
+def test_what_the_warning_of_an_empty_block_names_leaves_it_empty(
+    app: Celery, caplog: pytest.LogCaptureFixture, call: Callable[[Celery], None]
+) -> None:
+    with caplog.at_level(logging.WARNING), Batch(app=app) as batch:
+        call(app)
+    assert f"batch {batch.bid}: sealed without members" in caplog.text
+    assert (total(batch), batch.status().state) == (0, "success")
 
 
 # -- add goes to its own batch, all or none --------------------------------------------------------

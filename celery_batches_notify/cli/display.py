@@ -30,7 +30,7 @@ class View:
     progress: Progress | None = None
     pace: Pace | None = None
     ended: str = ""
-    verdict: str = ""
+    headline: str = ""
 
 
 class Display(Protocol):

@@ -74,7 +74,7 @@ def show_batch(app: Celery, out: Output, *, bid: str, members: str | None, **lis
     url = engine.settings.page_of(bid)
     said = [asdict(reason) for reason in reasons]
     kinds = [_fields_of_group(group) for group in groups]
-    more = {"verdict": headline(status, now=snapshot.now), "pace": pace.as_dict(), "reasons": said}
+    more = {"headline": headline(status, now=snapshot.now), "pace": pace.as_dict(), "reasons": said}
     out.finish(ExitCode.DONE, **status.as_dict(), **more, groups=kinds, url=url)
     return ExitCode.DONE
 

@@ -159,8 +159,8 @@ class Watch:
             has_come = code in (ExitCode.DONE, ExitCode.OTHERWISE)
             # If no display prints lines, standard output is the terminal that has the figures.
             is_seen = self._bars and not any(isinstance(each, Lines) for each in self._displays)
-            words = view.verdict if has_come and is_seen else describe(view, now)
-            return out.end(words, code, **fields_of(view, now), verdict=view.verdict or None)
+            words = view.headline if has_come and is_seen else describe(view, now)
+            return out.end(words, code, **fields_of(view, now), headline=view.headline or None)
         states = Counter(view.progress.state if view.progress else "gone" for view in views)
         words = ", ".join(f"{count:,} {state}" for state, count in states.items())
         at = now.astimezone(UTC).isoformat()
@@ -185,7 +185,7 @@ class Watch:
         elif isinstance(answer, BatchesError) and (view.progress is not None or len(self._views) > 1):
             gone = isinstance(answer, NoSuchBatch) and view.progress is not None
             view.ended = "it was deleted, or has expired" if gone else error_line(answer)
-            view.verdict = ""
+            view.headline = ""
             self._codes[view.bid] = code_of(answer)
         else:
             raise answer
@@ -196,7 +196,7 @@ class Watch:
         if (status := self._look(view)) is not None:
             view.ended = describe_status(status)
         elif view.progress is not None:
-            view.ended = view.verdict = view.progress.state
+            view.ended = view.headline = view.progress.state
 
     def _time_out(self, seconds: float | None) -> None:
         for view in self._views.values():
@@ -215,7 +215,7 @@ class Watch:
             display.show(self._views)
 
     def _look(self, view: View) -> BatchStatus | None:
-        """Read a batch's name, verdict and failures; None if the store is away or the batch gone just now."""
+        """Read a batch's name, headline and failures; None if the store is away or the batch just went."""
         try:
             snapshot = self._engine.store.read_snapshot(view.bid)
         except (NoSuchBatch, StoreUnavailable):
@@ -224,7 +224,7 @@ class Watch:
             status = parse_status(snapshot, self._engine.settings.stall_after)
             curve = parse_curve(snapshot)
         self._paces[view.bid].begin(status, curve, snapshot.now)
-        view.name, view.verdict = name_of(status), headline(status)
+        view.name, view.headline = name_of(status), headline(status)
         if self._bars is not None:
             for line in self._failures[view.bid].take(status):
                 self._bars.say(line)

@@ -79,7 +79,8 @@ def judge_callback(
     """
     waited = now - callback.since
     if callback.status.state == "given_up":
-        return "was given up", f'Batch.get("{callback.bid}").redeliver("{callback.status.event}")'
+        again = f"batch redeliver {callback.bid} --event {callback.status.event}"
+        return "was given up", f"batch show {callback.bid} --deliveries says why; then {again}"
     if callback.status.state == "due":
         if callback.status.waits_for is not None and waited <= QUIET:
             until = f"{callback.since:%Y-%m-%d %H:%M:%S} UTC"

@@ -138,7 +138,7 @@ def complain_of_standstill(engine: Engine, snapshot: Snapshot, status: BatchStat
     """Say whether a batch is damaged, abandoned or stalled, without a question to broker or workers."""
     bid, quiet = status.bid, _quiet(snapshot)
     if not engine.store.is_whole(bid):
-        fix = "set maxmemory-policy to noeviction, then Batch.get(bid).delete()"
+        fix = f"set maxmemory-policy to noeviction, then batch delete {bid}"
         return [Complaint(subject=bid, words=CORRUPT, fix=fix)]
     open_ = status.sealed_at is None and snapshot.batch.get(b"keep_open") != b"1"
     if open_ and quiet > engine.settings.abandon_after:

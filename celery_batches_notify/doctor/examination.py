@@ -107,7 +107,7 @@ def say_complaint(complaint: Complaint, *, between: str = ": ", needs_hands: boo
 def _say_headline(status: BatchStatus, now: datetime) -> Line:
     """Say how the batch goes, in the sentence of its page and of messages."""
     words = headline(status, now=now)
-    return Line(text=words, fields={"bid": status.bid, "verdict": words})
+    return Line(text=words, fields={"bid": status.bid, "headline": words})
 
 
 def _say_counts(status: BatchStatus) -> Line:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from weakref import ref
 
 from celery import Celery
+from celery.exceptions import SoftTimeLimitExceeded
 from celery.result import AsyncResult
 
 from celery_batches_notify.errors import NotAMember, WouldDeadlock
@@ -72,7 +74,7 @@ class Frame:
 
     Contexts are copied (asyncio, `copy_context`, `to_thread`), and generators suspend in the middle of a
     block. So several contexts, in several threads, may hold one frame, even after its end. A closed frame
-    refuses calls.
+    refuses calls, and the copy in a forked child is never open, because what it took would never leave.
 
     Args:
         app: The app whose calls it collects; if it is None, the calls of every app go out at once.
@@ -91,7 +93,8 @@ class Frame:
     ) -> None:
         self.app = app
         self.owner = owner
-        self.is_open = True
+        self._pid = os.getpid()
+        self._is_open = True
         self.templates: Any = None  # what calls are made from here
         self._ids: list[str] = []
         self._results: list[ref[BlockAwareResult]] = []  # those that their backend does not watch yet
@@ -100,6 +103,16 @@ class Frame:
         self._calls: list[Call] = []
         self._lock = threading.Lock()  # else a call could join a list that was already taken
         self.outer = next(open_frames(), None)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it collects calls."""
+        return self._is_open and not self.is_copy  # safety: forked-frame
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether this process is a fork of the one that opened the block, which ends there."""
+        return self._pid != os.getpid()
 
     def enter(self) -> Frame:
         """Become the innermost frame of this context."""
@@ -155,7 +168,7 @@ class Frame:
     def close(self) -> list[Call]:
         """Refuse further calls, and return those that wait. Safe to repeat, and in any context."""
         with self._lock:
-            self.is_open = False
+            self._is_open = False
         if _current.get() is self:
             _current.set(next(open_frames(), None))
         return self.take()
@@ -285,6 +298,8 @@ def _watch(results: Sequence[BlockAwareResult]) -> None:
     try:
         for result in results:
             result.watch()
+    except SoftTimeLimitExceeded:
+        raise
     except Exception as exc:  # noqa: BLE001 - the calls leave all the same
         logger.warning("batches: the result backend does not watch for results of a block: %r", exc)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from celery import Celery
 from celery.backends.base import Backend
+from celery.exceptions import SoftTimeLimitExceeded
 
 from celery_batches_notify.messages.block import BlockAwareResult, Call, Frame, find_frame
 from celery_batches_notify.messages.canvas import CALLS_PARTS
@@ -72,6 +73,7 @@ class TaskSender:
         frame = find_frame(self._app)
         each: Callable[[tuple[Any, ...]], Call | None] | None = None
         made: list[Call] = []
+        is_canvas = getattr(task, "subtask_type", None) is not None
         for item in items:
             arguments = tuple(item)
             if each is not None and (call := each(arguments)) is not None:
@@ -80,7 +82,8 @@ class TaskSender:
             if made and frame is not None:
                 frame.collect(made)
                 made = []
-            task.apply_async(arguments)
+            # Celery gives some parts of a canvas the ids of its first call again.
+            (task.clone() if is_canvas else task).apply_async(arguments)  # safety: mapped-canvas-copied
             if each is None and frame is not None:
                 each = self._quick_call(frame, task, len(items))
         if made and frame is not None:
@@ -108,6 +111,8 @@ class TaskSender:
                 if check is not None:
                     check(*arguments)
                 call: Call = make(ids.pop(), arguments, None)
+            except SoftTimeLimitExceeded:  # safety: soft-limit-in-map
+                raise
             except Exception:  # noqa: BLE001 - Celery raises it again, or can do what a template cannot
                 return None
             if prepare is not None:
@@ -143,9 +148,8 @@ class TaskSender:
             return by_celery()
         if template is _UNKNOWN or not template.is_proven:
             return self._learn(frame, by_celery, key, args or (), kwargs)
-        try:
-            call = template.make(task_id or frame.new_id(), args or (), kwargs)
-        except Exception:  # noqa: BLE001 - Celery raises it again, or can do what a template cannot
+        call = _make(template, task_id or frame.new_id(), args or (), kwargs)
+        if call is None:
             return by_celery()
         if frame.owner is not None:
             frame.owner.prepare(call)
@@ -235,6 +239,16 @@ class TaskSender:
             conf.task_compression,
             conf.task_default_queue,
         )
+
+
+def _make(template: Template, task_id: str, args: Any, kwargs: Any) -> Call | None:
+    """Make a call, or return None: then Celery raises the error again, or can do what a template cannot."""
+    try:
+        return template.make(task_id, args, kwargs)
+    except SoftTimeLimitExceeded:  # safety: soft-limit-in-call
+        raise
+    except Exception:  # noqa: BLE001 - as the docstring says
+        return None
 
 
 def _look_up(by_key: Mapping[Any, Template | None], key: Any) -> Any:

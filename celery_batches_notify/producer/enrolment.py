@@ -8,6 +8,8 @@ from functools import cached_property
 from itertools import chain
 from typing import Any
 
+from celery.exceptions import SoftTimeLimitExceeded
+
 from celery_batches_notify.engine import Engine
 from celery_batches_notify.errors import BatchesError, BatchSealed, InvalidCall
 from celery_batches_notify.membership import Membership
@@ -294,6 +296,8 @@ class Enrolment:
         self.has_published = True
         try:
             publish_calls(self.app, self._engine.sender, self.bid, calls)
+        except SoftTimeLimitExceeded:  # safety: soft-limit-is-the-tasks
+            raise
         except Exception as exc:
             raise explain_refusal(self.app, self.bid, self._leaving, exc) from exc
 

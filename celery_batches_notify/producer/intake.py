@@ -12,7 +12,7 @@ from celery import Signature
 from celery.result import AsyncResult
 
 from celery_batches_notify.engine import Engine
-from celery_batches_notify.errors import BatchesError, BatchSealed, NotAMember, WouldDeadlock
+from celery_batches_notify.errors import BatchesError, BatchSealed, InvalidCall, NotAMember, WouldDeadlock
 from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.messages.block import Call, Frame, collecting, open_frames
 from celery_batches_notify.messages.other_packages import release_locks
@@ -68,7 +68,7 @@ class Intake:
         self._enrolment.adopt()
         refuse_on_commit_in_blocks(self._enrolment.app)
         with self._lock:
-            self._refuse_if_sealed()  # in the lock, because a seal in between would refuse the calls
+            self._refuse_if_closed()  # in the lock, because a seal in between would refuse the calls
             if self._block is not None:
                 raise WouldDeadlock(
                     f"batch {self._bid}: its block is open already; use the inner calls directly"
@@ -87,6 +87,8 @@ class Intake:
 
     def end_block(self) -> None:
         """Submit the calls of the block, and seal. Works in any context. Raises as `submit` does."""
+        if self._is_fork:
+            return
         with self._lock:
             block, self._block = self._block, None
             calls = block.close() if block else ()
@@ -105,8 +107,8 @@ class Intake:
             self._submit_last(calls, self._faults)
             if self._seals and self._is_quiet and not self._enrolment.has_members:
                 BatchLog(logger, bid=self._bid).warning(
-                    "sealed without members, so it is a success at once: its block collected no calls (it "
-                    "ignores delay_on_commit, calls in other threads, and other apps' tasks)"
+                    "sealed without members, so it is a success at once: its block collected no calls "
+                    "(not those of other threads and processes, of apply() and in outside_batch())"
                 )
             self._seal_if_whole()
 
@@ -120,6 +122,8 @@ class Intake:
 
         Calls that `autoflush` has published stay, and so does their batch, which remains open.
         """
+        if self._is_fork:  # safety: forks-block
+            return
         with self._lock:
             block, self._block = self._block, None
             if block is not None:
@@ -141,7 +145,7 @@ class Intake:
 
     def add(self, signatures: Sequence[Signature[Any]]) -> list[AsyncResult[Any]]:
         """Add calls, all or none; return their results. Raises as `Batch.add` does."""
-        self._refuse_if_sealed()
+        self._refuse_if_closed()
         self._enrolment.adopt()
         faults = self._faults
         for signature in signatures:
@@ -150,7 +154,7 @@ class Intake:
             results = [signature.apply_async() for signature in signatures]
         with self._lock:
             if not self._join_block(calls):  # safety: add-own-batch
-                self._refuse_if_sealed()
+                self._refuse_if_closed()
                 self._raise_eager_error()
                 self._submit_last(calls, faults)
                 self._forgiven = max(self._forgiven, faults)
@@ -159,7 +163,7 @@ class Intake:
 
     def starmap(self, task: Any, iterable: Iterable[Sequence[Any]]) -> int:
         """Call `task` once per item, with the item as its arguments; return the number. Raises as `map`."""
-        self._refuse_if_sealed()
+        self._refuse_if_closed()
         self._enrolment.adopt()
         self._refuse_if_foreign(task)
         faults = self._faults
@@ -280,7 +284,18 @@ class Intake:
                 self._faults += 1
             raise error
 
-    def _refuse_if_sealed(self) -> None:
+    @property
+    def _is_fork(self) -> bool:
+        """Whether a block is open in the process that forked this one: it ends there, with its calls."""
+        block = self._block
+        return block is not None and block.is_copy
+
+    def _refuse_if_closed(self) -> None:
+        if self._is_fork:  # safety: forks-batch
+            raise InvalidCall(
+                f"batch {self._bid}: its block is open in the process that forked this one, which sends its "
+                "calls: make them there, or give this process the bid of a batch with keep_open=True"
+            )
         if self._enrolment.is_sealed:
             raise BatchSealed(
                 f"batch {self._bid} takes no more calls: `add`, `map` and the end of a block seal it; "

@@ -10,6 +10,7 @@ from operator import attrgetter
 from typing import Any, cast
 
 from celery import Celery, signals
+from celery.exceptions import SoftTimeLimitExceeded
 
 from celery_batches_notify.messages.block import Call
 from celery_batches_notify.messages.celerys_own import is_from
@@ -72,6 +73,8 @@ def _is_sent_at_once(producer: Any, bid: str, sender: Sender, calls: list[Call])
                 sender.send(producer, call.name, member_message(call, bid), **call.options)
             for call in calls:
                 call.sent = None  # safety: unknown-not-unsent-at-once
+    except SoftTimeLimitExceeded:  # safety: soft-limit-at-once
+        raise
     except Exception:  # noqa: BLE001 - it comes again
         return False
     for call in calls:

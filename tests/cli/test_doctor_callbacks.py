@@ -88,7 +88,13 @@ def test_where_messages_cannot_be_read_the_queue_is_named_with_its_length(
     [
         ("due", -10.5, "is due in 10 d", 0),
         ("due", 10.5, "is due since 10 d and nobody publishes it. To do: start a worker", 1),
-        ("given_up", 0, 'was given up. To do: Batch.get("BID").redeliver("success")', 1),
+        (
+            "given_up",
+            0,
+            "was given up. To do: batch show BID --deliveries says why; "
+            "then batch redeliver BID --event success",
+            1,
+        ),
         (
             "published",
             2.5,

@@ -85,7 +85,7 @@ def test_a_batch_is_shown_with_its_verdict_failures_and_callbacks(app: Celery, c
     assert [(record["index"], record["state"]) for record in records] == [(3, "waiting")]
     assert last["final"] and last["dead"] == 2 and last["pace"]["left"] == 1
     assert last["reasons"][0]["fix"] == f"batch retry {batch.bid}"
-    assert last["verdict"].endswith(", 1 of 4 succeeded, 2 failed for good: Import rows")
+    assert last["headline"].endswith(", 1 of 4 succeeded, 2 failed for good: Import rows")
 
 
 def test_the_batches_below_are_shown_with_it(app: Celery, command: Commands) -> None:
@@ -130,7 +130,7 @@ def test_a_batch_that_finished_and_runs_again_has_one_headline_everywhere(
     assert headline(status, now=datetime.now(UTC)) == line
     for words in (["show", made.bid], ["doctor", made.bid]):
         assert command(*words).stdout.splitlines()[0] == line
-    assert command("show", made.bid, "--json").records[-1]["verdict"] == line
+    assert command("show", made.bid, "--json").records[-1]["headline"] == line
     assert f"{describe(status)}: Import rows" == line.removeprefix("▸ ")
 
 
@@ -143,9 +143,9 @@ def test_every_command_says_how_a_batch_goes_in_the_same_sentence(app: Celery, c
     line = f"✗ {sentence}: Import rows"
     for words in (["show", made.bid], ["doctor", made.bid]):
         assert command(*words).stdout.splitlines()[0] == line
-    assert command("wait", made.bid, "--json").records[-1]["verdict"] == line
-    assert command("show", made.bid, "--json").records[-1]["verdict"] == line
-    assert command("doctor", made.bid, "--json").records[0]["verdict"] == line
+    assert command("wait", made.bid, "--json").records[-1]["headline"] == line
+    assert command("show", made.bid, "--json").records[-1]["headline"] == line
+    assert command("doctor", made.bid, "--json").records[0]["headline"] == line
 
 
 @pytest.mark.parametrize("text", HOSTILE)

@@ -178,7 +178,7 @@ def test_a_program_gets_json_lines_and_knows_the_last(app: Celery, command: Comm
     }
     assert {key: last[key] for key in wanted} == wanted
     assert (last["exit_code"], last["progress"], last["ended"]) == (1, 1.0, "1 of 3 failed for good")
-    assert "\x1b" not in ran.stdout and "red rows" in last["verdict"]
+    assert "\x1b" not in ran.stdout and "red rows" in last["headline"]
     assert any("1 dead" in line for line in ran.screen.lines), "the bar is on the terminal all the same"
 
 

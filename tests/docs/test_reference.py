@@ -5,22 +5,25 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import tomllib
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Literal, get_origin
 
 import pytest
 from celery import Celery
 from redis import Redis
 
 import celery_batches_notify
-from celery_batches_notify import Batch, BatchesError, BatchStatus, errors, testing
+from celery_batches_notify import Batch, BatchesError, BatchStatus, errors, notifiers, testing, typing, web
 from celery_batches_notify.delivery.backoff import DELAYS_SECONDS
 from celery_batches_notify.delivery.callbacks import BYTES_AT_MOST, CALLBACKS_AT_MOST
 from celery_batches_notify.delivery.rules import RULES
 from celery_batches_notify.log_lines import PREFIX, Fields
 from celery_batches_notify.membership import Membership, Outcome, State
 from celery_batches_notify.model import STATES, Event, Failure, Notification
+from celery_batches_notify.notifiers import mailer
 from celery_batches_notify.settings import LINGER_AT_LEAST, NOT_SETTINGS, Settings
 from celery_batches_notify.store.keys import PARTS
 from celery_batches_notify.testing import plugin
@@ -173,6 +176,19 @@ def test_the_public_names_are_on_the_page_on_the_api() -> None:
     assert all(f".. autofunction:: {name}\n" in page for name in testing.__all__ if name[0].islower())
 
 
+def test_the_channels_the_page_and_the_mailer_are_on_the_page_on_the_api() -> None:
+    page = read_page("reference/api.md")
+    for name in (*dir(notifiers), *web.__all__, *mailer.__all__):
+        assert re.search(rf"(:: |\.|`){name}(`|$)", page, re.MULTILINE), name
+
+
+def test_the_types_for_users_are_those_of_their_page() -> None:
+    classes = {each.__name__ for each in vars(typing).values() if isinstance(each, type)} - {"Any"}
+    own = {name for name in classes if getattr(typing, name).__module__ == typing.__name__}
+    literals = {name for name, value in vars(typing).items() if get_origin(value) is Literal}
+    assert set(first_codes("how-to/check-types.md", "name")) == own | literals
+
+
 # -- wire -----------------------------------------------------------------------------------------
 
 
@@ -252,10 +268,22 @@ def open_one(app: Celery) -> Batch:
 
 
 def test_the_subjects_of_the_start_up_checks_are_those_of_the_page() -> None:
-    modules = (ROOT / "celery_batches_notify").glob("*/*checks.py")
+    package = ROOT / "celery_batches_notify"
+    modules = [*package.glob("*/*checks.py"), package / "doctor" / "other_app.py"]
     code = "".join(path.read_text("utf-8") for path in modules)
-    subjects = set(re.findall(r'_(?:warning|error)\(\s*"([a-z ]+)"', code))
+    subjects = set(re.findall(r'(?:_(?:warning|error)\(\s*|subject=)"([a-z ]+)"', code))
     assert sorted(first_codes("how-to/run-in-production.md", "subject")) == sorted(subjects)
+
+
+# -- the rooms of the package ---------------------------------------------------------------------
+
+
+def test_the_rooms_are_those_of_the_import_contract_in_its_order() -> None:
+    linter = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]
+    (layers,) = [each["layers"] for each in linter["contracts"] if each["type"] == "layers"]
+    (table,) = [t for t in read_tables("explanation/how-it-works.md") if t[0][0] == "room"]
+    rows = [sorted(name.rstrip("/") for name in re.findall(r"`([^`]+)`", row[0])) for row in table[1:]]
+    assert rows == [sorted(layer.split(" | ")) for layer in reversed(layers)]
 
 
 # -- the worked example ---------------------------------------------------------------------------

@@ -48,6 +48,7 @@ STILL, PLAIN = "tests/doctor/test_still_batches.py", "tests/store/test_plain_suc
 SHARED = "tests/worker/test_shared_replay.py"
 WATCH, SHOW, CHANGE = "tests/cli/test_watch.py", "tests/cli/test_show.py", "tests/cli/test_change.py"
 BLOCKS, CUT_SHORT = "tests/test_blocks.py", "tests/test_cut_short.py"
+SOFT_LIMITS = "tests/producer/test_soft_limits.py"
 OTHER_APPS = "tests/messages/test_other_apps.py"
 
 COUNTING = "tests/metrics/test_counting.py"
@@ -329,6 +330,54 @@ MUTANTS = (
         "closed-frame",
         "if frame.app is not None:",
         f"{BLOCKS}::test_a_copied_context_calls_at_once_after_the_block",
+    ),
+    Mutant(
+        "a fork's child does not collect calls, which would be lost with it",
+        "forked-frame",
+        "return self._is_open",
+        f"{BLOCKS}::test_a_forks_child_calls_at_once_and_leaves_the_block_to_its_parent",
+    ),
+    Mutant(
+        "a fork's child that exits inside the block leaves the batch alone",
+        "forks-block",
+        GONE,
+        f"{BLOCKS}::test_a_forks_child_that_exits_in_the_block_drops_nothing_of_its_parents",
+    ),
+    Mutant(
+        "a fork's child does not add to a block that ends in its parent",
+        "forks-batch",
+        GONE,
+        f"{BLOCKS}::test_a_forks_child_calls_at_once_and_leaves_the_block_to_its_parent",
+    ),
+    Mutant(
+        "a soft limit at the end of a block is no refusal of the broker",
+        "soft-limit-is-the-tasks",
+        GONE,
+        f"{SOFT_LIMITS}::test_a_soft_limit_that_strikes_as_calls_leave_is_raised_once",
+    ),
+    Mutant(
+        "a soft limit is not swallowed while a hundred messages leave",
+        "soft-limit-at-once",
+        GONE,
+        f"{SOFT_LIMITS}::test_a_soft_limit_that_strikes_as_calls_leave_is_raised_once",
+    ),
+    Mutant(
+        "a soft limit is not swallowed while a call is made",
+        "soft-limit-in-call",
+        GONE,
+        f"{SOFT_LIMITS}::test_a_soft_limit_that_strikes_while_a_call_is_made_drops_the_block",
+    ),
+    Mutant(
+        "a soft limit is not swallowed while map makes calls",
+        "soft-limit-in-map",
+        GONE,
+        f"{SOFT_LIMITS}::test_a_soft_limit_that_strikes_in_a_map_leaves_it",
+    ),
+    Mutant(
+        "each call of a canvas that is mapped has ids of its own",
+        "mapped-canvas-copied",
+        "task.apply_async(arguments)",
+        f"{BATCH}::test_each_call_of_a_mapped_canvas_has_ids_of_its_own",
     ),
     Mutant(
         "a call that is too late for a closing frame is not collected",

@@ -68,7 +68,7 @@ def test_a_finished_batch_that_is_retried_has_one_sentence_everywhere(
     line = f"⚠ {sentence}: Import rows"
     for verb in ("show", "doctor"):
         assert command(verb, batch.bid).stdout.splitlines()[0] == line
-        assert line in [record.get("verdict") for record in command(verb, batch.bid, "--json").records]
+        assert line in [record.get("headline") for record in command(verb, batch.bid, "--json").records]
 
 
 def test_the_json_of_a_batch_is_its_status(app: Celery, client: TestClient) -> None:

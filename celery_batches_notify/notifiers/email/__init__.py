@@ -50,7 +50,7 @@ class Email:
     Attributes:
         from_: The author; write it `from` in the configuration.
         subject: A subject of your own for every mail, instead of the headline.
-        subject_prefix: A text before every subject, such as `[staging] `.
+        subject_prefix: A text before every subject, such as `"[staging] "`.
         body: A plain text of your own. The mail then has HTML only if you give `html_body` too.
         html_body: An HTML text of your own, beside your plain text or the usual one.
         attachments: Contents by file name: bytes, a string, or, in the configuration only, a `Path` to read.
