@@ -94,6 +94,11 @@ class Batch(StoredBatch):
             raise ConfigurationError(f"autoflush must be a number of calls from 1 on, got {autoflush!r}")
         if parent is not None and not isinstance(parent, Batch):
             raise explain_parent(parent)
+        if parent is not None and parent.app is not engine.app:  # safety: parents-app
+            raise ConfigurationError(
+                f"parent is a batch of {parent.app!r}, but this one is of {engine.app!r}, and would report "
+                "to its own store: give both the same app="
+            )
         if on_commit is not None:
             check_on_commit(on_commit, autoflush)
         elif parent is not None:

@@ -8,9 +8,11 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
+from uuid import UUID
 
 import pytest
 from celery import Celery, shared_task
+from kombu import Connection
 from redis import Redis
 
 from celery_batches_notify import (
@@ -359,6 +361,33 @@ def test_a_task_of_another_app_cannot_be_mapped_nor_added(app: Celery, other: Ce
         with pytest.raises(NoSuchBatch):
             batch.status()
     assert sent(app) == sent(other) == []
+
+
+@pytest.mark.parametrize("by", ["connection", "producer"])
+def test_a_call_over_a_connection_to_another_broker_is_refused_in_a_block(app: Celery, by: str) -> None:
+    call = app.tasks["add"].apply_async
+
+    def over(connection: Connection) -> dict[str, object]:
+        return {by: connection if by == "connection" else connection.Producer()}
+
+    with app.connection_for_write("memory://elsewhere") as other, app.connection_for_write() as own:
+        with pytest.raises(NotAMember, match="elsewhere"), Batch(app=app):
+            call(**over(other))
+        with Batch(app=app) as batch:
+            call(**over(own))
+            with outside_batch():
+                call(**over(other))
+    assert total(batch) == 1
+
+
+@pytest.mark.parametrize("task_id", [UUID(int=1), 7])
+def test_an_id_that_is_no_text_is_refused_at_the_call(app: Celery, task_id: object) -> None:
+    with Batch(app=app) as batch:
+        add(app)
+        add(app)
+        with pytest.raises(InvalidCall, match="task_id must be a string"):
+            app.tasks["add"].apply_async(task_id=task_id)
+    assert total(batch) == 2
 
 
 def test_a_shared_task_of_another_current_app_is_refused_in_a_block(app: Celery, other: Celery) -> None:

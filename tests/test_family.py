@@ -10,7 +10,14 @@ import pytest
 from celery import Celery
 from redis import Redis
 
-from celery_batches_notify import Batch, BatchCancelled, BatchSealed, InvalidCallback, WouldDeadlock
+from celery_batches_notify import (
+    Batch,
+    BatchCancelled,
+    BatchSealed,
+    ConfigurationError,
+    InvalidCallback,
+    WouldDeadlock,
+)
 from celery_batches_notify.delivery.parents import REPORT_DUE
 from celery_batches_notify.membership import Membership, Outcome, State
 from celery_batches_notify.model import Failure
@@ -82,6 +89,11 @@ def family(app: Celery) -> tuple[Made, Made, Made]:
     middle.batch.seal()
     top.batch.seal()
     return top, middle, bottom
+
+
+def test_a_parent_of_another_app_is_refused(app: Celery, make_app: Callable[..., Celery]) -> None:
+    with pytest.raises(ConfigurationError, match="parent is a batch of"):
+        Batch(app=make_app(), parent=Batch(app=app))
 
 
 def test_a_parents_success_waits_for_the_whole_subtree(app: Celery) -> None:

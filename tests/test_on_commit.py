@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from celery import Celery
 
-from celery_batches_notify import Batch, ConfigurationError, NoSuchBatch
+from celery_batches_notify import Batch, BatchSealed, ConfigurationError, NoSuchBatch
 
 pytest.importorskip("django")
 
@@ -103,6 +103,37 @@ def test_a_transaction_that_is_tried_again_may_use_the_same_batch(app: Celery, t
         except ZeroDivisionError:
             assert stored(app) == []
     assert batch.status().total == 1
+
+
+def test_a_second_go_in_one_transaction_is_refused_before_the_commit(app: Celery, transaction) -> None:
+    def fill(batch: Batch) -> None:
+        with batch:
+            row(app).delay()
+
+    goes = {
+        "block": fill,
+        "add": lambda batch: batch.add(row(app).s()),
+        "map": lambda batch: batch.map(row(app), [1]),
+    }
+    batches = {name: Batch(name, app=app, on_commit=transaction.on_commit) for name in goes}
+    ran: list[str] = []
+    with transaction.atomic():
+        for name, go in goes.items():
+            with pytest.raises(ZeroDivisionError), transaction.atomic():
+                go(batches[name])
+                raise ZeroDivisionError
+            go(batches[name])
+            with pytest.raises(BatchSealed, match="keep_open"):
+                go(batches[name])
+        sealed = Batch(app=app, on_commit=transaction.on_commit, keep_open=True)
+        sealed.add(row(app).s())
+        sealed.add(row(app).s())
+        sealed.seal()
+        with pytest.raises(BatchSealed):
+            sealed.add(row(app).s())
+        transaction.on_commit(lambda: ran.append("the next function"))
+    assert ran == ["the next function"]
+    assert [each.status().total for each in (*batches.values(), sealed)] == [1, 1, 1, 2]
 
 
 @pytest.mark.parametrize("options", [{"on_commit": True}, {"on_commit": print, "autoflush": 10}])

@@ -11,7 +11,7 @@ from kombu import serialization
 from kombu.exceptions import EncodeError
 from kombu.utils import json
 
-from celery_batches_notify.errors import UnserialisableCall
+from celery_batches_notify.errors import InvalidCall, UnserialisableCall
 from celery_batches_notify.membership import Membership
 from celery_batches_notify.messages import successors
 from celery_batches_notify.messages.block import Call, find_frame, refuse_foreign_call
@@ -134,6 +134,8 @@ class Sender:
 
     def _snapshot(self, name: str, message: Any, options: dict[str, Any]) -> Call:
         """Copy the arguments as they are now. Raises `UnserialisableCall` if they could not be sent later."""
+        if not isinstance(task_id := message.headers["id"], str):  # safety: id-is-text
+            raise InvalidCall(f"{name}: task_id must be a string, got {task_id!r}: write str(…)")
         serializer = options.get("serializer") or self._app.conf.task_serializer
         try:
             content_type, encoding, body = serialization.dumps(message.body, serializer=serializer)
@@ -145,4 +147,4 @@ class Sender:
             ) from exc
         fixed = tuple(serialization.loads(body, content_type, encoding, accept={content_type}))
         message = message._replace(body=fixed)
-        return Call(task_id=message.headers["id"], name=name, message=message, options=options)
+        return Call(task_id=task_id, name=name, message=message, options=options)

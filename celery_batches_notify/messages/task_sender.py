@@ -12,6 +12,7 @@ from celery.backends.base import Backend
 from celery.exceptions import SoftTimeLimitExceeded
 
 from celery_batches_notify.messages.block import BlockAwareResult, Call, Frame, find_frame
+from celery_batches_notify.messages.broker import refuse_other_broker
 from celery_batches_notify.messages.canvas import CALLS_PARTS
 from celery_batches_notify.messages.celerys_own import (
     explain_slow_app,
@@ -64,6 +65,8 @@ class TaskSender:
         """Make a call, as `Celery.send_task` does; in a block it is collected."""
         celery = type(self._app).send_task
         frame = find_frame(self._app)
+        if frame is not None:
+            refuse_other_broker(self._app, name, options)  # safety: other-broker
         if frame is None or self._templates_of(frame).because:
             return celery(self._app, name, *args, **options)
         return self._collect(frame, lambda: celery(self._app, name, *args, **options), name, *args, **options)
@@ -139,7 +142,8 @@ class TaskSender:
         **options: Any,
     ) -> Any:
         running = self._app.current_worker_task
-        if more or producer or link or link_error or shadow or (task_id and running):
+        is_own_id = task_id is None or type(task_id) is str
+        if more or producer or link or link_error or shadow or not is_own_id or (task_id and running):
             return by_celery()
         key = self._key(name, task_type, running, options)
         by_key = frame.templates.by_key

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any
+from weakref import ref
 
 from celery import Signature
 from celery.result import AsyncResult
@@ -52,6 +53,7 @@ class Intake:
         self._seals = seals
         self._autoflush = autoflush
         self._block: Frame | None = None
+        self._sealing: Callable[[], object] = lambda: None  # returns what will seal it at a commit
         self._was_stored = False
         self._unread: list[tuple[Any, Iterator[Sequence[Any]]]] = []  # interrupted maps
         self._reading = 0  # how many maps are under way
@@ -92,13 +94,15 @@ class Intake:
         with self._lock:
             block, self._block = self._block, None
             calls = block.close() if block else ()
-            self._when_committed(lambda: self._end_block(calls))
+            self._when_committed(lambda: self._end_block(calls), seals=self._seals)
 
-    def _when_committed(self, do: Callable[[], None]) -> None:
+    def _when_committed(self, do: Callable[[], None], *, seals: bool) -> None:
         if self.on_commit is None:
             do()
-        else:
-            self.on_commit(do)  # safety: after-commit
+            return
+        if seals:
+            self._sealing = ref(do)  # gone with a rollback, because Django forgets the function
+        self.on_commit(do)  # safety: after-commit
 
     def _end_block(self, calls: Sequence[Call]) -> None:
         with self._lock:
@@ -199,7 +203,7 @@ class Intake:
                     "iterable, and then seals"
                 )
             self._enrolment.adopt()
-            self._when_committed(self._enrolment.seal)
+            self._when_committed(self._enrolment.seal, seals=True)
 
     def _read_all(self, task: Any, items: Iterator[Sequence[Any]]) -> int:
         count = 0
@@ -296,7 +300,7 @@ class Intake:
                 f"batch {self._bid}: its block is open in the process that forked this one, which sends its "
                 "calls: make them there, or give this process the bid of a batch with keep_open=True"
             )
-        if self._enrolment.is_sealed:
+        if self._enrolment.is_sealed or self._sealing() is not None:  # safety: sealing-at-commit
             raise BatchSealed(
                 f"batch {self._bid} takes no more calls: `add`, `map` and the end of a block seal it; "
                 "put all calls into one block, or create it with keep_open=True and call seal() at the end"

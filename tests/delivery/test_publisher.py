@@ -74,6 +74,17 @@ def test_the_signatures_own_queue_wins_then_the_batchs_then_the_settings(
         assert headers[1]["id"] == f"cb_{batch.bid}_complete_1_0"
 
 
+def test_a_callback_with_an_id_of_its_class_is_delivered_when_it_is_published(app: Celery) -> None:
+    class Named(Task):
+        def apply_async(self, *args: object, **options: object) -> object:
+            return super().apply_async(*args, **{**options, "task_id": "named"})
+
+    named = app.task(told, base=Named, name="named", shared=False)
+    batch = Batch(app=app).on("success", named.s()).on("success", app.tasks["told"].s())
+    batch.seal()
+    assert [c.state for c in batch.status().callbacks] == ["delivered", "published"]
+
+
 def test_callbacks_are_published_in_the_order_in_which_they_fired(app: Celery) -> None:
     batch = Batch(app=app)
     for event in ("success", "finish", "complete", "complete"):

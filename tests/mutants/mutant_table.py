@@ -380,6 +380,36 @@ MUTANTS = (
         f"{BATCH}::test_each_call_of_a_mapped_canvas_has_ids_of_its_own",
     ),
     Mutant(
+        "a call for another broker is refused, because the block sends to the app's",
+        "other-broker",
+        "pass",
+        f"{BLOCKS}::test_a_call_over_a_connection_to_another_broker_is_refused_in_a_block",
+    ),
+    Mutant(
+        "a call with an id that is no text is refused before the block ends",
+        "id-is-text",
+        "if not (task_id := message.headers['id']):",
+        f"{BLOCKS}::test_an_id_that_is_no_text_is_refused_at_the_call",
+    ),
+    Mutant(
+        "a parent of another app is refused, because its store gets no report",
+        "parents-app",
+        GONE,
+        f"{FAMILY}::test_a_parent_of_another_app_is_refused",
+    ),
+    Mutant(
+        "a callback whose class gives it an id is not waited for",
+        "id-of-its-class",
+        "is_watched = True",
+        f"{PUBLISHER}::test_a_callback_with_an_id_of_its_class_is_delivered_when_it_is_published",
+    ),
+    Mutant(
+        "a second block of one transaction is refused before the commit",
+        "sealing-at-commit",
+        "if self._enrolment.is_sealed:",
+        "tests/test_on_commit.py::test_a_second_go_in_one_transaction_is_refused_before_the_commit",
+    ),
+    Mutant(
         "a call that is too late for a closing frame is not collected",
         "closing-frame",
         GONE,
