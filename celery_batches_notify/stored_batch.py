@@ -185,7 +185,9 @@ class StoredBatch:
         return reconcile_batch(self._engine, self.bid, vanished=vanished)
 
     def share(self, seconds: float | timedelta = 7 * 24 * 3600) -> str:
-        """Return a link to a page that shows how far the batch is, to whoever has it: no failures, no ids.
+        """Return a link to a page that shows how far the batch is, without failures and task ids.
+
+        Everybody who has the link can open it. It holds the batch's id.
 
         Args:
             seconds: How long the link is good, in seconds or as a `timedelta`.

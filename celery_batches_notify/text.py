@@ -21,6 +21,11 @@ def one_line(text: object, limit: int) -> str:
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
 
 
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun, such as `1 member` and `2,000 members`."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
 def straighten(text: str) -> str:
     """Return text without invisible characters and those that change its direction."""
     return _TURNS.sub("", text)

@@ -220,7 +220,7 @@ def test_what_is_not_kept_is_left_and_said(app: Celery, redis: Redis) -> None:
     batch.add(app.signature("proj.ok"))
     redis.delete("celery")
     repairs = batch.reconcile(vanished="resend")
-    assert repairs.notes[-1] == "1 members have vanished and are left: their calls are not kept"
+    assert repairs.notes[-1] == "1 vanished member left waiting: their calls are not kept"
     assert batch.status().dead == 0
 
 

@@ -28,6 +28,7 @@ from celery_batches_notify.headline import headline
 from celery_batches_notify.model import BatchStatus
 from celery_batches_notify.operations import cancel_batch, delete_batch
 from celery_batches_notify.store.base import gone
+from celery_batches_notify.text import counted
 
 Changed = tuple[str, dict[str, Any]]  # the change, in words and as JSON
 
@@ -38,7 +39,8 @@ def cancel_batches(app: Celery, out: Output, *, bids: Sequence[str], terminate: 
 
     def explain(status: BatchStatus) -> str:
         left = _count_left(status)
-        return f"{left:,} members will not run" + (", and those that run are ended" if terminate else "")
+        ends = ", and those that run are ended" if terminate else ""
+        return f"{counted(left, 'member')} will not run{ends}"
 
     def cancel(bid: str) -> Changed:
         left = _count_left(engine.store.read_status(bid))
@@ -60,7 +62,8 @@ def retry_batches(app: Celery, out: Output, *, bids: Sequence[str], group: str |
         note_action(engine, bid, "retry", find_user(), sent, {"group": group} if group else {})
         left = dict(batch.status().unsendable)
         words = [f"{count:,} cannot be ({reason})" for reason, count in left.items()]
-        return ", ".join([f"{sent:,} members sent again", *words]), {"sent": sent, "unsendable": left}
+        words.insert(0, f"{counted(sent, 'member')} sent again")
+        return ", ".join(words), {"sent": sent, "unsendable": left}
 
     return _for_each(out, bids, retry)
 
@@ -89,8 +92,9 @@ def delete_batches(app: Celery, out: Output, *, bids: Sequence[str], yes: bool) 
 
     def explain(status: BatchStatus) -> str:
         left = _count_left(status)
-        children = f", {status.children:,} batches below it go with it" if status.children else ""
-        return f"{left:,} members run on and count nowhere{children}"
+        below = counted(status.children, "batch", "batches")
+        children = f", {below} below it will go with it" if status.children else ""
+        return f"{counted(left, 'member')} will run on and count nowhere{children}"
 
     def delete(bid: str) -> Changed:
         if not delete_batch(engine, bid):

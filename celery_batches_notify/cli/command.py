@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     Run = Callable[[Celery, Output], int]
 
-_CONTEXT = {"max_content_width": 100, "ignore_unknown_options": True}  # a bid may begin with a dash
+_CONTEXT = {"max_content_width": 100}
 _AS_JSON = f"{__name__}.as_json"
 
 
@@ -33,8 +33,13 @@ def batch() -> None:
     """Look after batches and their notifications."""
 
 
-def command(name: str) -> Callable[[Callable[..., None]], click.Command]:
-    """Declare a command of the group: a function of its click context and its options."""
+def command(name: str, *, dashes: bool = True) -> Callable[[Callable[..., None]], click.Command]:
+    """Declare a command of the group: a function of its click context and its options.
+
+    Args:
+        name: Its name.
+        dashes: Whether an argument may begin with a dash, as a bid may.
+    """
 
     def declare(function: Callable[..., None]) -> click.Command:
         as_json = click.option(
@@ -45,7 +50,8 @@ def command(name: str) -> Callable[[Callable[..., None]], click.Command]:
             help='Print JSON, an object per line; the last has "final": true.',
         )
         wrapped = as_json(click.pass_context(handle_preload_options(function)))
-        return batch.command(name, cls=CeleryCommand, context_settings=_CONTEXT)(wrapped)
+        context = {**_CONTEXT, "ignore_unknown_options": dashes}
+        return batch.command(name, cls=CeleryCommand, context_settings=context)(wrapped)
 
     return declare
 

@@ -14,6 +14,7 @@ from celery_batches_notify.cli.output import Output
 from celery_batches_notify.engine import Engine
 from celery_batches_notify.errors import InvalidCallback
 from celery_batches_notify.redelivery import Wanted, redeliver_event, redeliver_many, redeliver_one
+from celery_batches_notify.text import counted
 
 PROGRESS_EVERY = 100
 
@@ -56,7 +57,7 @@ def send_again(
     fields = {"event": event or "", "n": "" if number is None else str(number), "channel": channel or ""}
     given = {name: value for name, value in fields.items() if value}
     note_action(engine, check_bid(bid), "redeliver", find_user(), sent, given)
-    return out.end(f"{bid}: {sent:,} callbacks sent again", 0, bid=bid, sent=sent)
+    return out.end(f"{bid}: {counted(sent, 'callback')} sent again", 0, bid=bid, sent=sent)
 
 
 def _check_channel(engine: Engine, channel: str | None) -> str | None:
@@ -75,11 +76,13 @@ def _send_many(engine: Engine, wanted: Wanted, limit: int, out: Output) -> int:
         sent, batches = sent + done.sent, batches + bool(done.sent)
         if sent - said >= PROGRESS_EVERY:
             said = sent
-            out.say(
-                f"{sent:,} callbacks of {batches:,} batches sent again so far", sent=sent, batches=batches
-            )
+            out.say(f"{_count(sent, batches)} sent again so far", sent=sent, batches=batches)
         if sent >= limit:
             out.say(f"stopped at the limit of {limit:,}: run it again for the rest", limit=limit)
             break
-    words = f"{sent:,} callbacks of {batches:,} batches sent again"
+    words = f"{_count(sent, batches)} sent again"
     return out.end(words, 1 if failed else 0, sent=sent, batches=batches, failed=failed)
+
+
+def _count(sent: int, batches: int) -> str:
+    return f"{counted(sent, 'callback')} of {counted(batches, 'batch', 'batches')}"

@@ -26,6 +26,7 @@ from celery_batches_notify.model import BatchStatus, DeliveryAttempt, Failure
 from celery_batches_notify.pace import Pace, measure_pace
 from celery_batches_notify.store.errors import corrupt_errors
 from celery_batches_notify.store.parsing import parse_actions, parse_curve, parse_status
+from celery_batches_notify.text import counted
 
 Action = tuple[datetime, dict[str, Any]]  # when, and the note
 
@@ -90,15 +91,14 @@ def describe(status: BatchStatus, now: datetime, pace: Pace, *, ascii_only: bool
     times = ((name, getattr(status, f"{name}_at")) for name in TIMES)
     yield ", ".join(f"{name} {_local(at)}" for name, at in times if at is not None)
     if status.parent_bid or status.children:
-        yield f"parent {status.parent_bid or 'none'}, {status.children:,} batches below it"
+        yield f"parent {status.parent_bid or 'none'}, {counted(status.children, 'batch', 'batches')} below it"
 
 
 def describe_groups(status: BatchStatus, groups: Sequence[GroupView]) -> Iterator[str]:
     """Say which kinds of failures there are, and how to retry each."""
     if groups:
         kept = len(status.failure_info)
-        kinds = "1 kind" if len(groups) == 1 else f"{len(groups):,} kinds"
-        yield f"failures: {kinds} in the {kept:,} that are kept of {status.failures:,}"
+        yield f"failures: {counted(len(groups), 'kind')} in the {kept:,} that are kept of {status.failures:,}"
     for each in groups:
         group = each.group
         place = f" ({group.place})" if group.place else ""
@@ -111,7 +111,7 @@ def describe_callbacks(status: BatchStatus) -> Iterator[str]:
     """Say how far each callback is."""
     for callback in status.callbacks:
         waits = f", waits for {callback.waits_for}" if callback.waits_for else ""
-        state = f"{callback.state}, {callback.attempts} attempts{waits}"
+        state = f"{callback.state}, {counted(callback.attempts, 'attempt')}{waits}"
         yield f"callback {callback.entry} {callback.target}: {state}"
 
 

@@ -8,6 +8,7 @@ from celery import Celery
 
 from celery_batches_notify.cli.engine_of import engine_of
 from celery_batches_notify.cli.output import Output
+from celery_batches_notify.text import counted
 
 
 def sweep_once(app: Celery, out: Output) -> int:
@@ -25,9 +26,10 @@ def sweep_once(app: Celery, out: Output) -> int:
         sweeper.stop()
     done = sweeper.done
     words = (
-        f"looked at {done['looked at']} live batches: {done['published']} callbacks published, "
-        f"{done['sent again']} members sent again, {done['abandoned']} without a producer, "
-        f"{done['retired']} batches retired, {done['failed']} failed"
+        f"looked at {counted(done['looked at'], 'live batch', 'live batches')}: "
+        f"{counted(done['published'], 'callback')} published, "
+        f"{counted(done['sent again'], 'member')} sent again, {done['abandoned']} without a producer, "
+        f"{counted(done['retired'], 'batch', 'batches')} retired, {done['failed']} failed"
     )
     fields = {name.replace(" ", "_"): count for name, count in done.items()}
     return out.end(words, 1 if done["failed"] else 0, swept=True, **fields)

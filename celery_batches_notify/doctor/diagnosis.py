@@ -17,6 +17,7 @@ from celery_batches_notify.model import BatchStatus, CallbackStatus
 from celery_batches_notify.store.errors import corrupt_errors
 from celery_batches_notify.store.outbox import from_ms
 from celery_batches_notify.store.parsing import Snapshot, parse_status
+from celery_batches_notify.text import counted
 
 ASKED_ABOUT = 1000
 CORRUPT = "corrupt: the store has lost some of its keys, so it will never end"
@@ -69,8 +70,9 @@ class Waiting:
     def complain(self) -> Iterator[Complaint]:
         """Yield one complaint per address, without a fix: its callbacks go once it answers."""
         for shown, until in sorted(self._until.items()):
+            verb = "waits" if len(until) == 1 else "wait"
             words = (
-                f"failed or is busy: {len(until):,} callbacks wait for it, "
+                f"failed or is busy: {counted(len(until), 'callback')} {verb} for it, "
                 f"until {max(until):%Y-%m-%d %H:%M:%S} UTC at the latest"
             )
             yield Complaint(subject=shown, words=words, fix="")

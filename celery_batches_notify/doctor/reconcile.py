@@ -31,6 +31,7 @@ from celery_batches_notify.store.parsing import Member
 from celery_batches_notify.store.repairs import Lost
 from celery_batches_notify.store.retries import KEPT
 from celery_batches_notify.store.workers import Retaken
+from celery_batches_notify.text import counted
 
 BETWEEN_LOOKS_SECONDS = 5.0
 QUIET_SECONDS = 60
@@ -219,7 +220,7 @@ def _send_again(engine: Engine, bid: str, members: Sequence[Member]) -> Repairs:
         over += [member] if retaken.word in ("exhausted", "cancelled") else []  # safety: cancelled-not-resent
     engine.resender.send(bid, taken)
     engine.store.confirm_retries(bid, taken, done=False)
-    notes = (f"{left} members have vanished and are left: their calls are not kept",) if left else ()
+    notes = (f"{counted(left, 'vanished member')} left waiting: their calls are not kept",) if left else ()
     return _write_off(engine, bid, over) + Repairs(resent=len(taken), notes=notes)
 
 

@@ -17,6 +17,7 @@ BYTES_AT_MOST = 16 * 1024
 NOT_JSON = "its arguments are not JSON"
 HEADERS_NOT_JSON = "its headers are not JSON"
 TOO_LONG = "its arguments are too long"
+NOT_KNOWN = "its arguments are not known here"
 CHORD_IS_OVER = "Celery has given up its chord"
 _OPTIONS = (
     "chain",
@@ -52,7 +53,7 @@ def keep_call(request: Any, task: str) -> tuple[str, str]:
     """Return a call as JSON, or "" and why it cannot be sent again."""
     args, kwargs = run_of(request).arguments or (request.args, request.kwargs)
     if args is None or kwargs is None or not request.id:
-        return "", "its arguments are not known here"
+        return "", NOT_KNOWN
     options = request.as_execution_options()
     headers = _foreign_headers(options.get("headers"))
     whole = {"id": request.id, "task": task, "args": list(args), "kwargs": kwargs}

@@ -27,7 +27,7 @@ class Shared:
 
     @property
     def name(self) -> str:
-        """The description; "A batch" if there is no description, because the id is not shared."""
+        """The description; "A batch" if there is no description, because the page does not show the id."""
         return name_of(self.status) if self.status.description.strip() else "A batch"
 
     def as_dict(self) -> dict[str, Any]:

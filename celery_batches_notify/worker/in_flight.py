@@ -22,6 +22,7 @@ from celery_batches_notify.store.workers import pack_record, parse_record, task_
 
 JSON = "application/json"
 NOT_KEPT = "not kept"
+WENT_ON = "its canvas had gone on"
 _KEPT = (
     HEADER,
     "task",
@@ -105,7 +106,7 @@ def write_note(member: Membership, request: Any, *, went_on: bool, sent: tuple[M
     if went_on:
         return pack_record(head | {"went_on": True}, b"")
     successors = [[each.task_id, header_of(each)] for each in sent]
-    return pack_record(head | {"successors": successors, "unsendable": "its canvas had gone on"}, b"")
+    return pack_record(head | {"successors": successors, "unsendable": WENT_ON}, b"")
 
 
 def read_in_flight(field: str, stored: bytes) -> InFlight | None:

@@ -1,8 +1,10 @@
 """Figures of the status page: `python -m tests.bench.page [--only NAME]`, with a store of its own.
 
 `pages`: CPU time of a batch's page at 1,000 and at 1,000,000 members, and its length. `map`: the map of the
-large one. `list`: each tab and search over 10,000 batches, the tabs counted anew each time. `streams`: memory
-and CPU time of a server with 500 live pages. `lag`: how late a browser shows a change of the store.
+large one. `list`: each tab and search over 10,000 batches, the tabs counted anew each time. These three end
+with the command that took the store longest. `streams`: memory and CPU time of a server with 500 live pages.
+`lag`: how late a browser shows a change of the store. `soak`, if it is named: what a server holds while tabs
+come and go for `--minutes`.
 
 All but `lag` is CPU time, because other work on the machine does not change it much.
 """
@@ -13,7 +15,8 @@ import argparse
 import asyncio
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -101,36 +104,54 @@ def make_large(app: Celery, redis: Redis, total: int) -> Batch:
     return batch
 
 
+@contextmanager
+def longest_command(redis: Redis) -> Iterator[None]:
+    """Print the command of this block that took the store longest: the median of its entries in SLOWLOG."""
+    redis.config_set("slowlog-log-slower-than", 100)
+    redis.config_set("slowlog-max-len", 100_000)
+    redis.slowlog_reset()
+    yield
+    durations: dict[bytes, list[int]] = {}
+    for entry in redis.slowlog_get(100_000):
+        durations.setdefault(entry["command"][:60], []).append(entry["duration"])
+    medians = {command: statistics.median(each) / 1000 for command, each in durations.items()}
+    took, command = max((took, command.decode()) for command, took in {**medians, b"": 0.1}.items())
+    print(f"  the longest command: {took:.1f} ms {command}", flush=True)
+    redis.config_set("slowlog-log-slower-than", 10_000)
+
+
 def measure_pages(app: Celery, redis: Redis) -> None:
     """Time the page of a small and of a large batch in turn, standing still and moving."""
     page, batches = Page(app), {total: make_large(app, redis, total) for total in (SMALL, LARGE)}
-    for how in ("stands still", "has moved"):
-        times: dict[int, list[float]] = {total: [] for total in batches}
-        sizes = {}
-        for n in range(ROUNDS + 5):
-            for total, batch in batches.items():
-                if how == "has moved":
-                    redis.hincrby(f"batches:{{{batch.bid}}}", "reported_at", 1)
-                body, took = page.get(f"/{batch.bid}")
-                sizes[total] = len(body)
-                times[total] += [took] if n >= 5 else []
-        for total, found in times.items():
-            say(f"page of {total:,} members that {how}", found, f", {sizes[total]:,} bytes")
-        print(f"  {statistics.median(times[LARGE]) / statistics.median(times[SMALL]):.2f} times as much")
+    with longest_command(redis):
+        for how in ("stands still", "has moved"):
+            times: dict[int, list[float]] = {total: [] for total in batches}
+            sizes = {}
+            for n in range(ROUNDS + 5):
+                for total, batch in batches.items():
+                    if how == "has moved":
+                        redis.hincrby(f"batches:{{{batch.bid}}}", "reported_at", 1)
+                    body, took = page.get(f"/{batch.bid}")
+                    sizes[total] = len(body)
+                    times[total] += [took] if n >= 5 else []
+            for total, found in times.items():
+                say(f"page of {total:,} members that {how}", found, f", {sizes[total]:,} bytes")
+            print(f"  {statistics.median(times[LARGE]) / statistics.median(times[SMALL]):.2f} times as much")
 
 
 def measure_map(app: Celery, redis: Redis) -> None:
     """Time the map of the large batch: the answer, and the drawing alone."""
     page, batch = Page(app), make_large(app, redis, LARGE)
     key = f"batches:{{{batch.bid}}}"
-    for how in ("has moved", "stands still"):
-        times = []
-        for _ in range(ROUNDS):
-            if how == "has moved":
-                redis.hset(key, "reported_at", int(redis.hget(key, "reported_at") or 0) - 10_000)
-            body, took = page.get(f"/{batch.bid}/map.png")
-            times.append(took)
-        say(f"map of {LARGE:,} members that {how}", times, f", {len(body):,} bytes")
+    with longest_command(redis):
+        for how in ("has moved", "stands still"):
+            times = []
+            for _ in range(ROUNDS):
+                if how == "has moved":
+                    redis.hset(key, "reported_at", int(redis.hget(key, "reported_at") or 0) - 10_000)
+                body, took = page.get(f"/{batch.bid}/map.png")
+                times.append(took)
+            say(f"map of {LARGE:,} members that {how}", times, f", {len(body):,} bytes")
     states: Any = redis.get(f"{key}:states")
     for total in (LARGE, LARGE - 1):
         times = []
@@ -161,10 +182,11 @@ def measure_list(app: Celery, redis: Redis) -> None:
         redis.delete("batches:index")
         fill_list(app, redis, shape)
         page = Page(app)
-        for what, path in SEARCHES.items():
-            page.get(path)
-            times = [page.get(path)[1] for _ in range(ROUNDS // 4)]
-            say(f"list of {LISTED:,} ({name}), {what}", times)
+        with longest_command(redis):
+            for what, path in SEARCHES.items():
+                page.get(path)
+                times = [page.get(path)[1] for _ in range(ROUNDS // 4)]
+                say(f"list of {LISTED:,} ({name}), {what}", times)
 
 
 def main() -> None:
@@ -175,10 +197,13 @@ def main() -> None:
         "list": measure_list,
         "streams": page_live.measure_streams,
         "lag": page_live.measure_lag,
+        "soak": lambda app, redis: page_live.measure_soak(app, redis, options.minutes),
     }
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=measures, action="append")
-    for name in parser.parse_args().only or measures:
+    parser.add_argument("--minutes", type=float, default=60)
+    options = parser.parse_args()
+    for name in options.only or [name for name in measures if name != "soak"]:
         with embedded_server() as url:
             app = Celery("bench", broker="memory://", set_as_current=False)
             app.conf.update(batches_backend_url=url, task_default_queue=f"q{uuid4().hex}")

@@ -1,4 +1,4 @@
-"""Live pages: what 500 of them cost their server, and how late a browser shows a change."""
+"""Live pages: what 500 cost their server, how late a browser shows a change, what a long run leaves."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from socket import create_connection
+from typing import cast
 
 import uvicorn
 from celery import Celery
@@ -26,6 +27,7 @@ from celery_batches_notify.web import status_page
 from tests.web.scene import make_batch, report
 
 STREAMS, CHANGES, LAGS = 500, 40, 60
+SOAK_BATCHES, SOAK_TABS, SETTLED_SECONDS = 200, 100, 300
 EVERY_SECONDS = 0.25
 FRAME = b"event: page"
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
@@ -82,8 +84,13 @@ class Client(asyncio.Protocol):
         self._rest = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
         request = f"GET {self.path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n"
-        transport.write(request.encode())  # type: ignore[attr-defined]
+        self._transport.write(request.encode())
+
+    def close(self) -> None:
+        """Leave without a word, as a tab does that is closed."""
+        self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         data = self._rest + data
@@ -142,6 +149,51 @@ async def watch(pid: int, port: int, batches: list[Batch]) -> None:
     print(
         f"{STREAMS} streams of {len(batches)} batches: +{grown:.0f} MB, {share:.0%} of a core; "
         f"{CHANGES} changes in {took:.0f} s, {min(seen)} to {max(seen)} frames each",
+        flush=True,
+    )
+
+
+def measure_soak(app: Celery, redis: Redis, minutes: float) -> None:
+    """Let tabs come and go over batches that come and go; print what memory and files the server holds."""
+    with serving(app) as (pid, port):
+        asyncio.run(soak(app, pid, port, minutes * 60))
+
+
+async def soak(app: Celery, pid: int, port: int, seconds: float) -> None:
+    """Open and close tabs on two hundred batches, of which one is replaced every second."""
+    batches, tabs = [make_batch(app, 500) for _ in range(SOAK_BATCHES)], set[Client]()
+    chance, began, opened = random.Random(2), time.monotonic(), 0
+    said = settled = highest = 0.0
+    while (passed := time.monotonic() - began) < seconds:
+        old = batches.pop(chance.randrange(len(batches)))
+        await asyncio.to_thread(old.delete)
+        batches.append(await asyncio.to_thread(make_batch, app, 500))
+        for batch in chance.sample(batches, 5):
+            done = dict.fromkeys(chance.sample(range(500), 3), chance.choice([State.SUCCEEDED, State.DEAD]))
+            await asyncio.to_thread(report, batch, done)
+        for tab in chance.sample(sorted(tabs, key=id), len(tabs) // 4):
+            tab.close()
+            tabs.remove(tab)
+        for _ in range(SOAK_TABS - len(tabs)):
+            tabs.add(await open_client(port, f"/{chance.choice(batches).bid}/live"))
+            opened += 1
+        bid = chance.choice(batches).bid
+        for path in (f"/{bid}", f"/{bid}/map.png", f"/{bid}/members", f"/{bid}.json", "/", "/list.json"):
+            await load(port, path)
+        held, files = read_usage(pid)[1], len(list(Path(f"/proc/{pid}/fd").iterdir()))
+        highest = max(highest, held)
+        if passed >= said:
+            settled = held if said == SETTLED_SECONDS else settled
+            more = f", {held - settled:+.1f} MB since minute {SETTLED_SECONDS // 60}" if settled else ""
+            print(f"{passed / 60:.0f} min, {opened:,} tabs: {held:.1f} MB, {files} files{more}", flush=True)
+            said += SETTLED_SECONDS
+        await asyncio.sleep(max(0.0, began + passed + 1 - time.monotonic()))
+    for tab in tabs:
+        tab.close()
+    await asyncio.sleep(2)
+    files = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+    print(
+        f"2 s after the last tab: {read_usage(pid)[1]:.1f} MB, at most {highest:.1f}, {files} files",
         flush=True,
     )
 

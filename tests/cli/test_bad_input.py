@@ -68,6 +68,14 @@ def test_a_bad_batch_is_named_in_one_line_with_its_exit_code(
         assert words in last["error"]
 
 
+@pytest.mark.parametrize("name", [*COMMANDS, "list", "sweep", "metrics", "web"])
+def test_an_option_that_a_command_lacks_is_wrong_usage(app: Celery, command: Commands, name: str) -> None:
+    given = ("x" * 22, *COMMANDS[name]) if name in COMMANDS else ()
+    ran = command(name, *given, "--nosuch")
+    assert (ran.code, ran.stdout) == (2, "")
+    assert "--nosuch" in ran.stderr
+
+
 @pytest.mark.parametrize("name", [*COMMANDS, "list", "sweep"])
 def test_a_store_that_is_away_is_one_line_and_exit_code_69(
     make_app: Callable[..., Celery], command: Commands, name: str

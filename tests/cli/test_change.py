@@ -43,7 +43,7 @@ def test_without_a_terminal_nothing_is_done_unless_somebody_says_yes(
     [
         ("cancel", "cancelled", "2 members will not run"),
         ("seal", "sealed", "it is sealed already"),
-        ("delete", "deleted", "2 members run on and count nowhere"),
+        ("delete", "deleted", "2 members will run on and count nowhere"),
     ],
 )
 def test_a_terminal_is_asked_in_numbers_and_no_is_no(

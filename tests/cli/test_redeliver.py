@@ -62,13 +62,13 @@ def test_a_channel_is_sent_again_as_far_back_as_one_says(app: Celery) -> None:
     app._batches_extension.engine.store.settle_delivery(done.bid, "complete:0", "delivered", 1)
     assert send(app, channel="webhook:billing", since=timedelta(hours=2)) == (
         0,
-        ["1 callbacks of 1 batches sent again"],
+        ["1 callback of 1 batch sent again"],
     )
     assert states(both) == ["published", "given_up"]
     assert (states(old), states(done)) == (["given_up"], ["delivered"])
-    assert send(app, channel="webhook:billing") == (0, ["1 callbacks of 1 batches sent again"])
+    assert send(app, channel="webhook:billing") == (0, ["1 callback of 1 batch sent again"])
     assert states(old) == ["published"]
-    assert send(app, event="complete") == (0, ["1 callbacks of 1 batches sent again"])
+    assert send(app, event="complete") == (0, ["1 callback of 1 batch sent again"])
     assert send(app, event="death") == (0, ["0 callbacks of 0 batches sent again"])
 
 
@@ -94,7 +94,7 @@ def test_a_batch_that_cannot_be_read_stops_no_other(app: Celery, redis: Redis) -
     redis.set(f"batches:{{{broken.bid}}}:callbacks", "no JSON", keepttl=True)
     code, said = send(app, channel="webhook")
     assert code == 1
-    assert said[-1] == "1 callbacks of 1 batches sent again"
+    assert said[-1] == "1 callback of 1 batch sent again"
     assert broken.bid in "".join(said)
     assert states(whole) == ["published"]
 
@@ -102,8 +102,8 @@ def test_a_batch_that_cannot_be_read_stops_no_other(app: Celery, redis: Redis) -
 def test_one_batch_one_callback_and_all_of_it(app: Celery) -> None:
     batch = given_up(app, "webhook", "webhook:billing")
     bid = batch.bid
-    assert send(app, bid, channel="webhook")[1] == [f"{bid}: 1 callbacks sent again"]
-    assert send(app, bid, event="complete", number=1)[1] == [f"{bid}: 1 callbacks sent again"]
+    assert send(app, bid, channel="webhook")[1] == [f"{bid}: 1 callback sent again"]
+    assert send(app, bid, event="complete", number=1)[1] == [f"{bid}: 1 callback sent again"]
     for n in range(2):
         app._batches_extension.engine.store.settle_delivery(bid, f"complete:{n}", "delivered", 1)
     assert send(app, bid)[1] == [f"{bid}: 0 callbacks sent again"]
@@ -150,7 +150,7 @@ def test_the_command_says_how_many(app: Celery, batch_command: Command) -> None:
     app._batches_extension.engine.store.settle_delivery(batch.bid, "success:0", "given_up", 1)
     done = batch_command("redeliver", "--channel", "proj.callback", "--since", "2h")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "1 callbacks of 1 batches sent again\n"
+    assert done.stdout == "1 callback of 1 batch sent again\n"
     done = batch_command("redeliver")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("Error: say what to send again")

@@ -94,7 +94,7 @@ def test_the_batches_below_are_shown_with_it(app: Celery, command: Commands) -> 
         child = make_batch(app, 3, "child", parent=parent)
     child.report(State.SUCCEEDED)
     lines = command("show", parent.bid).stdout.splitlines()
-    assert "parent none, 1 batches below it" in lines
+    assert "parent none, 1 batch below it" in lines
     (line,) = [line for line in lines if line.startswith("child ")]
     assert line.startswith(f"child {child.bid} ✓ success 100% 3/3 ") and line.endswith(" child")
     assert f"parent {parent.bid}, 0 batches below it" in command("show", child.bid).stdout.splitlines()

@@ -36,7 +36,7 @@ def test_what_was_left_behind_is_published_and_told_in_numbers(
     done = celery(installed, "-A", "tests.projects.proj", "batch", "sweep", BATCHES_TEST_URL=server_url)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == (
-        "looked at 1 live batches: 1 callbacks published, 0 members sent again, 0 without a producer, "
+        "looked at 1 live batch: 1 callback published, 0 members sent again, 0 without a producer, "
         "0 batches retired, 0 failed\n"
     )
     (message,) = redis.lrange("celery", 0, -1)

@@ -143,7 +143,7 @@ def test_on_a_terminal_it_draws_a_bar_and_failures_scroll_by(tmp_path: Path, mod
 def test_it_prints_the_status_as_batch_show_does(output: str) -> None:
     assert f"✗ 3 of {GOOD + 3} failed for good: Measure {GOOD + 3} modules of" in output
     for callback in ("complete:0 email", "finish:0 webhook", "finish:1 demo.add_up"):
-        assert f"callback {callback}: delivered, 1 attempts" in output
+        assert f"callback {callback}: delivered, 1 attempt" in output
 
 
 def test_the_failures_are_shown_with_their_errors(output: str) -> None:

@@ -22,13 +22,15 @@ from celery_batches_notify.delivery.callbacks import BYTES_AT_MOST, CALLBACKS_AT
 from celery_batches_notify.delivery.rules import RULES
 from celery_batches_notify.log_lines import PREFIX, Fields
 from celery_batches_notify.membership import Membership, Outcome, State
+from celery_batches_notify.messages import kept_calls
 from celery_batches_notify.model import STATES, Event, Failure, Notification
 from celery_batches_notify.notifiers import mailer
+from celery_batches_notify.recovery import lost_producers
 from celery_batches_notify.settings import LINGER_AT_LEAST, NOT_SETTINGS, Settings
 from celery_batches_notify.store.keys import PARTS
 from celery_batches_notify.testing import plugin
 from celery_batches_notify.web.answers import THEME_COOKIE
-from celery_batches_notify.worker import outcomes
+from celery_batches_notify.worker import in_flight, outcomes
 from tests.docs.pages import DOCS, ROOT, all_pages, first_codes, read_page, read_tables
 from tests.support.servers import Ear
 
@@ -187,6 +189,18 @@ def test_the_types_for_users_are_those_of_their_page() -> None:
     own = {name for name in classes if getattr(typing, name).__module__ == typing.__name__}
     literals = {name for name, value in vars(typing).items() if get_origin(value) is Literal}
     assert set(first_codes("how-to/check-types.md", "name")) == own | literals
+
+
+def test_the_reasons_why_a_member_cannot_be_sent_again_are_those_of_the_page() -> None:
+    of_calls = {kept_calls.NOT_JSON, kept_calls.HEADERS_NOT_JSON, kept_calls.TOO_LONG, kept_calls.NOT_KNOWN}
+    of_workers = {kept_calls.CHORD_IS_OVER, in_flight.NOT_KEPT, in_flight.WENT_ON, lost_producers.REASON}
+    scripts = (ROOT / "celery_batches_notify" / "store" / "scripts").rglob("*.lua")
+    pattern = r"local (?:TOO_MANY|GONE), .+ = '(.+?)'|unsendable = '', '(.+?)'"
+    found = re.findall(pattern, "".join(script.read_text("utf-8") for script in scripts))
+    of_scripts = {a or b for a, b in found}
+    assert len(of_scripts) == 3
+    named = first_codes("how-to/cancel-and-retry.md", "reason")
+    assert sorted(named) == sorted(of_calls | of_workers | of_scripts)
 
 
 # -- wire -----------------------------------------------------------------------------------------

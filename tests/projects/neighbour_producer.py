@@ -23,7 +23,8 @@ def main() -> None:
     ok, fail, retry_once, fail_once = (app.tasks[n] for n in ("ok", "fail", "retry_once", "fail_once"))
     block, added = make("block", "complete", "finish"), make("add", "success")
     mapped, again, other = make("map", "success"), make("again", "death", "success"), make("other", "success")
-    mapped.on("finish", chain(app.tasks["note_trace"].si(), app.tasks["note_trace"].si()))
+    if tracer:
+        mapped.on("finish", chain(app.tasks["note_trace"].si(), app.tasks["note_trace"].si()))
     with tracer.root() if tracer else nullcontext():
         first = tracer.trace() if tracer else None
         with block:

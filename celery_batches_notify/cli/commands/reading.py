@@ -31,7 +31,7 @@ def _watching(function: Callable[..., None]) -> Callable[..., None]:
     return function
 
 
-@command("list")
+@command("list", dashes=False)
 @click.argument("text", required=False)
 @click.option("--state", help="Only batches in this state, such as running, stalled, dead or success.")
 @click.option("--tag", help="Only batches with this tag.")
@@ -103,7 +103,7 @@ def stream(ctx: click.Context, **options: Any) -> None:
     run(ctx, lambda app, out: stream_tokens(app, out, **options))
 
 
-@command("web")
+@command("web", dashes=False)
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
 @click.option("--port", type=click.IntRange(0, 65535), default=5556, show_default=True, help="The port.")
 @click.option(

@@ -27,7 +27,7 @@ def test_notify(ctx: click.Context, **options: Any) -> None:
     run(ctx, lambda app, out: send_sample(app, out, **options))
 
 
-@command("sweep")
+@command("sweep", dashes=False)
 def sweep(ctx: click.Context) -> None:
     """Sweep once, as a worker's sweeper does every few seconds, unless one is sweeping: for cron."""
     from celery_batches_notify.cli.sweep import sweep_once
@@ -87,7 +87,7 @@ def redeliver(ctx: click.Context, **options: Any) -> None:
     run(ctx, lambda app, out: send_again(app, out, **options))
 
 
-@command("metrics")
+@command("metrics", dashes=False)
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
