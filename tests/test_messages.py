@@ -185,6 +185,12 @@ def test_map_of_what_is_no_task_says_what_it_takes(
     assert redis.dbsize() == 0
 
 
+def test_map_of_a_tasks_delay_names_the_task(app: Celery, redis: Redis) -> None:
+    words = refused(InvalidCall, Batch(app=app).map, app.tasks["proj.work"].delay, [1])
+    assert words.endswith(": give the task itself, not its delay or apply_async")
+    assert redis.dbsize() == 0
+
+
 def test_add_of_a_list_is_shown_with_a_star(app: Celery, redis: Redis) -> None:
     calls = [app.tasks["proj.work"].s(1), app.tasks["proj.work"].s(2)]
     for given in (calls, tuple(calls), iter(calls), (call for call in calls)):

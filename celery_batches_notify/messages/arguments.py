@@ -10,10 +10,10 @@ from celery_batches_notify.errors import ConfigurationError, InvalidCall
 def check_task(given: object) -> None:
     """Raise `InvalidCall` unless `map` can call this, that is, it is a task or a signature."""
     if not _can_be_sent(given):
-        raise InvalidCall(
-            f"map() and starmap() take a task or a signature, got {given!r}: a call runs on a worker, so "
-            "declare the function with @app.task"
-        )
+        fix = "a call runs on a worker, so declare the function with @app.task"
+        if _can_be_sent(getattr(given, "__self__", None)):
+            fix = "give the task itself, not its delay or apply_async"
+        raise InvalidCall(f"map() and starmap() take a task or a signature, got {given!r}: {fix}")
 
 
 def check_signatures(given: Iterable[object]) -> None:
