@@ -77,6 +77,8 @@ class Sender:
             return send(message)  # a callback is not a member
         if running is None and find_frame(self._app) is None and task_id in self.received:
             return send(message)  # the worker's main process sends a lost member again
+        if running is not None:
+            successors.note_retry(running, name, message)
         strip_header(message.headers)  # safety: strip-header
         refuse_foreign_call(self._app, name)  # safety: foreign-call
         return None if self._is_collected(name, message, options) else send(message)

@@ -21,7 +21,7 @@ from celery_batches_notify.messages.canvas import (
     read_tag,
     unlocked_body,
 )
-from celery_batches_notify.messages.headers import read_header
+from celery_batches_notify.messages.headers import has_header, read_header
 from celery_batches_notify.messages.run import Run, Unsent, run_of
 
 
@@ -52,7 +52,7 @@ def find(running: Any, member: Membership, name: str, message: Any) -> Successor
     body = unlocked_body(name, message)
     if _replaces(request, headers) or (body is not None and _replaces(request, body.get("options") or {})):
         return Successor(member=untagged, replaced=member)
-    if name == running.name and (headers.get("retries") or 0) == (request.retries or 0) + 1:
+    if _retries(running, name, message):
         return Successor(member=untagged, replaced=member)  # a retry under an id of its own
     if body is not None and is_tagged(body, request.id):
         return Successor(member=untagged, by_celery=True)
@@ -60,6 +60,12 @@ def find(running: Any, member: Membership, name: str, message: Any) -> Successor
     if running.name in CALLS_PARTS or passes_on(message, request.id):  # safety: own-chord-member
         return Successor(member=untagged)
     return None
+
+
+def note_retry(running: Any, name: str, message: Any) -> None:
+    """Note that a callback is retried under another id: from then on nobody knows how it ends."""
+    if has_header(running.request) and _retries(running, name, message):
+        run_of(running.request).is_replaced = True  # safety: callbacks-other-id
 
 
 @contextmanager
@@ -90,6 +96,12 @@ def add_to(outcome: Outcome, request: Any) -> Outcome:
     if run.returned:
         return dataclasses.replace(outcome, body=first_of_body(chord, request.id))
     return dataclasses.replace(outcome, breaks_chord=True)
+
+
+def _retries(running: Any, name: str, message: Any) -> bool:
+    """Return whether a message is a retry of the running task under an id of its own."""
+    retries = message.headers.get("retries") or 0
+    return bool(name == running.name and retries == (running.request.retries or 0) + 1)
 
 
 def _replaces(request: Any, sent_with: Any) -> bool:

@@ -32,6 +32,15 @@ def failing(request: Any, task: str, exc: BaseException, backtrace: object) -> O
     return _failed(State.FAILING, None, request, task, exc, backtrace)
 
 
+def retried(request: Any, task: str, exc: BaseException, backtrace: object) -> Outcome:
+    """It raised `Retry`. If no message has left, a task that it called as a function did, and none comes."""
+    run = run_of(request)
+    is_run_here = run.began_at is not None and not request.is_eager  # else another sends the retry
+    if is_run_here and not run.goes_on and not run.is_replaced:  # safety: retry-left
+        return dead(request, task, "failed", exc, backtrace)
+    return failing(request, task, exc, backtrace)
+
+
 def dead(request: Any, task: str, reason: str, exc: object, backtrace: object = None) -> Outcome:
     """It will not run again by itself, for this reason."""
     return _failed(State.DEAD, reason, request, task, exc, backtrace)

@@ -136,7 +136,7 @@ class Receivers:
         if reason is not None:
             exc = getattr(reason, "exc", None) or reason
             backtrace = getattr(einfo, "traceback", None)
-            self._end(request, outcomes.failing(request, sender.name, exc, backtrace))
+            self._end(request, outcomes.retried(request, sender.name, exc, backtrace))
         elif not sender.acks_late:
             self._heartbeat().keep_record(request)
 

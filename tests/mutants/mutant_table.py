@@ -410,6 +410,18 @@ MUTANTS = (
         "tests/test_on_commit.py::test_a_second_go_in_one_transaction_is_refused_before_the_commit",
     ),
     Mutant(
+        "a member that raises Retry without a retry is dead",
+        "retry-left",
+        GONE,
+        f"{GOING_ON}::test_a_member_is_dead_if_it_raises_retry_and_none_has_left",
+    ),
+    Mutant(
+        "a callback that is retried under another id is not waited for",
+        "callbacks-other-id",
+        "pass",
+        f"{GOING_ON}::test_a_callback_that_is_retried_under_another_id_is_delivered_then",
+    ),
+    Mutant(
         "a call that is too late for a closing frame is not collected",
         "closing-frame",
         GONE,

@@ -181,6 +181,14 @@ def retries_much_later(self: Noted) -> None:
     raise self.retry(exc=ValueError("not yet"), countdown=3600)
 
 
+def calls_what_retries(self: Noted) -> None:
+    app.tasks["retries_as_a_function"]()
+
+
+def retries_as_a_function(self: Noted) -> None:
+    raise self.retry()
+
+
 def runs_out_of_retries(self: Noted) -> None:
     raise KeyError("again")
 
@@ -272,6 +280,8 @@ TASKS = {
     raises_unpicklable_value: {"": EARLY},
     retries_once: {"": EARLY, "late": LATE, "down": WITHOUT_RESULTS},
     retries_much_later: {"": EARLY},
+    calls_what_retries: {"": EARLY},
+    retries_as_a_function: {"": EARLY},
     runs_out_of_retries: {"": {"autoretry_for": (KeyError,), "max_retries": 1, "default_retry_delay": 1}},
     rejects: {"": EARLY, "late": LATE},
     ignores: {"": EARLY, "late": LATE},

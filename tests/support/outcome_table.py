@@ -85,6 +85,12 @@ IT_RAISED = (
         Expect(state="failing", tokens="-!", errors=("ValueError",)),
     ),
     row(
+        "retry-raised",
+        "raised `Retry`, and no retry is coming, as if a task that it calls as a function asks for one",
+        "calls_what_retries",
+        dead("celery.exceptions.Retry"),
+    ),
+    row(
         "retries-exhausted",
         "retries exhausted",
         "runs_out_of_retries",

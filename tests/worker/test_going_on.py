@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from celery import Celery, chain, chord
-from celery.exceptions import Ignore, Reject
+from celery.exceptions import Ignore, Reject, Retry
 
 from celery_batches_notify import Batch, current_batch
 from celery_batches_notify.testing import drain
@@ -132,6 +132,41 @@ def test_a_callback_that_goes_on_under_its_own_id_is_delivered_when_it_has_ended
     drain(batch)
     assert ran == [(0, "published"), (1, "published")]
     assert [c.state for c in batch.status().callbacks] == ["delivered"]
+
+
+def test_a_callback_that_is_retried_under_another_id_is_delivered_then(app: Celery) -> None:
+    ran: list[str] = []
+
+    @app.task(name="callback", bind=True, shared=False)
+    def callback(self: object, status: dict) -> None:
+        ran.append(self.request.id)
+        if not self.request.retries:
+            raise self.retry(task_id="another id", countdown=0)
+
+    batch = Batch(app=app).on("success", callback.s())
+    batch.add()
+    drain(batch)
+    assert [c.state for c in batch.status().callbacks] == ["delivered"]
+    assert ran[0] == f"cb_{batch.bid}_success_0"
+
+
+@pytest.mark.parametrize("how", ["raised", "by a task that it calls"])
+def test_a_member_is_dead_if_it_raises_retry_and_none_has_left(
+    app: Celery, declare: Callable[..., object], how: str
+) -> None:
+    @app.task(name="inner", bind=True, shared=False)
+    def inner(self: object) -> None:
+        raise self.retry()
+
+    def outer(self: object) -> None:
+        if how == "raised":
+            raise Retry("by hand")
+        inner()
+
+    batch = Batch(app=app)
+    batch.add(declare(outer).s())
+    status = drain(batch)
+    assert (status.state, status.failure_info[0].error_class) == ("dead", "celery.exceptions.Retry")
 
 
 @pytest.mark.parametrize(
