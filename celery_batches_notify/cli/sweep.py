@@ -10,6 +10,8 @@ from celery_batches_notify.cli.engine_of import engine_of
 from celery_batches_notify.cli.output import Output
 from celery_batches_notify.text import counted
 
+COUNTED = ("looked at", "published", "sent again", "abandoned", "retired", "failed")
+
 
 def sweep_once(app: Celery, out: Output) -> int:
     """Sweep, unless a worker is sweeping, and print the result; return the exit code.
@@ -31,5 +33,5 @@ def sweep_once(app: Celery, out: Output) -> int:
         f"{counted(done['sent again'], 'member')} sent again, {done['abandoned']} without a producer, "
         f"{counted(done['retired'], 'batch', 'batches')} retired, {done['failed']} failed"
     )
-    fields = {name.replace(" ", "_"): count for name, count in done.items()}
+    fields = {name.replace(" ", "_"): done[name] for name in COUNTED}
     return out.end(words, 1 if done["failed"] else 0, swept=True, **fields)

@@ -15,12 +15,16 @@ from starlette.testclient import TestClient
 
 from celery_batches_notify import Batch
 from celery_batches_notify.engine import find_engine
-from celery_batches_notify.headline import describe
+from celery_batches_notify.headline import Verdict, describe
 from celery_batches_notify.member_map import draw_map
 from celery_batches_notify.membership import State
 from celery_batches_notify.model import STATES
+from celery_batches_notify.pace import Pace
 from celery_batches_notify.store.parsing import parse_time
+from celery_batches_notify.web.census import TABS
 from celery_batches_notify.web.maps import COLOURS
+from celery_batches_notify.web.sharing import Shared
+from tests.docs.pages import read_page, read_tables
 from tests.support.terminal import Commands
 from tests.web.scene import fail, make_batch, report, write_states
 
@@ -110,6 +114,20 @@ def test_all_that_the_page_shows_is_json_too(app: Celery, client: TestClient) ->
     assert (kind["count"], kind["dead"], kind["title"]) == (3, 2, "KeyError in send_invoice")
     assert body["clusters"] == ["dead: #10, #11", "failing: #12"]
     assert body["pace"]["left"] == 8
+
+
+def test_the_keys_of_the_pages_json_are_those_of_its_how_to(app: Celery, client: TestClient) -> None:
+    batch, page = half_done(app), "how-to/status-page.md"
+    (table,) = [table for table in read_tables(page) if table[0][0] == "address"]
+    named = {row[0].strip("`"): set(re.findall(r"`([a-z_]+)`", row[2])) for row in table[1:]}
+    shared = Shared(status=batch.status(), sentence="", verdict=Verdict.DEAD, pace=Pace(left=0))
+    answers = {"/s/<token>.json": shared.as_dict(), "/<bid>.json": {}}
+    for address in named.keys() - answers.keys():
+        answers[address] = client.get(address.replace("<bid>", batch.bid)).json()
+    assert {at: keys - {"from", "after"} for at, keys in named.items()} == {
+        at: set(answer) for at, answer in answers.items()
+    }
+    assert all(f"`{word}`" in read_page(page) for word in (*Verdict, *filter(None, TABS)))
 
 
 def test_a_page_stays_small_though_every_failure_is_of_another_kind(app: Celery, client: TestClient) -> None:
