@@ -137,7 +137,7 @@ class Sender:
     @cached_property
     def send(self) -> Send:
         """What a message leaves by: Celery's own sender, or what somebody had put into its place before."""
-        return self._wrapped or self._app.amqp._create_task_sender()  # type: ignore[attr-defined,no-any-return]
+        return self._wrapped or self._app.amqp._create_task_sender()  # type: ignore[attr-defined]
 
     def _snapshot(self, name: str, message: Any, options: dict[str, Any]) -> Call:
         """Copy the arguments as they are now. Raises `UnserialisableCall` if they could not be sent later."""
