@@ -20,6 +20,7 @@ from celery_batches_notify import (
     ConfigurationError,
     EnqueueError,
     InvalidBid,
+    InvalidCall,
     InvalidCallback,
     NoSuchBatch,
     NotAMember,
@@ -272,6 +273,24 @@ def test_each_call_of_a_mapped_canvas_has_ids_of_its_own(make_app: Callable[...,
     }
     assert (len(messages), len({message.headers["id"] for message in messages})) == (6, 6)
     assert len(later) == 2 + 2
+
+
+def test_a_second_call_of_a_chain_with_the_same_ids_is_refused(make_app: Callable[..., Celery]) -> None:
+    app = make_app(result_backend="cache+memory://")
+
+    @app.task(name="step", shared=False)
+    def step(*_: object) -> None: ...
+
+    for steps in (chain(step.s(), step.s()), chain(step.s(), group(step.s(), step.s()), step.s())):
+        with Batch(app=app) as batch:
+            for n in range(3):
+                steps.clone().delay(n)
+        assert batch.status().total == 3
+        with pytest.raises(InvalidCall, match=r"chain.clone\(\)"), Batch(app=app):
+            for _ in range(2):  # Celery 5.7 gives the second call this id by itself
+                steps.apply_async(task_id="last")
+        with pytest.raises(InvalidCall, match=r"chain.clone\(\)"):
+            Batch(app=app).add(*[steps.clone().set(task_id="last")] * 2)
 
 
 def test_an_iterable_that_raises_leaves_the_batch_open(app: Celery) -> None:

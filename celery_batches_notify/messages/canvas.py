@@ -61,6 +61,15 @@ def passes_on(message: Any, task_id: str) -> bool:
     return any(is_tagged(part, task_id) for part in carried)
 
 
+def last_of_chain(message: Any) -> str | None:
+    """Return the id of the task with which the chain in a message ends; None without a chain."""
+    chain = message.body[2].get("chain")  # the last link comes first
+    last = chain[0] if chain else None
+    while isinstance(last, Mapping) and last.get("subtask_type") == "chord":
+        last = (last.get("kwargs") or {}).get("body")
+    return _options_of(last).get("task_id") if isinstance(last, Mapping) else None
+
+
 def is_tagged(signature: Any, task_id: str) -> bool:
     """Return whether a signature, or any that it carries, comes from this task's own message."""
     return any(read_tag(_options_of(each).get("headers"), task_id) for each in _walk(signature))

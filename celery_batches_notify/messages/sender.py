@@ -15,7 +15,7 @@ from celery_batches_notify.errors import InvalidCall, UnserialisableCall
 from celery_batches_notify.membership import Membership
 from celery_batches_notify.messages import successors
 from celery_batches_notify.messages.block import Call, find_frame, refuse_foreign_call
-from celery_batches_notify.messages.canvas import tag_message
+from celery_batches_notify.messages.canvas import last_of_chain, tag_message
 from celery_batches_notify.messages.headers import (
     HEADER,
     DeliveryRef,
@@ -127,7 +127,10 @@ class Sender:
             return False
         refuse_buffered(self._app, name, message)  # safety: buffered-call
         call = self._snapshot(name, message, options)
+        last = last_of_chain(message)
         while (frame := find_frame(self._app)) is not None:
+            if last is not None:
+                frame.note_chain(name, last)
             if frame.owner is not None:
                 frame.owner.prepare(call)
             if frame.collect([call]):

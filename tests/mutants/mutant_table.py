@@ -434,6 +434,12 @@ MUTANTS = (
         f"{OTHERS}::test_what_somebody_wrapped_before_is_called_as_ever",
     ),
     Mutant(
+        "a chain is not called twice with one id for its last link",
+        "chain-called-twice",
+        GONE,
+        f"{BATCH}::test_a_second_call_of_a_chain_with_the_same_ids_is_refused",
+    ),
+    Mutant(
         "a call that is too late for a closing frame is not collected",
         "closing-frame",
         GONE,
