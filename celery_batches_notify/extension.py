@@ -19,7 +19,7 @@ from celery_batches_notify.errors import ConfigurationError
 from celery_batches_notify.log_lines import log_fields
 from celery_batches_notify.masking import keep_secrets_out_of_reports
 from celery_batches_notify.messages.block import watch_results
-from celery_batches_notify.messages.other_apps import refuse_calls_of_other_apps
+from celery_batches_notify.messages.other_apps import find_wrapped_sender, refuse_calls_of_other_apps
 from celery_batches_notify.messages.sender import Sender
 from celery_batches_notify.notifiers.registry import Registry
 from celery_batches_notify.recovery.lost_workers import LostWorkers
@@ -73,7 +73,7 @@ class Batches:
         self.app = app
         self._lock = threading.RLock()
         self._built: Engine | None = None
-        self._sender = Sender(app)
+        self._sender = Sender(app, find_wrapped_sender(app))
         if getattr(app, "configured", False):
             self.engine  # noqa: B018 - raises if a setting is wrong, before the app is changed
         setattr(app, EXTENSION, self)

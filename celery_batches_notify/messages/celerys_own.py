@@ -18,8 +18,13 @@ def is_from(module: str, function: Callable[..., Any] | None) -> bool:
     return getattr(function, "__globals__", {}).get("__name__") == module
 
 
-def explain_slow_app(app: Celery) -> str:
-    """Return why calls of an app must be made by Celery one by one, or an empty text."""
+def explain_slow_app(app: Celery, send_task: Callable[..., Any] | None = None) -> str:
+    """Return why calls of an app must be made by Celery one by one, or an empty text.
+
+    Args:
+        app: The app.
+        send_task: What somebody put into the place of this app's `send_task`.
+    """
     conf: Any = app.conf
     amqp: Any = app.amqp
     is_own = type(amqp) is AMQP and is_from("celery.app.amqp", AMQP.as_task_v2)
@@ -27,7 +32,7 @@ def explain_slow_app(app: Celery) -> str:
         "task_always_eager is set": conf.task_always_eager,
         "task_send_sent_event is set": conf.task_send_sent_event,
         "its messages are not those of Celery's protocol 2": conf.task_protocol != 2 or not is_own,
-        "somebody has replaced send_task()": not is_from("celery.app.base", type(app).send_task),
+        "somebody has replaced send_task()": not is_from("celery.app.base", send_task or type(app).send_task),
         "it has a router of its own": type(amqp.router) is not Router,
         "task_routes has a function, which may look at the arguments": not all(
             isinstance(route, MapRoute) for route in amqp.routes

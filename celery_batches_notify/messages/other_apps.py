@@ -10,6 +10,7 @@ from celery.app.amqp import AMQP
 from kombu.utils.objects import cached_property
 
 from celery_batches_notify.messages.block import refuse_foreign_call
+from celery_batches_notify.messages.celerys_own import is_from
 from celery_batches_notify.messages.sender import Sender
 
 SENDER = "send_task_message"
@@ -20,7 +21,7 @@ class RefusingSender:
 
     def __init__(self, app: Celery, send: Callable[..., Any]) -> None:
         self._app = app
-        self._send = send
+        self.send = send
 
     def __call__(self, producer: Any, name: str, message: Any, **options: Any) -> Any:
         """Send a message. Raises `NotAMember` in a block that cannot collect it."""
@@ -28,7 +29,7 @@ class RefusingSender:
         task_id = (message.headers or message.body).get("id")  # protocol 1 has it in the body
         if running is None or running.request.id != task_id:  # safety: foreign-retry
             refuse_foreign_call(self._app, name)  # safety: plain-app-call
-        return self._send(producer, name, message, **options)
+        return self.send(producer, name, message, **options)
 
 
 def refuse_calls_of_other_apps() -> None:
@@ -46,6 +47,15 @@ def refuse_calls_of_other_apps() -> None:
         sender = None if amqp is None else vars(amqp).get(SENDER)
         if sender is not None and not isinstance(sender, Sender | RefusingSender):  # safety: early-plain-app
             amqp.send_task_message = RefusingSender(app, sender)
+
+
+def find_wrapped_sender(app: Celery) -> Callable[..., Any] | None:
+    """Return what somebody else has put into the place of this app's sender, such as a tracer's; or None."""
+    amqp = vars(app).get("amqp")
+    sender = None if amqp is None else vars(amqp).get(SENDER)
+    if isinstance(sender, RefusingSender):
+        sender = sender.send
+    return None if is_from("celery.app.amqp", sender) else sender  # safety: wrapped-sender
 
 
 def send_task_message(amqp: Any) -> RefusingSender:

@@ -50,13 +50,18 @@ class InFlightNotes(Protocol):
 class Sender:
     """Replaces Celery's `app.amqp.send_task_message`: a message goes into the open block or to the broker.
 
+    Args:
+        app: The app.
+        wrapped: What somebody had put into that place before.
+
     Attributes:
         heartbeat: Returns the worker's heartbeat; None before `Batches(app)` has set it.
         received: The requests that this process holds as a worker, by task id.
     """
 
-    def __init__(self, app: Celery) -> None:
+    def __init__(self, app: Celery, wrapped: Send | None = None) -> None:
         self._app = app
+        self._wrapped = wrapped
         self.calls = TaskSender(app)
         self.heartbeat: Callable[[], InFlightNotes] | None = None
         self.received: Container[str] = ()
@@ -131,8 +136,8 @@ class Sender:
 
     @cached_property
     def send(self) -> Send:
-        """Celery's own sender."""
-        return self._app.amqp._create_task_sender()  # type: ignore[attr-defined,no-any-return]
+        """What a message leaves by: Celery's own sender, or what somebody had put into its place before."""
+        return self._wrapped or self._app.amqp._create_task_sender()  # type: ignore[attr-defined]
 
     def _snapshot(self, name: str, message: Any, options: dict[str, Any]) -> Call:
         """Copy the arguments as they are now. Raises `UnserialisableCall` if they could not be sent later."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from celery import Celery
@@ -58,18 +59,19 @@ class TaskSender:
 
     def __init__(self, app: Celery) -> None:
         self._app = app
+        self._wrapped: Callable[..., Any] | None = vars(app).get("send_task")  # safety: wrapped-send-task
         self._templates = Templates(because="")
         self._valid_for: Any = None
 
     def __call__(self, name: str, *args: Any, **options: Any) -> Any:
         """Make a call, as `Celery.send_task` does; in a block it is collected."""
-        celery = type(self._app).send_task
+        celery = self._wrapped or partial(type(self._app).send_task, self._app)
         frame = find_frame(self._app)
         if frame is not None:
             refuse_other_broker(self._app, name, options)  # safety: other-broker
         if frame is None or self._templates_of(frame).because:
-            return celery(self._app, name, *args, **options)
-        return self._collect(frame, lambda: celery(self._app, name, *args, **options), name, *args, **options)
+            return celery(name, *args, **options)
+        return self._collect(frame, lambda: celery(name, *args, **options), name, *args, **options)
 
     def starmap(self, task: Any, items: Sequence[Sequence[Any]]) -> None:
         """Call a task once per item in the open block, and do once what `apply_async` does for each call."""
@@ -216,7 +218,7 @@ class TaskSender:
         """Return the templates of calls in a frame, which stay the same for all of it."""
         if frame.templates is None:
             try:
-                because = explain_slow_app(self._app)
+                because = explain_slow_app(self._app, self._wrapped)
                 valid_for = because, *self._surroundings()
             except Exception as exc:  # noqa: BLE001 - of another Celery, nothing is known
                 valid_for = because, *_ = (repr(exc),)

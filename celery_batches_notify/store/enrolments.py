@@ -58,8 +58,9 @@ class EnrolmentStore(StoreBase):
                 first = answer[1]
             elif answer[0] == "sealed":
                 raise BatchSealed(
-                    f"batch {bid} is sealed: members can only be added by one of its own running members, "
-                    "or from outside before the seal (create it with keep_open=True to add in several goes)"
+                    f"batch {bid} is sealed: members can only be added by one of its own running members "
+                    "(through current_batch()), or from outside before the seal (create it with "
+                    "keep_open=True to add in several goes)"
                 )
             elif answer[0] == "abandoned":
                 raise abandoned(bid)

@@ -5,12 +5,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from celery import Celery, Task, chain
+from redis import Redis
 
-from celery_batches_notify import Batch, InvalidCallback, NotAMember
+from celery_batches_notify import Batch, Batches, InvalidCallback, NotAMember
+from tests.support.acl import url_as
+from tests.support.servers import PATIENT, close_store
 
 
 class Buffered(Task):
@@ -76,3 +81,42 @@ def test_calls_that_leave_keep_their_locks(app: Celery, tasks: Any) -> None:
     with Batch(app=app):
         tasks["locking"].delay(1)
     assert Locking.released == []
+
+
+@pytest.mark.parametrize("has_batches", [False, True], ids=["first app", "another app has batches"])
+def test_what_somebody_wrapped_before_is_called_as_ever(
+    redis: Redis, server_url: str, request: pytest.FixtureRequest, has_batches: bool
+) -> None:
+    if has_batches:
+        request.getfixturevalue("app")
+    app = Celery("wrapped", broker="memory://", set_as_current=False)
+    app.conf.update(
+        batches_backend_url=url_as(server_url),
+        batches_backend_options=PATIENT,
+        task_default_queue=f"q{uuid4().hex}",
+    )
+    seen: list[str] = []
+
+    def wrap(send: Callable[..., Any], what: str) -> Callable[..., Any]:
+        def wrapped(*args: Any, **options: Any) -> Any:
+            seen.append(what)
+            return send(*args, **options)
+
+        return wrapped
+
+    app.send_task = wrap(app.send_task, "call")
+    app.amqp.send_task_message = wrap(app.amqp.send_task_message, "message")
+    Batches(app)
+
+    @app.task(name="wrapped", shared=False)
+    def task(x: int) -> None: ...
+
+    task.delay(0)
+    assert seen == ["call", "message"]
+    seen.clear()
+    batch = Batch(app=app)
+    batch.map(task, range(4))
+    assert seen == ["call"] * 4 + ["message"] * 4
+    assert batch.status().total == 4
+    close_store(app)
+    app.close()

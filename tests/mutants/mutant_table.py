@@ -422,6 +422,18 @@ MUTANTS = (
         f"{GOING_ON}::test_a_callback_that_is_retried_under_another_id_is_delivered_then",
     ),
     Mutant(
+        "a send_task that somebody has wrapped stays wrapped",
+        "wrapped-send-task",
+        "self._wrapped = None",
+        f"{OTHERS}::test_what_somebody_wrapped_before_is_called_as_ever",
+    ),
+    Mutant(
+        "a sender that somebody has wrapped stays wrapped",
+        "wrapped-sender",
+        "return None",
+        f"{OTHERS}::test_what_somebody_wrapped_before_is_called_as_ever",
+    ),
+    Mutant(
         "a call that is too late for a closing frame is not collected",
         "closing-frame",
         GONE,
