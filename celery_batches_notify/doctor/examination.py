@@ -82,6 +82,7 @@ def examine_batch(engine: Engine, bid: str, limit: int) -> Examination:
         queues = {callback.queue for callback in published if callback.queue}
         look = locate(engine, [*members, *tasks], queues=queues, since=status.created_at)
         lines += _say_sources(look)
+        lines += [say_complaint(each) for each in _complain_of_no_worker(look)]
         lines += [say_complaint(each, needs_hands=True) for each in complain_of_workers(look.workers)]
     found = look.places if look else ()
     if members:
@@ -118,6 +119,17 @@ def _say_counts(status: BatchStatus) -> Line:
         f"failing, {waits:,} wait"
     )
     return Line(text=text, fields={**status.as_dict()})
+
+
+def _complain_of_no_worker(look: Whereabouts) -> Iterator[Complaint]:
+    """Say that nobody takes what is queued if no worker answers, and none that lives was too busy to.
+
+    It needs no hands, because workers may come and go.
+    """
+    workers = look.workers
+    is_queued = any(place.kind is Kind.QUEUED for place in look.places)
+    if is_queued and not (workers.workers or workers.silent or workers.why):
+        yield Complaint(subject="queues", words="nobody takes from them until a worker runs", fix="")
 
 
 def _say_members(places: Sequence[Place], status: BatchStatus, limit: int) -> Iterator[Line]:

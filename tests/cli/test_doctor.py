@@ -134,10 +134,14 @@ def test_members_that_wait_in_their_queue_have_a_place_there(
             app.tasks["proj.ok"].apply_async(priority=priority)
     done = batch_command("doctor", batch.bid)
     assert done.returncode == 0
+    assert "queues: nobody takes from them until a worker runs" in done.stdout
     assert kinds_of(done.stdout) == {"queued": 3}
     assert "queues: celery: 3" in done.stdout
     members = re.findall(r"^(\d) \S+: queued celery, (\d) of 3 before it$", done.stdout, re.M)
     assert members == [("0", "2"), ("1", "0"), ("2", "1")]
+    app._batches_extension.engine.store.beat_worker("busy@tests/12345678")
+    done = batch_command("doctor", batch.bid)
+    assert "nobody takes" not in done.stdout
 
 
 def test_a_global_key_prefix_of_the_broker_is_kept_to(redis: Redis, server_url: str) -> None:
