@@ -106,18 +106,21 @@ def make_large(app: Celery, redis: Redis, total: int) -> Batch:
 
 @contextmanager
 def longest_command(redis: Redis) -> Iterator[None]:
-    """Print the command of this block that took the store longest: the median of its entries in SLOWLOG."""
-    redis.config_set("slowlog-log-slower-than", 100)
+    """Print the command, or script, of this block whose median in SLOWLOG is the longest."""
     redis.config_set("slowlog-max-len", 100_000)
+    redis.config_set("slowlog-log-slower-than", 0)
     redis.slowlog_reset()
     yield
-    durations: dict[bytes, list[int]] = {}
-    for entry in redis.slowlog_get(100_000):
-        durations.setdefault(entry["command"][:60], []).append(entry["duration"])
-    medians = {command: statistics.median(each) / 1000 for command, each in durations.items()}
-    took, command = max((took, command.decode()) for command, took in {**medians, b"": 0.1}.items())
-    print(f"  the longest command: {took:.1f} ms {command}", flush=True)
     redis.config_set("slowlog-log-slower-than", 10_000)
+    durations: dict[str, list[int]] = {}
+    for entry in redis.slowlog_get(100_000):
+        words = entry["command"].decode("latin-1").split()
+        name = " ".join(words[:2]) if words[0] == "EVALSHA" else words[0]
+        durations.setdefault(name, []).append(entry["duration"])
+    took, name = max((statistics.median(each) / 1000, name) for name, each in durations.items())
+    print(
+        f"  the longest command: {took:.1f} ms {name}, of {sum(map(len, durations.values())):,}", flush=True
+    )
 
 
 def measure_pages(app: Celery, redis: Redis) -> None:
