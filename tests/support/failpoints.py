@@ -77,6 +77,10 @@ def _is_abandoned(call: Call) -> bool:
     return bool(call["answer"].word == "abandoned")
 
 
+def _is_counted(call: Call) -> bool:
+    return bool(call["answer"].word == "counted")
+
+
 STORE = "celery_batches_notify.store.store:Store"
 REPORTER = "celery_batches_notify.worker.reporter:Reporter"
 
@@ -94,7 +98,7 @@ POINTS: dict[str, Point] = {
     # The worker: nothing is reported; the script has run; the report is over, and the pool's child dies, or
     # the main process before a late acknowledgement; the script has run, and its reply is lost.
     "W1": Point(target=f"{REPORTER}.report", when="before"),
-    "W2": Point(target=f"{STORE}.record_outcome", when="after"),
+    "W2": Point(target=f"{STORE}.record_outcome", when="after", only=_is_counted),
     "W3": Point(target=f"{REPORTER}.report", when="after"),
     "W3-main": Point(target="celery.worker.request:Request.acknowledge", when="before", only=_is_late_member),
     "W4": Point(target=f"{STORE}.record_outcome", when="after", strike=lose_reply),
