@@ -1,9 +1,8 @@
 """OpenTelemetry and Sentry, if the program uses them: spans and events of a member name its batch.
 
 With OpenTelemetry, each batch has a span too. Nothing is imported here: a program that has a tracer has
-imported it itself. The ids of a
-batch's span are drawn when the batch is stored, so that each process can put callbacks below it, and the
-process that records it, should it do so twice, records the same span.
+imported it itself. The ids of a batch's span are drawn when the batch is stored, so that each process can
+put callbacks below it, and the process that records it, should it do so twice, records the same span.
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-import os
 import threading
 from collections.abc import Callable, Iterator
 from uuid import UUID
@@ -27,6 +26,7 @@ from celery_batches_notify import (
 )
 from celery_batches_notify.messages.block import Call, open_frames
 from celery_batches_notify.testing import drain
+from tests.support.forked import in_fork
 from tests.support.servers import waiting_messages
 
 
@@ -293,21 +293,6 @@ def test_a_block_that_ends_in_another_thread_submits_what_it_collected(app: Cele
 
 
 # -- a fork's child ----------------------------------------------------------------------------------
-
-
-def in_fork(do: Callable[[], object]) -> str:
-    """Return what `do` returns in a fork's child, as text."""
-    reading, writing = os.pipe()
-    if not (child := os.fork()):
-        try:
-            os.write(writing, repr(do()).encode())
-        finally:
-            os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading) as told:
-        said = told.read()
-    os.waitpid(child, 0)
-    return said
 
 
 def test_a_forks_child_calls_at_once_and_leaves_the_block_to_its_parent(app: Celery) -> None:

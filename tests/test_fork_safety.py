@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import socketserver
 import ssl
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,6 +22,7 @@ from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.client import close, connect
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.testing.server import find_free_port
+from tests.support.forked import in_fork
 from tests.support.servers import wait_until
 from tests.support.topologies import HAS_CLUSTER, tls
 
@@ -31,18 +31,14 @@ def settings_of(url: str, **options: Any) -> Settings:
     return Settings(backend_url=url, backend_source="batches_backend_url", backend_options=options)
 
 
-def fork_and(answer: str = "") -> str:
-    """Fork; return the output of the child after it passed `forks.waiting`."""
-    reading, writing = os.pipe()
-    if not (child := os.fork()):
-        with suppress(BaseException), fork_safety.forks.waiting():
-            os.write(writing, answer.encode())
-        os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading) as file:
-        told = file.read()
-    os.waitpid(child, 0)
-    return told
+def fork_and(answer: str) -> str:
+    """Return this from a fork's child, after it passed `forks.waiting`."""
+
+    def wait() -> str:
+        with fork_safety.forks.waiting():
+            return answer
+
+    return in_fork(wait)
 
 
 @contextmanager

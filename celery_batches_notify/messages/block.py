@@ -16,7 +16,7 @@ from celery import Celery
 from celery.exceptions import SoftTimeLimitExceeded
 from celery.result import AsyncResult
 
-from celery_batches_notify.errors import InvalidCall, NotAMember, WouldDeadlock
+from celery_batches_notify.errors import NotAMember, WouldDeadlock
 from celery_batches_notify.messages.ids import new_ids
 from celery_batches_notify.messages.other_packages import release_locks
 
@@ -96,8 +96,8 @@ class Frame:
         self._pid = os.getpid()
         self._is_open = True
         self.templates: Any = None  # what calls are made from here
+        self.chains: set[str] = set()  # the ids of the last tasks of chains that were called here
         self._ids: list[str] = []
-        self._chains: set[str] = set()  # the ids of their last tasks
         self._results: list[ref[BlockAwareResult]] = []  # those that their backend does not watch yet
         self._limit = limit
         self._flush = flush
@@ -147,15 +147,6 @@ class Frame:
         result.is_watched = False
         if is_kept:
             self._results.append(ref(result))
-
-    def note_chain(self, name: str, last_id: str) -> None:
-        """Note that a chain was called. Raises `InvalidCall` if one with the same last id was called here."""
-        if last_id in self._chains:  # safety: chain-called-twice
-            raise InvalidCall(
-                f"the chain that begins with {name} is called again, and Celery gives its last task the id "
-                "of the first call, so that both count once: call chain.clone() each time, or map() the chain"
-            )
-        self._chains.add(last_id)
 
     def last(self) -> Call | None:
         """Return the call that came last, while it waits here."""

@@ -14,7 +14,7 @@ from kombu.utils import json
 from celery_batches_notify.errors import InvalidCall, UnserialisableCall
 from celery_batches_notify.membership import Membership
 from celery_batches_notify.messages import successors
-from celery_batches_notify.messages.block import Call, find_frame, refuse_foreign_call
+from celery_batches_notify.messages.block import Call, Frame, find_frame, refuse_foreign_call
 from celery_batches_notify.messages.canvas import last_of_chain, tag_message
 from celery_batches_notify.messages.headers import (
     HEADER,
@@ -130,7 +130,7 @@ class Sender:
         last = last_of_chain(message)
         while (frame := find_frame(self._app)) is not None:
             if last is not None:
-                frame.note_chain(name, last)
+                _note_chain(frame, name, last)
             if frame.owner is not None:
                 frame.owner.prepare(call)
             if frame.collect([call]):
@@ -158,3 +158,13 @@ class Sender:
         fixed = tuple(serialization.loads(body, content_type, encoding, accept={content_type}))
         message = message._replace(body=fixed)
         return Call(task_id=task_id, name=name, message=message, options=options)
+
+
+def _note_chain(frame: Frame, name: str, last_id: str) -> None:
+    """Note that a chain was called. Raises `InvalidCall` if one with the same last id was called here."""
+    if last_id in frame.chains:  # safety: chain-called-twice
+        raise InvalidCall(
+            f"the chain that begins with {name} is called again, and Celery gives its last task the id "
+            "of the first call, so that both count once: call chain.clone() each time, or map() the chain"
+        )
+    frame.chains.add(last_id)
