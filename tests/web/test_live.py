@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT
 from celery import Celery
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 from redis import Redis
 from starlette.testclient import TestClient
 
@@ -248,6 +248,37 @@ def test_single_keys_can_be_looked_up_and_turned_off(app: Celery, page: Page, ur
     page.keyboard.press("g")
     page.keyboard.press("l")
     page.wait_for_url(f"{url}/")
+
+
+def test_a_key_acts_before_a_closed_dialogs_box_has_lost_the_focus(app: Celery, page: Page, url: str) -> None:
+    page.goto(f"{url}/{make_batch(app, 3).bid}")
+    page.evaluate("""() => {
+      const keys = document.getElementById("keys");
+      keys.showModal();
+      document.getElementById("keys-on").focus();
+      keys.close();
+      document.activeElement.dispatchEvent(new KeyboardEvent("keydown", {key: "p", bubbles: true}));
+    }""")
+    expect(page.locator("#link")).to_have_text("paused")
+
+
+def test_an_answer_that_comes_after_the_pause_changes_nothing(app: Celery, page: Page) -> None:
+    batch = make_batch(app, 3)
+    held: list[Route] = []
+    with serving(status_page(app, access=ALL, streams=0)) as url:
+        page.goto(f"{url}/{batch.bid}")
+        page.route("**/part", lambda route: held.append(route))
+        expect(page.locator("#link")).to_have_text("live")
+        with page.expect_request("**/part"):
+            pass
+        page.keyboard.press("p")
+        report(batch, {0: SUCCEEDED})
+        with page.expect_response("**/part") as answer:
+            held[0].continue_()
+        answer.value.finished()
+        page.evaluate("() => new Promise((done) => setTimeout(done))")
+        expect(page.locator("#link")).to_have_text("paused")
+        expect(page.locator("#n-succeeded")).to_have_text("0")
 
 
 def test_everything_can_be_reached_with_the_keyboard(app: Celery, page: Page, url: str) -> None:

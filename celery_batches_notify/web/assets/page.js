@@ -49,19 +49,23 @@ function showList(html) {
 }
 
 async function ask() {
+  const asked = timer;  // another one, or none, once somebody paused: the answer comes too late
   try {
     const answer = await fetch(part + (kind === "list" ? location.search : ""), {
       headers: tag ? { "If-None-Match": tag } : {}, cache: "no-store", credentials: "same-origin",
     });
-    if (answer.status === 200) { tag = answer.headers.get("ETag") || ""; await answer.text().then((html) => { say("live"); show(html); }); }
+    const html = await answer.text();
+    if (timer !== asked) return;
+    if (answer.status === 200) { tag = answer.headers.get("ETag") || ""; say("live"); show(html); }
     if (answer.status >= 500) throw new Error(answer.status);
     wait = every;
     if (held === null) say("live");
   } catch {
+    if (timer !== asked) return;
     wait = Math.min(wait * 2, kind === "batch" ? 5000 : MOST);
     say("no answer, trying again", true);
   }
-  if (timer !== null) timer = setTimeout(ask, wait);
+  timer = setTimeout(ask, wait);
 }
 
 function open() {
@@ -133,7 +137,7 @@ let before = "";
 document.addEventListener("keydown", (event) => {
   const { key } = event;
   if (!keysOn.checked || keys.open || event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.target.closest("input, textarea, select")) return;
+  if (event.target.closest("input:not([type=checkbox]), textarea, select")) return;
   const rows = [...document.querySelectorAll(".row > a")];
   const at = rows.indexOf(document.activeElement);
   if (key === "/" && document.getElementById("q")) { event.preventDefault(); document.getElementById("q").focus(); }
