@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,7 +23,8 @@ from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.store.follow import AsyncReadings, Follow
 from celery_batches_notify.web.answers import Problem
 
-PAUSE_SECONDS = 0.25
+PAUSE_SECONDS = 0.25  # between two drawings of one batch
+DRAWINGS_PER_SECOND = 60  # of all batches together; each takes some milliseconds of CPU time
 REREAD_SECONDS = 5.0
 PING_SECONDS = 15
 STOP_SECONDS = 5.0
@@ -50,6 +53,18 @@ class Topic:
             moved.set()
 
 
+@dataclass(slots=True)
+class Turns:
+    """Spreads the drawings of many batches over time, so that they leave the server time for all else."""
+
+    _free_at: float = -math.inf
+
+    def take(self, now: float) -> float:
+        """Return for how many seconds a batch that was drawn now waits until it is drawn again."""
+        self._free_at = max(self._free_at, now) + 1 / DRAWINGS_PER_SECOND
+        return max(self._free_at - now, PAUSE_SECONDS)
+
+
 class Hub:
     """Sends the drawings of batches to their watchers. A slow client may miss some, but never the last one.
 
@@ -62,6 +77,7 @@ class Hub:
         self._most = most
         self._draw = draw
         self._topics: dict[tuple[str, frozenset[str]], Topic] = {}
+        self._turns = Turns()
         self.watchers = 0
         self._is_stopping = False
 
@@ -112,7 +128,8 @@ class Hub:
                 if step is None:
                     step = asyncio.ensure_future(anext(readings, None))
                 await self._publish(bid, grants, topic)
-                await asyncio.sleep(PAUSE_SECONDS)
+                # safety: drawings-spread
+                await asyncio.sleep(self._turns.take(time.monotonic()))
                 done, _ = await asyncio.wait({step}, timeout=REREAD_SECONDS)
                 if done:
                     ended = isinstance(step.exception(), BatchesError) or step.result() is None

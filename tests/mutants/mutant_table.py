@@ -1498,6 +1498,12 @@ MUTANTS = (
         "tests/web/test_hub.py::test_the_one_after_the_last_is_turned_away",
     ),
     Mutant(
+        "many batches that move are drawn in turn",
+        "drawings-spread",
+        "await asyncio.sleep(PAUSE_SECONDS)",
+        "tests/web/test_hub.py::test_a_batch_that_moves_waits_for_its_turn",
+    ),
+    Mutant(
         "nobody follows a batch that nobody watches",
         "topic-ends",
         "if False:",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 import json
 from collections.abc import AsyncIterator, Callable
 
@@ -13,9 +14,9 @@ from redis import Redis
 from celery_batches_notify import Batch
 from celery_batches_notify.engine import find_engine
 from celery_batches_notify.membership import State
-from celery_batches_notify.web import progress_events
+from celery_batches_notify.web import live, progress_events
 from celery_batches_notify.web.answers import Problem
-from celery_batches_notify.web.live import Hub, encode_frame
+from celery_batches_notify.web.live import DRAWINGS_PER_SECOND, PAUSE_SECONDS, Hub, Turns, encode_frame
 from tests.web.scene import make_batch, report
 
 READ = frozenset({"read"})
@@ -127,6 +128,43 @@ def test_a_drawing_that_fails_is_tried_again(app: Celery, caplog: pytest.LogCapt
 
     assert asyncio.run(play()) == "there"
     assert "cannot be drawn" in caplog.text
+
+
+def test_one_batch_never_waits_for_others_that_stand_still() -> None:
+    turns = Turns()
+    assert {turns.take(now) for now in range(100)} == {PAUSE_SECONDS}
+
+
+@pytest.mark.parametrize("count", [10, 50, 500])
+def test_many_batches_are_drawn_in_turn_and_not_too_often(count: int) -> None:
+    turns, drawn, last, latest = Turns(), 0, 30.0, 0.0
+    due = [(0.0, n) for n in range(count)]
+    while due[0][0] < last:
+        now, n = heapq.heappop(due)
+        latest, drawn = max(latest, now), drawn + 1
+        heapq.heappush(due, (now + turns.take(now), n))
+    assert drawn <= DRAWINGS_PER_SECOND * last + count
+    assert drawn >= min(DRAWINGS_PER_SECOND, count / PAUSE_SECONDS) * last * 0.9
+    assert max(at for at, _ in due) - latest <= max(PAUSE_SECONDS, count / DRAWINGS_PER_SECOND) + 0.1
+
+
+def test_a_batch_that_moves_waits_for_its_turn(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "DRAWINGS_PER_SECOND", 1 / 3600)
+    batch, engine, drawn = make_batch(app, 4), find_engine(app), []
+
+    def draw(bid: str, _: frozenset[str]) -> str:
+        drawn.append(bid)
+        return f"{len(drawn)}"
+
+    async def play() -> None:
+        watching = Hub(1, draw).watch(engine, batch.bid, READ)
+        await anext(watching)
+        await asyncio.to_thread(report, batch, {0: State.SUCCEEDED})
+        await asyncio.sleep(4 * PAUSE_SECONDS)
+        await watching.aclose()  # type: ignore[attr-defined]
+
+    asyncio.run(play())
+    assert drawn == [batch.bid]
 
 
 def test_progress_comes_as_events_for_views_of_ones_own(app: Celery) -> None:
