@@ -114,6 +114,11 @@ class BatchIndexes:
             if listed := well_formed(page):
                 yield listed
 
+    def read_newest(self, count: int) -> list[str]:
+        """Read the bids of the newest batches on the list of all. Some may have expired."""
+        entries: Any = self._client.zrange(self._keys.index, 0, count - 1, desc=True)
+        return [bid for bid, _ in well_formed([Place(0, entry) for entry in entries])]
+
     def walk_newest(self, after: Place | None = None) -> Iterator[list[tuple[str, Place]]]:
         """Yield the stored batches, newest first, in pages; begin behind `after` if it is given."""
         for listed in self.walk_index(after):

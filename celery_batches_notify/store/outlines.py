@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from celery_batches_notify.store.outbox import Hash, text_of
 from celery_batches_notify.store.parsing import has_ended, name_values, parse_state, parse_tags
@@ -17,9 +18,8 @@ STANDING_FIELDS = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
-    """How a batch stands.
+class Standing(NamedTuple):
+    """How a batch stands. Thousands are made for a list, so it is no dataclass, which takes twice as long.
 
     Attributes:
         state: Its state.
@@ -64,11 +64,12 @@ def parse_outline(
         bid=bid,
         description=text_of(batch, b"description"),
         tags=parse_tags(batch.get(b"tags", b"[]")),
-        standing=_parse_standing(batch, now, stall_after) if STANDING_FIELDS[0] in fields else None,
+        standing=parse_standing(batch, now, stall_after) if STANDING_FIELDS[0] in fields else None,
     )
 
 
-def _parse_standing(batch: Hash, now: datetime, stall_after: timedelta) -> Standing:
+def parse_standing(batch: Hash, now: datetime, stall_after: timedelta) -> Standing:
+    """Read how a batch stands from its `STANDING_FIELDS`."""
     total, succeeded, dead = int(batch[b"total"]), int(batch[b"succeeded"]), int(batch[b"dead"])
     given_up, is_success = int(batch.get(b"given_up", b"0")), b"success_at" in batch
     return Standing(

@@ -21,7 +21,14 @@ from celery_batches_notify.store.base import StoreBase, check_schema, check_valu
 from celery_batches_notify.store.client import is_cluster
 from celery_batches_notify.store.errors import corrupt_errors, store_errors, type_errors
 from celery_batches_notify.store.outbox import from_ms
-from celery_batches_notify.store.outlines import STANDING_FIELDS, TEXT_FIELDS, Outline, parse_outline
+from celery_batches_notify.store.outlines import (
+    STANDING_FIELDS,
+    TEXT_FIELDS,
+    Outline,
+    Standing,
+    parse_outline,
+    parse_standing,
+)
 from celery_batches_notify.store.paging import Place
 from celery_batches_notify.store.snapshots import Clock, read_snapshot, read_snapshots, read_together
 
@@ -83,6 +90,11 @@ class StatusStore(StoreBase):
         with store_errors(self.settings):
             yield from self.lists.walk_index(after, size)
 
+    def read_newest(self, count: int) -> list[str]:
+        """Read the bids of the newest batches; some of them may have expired."""
+        with store_errors(self.settings):
+            return self.lists.read_newest(count)
+
     def list_outlines(self, *, standings: bool) -> Iterator[Outline]:
         """Read what finds a batch in a list, newest first: one command each, and no failures.
 
@@ -116,6 +128,22 @@ class StatusStore(StoreBase):
             return parse_outline(bid, fields, check_values(bid, answer), now, self.settings.stall_after)
 
         return [found or Outline(bid=bid, why=why) for bid, found, why in parse_each(bids, answers, parse)]
+
+    def read_standings(self, bids: Sequence[str]) -> dict[str, Standing | None]:
+        """Read how these batches stand, in one round trip to each server, but for gone ones.
+
+        None stands for one that cannot be read.
+        """
+        if not bids:
+            return {}
+        fields = ("schema", *STANDING_FIELDS)
+        now, answers = self._read_fields(bids, fields)
+
+        def parse(bid: str, answer: Any) -> Standing:
+            batch = parsing.name_values(fields, check_values(bid, answer))
+            return parse_standing(batch, now, self.settings.stall_after)
+
+        return {bid: found for bid, found, _ in parse_each(bids, answers, parse)}
 
     def _read_statuses(self, bids: Sequence[str]) -> Iterator[BatchStatus]:
         with store_errors(self.settings):

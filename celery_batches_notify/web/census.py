@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from celery_batches_notify.engine import Engine
-from celery_batches_notify.store.outlines import Outline, Standing
+from celery_batches_notify.store.outlines import Standing
+from celery_batches_notify.store.statuses import ROWS_AT_ONCE
 
 COUNTED_AT_MOST = 2000
 COUNTED_SECONDS = 5.0
@@ -22,9 +23,11 @@ SETTLED = Standing(
 )
 
 
-def needs_hands(outline: Outline) -> bool:
+Found = Mapping[str, Standing | None]  # how batches stand, by their ids; None if one cannot be read
+
+
+def needs_hands(of: Standing | None) -> bool:
     """Return whether a person must act: the batch stalled, has dead members, or a callback was given up."""
-    of = outline.standing
     if of is None:
         return True
     if of.state == "cancelled":
@@ -32,17 +35,14 @@ def needs_hands(outline: Outline) -> bool:
     return of.state in ("stalled", "dead") or bool(of.dead or of.given_up)
 
 
-TABS: Mapping[str, tuple[str, Callable[[Outline], bool]]] = {
+TABS: Mapping[str, tuple[str, Callable[[Standing | None], bool]]] = {
     "": ("All", lambda _: True),
     "hands": ("Need hands", needs_hands),
-    "live": ("Running", lambda of: of.standing is not None and of.standing.is_live),
-    "failing": (
-        "Failing",
-        lambda of: of.standing is not None and of.standing.is_live and of.standing.failing > 0,
-    ),
-    "ended": ("Dead", lambda of: of.is_in("dead")),
-    "stopped": ("Cancelled", lambda of: of.is_in("cancelled")),
-    "done": ("Done", lambda of: of.is_in("success")),
+    "live": ("Running", lambda of: of is not None and of.is_live),
+    "failing": ("Failing", lambda of: of is not None and of.is_live and of.failing > 0),
+    "ended": ("Dead", lambda of: of is not None and of.state == "dead"),
+    "stopped": ("Cancelled", lambda of: of is not None and of.state == "cancelled"),
+    "done": ("Done", lambda of: of is not None and of.state == "success"),
 }
 
 
@@ -72,7 +72,7 @@ class Census:
     _settled: dict[str, float] = field(default_factory=dict)  # when each was read
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def take(self, engine: Engine) -> tuple[Counts, Mapping[str, Outline]]:
+    def take(self, engine: Engine) -> tuple[Counts, Found]:
         """Return the counts, and what was read to count them now, if it was. Raises `StoreUnavailable`."""
         with self._lock:
             if self.clock() < self._at + COUNTED_SECONDS:
@@ -85,8 +85,8 @@ class Census:
         self,
         engine: Engine,
         bids: Sequence[str],
-        fits: Callable[[Outline], bool],
-        known: Mapping[str, Outline],
+        fits: Callable[[Standing | None], bool],
+        known: Found,
     ) -> list[str]:
         """Return those of these batches that stand so, but for gone ones. Raises `StoreUnavailable`.
 
@@ -98,37 +98,31 @@ class Census:
         """
         settled = self._find_settled(bids)
         read = self._read(engine, [bid for bid in bids if bid not in settled and bid not in known])
-        outlines = {bid: known[bid] for bid in bids if bid in known} | read
-        outlines |= dict.fromkeys(settled, Outline(bid="", standing=SETTLED))
-        return [bid for bid in bids if bid in outlines and fits(outlines[bid])]
+        found = {bid: known[bid] for bid in bids if bid in known} | read | dict.fromkeys(settled, SETTLED)
+        return [bid for bid in bids if bid in found and fits(found[bid])]
 
     def _find_settled(self, bids: Sequence[str]) -> frozenset[str]:
         since = self.clock() - SETTLED_SECONDS
         return frozenset(bid for bid in bids if self._settled.get(bid, -math.inf) > since)
 
-    def _read(self, engine: Engine, bids: Sequence[str]) -> dict[str, Outline]:
+    def _read(self, engine: Engine, bids: Sequence[str]) -> dict[str, Standing | None]:
         """Read how batches stand, and keep which of them are settled."""
-        read = {each.bid: each for each in engine.store.read_outlines(bids, texts=False, standings=True)}
+        read: dict[str, Standing | None] = {}
+        for start in range(0, len(bids), ROWS_AT_ONCE):
+            read |= engine.store.read_standings(bids[start : start + ROWS_AT_ONCE])
         if len(self._settled) > SETTLED_AT_MOST:
             self._settled.clear()
-        settled = [each.bid for each in read.values() if each.standing and each.standing.is_settled]
+        settled = [bid for bid, standing in read.items() if standing and standing.is_settled]
         self._settled |= dict.fromkeys(settled, self.clock())
         return read
 
-    def _count(self, engine: Engine) -> tuple[Counts, Mapping[str, Outline]]:
-        tabs, counted = dict.fromkeys(TABS, 0), 0
-        found: dict[str, Outline] = {}
-        for page in engine.store.walk_places():
-            bids = [bid for bid, _ in page[: COUNTED_AT_MOST - counted]]
-            settled = self._find_settled(bids)
-            tabs[""] += len(settled)
-            tabs["done"] += len(settled)
-            found |= self._read(engine, [bid for bid in bids if bid not in settled])
-            counted += len(bids)
-            if counted == COUNTED_AT_MOST:
-                break
-        for name, (_, fits) in TABS.items():
-            tabs[name] += sum(map(fits, found.values()))
-        urgent = (bid for bid, outline in found.items() if needs_hands(outline))
-        counts = Counts(tabs=tabs, counted=counted, urgent=tuple(islice(urgent, URGENT_AT_MOST)))
+    def _count(self, engine: Engine) -> tuple[Counts, Found]:
+        bids = engine.store.read_newest(COUNTED_AT_MOST)
+        settled = self._find_settled(bids)
+        found = self._read(engine, [bid for bid in bids if bid not in settled])
+        tabs = {name: sum(map(fits, found.values())) for name, (_, fits) in TABS.items()}
+        tabs[""] += len(settled)
+        tabs["done"] += len(settled)
+        urgent = (bid for bid, standing in found.items() if needs_hands(standing))
+        counts = Counts(tabs=tabs, counted=len(bids), urgent=tuple(islice(urgent, URGENT_AT_MOST)))
         return counts, found

@@ -9,10 +9,10 @@ from typing import Any
 
 from celery_batches_notify.engine import Engine
 from celery_batches_notify.model import STATES
-from celery_batches_notify.store.outlines import Outline
+from celery_batches_notify.store.outlines import Outline, Standing
 from celery_batches_notify.store.paging import Place
 from celery_batches_notify.store.statuses import ROWS_AT_ONCE, Row
-from celery_batches_notify.web.census import TABS, Census
+from celery_batches_notify.web.census import TABS, Census, Found
 from celery_batches_notify.web.view import row_as_dict
 
 ROWS = 50
@@ -45,9 +45,7 @@ class Query:
             after=parse_cursor(given.get("after", "")),
         )
 
-    def select(
-        self, engine: Engine, bids: Sequence[str], census: Census, known: Mapping[str, Outline]
-    ) -> Collection[str]:
+    def select(self, engine: Engine, bids: Sequence[str], census: Census, known: Found) -> Collection[str]:
         """Return those of these batches that match the query. Raises `StoreUnavailable`."""
         if self.text or not self.state:
             outlines = engine.store.read_outlines(bids, texts=bool(self.text))
@@ -57,8 +55,8 @@ class Query:
             bids = census.select(engine, bids, fits, known)
         return frozenset(bids)
 
-    def _is_in_state(self, outline: Outline) -> bool:
-        return outline.is_in(self.state)
+    def _is_in_state(self, standing: Standing | None) -> bool:
+        return standing is not None and standing.state == self.state
 
     def _matches(self, outline: Outline) -> bool:
         text = self.text.casefold()

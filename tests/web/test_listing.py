@@ -94,7 +94,7 @@ def test_what_is_known_of_settled_batches_is_bounded(
     engine, counted = find_engine(app), Census()
     for start in range(0, 60, 10):
         ten = bids[start : start + 10]
-        assert counted.select(engine, ten, lambda of: of.standing is not None, {}) == ten
+        assert counted.select(engine, ten, lambda of: of is not None, {}) == ten
     assert len(counted._settled) <= 30
 
 
