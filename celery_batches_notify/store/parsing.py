@@ -146,9 +146,13 @@ def parse_reading(bid: str, values: Sequence[bytes | None], now: datetime, stall
     )
 
 
-def parse_status(snapshot: Snapshot, stall_after: timedelta) -> BatchStatus:
-    """Read a whole status."""
+def parse_status(
+    snapshot: Snapshot, stall_after: timedelta, failures: Mapping[int, Failure] | None = None
+) -> BatchStatus:
+    """Read a whole status; `failures` are what `parse_failures` returned, if it was called already."""
     batch = snapshot.batch
+    if failures is None:
+        failures = parse_failures(snapshot.failures)
     counts = parse_progress(snapshot.bid, batch, snapshot.now, stall_after)
     parent = batch.get(b"parent_bid")
     return BatchStatus(
@@ -180,7 +184,7 @@ def parse_status(snapshot: Snapshot, stall_after: timedelta) -> BatchStatus:
             if name.startswith(b"unsendable:")
         },
         callbacks=tuple(_callbacks(snapshot)),
-        failure_info=tuple(parse_failures(snapshot.failures).values()),
+        failure_info=tuple(failures.values()),
     )
 
 

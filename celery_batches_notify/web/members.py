@@ -63,8 +63,8 @@ def read_member_page(engine: Engine, bid: str, given: Mapping[str, str]) -> Memb
     """
     snapshot = engine.store.read_snapshot(bid)
     with corrupt_errors(bid):
-        status = parse_status(snapshot, engine.settings.stall_after)
         failures = parse_failures(snapshot.failures)
+        status = parse_status(snapshot, engine.settings.stall_after, failures)
     state = given.get("state", "") if given.get("state") in STATES else ""
     text = given.get("from", "0")
     first = min(int(text), status.total) if text.isascii() and text.isdigit() and len(text) < 12 else 0

@@ -150,10 +150,10 @@ def read_view(engine: Engine, bid: str, reader: ClusterReader | None = None) -> 
     """
     snapshot = engine.store.read_snapshot(bid)
     with corrupt_errors(bid):
-        status = parse_status(snapshot, engine.settings.stall_after)
+        failures = parse_failures(snapshot.failures)
+        status = parse_status(snapshot, engine.settings.stall_after, failures)
         curve, actions = parse_curve(snapshot), parse_actions(snapshot.batch)
         reasons = find_reasons(engine, snapshot, status)
-        failures = parse_failures(snapshot.failures)
     clusters = (reader or ClusterReader()).read(engine, status, failures)
     deliveries = engine.store.read_deliveries(bid) if status.callbacks else []
     return BatchView(
