@@ -9,7 +9,9 @@ from axe_playwright_python.base import AXE_SCRIPT
 from celery import Celery
 from playwright.sync_api import Browser, Page, Route, expect
 from redis import Redis
+from starlette.responses import HTMLResponse
 from starlette.testclient import TestClient
+from starlette.types import Receive, Scope, Send
 
 from celery_batches_notify.membership import State
 from celery_batches_notify.testing.server import find_free_port
@@ -175,6 +177,42 @@ def test_a_store_that_is_away_is_said_on_the_open_page_and_comes_back(
             report(batch, dict.fromkeys(range(9), SUCCEEDED))
             proxy.behave()
             expect(page.locator("#n-succeeded")).to_have_text("9")
+
+
+@pytest.mark.parametrize("status", [302, 403, 404, 500])
+def test_an_answer_that_is_no_page_is_not_shown_as_one(app: Celery, browser: Browser, status: int) -> None:
+    batch, refusing, page = make_batch(app, 9), [False], browser.new_page()
+    ours = status_page(app, streams=0)
+
+    async def behind_a_login(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/login":
+            await HTMLResponse("Log in")(scope, receive, send)
+        elif refusing[0] and scope["path"].endswith("/part"):
+            await HTMLResponse("Log in", status, {"location": "/login"})(scope, receive, send)
+        else:
+            await ours(scope, receive, send)
+
+    with serving(behind_a_login) as url:
+        page.goto(f"{url}/{batch.bid}")
+        expect(page.locator("#link")).to_have_text("live")
+        refusing[0] = True
+        expect(page.locator("#link")).to_have_text("no answer, trying again")
+        expect(page.locator("#n-succeeded")).to_have_text("0")
+        expect(page.locator("#live")).not_to_contain_text("Log in")
+        report(batch, dict.fromkeys(range(9), SUCCEEDED))
+        refusing[0] = False
+        expect(page.locator("#n-succeeded")).to_have_text("9")
+        expect(page.locator("#link")).to_have_text("live")
+    page.close()
+
+
+def test_a_browser_without_storage_shows_what_moves(app: Celery, page: Page, url: str) -> None:
+    refuse = "{get() { throw new DOMException('', 'SecurityError'); }}"
+    page.add_init_script(f"Object.defineProperty(window, 'localStorage', {refuse})")
+    batch = make_batch(app, 9)
+    page.goto(f"{url}/{batch.bid}")
+    report(batch, dict.fromkeys(range(9), SUCCEEDED))
+    expect(page.locator("#n-succeeded")).to_have_text("9")
 
 
 def test_the_client_after_the_last_asks_instead(app: Celery, browser: Browser, page: Page) -> None:

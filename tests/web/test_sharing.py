@@ -127,6 +127,39 @@ def test_a_widget_on_another_site_shows_a_shared_batch(app: Celery, browser: Bro
             page.close()
 
 
+def test_a_widget_may_get_its_link_late_and_be_moved(app: Celery, browser: Browser) -> None:
+    token = make_batch(app, 4).share().rpartition("/")[2]
+    asked: list[str] = []
+    with serving(status_page(app)) as url:
+        page = browser.new_page()
+        page.on("request", lambda request: asked.append(request.url))
+        page.clock.install()
+        page.goto(f"{url}/s/{token}")
+        page.evaluate(
+            """(src) => new Promise((done) => {
+              const script = Object.assign(document.createElement("script"), { type: "module", src });
+              script.onload = done;
+              document.head.append(script);
+            })""",
+            f"{url}/assets/batch-progress.js",
+        )
+        page.evaluate("() => document.body.append(window.widget = document.createElement('batch-progress'))")
+        expect(page.locator("batch-progress span")).to_have_text("")
+        link = f"{url}/s/{token}.json"
+        page.evaluate("link => widget.setAttribute('src', link)", link)
+        expect(page.locator("batch-progress span")).to_contain_text("0 of 4 succeeded")
+        page.evaluate("() => { for (let n = 0; n < 5; n += 1) document.body.prepend(widget); }")
+        expect(page.locator("batch-progress span")).to_contain_text("0 of 4 succeeded")
+        before = asked.count(link)
+        for _ in range(3):
+            with page.expect_response(link):
+                page.clock.run_for(2000)
+            page.evaluate("() => fetch('robots.txt').then((answer) => answer.text())")
+        assert asked.count(link) == before + 3, "one of them asks for all"
+        assert not [each for each in asked if each.endswith("/null")]
+        page.close()
+
+
 def test_only_the_sites_that_are_named_may_read_what_is_shared(app: Celery) -> None:
     url = make_batch(app, 0).share()
     client = TestClient(status_page(app, widget_origins=["https://shop.example"]))

@@ -53,11 +53,12 @@ async function ask() {
   try {
     const answer = await fetch(part + (kind === "list" ? location.search : ""), {
       headers: tag ? { "If-None-Match": tag } : {}, cache: "no-store", credentials: "same-origin",
+      redirect: "error",  // to somebody's login page, which must not be shown as the batch
     });
     const html = await answer.text();
     if (timer !== asked) return;
     if (answer.status === 200) { tag = answer.headers.get("ETag") || ""; say("live"); show(html); }
-    if (answer.status >= 500) throw new Error(answer.status);
+    else if (answer.status !== 304) throw new Error(answer.status);
     wait = every;
     if (held === null) say("live");
   } catch {
@@ -130,7 +131,9 @@ const keysOn = document.getElementById("keys-on");
 help.hidden = false;
 help.addEventListener("click", () => keys.showModal());
 document.getElementById("keys-close").addEventListener("click", () => keys.close());
-keysOn.checked = localStorage.getItem("batches_keys") !== "off";
+try {
+  keysOn.checked = localStorage.getItem("batches_keys") !== "off";
+} catch { /* a frame, or a browser without cookies, may have no storage: then they are on */ }
 keysOn.addEventListener("change", () => localStorage.setItem("batches_keys", keysOn.checked ? "on" : "off"));
 let before = "";
 
