@@ -116,7 +116,9 @@ class BatchIndexes:
 
     def read_newest(self, count: int) -> list[str]:
         """Read the bids of the newest batches on the list of all. Some may have expired."""
-        entries: Any = self._client.zrange(self._keys.index, 0, count - 1, desc=True)
+        entries: Any = self._client.zrange(
+            self._keys.index, "+inf", "-inf", desc=True, byscore=True, offset=0, num=count
+        )
         return [bid for bid, _ in well_formed([Place(0, entry) for entry in entries])]
 
     def walk_newest(self, after: Place | None = None) -> Iterator[list[tuple[str, Place]]]:

@@ -25,6 +25,7 @@ from celery_batches_notify.web.answers import Problem
 
 PAUSE_SECONDS = 0.25  # between two drawings of one batch
 DRAWINGS_PER_SECOND = 60  # of all batches together; each takes some milliseconds of CPU time
+DRAWN_AT_ONCE = 4  # each in a thread, and more threads only take more memory
 REREAD_SECONDS = 5.0
 PING_SECONDS = 15
 STOP_SECONDS = 5.0
@@ -78,6 +79,7 @@ class Hub:
         self._draw = draw
         self._topics: dict[tuple[str, frozenset[str]], Topic] = {}
         self._turns = Turns()
+        self._threads: anyio.CapacityLimiter | None = None
         self.watchers = 0
         self._is_stopping = False
 
@@ -97,6 +99,8 @@ class Hub:
         key = bid, grants
         topic = self._topics.setdefault(key, Topic())
         topic.watchers += 1
+        if not self.watchers:
+            self._threads = anyio.CapacityLimiter(DRAWN_AT_ONCE)  # of this event loop
         self.watchers += 1
         if topic.task is None:
             topic.task = asyncio.create_task(self._follow(engine, bid, grants, topic))
@@ -148,7 +152,7 @@ class Hub:
 
     async def _publish(self, bid: str, grants: frozenset[str], topic: Topic) -> None:
         try:
-            topic.publish(await to_thread.run_sync(self._draw, bid, grants))
+            topic.publish(await to_thread.run_sync(self._draw, bid, grants, limiter=self._threads))
         except Exception:  # noqa: BLE001 - the stream goes on, and the log says why
             BatchLog(logger, bid=bid).exception("the live page cannot be drawn")
 
