@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 from collections.abc import Collection
 
@@ -40,6 +41,7 @@ def serve_page(
     page = status_page(app, access=access, behind_proxy=behind_proxy)
     shown = f"[{host}]" if ":" in host else host
     out.say(f"the page is at http://{shown}:{port}/ until Ctrl-C", url=f"http://{shown}:{port}/")
+    gc.freeze()  # what is loaded stays, so a collection that looks through it only keeps somebody waiting
     PageServer(page, host=host, port=port, log_level="warning").run()
     return 0
 

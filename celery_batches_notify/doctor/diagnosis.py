@@ -16,7 +16,7 @@ from celery_batches_notify.errors import CorruptBatch, NoSuchBatch, SchemaTooNew
 from celery_batches_notify.model import BatchStatus, CallbackStatus
 from celery_batches_notify.store.errors import corrupt_errors
 from celery_batches_notify.store.outbox import from_ms
-from celery_batches_notify.store.parsing import Snapshot, parse_status
+from celery_batches_notify.store.parsing import Snapshot, is_whole, parse_status
 from celery_batches_notify.text import counted
 
 ASKED_ABOUT = 1000
@@ -139,7 +139,7 @@ def _look_at(
 def complain_of_standstill(engine: Engine, snapshot: Snapshot, status: BatchStatus) -> list[Complaint]:
     """Say whether a batch is damaged, abandoned or stalled, without a question to broker or workers."""
     bid, quiet = status.bid, _quiet(snapshot)
-    if not engine.store.is_whole(bid):
+    if not is_whole(snapshot):
         fix = f"set maxmemory-policy to noeviction, then batch delete {bid}"
         return [Complaint(subject=bid, words=CORRUPT, fix=fix)]
     open_ = status.sealed_at is None and snapshot.batch.get(b"keep_open") != b"1"

@@ -32,6 +32,7 @@ class Snapshot:
     ttl: timedelta
     callbacks: bytes = b"[]"
     curve: Hash = field(default_factory=dict)
+    sizes: tuple[int, int, int] = (0, 0, 0)  # bytes of the states and of the ids, and the late members known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,6 +259,13 @@ def parse_failures(stored: Hash) -> dict[int, Failure]:
         index: Failure(**record, failed_at=from_ms(at))
         for at, index, record in sorted(records, key=lambda item: item[:2])
     }
+
+
+def is_whole(snapshot: Snapshot) -> bool:
+    """Return whether all keys that hold the batch's members are complete."""
+    total, late = (int(snapshot.batch.get(name, b"0")) for name in (b"total", b"late"))
+    states, ids, known = snapshot.sizes
+    return states * 4 >= total and ids >= total * ID_BYTES and known >= late
 
 
 def parse_curve(snapshot: Snapshot) -> list[tuple[datetime, int]]:

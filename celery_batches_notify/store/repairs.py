@@ -15,7 +15,6 @@ from celery_batches_notify.model import Failure
 from celery_batches_notify.store import packing
 from celery_batches_notify.store.base import StoreBase, gone
 from celery_batches_notify.store.errors import store_errors, type_errors
-from celery_batches_notify.store.packing import ID_BYTES
 from celery_batches_notify.store.parsing import Member
 from celery_batches_notify.store.recorded import Recorded, first_claims, parse_recorded
 from celery_batches_notify.store.snapshots import read_together
@@ -158,15 +157,3 @@ class RepairStore(StoreBase):
     def note_action(self, bid: str, note: str) -> None:
         """Keep a note, as JSON that no other equals, of what was done by hand. Raises `NoSuchBatch`."""
         self._run(self.scripts.note_action, bid, note)
-
-    def is_whole(self, bid: str) -> bool:
-        """Whether all keys that hold the batch's members are complete."""
-        part = self.keys.part
-        with store_errors(self.settings), self.client.pipeline(transaction=True) as pipe:
-            pipe.hmget(self.keys.batch(bid), ["total", "late"])
-            pipe.strlen(part(bid, "states"))
-            pipe.strlen(part(bid, "members"))
-            pipe.hlen(part(bid, "late"))
-            (total, late), states, members, known = pipe.execute()
-        whole = states * 4 >= int(total or 0) and members >= int(total or 0) * ID_BYTES
-        return bool(whole and known >= int(late or 0))

@@ -66,6 +66,9 @@ class StatusStore(StoreBase):
             pipe.hgetall(name)
         pipe.hlen(part(bid, "children"))
         pipe.get(part(bid, "callbacks"))
+        pipe.strlen(part(bid, "states"))
+        pipe.strlen(part(bid, "members"))
+        pipe.hlen(part(bid, "late"))
 
     def read_status(self, bid: str) -> BatchStatus:
         """Read a batch's status. Raises `NoSuchBatch`."""
@@ -274,7 +277,7 @@ def _parse_snapshot(bid: str, clock: Clock, answers: Sequence[Any]) -> parsing.S
     for answer in answers:
         if isinstance(answer, Exception):
             raise answer
-    ttl, batch, outbox, failures, curve, children, callbacks = answers
+    ttl, batch, outbox, failures, curve, children, callbacks, *sizes = answers
     check_schema(bid, batch.get(b"schema"))
     return parsing.Snapshot(
         bid=bid,
@@ -284,6 +287,7 @@ def _parse_snapshot(bid: str, clock: Clock, answers: Sequence[Any]) -> parsing.S
         children=children,
         callbacks=callbacks or batch.get(b"callbacks", b"[]"),  # safety: old-callbacks
         curve=curve,
+        sizes=(sizes[0], sizes[1], sizes[2]),
         now=parsing.parse_time(clock),
         ttl=timedelta(milliseconds=max(ttl, 0)),
     )

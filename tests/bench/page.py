@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -206,6 +207,7 @@ def main() -> None:
     parser.add_argument("--only", choices=measures, action="append")
     parser.add_argument("--minutes", type=float, default=60)
     options = parser.parse_args()
+    gc.freeze()  # as `batch web` does
     for name in options.only or [name for name in measures if name != "soak"]:
         with embedded_server() as url:
             app = Celery("bench", broker="memory://", set_as_current=False)

@@ -209,7 +209,6 @@ def read_everything(store: Store) -> None:
     store.count_batches()
     list(store.walk_live())
     list(store.walk_unlisted())
-    store.is_whole(BID)
     store.read_cancelled()
     store.is_cancelled(BID)
     store.read_progress(BID)
