@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
 from celery.exceptions import ImproperlyConfigured
 from celery.exceptions import TimeoutError as CeleryTimeoutError
 from kombu.exceptions import EncodeError
+
+PAUSE_AT_MOST = 365 * 24 * 3600.0
 
 
 class BatchesError(Exception):
@@ -114,8 +118,9 @@ class NotificationFailed(BatchesError):
 
     Attributes:
         permanent: Whether another attempt is pointless, because the address is wrong or the receiver refuses.
-        retry_after: Seconds for which the receiver asked to be left alone, or None. With status code 429 or
-            503 they set the pace of the address, and the attempt does not count.
+        retry_after: Seconds for which the receiver asked to be left alone, or None; given as a number or a
+            `timedelta`, at most a year. With status code 429 or 503 they set the pace of the address, and the
+            attempt does not count.
         status_code: The answer code of the protocol (HTTP, SMTP), or None.
         owed: The recipients that have not got it yet, as names that the notifier chose and that are not
             secret. The next attempt gets them as `Notification.owed`. Empty leaves that unchanged.
@@ -127,14 +132,23 @@ class NotificationFailed(BatchesError):
         message: str,
         *,
         permanent: bool = False,
-        retry_after: float | None = None,
+        retry_after: float | timedelta | None = None,
         status_code: int | None = None,
         owed: Sequence[str] = (),
         alone: bool = False,
     ) -> None:
         super().__init__(message)
         self.permanent = permanent
-        self.retry_after = retry_after
+        self.retry_after = None if retry_after is None else _read_pause(retry_after)
         self.status_code = status_code
         self.owed = tuple(owed)
         self.alone = alone
+
+
+def _read_pause(given: float | timedelta) -> float:
+    """Return the seconds of `retry_after`. Any other value would end the delivery when it is stored."""
+    seconds = given.total_seconds() if isinstance(given, timedelta) else given
+    # safety: pause-number
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or math.isnan(seconds):
+        raise TypeError(f"retry_after must be a number of seconds or a timedelta, got {given!r}")
+    return min(max(seconds, 0), PAUSE_AT_MOST)

@@ -142,7 +142,8 @@ def send_once(notifier: Notifier, notification: Notification) -> Reply:
     except Exception as exc:
         message = hide_secrets(notifier, hide_environment(notifier, str(exc)))
         raise NotifierBroke(f"{type(exc).__name__} in the notifier: {message}") from exc
-    return Reply(hide_environment(notifier, said), getattr(said, "status_code", None))
+    # safety: any-reply
+    return Reply(hide_environment(notifier, str(said)), getattr(said, "status_code", None))
 
 
 def refuse_secrets(kind: type[Notifier], own: Mapping[str, Any]) -> None:

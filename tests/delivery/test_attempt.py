@@ -3,6 +3,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import ClassVar
 
 import pytest
@@ -32,6 +33,8 @@ class Scripted:
     def send(self, notification: Notification) -> str:
         SENT.append(notification)
         answer = ANSWERS.pop(0) if ANSWERS else "ok"
+        if callable(answer):
+            answer = answer()
         if isinstance(answer, Exception):
             raise answer
         return answer if isinstance(answer, Reply) else f"{self.word}: {answer}"
@@ -120,6 +123,24 @@ def test_the_receivers_wish_to_wait_is_kept(app: Celery, batch: Batch) -> None:
     attempts(app).run(batch.bid, "complete:0")
     assert callback(batch) == ("due", 1)
     assert 2990 < due_in(app, batch) <= 3000
+
+
+def test_a_wish_to_wait_may_be_a_timedelta_and_is_never_absurd() -> None:
+    def read(given: float | timedelta) -> float | None:
+        return NotificationFailed("busy", retry_after=given).retry_after
+
+    assert (read(timedelta(minutes=5)), read(30), read(-3)) == (300, 30, 0)
+    assert read(float("inf")) == read(1e300) == 365 * 24 * 3600
+
+
+@pytest.mark.parametrize("wish", [float("nan"), "30", True])
+def test_a_wish_to_wait_that_is_no_number_costs_an_attempt_and_not_the_delivery(
+    app: Celery, batch: Batch, wish: object
+) -> None:
+    ANSWERS.append(lambda: NotificationFailed("busy", status_code=429, retry_after=wish))  # type: ignore[arg-type]
+
+    assert "retry_after must be a number" in attempts(app).run(batch.bid, "complete:0")
+    assert callback(batch) == ("due", 1)
 
 
 def test_a_permanent_failure_is_given_up_at_once(app: Celery, batch: Batch) -> None:

@@ -929,6 +929,39 @@ MUTANTS = (
         "return state == 'given_up' and at >= since or state == 'delivered'",
         f"{ATTEMPTS}::test_redeliver_takes_one_by_its_number_and_all_on_request",
     ),
+    # One careless answer does not end a delivery, nor send it again
+    Mutant(
+        "a wish to wait that is no number costs an attempt only",
+        "pause-number",
+        GONE,
+        f"{ATTEMPTS}::test_a_wish_to_wait_that_is_no_number_costs_an_attempt_and_not_the_delivery",
+    ),
+    Mutant(
+        "a notifier may answer with anything",
+        "any-reply",
+        'return Reply(hide_environment(notifier, said), getattr(said, "status_code", None))',
+        f"{REFERENCES}::test_a_notifier_that_answers_with_no_text_has_sent_all_the_same",
+    ),
+    Mutant(
+        "a sendmail that leaves a process behind has taken the mail",
+        "sendmail-children",
+        "stdout=subprocess.PIPE,",
+        "tests/notifiers/test_mailer_sendmail.py"
+        "::test_what_a_program_leaves_running_does_not_make_its_mail_a_failure",
+    ),
+    Mutant(
+        "a mail that was taken stays taken if the goodbye is slow",
+        "slow-goodbye",
+        GONE,
+        "tests/notifiers/test_mailer_smtp.py"
+        "::test_a_goodbye_that_outlasts_the_total_time_does_not_undo_it_either",
+    ),
+    Mutant(
+        "a mail goes to no look-alike of its domain",
+        "own-domain",
+        'host = host if host.isascii() else host.encode("idna").decode()',
+        "tests/notifiers/test_mailer.py::test_a_mail_goes_to_the_domain_that_is_written_and_to_no_look_alike",
+    ),
     # A receiver suffers for nobody else
     Mutant(
         "the pause belongs to an address",

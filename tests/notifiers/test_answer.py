@@ -38,7 +38,7 @@ def test_retry_after_is_read_in_every_form_of_rfc_9110(value: str | None, second
 
 def test_every_status_is_either_permanent_or_not() -> None:
     permanent = {status for status in range(100, 600) if is_permanent(status)}
-    assert permanent == {301, 308, *range(400, 500)} - {401, 403, 408, 409, 425, 429}
+    assert permanent == {301, 308, *range(400, 500)} - {401, 403, 407, 408, 409, 425, 429}
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,16 @@ def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> 
     assert proxy.only.path == "http://somewhere.test/hook"
 
 
+def test_a_proxy_that_refuses_its_login_does_not_end_the_notification(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with serving(answer(407)) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        with pytest.raises(NotificationFailed, match="answered 407 Proxy Auth") as caught:
+            post("http://somewhere.test/hook", b"hello", HEADERS)
+    assert not caught.value.permanent
+
+
 def test_a_proxy_that_is_away_is_named_as_the_trouble_without_its_password(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -229,6 +229,20 @@ def test_names_beyond_ascii_and_in_quotes_are_written_so_that_readers_show_them(
     ]
 
 
+@pytest.mark.parametrize(
+    ("written", "wire"),
+    [
+        ("a@faß.example", "a@xn--fa-hia.example"),
+        ("a@Βόλος.example", "a@xn--nxasmm1c.example"),
+        ("a@BÜCHER。example", "a@xn--bcher-kva.example"),
+    ],
+)
+def test_a_mail_goes_to_the_domain_that_is_written_and_to_no_look_alike(
+    outbox: Outbox, written: str, wire: str
+) -> None:
+    assert send(to=written).recipients == (wire,)
+
+
 def test_bcc_is_in_the_envelope_only(outbox: Outbox) -> None:
     letter = send(cc="b@example.com", bcc=["Cee <c@example.com>", "a@example.com"])
 

@@ -84,6 +84,19 @@ def test_a_program_that_does_not_end_is_ended(tmp_path: Path) -> None:
     assert time.monotonic() - began < 30
 
 
+def test_what_a_program_leaves_running_does_not_make_its_mail_a_failure(tmp_path: Path) -> None:
+    path, end = tmp_path / "sendmail", tmp_path / "end"
+    path.write_text(
+        f'#!/bin/sh\ncat > "{tmp_path}/mail"\n(until test -e "{end}"; do sleep 0.1; done) &\nexit 0\n'
+    )
+    path.chmod(0o755)
+
+    try:
+        assert send(path, total_timeout=20).refused == ()
+    finally:
+        end.touch()
+
+
 def test_a_program_that_reads_nothing_is_no_accident(tmp_path: Path) -> None:
     path = tmp_path / "sendmail"
     path.write_text("#!/bin/sh\nexit 0\n")

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from celery_batches_notify.notifiers.deadline import DeadlinePassed
 from celery_batches_notify.notifiers.mailer import MailFailed, Receipt, mail, options
 from tests.support.http_server import Authority, black_hole, silent
 from tests.support.mail_sending import CANARY, send, send_in_vain
@@ -400,6 +401,38 @@ def test_a_goodbye_that_gets_no_answer_does_not_undo_a_mail_that_was_taken(goodb
 
     with misbehaving(behave) as port:
         receipt = send(port, read_timeout=3)
+
+    assert receipt.accepted == ("a@example.com",)
+
+
+def test_a_goodbye_that_outlasts_the_total_time_does_not_undo_it_either(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    leaving = threading.Event()
+
+    def behave(peer: Peer) -> None:
+        peer.say("220 mx.test")
+        for reply in ("250 mx.test", "250 OK", "250 OK", "354 go on"):
+            peer.hear()
+            peer.say(reply)
+        while peer.hear() != ".":
+            pass
+        peer.say("250 taken")
+        peer.hear()
+        leaving.set()
+        peer.closing.wait()
+
+    def run_until_it_leaves(_: float, work: Callable[[], object], abort: Callable[[], None]) -> None:
+        thread = threading.Thread(target=work)
+        thread.start()
+        assert leaving.wait(60)
+        abort()
+        thread.join()
+        raise DeadlinePassed
+
+    monkeypatch.setattr("celery_batches_notify.notifiers.mailer.smtp.run_within", run_until_it_leaves)
+    with misbehaving(behave) as port:
+        receipt = send(port)
 
     assert receipt.accepted == ("a@example.com",)
 

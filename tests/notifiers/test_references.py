@@ -45,6 +45,8 @@ class Talkative:
             raise NotificationFailed(f"{self.room} and {self.key}")
         if self.mood == "breaks":
             raise RuntimeError(f"{self.room} and {self.key}")
+        if self.mood == "is silent":
+            return None  # type: ignore[return-value]
         return f"{self.room} and {self.key}"
 
 
@@ -194,3 +196,9 @@ def test_of_an_address_of_the_environment_the_origin_is_shown(monkeypatch: pytes
         monkeypatch.setenv("HOOK_URL", f"{server.url}/{CANARY}?token={CANARY}")
         with pytest.raises(NotificationFailed, match=f"^{server.url}: answered 404 Not Found$"):
             send_once(build_notifier(Webhook, {"url": "env:HOOK_URL"}), samples.notification())
+
+
+def test_a_notifier_that_answers_with_no_text_has_sent_all_the_same() -> None:
+    silent = build_notifier(Talkative, {"key": REFERENCE, "mood": "is silent"})  # type: ignore[type-abstract]
+
+    assert send_once(silent, samples.notification()) == "None"

@@ -19,8 +19,8 @@ from celery_batches_notify.notifiers.redaction import Redactor
 RETRY_AFTER_AT_MOST_SECONDS = 3600.0
 CHARACTERS_SHOWN = 200
 
-# An operator can fix a refused login (401, 403), like SMTP's 535.
-_RETRIABLE_4XX = frozenset({401, 403, 408, 409, 425, 429})
+# An operator can fix a refused login (401, 403, and a proxy's 407), like SMTP's 535.
+_RETRIABLE_4XX = frozenset({401, 403, 407, 408, 409, 425, 429})
 _ALONE = frozenset({409, 425})  # about this request only: others to the same address go on
 _SECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
 

@@ -107,9 +107,12 @@ def _read(option: str, text: str) -> Iterable[Address]:
 
 
 def _spec(option: str, written: str) -> str:
+    import idna  # noqa: PLC0415 -- slow to import, and most hosts are ASCII
+
     user, at, host = written.rpartition("@")
     try:
-        host = host if host.isascii() else host.encode("idna").decode("ascii")
+        # Python's own codec turns ß into ss, which is somebody else's domain
+        host = host if host.isascii() else idna.encode(host, uts46=True).decode()  # safety: own-domain
     except UnicodeError:
         host = ""
     spec = f"{user}@{host}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import tempfile
 
 from celery_batches_notify.notifiers.mailer.letter import Letter
 from celery_batches_notify.notifiers.mailer.options import SendmailOptions
@@ -11,6 +12,7 @@ from celery_batches_notify.notifiers.mailer.receipt import MailFailed
 from celery_batches_notify.text import one_line
 
 _PERMANENT = {65: "EX_DATAERR", 67: "EX_NOUSER", 68: "EX_NOHOST"}  # sysexits.h: this mail is at fault
+_OUTPUT_READ = 4096
 
 
 def find_sendmail() -> str | None:
@@ -29,19 +31,24 @@ def send(letter: Letter, options: SendmailOptions) -> None:
         raise MailFailed("this machine has no sendmail; give its path as location, or use via='smtp'")
     command = [location, *options.arguments, "-f", letter.sender, "--", *letter.recipients]
     try:
-        done = subprocess.run(  # noqa: S603 -- no shell; the program is the operator's
-            command,
-            input=letter.as_bytes(linesep="\n"),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=options.total_timeout,
-            check=False,
-        )
+        # a file, because a pipe would end only with the processes that the program leaves behind
+        with tempfile.TemporaryFile() as output:
+            done = subprocess.run(  # noqa: S603 -- no shell; the program is the operator's
+                command,
+                input=letter.as_bytes(linesep="\n"),
+                stdout=output,  # safety: sendmail-children
+                stderr=subprocess.STDOUT,
+                timeout=options.total_timeout,
+                check=False,
+            )
+            output.seek(0)
+            said = output.read(_OUTPUT_READ).decode("utf-8", "replace")
     except subprocess.TimeoutExpired:
         raise MailFailed(f"{location} was not done after {options.total_timeout:g} s") from None
     except OSError as exc:
         raise MailFailed(f"{location} cannot be run: {exc.strerror}") from exc
     if done.returncode:
-        output = one_line(done.stdout.decode("utf-8", "replace"), 300)
         code = _PERMANENT.get(done.returncode, done.returncode)
-        raise MailFailed(f"{location} ended with {code}: {output}", permanent=done.returncode in _PERMANENT)
+        raise MailFailed(
+            f"{location} ended with {code}: {one_line(said, 300)}", permanent=done.returncode in _PERMANENT
+        )

@@ -36,29 +36,39 @@ def send(letter: Letter, options: SmtpOptions) -> tuple[Refusal, ...]:
         MailFailed: The server accepted no recipient, or did not do so within `total_timeout`.
     """
     sockets = Sockets()
+    taken: list[tuple[Refusal, ...]] = []
     try:
-        return run_within(options.total_timeout, lambda: _deliver(letter, options, sockets), sockets.cut)
+        run_within(options.total_timeout, lambda: _deliver(letter, options, sockets, taken), sockets.cut)
     except DeadlinePassed:
+        if taken:  # only the goodbye was too slow  # safety: slow-goodbye
+            return taken[0]
         raise MailFailed(f"{options.where} was not done after {options.total_timeout:g} s in all") from None
+    return taken[0]
 
 
-def _deliver(letter: Letter, options: SmtpOptions, sockets: Sockets) -> tuple[Refusal, ...]:
+def _deliver(
+    letter: Letter, options: SmtpOptions, sockets: Sockets, taken: list[tuple[Refusal, ...]]
+) -> None:
+    """Send a letter; put the refusals into `taken` at once, because leaving may take long."""
     login = read_login(options)
     redactor = Redactor(_forms_of(login), at_least=1)
-    session = None
+    session: Session | None = None
+    failure: MailFailed | None = None
     try:
         session = Session(options, _tls_context(options), sockets)
         if login is not None:
             session.log_in(*login)
-        return _refusals(session.sendmail(letter.sender, letter.recipients, letter.as_bytes()), redactor)
+        refused = session.sendmail(letter.sender, letter.recipients, letter.as_bytes())
+        taken.append(_refusals(refused, redactor))
     except OSError as exc:  # the base of smtplib's and ssl's errors
         failure = _failure(exc, options.where, redactor)
     finally:
         if session is not None:
             session.leave()
         sockets.close()
-    # Raised outside the handler, so that smtplib's error, which quotes the server, is not its context.
-    raise failure
+    if failure is not None:
+        # Raised outside the handler, so that smtplib's error, which quotes the server, is not its context.
+        raise failure
 
 
 def _forms_of(login: tuple[str, str, str | None] | None) -> tuple[str, ...]:
