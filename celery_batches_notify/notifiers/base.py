@@ -139,7 +139,9 @@ def send_once(notifier: Notifier, notification: Notification) -> Reply:
     except NotificationFailed as exc:
         exc.args = (hide_environment(notifier, str(exc)),)
         raise
-    except Exception as exc:
+    except (SystemExit, KeyboardInterrupt, GeneratorExit):  # the process or its greenlet ends
+        raise
+    except BaseException as exc:  # such as asyncio's CancelledError  # safety: notifier-cancelled
         message = hide_secrets(notifier, hide_environment(notifier, str(exc)))
         raise NotifierBroke(f"{type(exc).__name__} in the notifier: {message}") from exc
     # safety: any-reply

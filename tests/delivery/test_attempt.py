@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ class Scripted:
         answer = ANSWERS.pop(0) if ANSWERS else "ok"
         if callable(answer):
             answer = answer()
-        if isinstance(answer, Exception):
+        if isinstance(answer, BaseException):
             raise answer
         return answer if isinstance(answer, Reply) else f"{self.word}: {answer}"
 
@@ -149,9 +150,12 @@ def test_a_permanent_failure_is_given_up_at_once(app: Celery, batch: Batch) -> N
     assert callback(batch) == ("given_up", 1)
 
 
-def test_a_notifier_with_a_bug_is_tried_again_and_harms_nothing(app: Celery, batch: Batch) -> None:
-    ANSWERS.append(ZeroDivisionError("oops"))
-    assert "ZeroDivisionError in the notifier: oops" in attempts(app).run(batch.bid, "complete:0")
+@pytest.mark.parametrize("error", [ZeroDivisionError, asyncio.CancelledError])
+def test_a_notifier_with_a_bug_is_tried_again_and_harms_nothing(
+    app: Celery, batch: Batch, error: type[BaseException]
+) -> None:
+    ANSWERS.append(error("oops"))
+    assert f"{error.__name__} in the notifier: oops" in attempts(app).run(batch.bid, "complete:0")
     assert callback(batch) == ("due", 1)
 
 

@@ -937,6 +937,24 @@ MUTANTS = (
         f"{ATTEMPTS}::test_a_wish_to_wait_that_is_no_number_costs_an_attempt_and_not_the_delivery",
     ),
     Mutant(
+        "a notifier whose work was cancelled has failed once",
+        "notifier-cancelled",
+        "except Exception as exc:",
+        f"{ATTEMPTS}::test_a_notifier_with_a_bug_is_tried_again_and_harms_nothing",
+    ),
+    Mutant(
+        "an interim answer is not the answer",
+        "interim-answer",
+        "return version, status, reason",
+        "tests/notifiers/test_transport.py::test_the_answer_is_the_one_that_follows_interim_ones",
+    ),
+    Mutant(
+        "a chunk of any size does not hide the status",
+        "odd-chunk",
+        "except (requests.RequestException, HTTPError, OSError, UnicodeError) as exc:",
+        "tests/notifiers/test_transport.py::test_chunks_that_cannot_be_read_do_not_hide_the_status",
+    ),
+    Mutant(
         "a notifier may answer with anything",
         "any-reply",
         'return Reply(hide_environment(notifier, said), getattr(said, "status_code", None))',

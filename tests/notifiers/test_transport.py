@@ -179,9 +179,17 @@ def test_a_bomb_of_a_body_takes_little_memory(make: Any, status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [200, 500])
-@pytest.mark.parametrize("make", [receivers.bad_chunk, receivers.endless_chunk_size])
+@pytest.mark.parametrize(
+    "make", [receivers.bad_chunk, receivers.negative_chunk, receivers.endless_chunk_size]
+)
 def test_chunks_that_cannot_be_read_do_not_hide_the_status(make: Any, status: int) -> None:
     with serving(make(status)) as server:
+        assert post_or_fail(server.url) == status
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_the_answer_is_the_one_that_follows_interim_ones(status: int) -> None:
+    with serving(receivers.interim(102, 103, 100, final=status)) as server:
         assert post_or_fail(server.url) == status
 
 

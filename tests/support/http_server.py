@@ -272,6 +272,27 @@ def bad_chunk(status: int) -> Behaviour:
     return behave
 
 
+def negative_chunk(status: int) -> Behaviour:
+    """Send a chunk of a size below zero."""
+
+    def behave(handler: Handler) -> None:
+        handler.start(status, Transfer_Encoding="chunked")
+        handler.send(b"-5\r\nhello\r\n")
+
+    return behave
+
+
+def interim(*statuses: int, final: int) -> Behaviour:
+    """Send interim answers with headers before the final one."""
+
+    def behave(handler: Handler) -> None:
+        for status in statuses:
+            handler.send(b"HTTP/1.1 %d Wait\r\nLink: </style.css>\r\n\r\n" % status)
+        handler.start(final, Content_Length=0)
+
+    return behave
+
+
 def endless_chunk_size(status: int) -> Behaviour:
     """Send a chunk's length that never ends."""
 

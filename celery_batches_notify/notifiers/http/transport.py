@@ -16,6 +16,7 @@ import ssl
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
+from http.client import CONTINUE, HTTPResponse
 from typing import Any
 
 import requests
@@ -30,6 +31,7 @@ from celery_batches_notify.notifiers.quiet_loggers import HTTP_LOGGERS, quiet_lo
 
 READ_SIZE = 4096
 
+_INTERIM = frozenset(range(100, 200)) - {101}  # a final answer follows them, but not 101
 _CA_BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 
@@ -52,7 +54,17 @@ class Trouble:
 _sockets: ContextVar[Sockets] = ContextVar("celery_batches_notify_sockets")
 
 
+class _Response(HTTPResponse):
+    def _read_status(self) -> tuple[str, int, str]:
+        """Read a status line. `HTTPResponse` skips 100 only, so 102 and 103 pass for it here."""
+        version, status, reason = super()._read_status()  # type: ignore[misc]
+        # safety: interim-answer
+        return version, CONTINUE if status in _INTERIM else status, reason
+
+
 class _Connection(HTTPConnection):
+    response_class = _Response
+
     def _new_conn(self) -> socket.socket:
         sock = super()._new_conn()
         _sockets.get().keep(sock)
@@ -60,6 +72,8 @@ class _Connection(HTTPConnection):
 
 
 class _TlsConnection(HTTPSConnection):
+    response_class = _Response
+
     def _new_conn(self) -> socket.socket:
         sock = super()._new_conn()
         _sockets.get().keep(sock)
@@ -131,7 +145,7 @@ class Exchange:
         try:
             with quiet_loggers(*HTTP_LOGGERS):
                 self._exchange()
-        except (requests.RequestException, HTTPError, OSError, UnicodeError) as exc:
+        except (requests.RequestException, HTTPError, OSError, ValueError) as exc:  # safety: odd-chunk
             self.trouble = _explain(exc)
         finally:
             self._sockets.close()
