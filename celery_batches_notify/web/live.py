@@ -178,6 +178,7 @@ def answer_stream(hub: Hub, engine: Engine, bid: str, grants: frozenset[str]) ->
     return EventSourceResponse(
         events(),
         ping=PING_SECONDS,
+        ping_message_factory=lambda: ServerSentEvent(data="-", event="ping"),  # page.js hears no comments
         headers={"X-Accel-Buffering": "no"},
         shutdown_event=cast("anyio.Event", hub),
         shutdown_grace_period=STOP_SECONDS,

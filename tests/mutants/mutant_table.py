@@ -1450,6 +1450,12 @@ MUTANTS = (
         f"{WEB_ACCESS}::test_who_may_not_read_sees_nothing",
     ),
     Mutant(
+        "flags that say no grant nothing",
+        "grants-set",
+        "is_set = not isinstance(grants, str)",
+        f"{WEB_ACCESS}::test_a_grant_that_is_none_is_an_error",
+    ),
+    Mutant(
         "a right is checked at the deed, not only at the button",
         "grant-checked",
         "if False:",
