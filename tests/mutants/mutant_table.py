@@ -1522,6 +1522,12 @@ MUTANTS = (
         "tests/cli/test_web.py::test_the_page_is_served_until_it_is_interrupted",
     ),
     Mutant(
+        "who may not read any more gets no stream any more",
+        "streams-end",
+        "while not self._is_stopping:",
+        "tests/web/test_hub.py::test_a_stream_ends_in_time_though_nothing_moves",
+    ),
+    Mutant(
         "those who wait for a look leave threads for all others",
         "lookers-capped",
         "if False:",

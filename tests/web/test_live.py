@@ -467,3 +467,21 @@ def test_a_stream_that_stands_still_pings(app: Celery, url: str, monkeypatch: py
         while stream.readline() != b"event: ping\r\n":
             pass
         assert stream.readline().startswith(b"data: -")
+
+
+def test_a_stream_asks_anew_whether_its_user_may_read(
+    app: Celery, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "STREAM_SECONDS", 1.0)
+    batch, grants, asked, page = make_batch(app, 9), [{"read"}], [], browser.new_page()
+    page.on("request", lambda request: asked.append(request.url.rpartition("/")[2]))
+    with serving(status_page(app, access=lambda _: grants[0])) as url:
+        page.goto(f"{url}/{batch.bid}")
+        page.wait_for_event("request", lambda _: asked.count("live") > 2)
+        assert "part" not in asked
+        grants[0] = set()
+        expect(page.locator("#link")).to_have_text("no answer, trying again")
+        report(batch, dict.fromkeys(range(9), SUCCEEDED))
+        grants[0] = {"read"}
+        expect(page.locator("#n-succeeded")).to_have_text("9")
+    page.close()

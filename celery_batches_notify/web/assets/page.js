@@ -87,6 +87,7 @@ function open() {
     hear();
     source.addEventListener("open", hear);
     source.addEventListener("ping", hear);
+    source.addEventListener("again", () => { close(); open(); });  // whether you may still read is asked anew
     source.addEventListener("page", (event) => { opened = true; hear(); say("live"); show(event.data); });
     source.addEventListener("error", () => {
       clearTimeout(timer);
