@@ -6,7 +6,7 @@ import base64
 import hashlib
 import hmac
 import secrets
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from time import time
 from urllib.parse import urlsplit
@@ -27,11 +27,17 @@ class Access:
         user: The name of the user, which the page logs with each action.
         challenge: The `WWW-Authenticate` header to send if the user may not read, such as
             `Basic realm="batches"`.
+
+    Raises:
+        ValueError: A grant is unknown, or the grants are no collection, such as a set, list or tuple.
     """
 
     grants: frozenset[str] = frozenset({"read"})
     user: str = ""
     challenge: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "grants", check_grants(self.grants))
 
 
 Decide = Callable[[Request], "Access | Collection[str] | Awaitable[Access | Collection[str]]"]
@@ -63,9 +69,13 @@ def basic_auth(user: str, password: str, *, grants: Collection[str] = ("read",))
 
 
 def check_grants(grants: Collection[str]) -> frozenset[str]:
-    """Return the grants as a set; raise `ValueError` if one is not in `GRANTS`."""
-    if isinstance(grants, str) or (unknown := set(grants) - set(GRANTS)):
-        shown = grants if isinstance(grants, str) else ", ".join(sorted(unknown))
+    """Return the grants as a set; raise `ValueError` if one is not in `GRANTS`.
+
+    A mapping is refused, because the keys of `{"read": True, "delete": False}` would grant both.
+    """
+    is_set = isinstance(grants, Collection) and not isinstance(grants, (str, Mapping))  # safety: grants-set
+    if not is_set or (unknown := set(grants) - set(GRANTS)):
+        shown = ", ".join(sorted(unknown)) if is_set else grants
         raise ValueError(f"access must be a collection of {', '.join(GRANTS)}, got {shown!r}")
     return frozenset(grants)
 

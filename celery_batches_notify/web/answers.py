@@ -10,6 +10,7 @@ from typing import Any
 
 from starlette._utils import get_route_path
 from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -83,6 +84,17 @@ def answer_problem(request: Request, problem: Problem) -> Response:
         return answer_json(problem.as_dict(), problem.status, headers)
     html = render("problem.html", problem=problem, root=root_of(request), theme=theme_of(request))
     return Response(html, problem.status, headers, "text/html")
+
+
+def answer_http(request: Request, exc: HTTPException) -> Response:
+    """Return Starlette's refusal of an address or method, or the one that `access` raised, as a problem."""
+    status = exc.status_code
+    codes = {401: "unauthorized", 403: "forbidden", 404: NOT_FOUND.code}
+    words = {404: NOT_FOUND.words, 405: "This cannot be asked in this way."}
+    problem = Problem(status, codes.get(status, "refused"), words.get(status) or str(exc.detail))
+    answer = answer_problem(request, problem)
+    answer.headers.update(exc.headers or {})  # such as a challenge, or the place to log in
+    return answer
 
 
 def answer_asset(name: str) -> Response:

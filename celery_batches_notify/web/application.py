@@ -26,9 +26,9 @@ from celery_batches_notify.web.answers import (
     FAILED,
     NOT_FOUND,
     UNSET,
-    Problem,
     SecureHeaders,
     answer_asset,
+    answer_http,
     answer_json,
     answer_problem,
     answer_tagged,
@@ -309,9 +309,8 @@ class Page:
         return decided if isinstance(decided, Access) else Access(grants=check_grants(decided))
 
     async def _on_http(self, request: Request, exc: Exception) -> Response:
-        status = exc.status_code if isinstance(exc, HTTPException) else 500
-        words = "This cannot be asked in this way." if status == 405 else NOT_FOUND.words
-        return answer_problem(request, Problem(status, "not_found" if status == 404 else "refused", words))
+        assert isinstance(exc, HTTPException)  # noqa: S101 - Starlette calls this for no other
+        return answer_http(request, exc)
 
     async def _on_failure(self, request: Request, exc: Exception) -> Response:
         return answer_problem(request, UNSET if isinstance(exc, ConfigurationError) else FAILED)

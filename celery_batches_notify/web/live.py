@@ -29,7 +29,9 @@ DRAWN_AT_ONCE = 4  # each in a thread, and more threads only take more memory
 REREAD_SECONDS = 5.0
 PING_SECONDS = 15
 STOP_SECONDS = 5.0
+STREAM_SECONDS = 300.0  # then the client asks for another stream, if its user may still read
 EVENT = "page"
+AGAIN = ServerSentEvent(data="-", event="again")
 
 Draw = Callable[[str, frozenset[str]], str]
 
@@ -50,8 +52,12 @@ class Topic:
         """Send a drawing to all who watch, unless it equals the latest one."""
         if html != self.latest:
             self.latest, self.version = html, self.version + 1
-            moved, self.moved = self.moved, asyncio.Event()
-            moved.set()
+            self.wake()
+
+    def wake(self) -> None:
+        """Let all who watch look whether there is something to do."""
+        moved, self.moved = self.moved, asyncio.Event()
+        moved.set()
 
 
 @dataclass(slots=True)
@@ -95,8 +101,8 @@ class Hub:
             raise Problem(503, "too_many_streams", "Too many pages are live; this one asks now and then.")
 
     async def watch(self, engine: Engine, bid: str, grants: frozenset[str]) -> AsyncIterator[str]:
-        """Yield each drawing of a batch, the present one first."""
-        key = bid, grants
+        """Yield each drawing of a batch, the present one first; after `STREAM_SECONDS`, yield "" and end."""
+        key, loop = (bid, grants), asyncio.get_running_loop()
         topic = self._topics.setdefault(key, Topic())
         topic.watchers += 1
         if not self.watchers:
@@ -104,16 +110,20 @@ class Hub:
         self.watchers += 1
         if topic.task is None:
             topic.task = asyncio.create_task(self._follow(engine, bid, grants, topic))
-        seen = 0
+        seen, ends_at = 0, loop.time() + STREAM_SECONDS
+        end = loop.call_at(ends_at + 0.1, topic.wake)  # a timer may be early by the clock's resolution
         try:
-            while not self._is_stopping:  # safety: streams-end
+            while not self._is_stopping and loop.time() < ends_at:  # safety: streams-end
                 moved = topic.moved
                 if topic.version > seen:
                     seen = topic.version
                     yield topic.latest
                 else:
                     await moved.wait()
+            if not self._is_stopping:
+                yield ""
         finally:
+            end.cancel()
             topic.watchers -= 1
             self.watchers -= 1
             self._is_stopping = self._is_stopping and self.watchers > 0
@@ -171,13 +181,14 @@ def answer_stream(hub: Hub, engine: Engine, bid: str, grants: frozenset[str]) ->
         watching = hub.watch(engine, bid, grants)
         try:
             async for html in watching:
-                yield encode_frame(html)
+                yield encode_frame(html) if html else AGAIN.encode()
         finally:
             await watching.aclose()  # type: ignore[attr-defined]
 
     return EventSourceResponse(
         events(),
         ping=PING_SECONDS,
+        ping_message_factory=lambda: ServerSentEvent(data="-", event="ping"),  # page.js hears no comments
         headers={"X-Accel-Buffering": "no"},
         shutdown_event=cast("anyio.Event", hub),
         shutdown_grace_period=STOP_SECONDS,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Coroutine, Iterable
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
 from celery import Celery
 from starlette.types import ASGIApp, Message, Scope
@@ -38,6 +39,12 @@ def wsgi_status_page(
     inner = SecureHeaders(page.build(), frame_ancestors=frame_ancestors, widget_origins=widget_origins)
 
     def application(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        if not environ.get("PATH_INFO") and (mount := environ.get("SCRIPT_NAME", "").rpartition("/")[2]):
+            # Relative links would lead out of the mount.
+            asked = f"?{environ['QUERY_STRING']}" if environ.get("QUERY_STRING") else ""
+            place = f"./{quote(mount, encoding='latin-1')}/{asked}"
+            start_response("307 Temporary Redirect", [("Location", place), ("Content-Length", "0")])
+            return []
         status, headers, body = _run(_ask(inner, environ))
         start_response(f"{status} {HTTPStatus(status).phrase}", headers)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]

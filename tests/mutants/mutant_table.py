@@ -1501,6 +1501,12 @@ MUTANTS = (
         f"{WEB_ACCESS}::test_who_may_not_read_sees_nothing",
     ),
     Mutant(
+        "flags that say no grant nothing",
+        "grants-set",
+        "is_set = not isinstance(grants, str)",
+        f"{WEB_ACCESS}::test_a_grant_that_is_none_is_an_error",
+    ),
+    Mutant(
         "a right is checked at the deed, not only at the button",
         "grant-checked",
         "if False:",
@@ -1565,6 +1571,12 @@ MUTANTS = (
         "streams-end",
         "while True:",
         "tests/cli/test_web.py::test_the_page_is_served_until_it_is_interrupted",
+    ),
+    Mutant(
+        "who may not read any more gets no stream any more",
+        "streams-end",
+        "while not self._is_stopping:",
+        "tests/web/test_hub.py::test_a_stream_ends_in_time_though_nothing_moves",
     ),
     Mutant(
         "those who wait for a look leave threads for all others",

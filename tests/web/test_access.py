@@ -5,20 +5,23 @@ from __future__ import annotations
 import base64
 import logging
 from collections.abc import Callable
+from typing import Any
+from urllib.request import urlopen
 
 import pytest
 from celery import Celery
 from redis import Redis
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.testclient import TestClient
 
 from celery_batches_notify import Batch
 from celery_batches_notify.engine import find_engine
 from celery_batches_notify.membership import State
-from celery_batches_notify.web import Access, basic_auth
+from celery_batches_notify.web import Access, basic_auth, status_page
 from celery_batches_notify.web.access import FormTokens
 from tests.web.conftest import ALL, SAME_SITE, accept, inputs
-from tests.web.scene import fail, make_batch, report, write_states
+from tests.web.scene import fail, make_batch, report, serving, write_states
 
 ACTIONS = ("retry", "cancel", "seal", "delete", "redeliver?event=success")
 CALLED = "billing.tasks.called"
@@ -246,10 +249,53 @@ def test_a_password_is_asked_for(client_of: Callable[..., TestClient]) -> None:
 
 
 def test_a_grant_that_is_none_is_an_error() -> None:
-    from celery_batches_notify.web import status_page
-
-    for wrong in ({"read", "write"}, "read"):
+    for wrong in ({"read", "write"}, "read", {"read": True, "delete": False}):
         with pytest.raises(ValueError, match="access must be a collection of read, retry"):
             status_page(access=wrong)
+        with pytest.raises(ValueError, match="access must be a collection of read, retry"):
+            Access(grants=wrong)
+
+
+@pytest.mark.parametrize("given", [{"read": True, "delete": False}, None, iter(["read"])])
+def test_an_answer_that_is_no_set_grants_nothing(
+    client_of: Callable[..., TestClient], batch: Batch, given: Any
+) -> None:
+    client = client_of(access=lambda _: given)
+    for path in ("", batch.bid, f"{batch.bid}/delete"):
+        assert client.get(f"/{path}").status_code == 500
+
+
+def test_an_access_may_hold_any_collection_also_on_a_stream(app: Celery, batch: Batch) -> None:
+    for grants in ({"read"}, ["read"], ("read",)):
+        page = status_page(app, access=lambda _, grants=grants: Access(grants=grants))
+        with serving(page) as url, urlopen(f"{url}/{batch.bid}/live", timeout=30) as stream:
+            assert stream.readline().startswith(b"event: page")
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "code"),
+    [
+        (401, {"WWW-Authenticate": "Basic"}, "unauthorized"),
+        (303, {"Location": "/login"}, "refused"),
+        (403, {}, "forbidden"),
+    ],
+)
+def test_access_may_raise_as_a_dependency_of_fastapi_does(
+    client_of: Callable[..., TestClient], status: int, headers: dict[str, str], code: str
+) -> None:
+    def deny(_: object) -> Access:
+        raise HTTPException(status, "Log in first.", headers)
+
+    answer = client_of(access=deny).get("/list.json", follow_redirects=False)
+    assert (answer.status_code, answer.json()) == (status, {"error": code, "message": "Log in first."})
+    assert headers.items() <= {name: answer.headers.get(name) for name in headers}.items()
+
+
+def test_a_method_that_is_not_served_names_those_that_are(client: TestClient) -> None:
+    assert (answer := client.post("/list.json")).status_code == 405
+    assert "GET" in answer.headers["allow"]
+
+
+def test_an_origin_that_is_none_is_an_error() -> None:
     with pytest.raises(ValueError, match="frame_ancestors must hold origins"):
         status_page(frame_ancestors=["https://x.example; script-src *"])

@@ -106,6 +106,19 @@ def test_the_one_after_the_last_is_turned_away(app: Celery) -> None:
     asyncio.run(play())
 
 
+def test_a_stream_ends_in_time_though_nothing_moves(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "STREAM_SECONDS", 0.3)
+    batch, engine = make_batch(app, 1), find_engine(app)
+
+    async def play() -> list[str]:
+        hub = Hub(500, lambda *_: "x")
+        seen = [html async for html in hub.watch(engine, batch.bid, READ)]
+        assert hub.watchers == 0
+        return seen
+
+    assert asyncio.run(asyncio.wait_for(play(), 30))[-1] == ""
+
+
 def test_a_drawing_that_fails_is_tried_again(app: Celery, caplog: pytest.LogCaptureFixture) -> None:
     batch, engine = make_batch(app, 4), find_engine(app)
     tries: list[int] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from urllib.request import urlopen
 
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT
@@ -11,12 +12,13 @@ from playwright.sync_api import Browser, Page, Route, expect
 from redis import Redis
 from starlette.responses import HTMLResponse
 from starlette.testclient import TestClient
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from celery_batches_notify.membership import State
 from celery_batches_notify.testing.server import find_free_port
 from celery_batches_notify.web import live, status_page, wsgi_status_page
 from tests.support.cut_proxy import cut_proxy
+from tests.support.servers import wait_until
 from tests.web.conftest import ALL
 from tests.web.scene import make_batch, report, serving, serving_wsgi, write_states
 
@@ -413,3 +415,73 @@ def make_task(app: Celery) -> object:
     def notice(*_: object) -> None: ...
 
     return app.task(name="billing.tasks.notice", shared=False)(notice).s()
+
+
+def test_a_row_that_left_the_list_shows_no_old_figures(app: Celery, page: Page, url: str) -> None:
+    batch = make_batch(app, 10, "First")
+    report(batch, {0: FAILING})
+    page.clock.install()
+    page.goto(f"{url}/?state=failing")
+    row, figure = page.locator(".row"), page.locator(".row .figure")
+    expect(figure).to_have_text("0/10")
+    report(batch, {0: SUCCEEDED})
+    hasten(page, lambda: "no longer in this list" in row.inner_text())
+    assert not figure.is_visible()
+    assert not row.locator(".badge").is_visible()
+    report(batch, {1: FAILING})
+    hasten(page, figure.is_visible)
+    assert figure.inner_text() == "1/10"
+    assert "no longer in this list" not in row.inner_text()
+
+
+@pytest.mark.parametrize("passing", [0, 1], ids=["from the beginning", "after the first drawing"])
+def test_a_stream_that_a_proxy_holds_back_is_given_up(app: Celery, page: Page, passing: int) -> None:
+    batch, ours = make_batch(app, 9), status_page(app)
+
+    async def behind_a_proxy(scope: Scope, receive: Receive, send: Send) -> None:
+        left = [passing + 1]  # its head passes, too
+
+        async def hold(message: Message) -> None:
+            left[0] -= 1
+            if left[0] >= 0:
+                await send(message)
+
+        await ours(scope, receive, hold if scope["path"].endswith("/live") else send)
+
+    page.clock.install()
+    with serving(behind_a_proxy) as url:
+        page.goto(f"{url}/{batch.bid}")
+        report(batch, dict.fromkeys(range(9), SUCCEEDED))
+        hasten(page, lambda: page.locator("#n-succeeded").text_content() == "9")
+        expect(page.locator("#link")).to_have_text("live")
+
+
+def hasten(page: Page, is_true: Callable[[], bool]) -> None:
+    """Let the page's time go fast until this is true."""
+    wait_until(lambda: page.clock.fast_forward(10_000) or is_true(), what="the page")
+
+
+def test_a_stream_that_stands_still_pings(app: Celery, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "PING_SECONDS", 0.05)
+    with urlopen(f"{url}/{make_batch(app, 9).bid}/live", timeout=30) as stream:
+        while stream.readline() != b"event: ping\r\n":
+            pass
+        assert stream.readline().startswith(b"data: -")
+
+
+def test_a_stream_asks_anew_whether_its_user_may_read(
+    app: Celery, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "STREAM_SECONDS", 1.0)
+    batch, grants, asked, page = make_batch(app, 9), [{"read"}], [], browser.new_page()
+    page.on("request", lambda request: asked.append(request.url.rpartition("/")[2]))
+    with serving(status_page(app, access=lambda _: grants[0])) as url:
+        page.goto(f"{url}/{batch.bid}")
+        page.wait_for_event("request", lambda _: asked.count("live") > 2)
+        assert "part" not in asked
+        grants[0] = set()
+        expect(page.locator("#link")).to_have_text("no answer, trying again")
+        report(batch, dict.fromkeys(range(9), SUCCEEDED))
+        grants[0] = {"read"}
+        expect(page.locator("#n-succeeded")).to_have_text("9")
+    page.close()

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from html import unescape
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 import pytest
 from celery import Celery
@@ -166,6 +166,16 @@ def test_a_form_works_under_wsgi_and_leads_back(app: Celery, batch: Batch) -> No
     )
     assert batch.status().dead == 0
     assert client.post(path, data={"token": "x" * 20_000}, headers=SAME_SITE).status_code == 413
+
+
+@pytest.mark.parametrize("prefix", ["/a", "/a/b ?"])
+def test_a_mount_under_wsgi_that_is_asked_for_without_its_slash(app: Celery, prefix: str) -> None:
+    client = WerkzeugClient(in_flask(app, f"{prefix}/"))
+    answer = client.get(quote(prefix), query_string="state=live")
+    assert answer.status_code == 307
+    place = urljoin(f"http://localhost{quote(prefix)}", answer.headers["Location"])
+    assert place == f"http://localhost{quote(prefix)}/?state=live"
+    assert "Batches" in client.get(place).get_data(as_text=True)
 
 
 def test_a_page_under_wsgi_is_asked_and_has_no_stream(app: Celery, batch: Batch) -> None:

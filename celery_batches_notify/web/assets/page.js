@@ -6,6 +6,7 @@ const { stream, kind } = live.dataset;
 const part = live.dataset.part ?? `${location.pathname}/part`;
 const every = Number(live.dataset.every) * 1000;
 const MOST = 30000;
+const FIRST = 10000, SILENCE = 40000;  // the stream's first drawing comes at once, and then a ping every 15 s
 let mode = live.dataset.live, source = null, timer = null, wait = every, tag = "", held = null, paused = false;
 
 function say(text, off = false) {
@@ -41,6 +42,11 @@ function showList(html) {
     if (mine) window.Idiomorph.morph(mine, row.outerHTML, options);
     else fresh += 1;
   }
+  for (const row of live.querySelectorAll(".row")) {  // it fits no more, is gone, or newer ones took its place
+    if (next.getElementById(row.id)) continue;
+    row.classList.add("left");
+    row.querySelector(".sentence").textContent = "no longer in this list";
+  }
   const tabs = next.querySelector(".tabs");
   if (tabs) window.Idiomorph.morph(live.querySelector(".tabs"), tabs.outerHTML, options);
   const bar = document.getElementById("fresh");
@@ -73,9 +79,18 @@ function open() {
   if (paused || document.hidden) return;
   if (mode === "stream") {
     let opened = false;
+    const hear = () => {  // a proxy may hold the stream back, or a dead connection look like a quiet one
+      clearTimeout(timer);
+      timer = setTimeout(() => { close(); mode = "poll"; timer = setTimeout(ask, 0); }, opened ? SILENCE : FIRST);
+    };
     source = new EventSource(stream);
-    source.addEventListener("page", (event) => { opened = true; say("live"); show(event.data); });
+    hear();
+    source.addEventListener("open", hear);
+    source.addEventListener("ping", hear);
+    source.addEventListener("again", () => { close(); open(); });  // whether you may still read is asked anew
+    source.addEventListener("page", (event) => { opened = true; hear(); say("live"); show(event.data); });
     source.addEventListener("error", () => {
+      clearTimeout(timer);
       say("no answer, trying again", true);
       if (!opened || source.readyState === EventSource.CLOSED) {  // no stream is to be had: ask instead
         close();
