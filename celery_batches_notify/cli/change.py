@@ -130,7 +130,7 @@ def _confirm(
     """
     if yes:
         return
-    if not sys.stdin.isatty():  # safety: ask-or-yes
+    if sys.stdin is None or not sys.stdin.isatty():  # safety: ask-or-yes
         raise click.UsageError(f"there is no terminal to ask on: {verb.lower()} without a question by --yes")
     for bid in bids:
         click.echo(one_safe_line(_explain(engine, bid, explain, alone=len(bids) == 1)), err=True)

@@ -23,6 +23,7 @@ CURVE_WIDTH, CURVE_HEIGHT = 640, 80
 ASSETS = {
     "page.css": "text/css; charset=utf-8",
     "page.js": "text/javascript; charset=utf-8",
+    "confirm.js": "text/javascript; charset=utf-8",
     "batch-progress.js": "text/javascript; charset=utf-8",
     "idiomorph.min.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",

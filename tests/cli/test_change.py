@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 
+import click
 import pytest
 from celery import Celery
 
 from celery_batches_notify import Batch, NoSuchBatch
-from celery_batches_notify.cli.change import find_user
+from celery_batches_notify.cli.change import cancel_batches, find_user
+from celery_batches_notify.cli.output import Output
 from celery_batches_notify.membership import State
 from celery_batches_notify.store.keys import Keys
 from tests.support.terminal import Commands, Made, Screen, fail, make_batch
@@ -36,6 +40,15 @@ def test_without_a_terminal_nothing_is_done_unless_somebody_says_yes(
     status = batch.status()
     assert (status.cancelled_at, status.sealed_at) == (None, None)
     assert command(verb, batch.bid, "--yes").code == 0
+
+
+def test_a_closed_standard_input_is_no_terminal(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = Batch(app=app, keep_open=True)
+    batch.add(app.signature("proj.ok"))
+    monkeypatch.setattr(sys, "stdin", None)  # as after `<&-`
+    with pytest.raises(click.UsageError, match="there is no terminal to ask on"):
+        cancel_batches(app, Output(io.StringIO()), bids=[batch.bid], terminate=False, yes=False)
+    assert batch.status().cancelled_at is None
 
 
 @pytest.mark.parametrize(

@@ -368,6 +368,22 @@ def test_everything_works_without_javascript(app: Celery, browser: Browser, url:
     assert batch.status().dead == 0
 
 
+def test_an_action_is_sent_once_however_often_it_is_clicked(app: Celery, page: Page, url: str) -> None:
+    batch = make_batch(app, 5)
+    page.goto(f"{url}/{batch.bid}/cancel")
+    page.evaluate(
+        "() => { window.stopped = []; addEventListener('submit', event => {"
+        " stopped.push(event.defaultPrevented); event.preventDefault(); }) }"
+    )
+    button = page.get_by_role("button", name="Cancel")
+    button.click()
+    button.click()
+    assert page.evaluate("stopped") == [False, True]
+    page.evaluate("() => { dispatchEvent(new Event('pageshow')) }")
+    button.click()
+    assert page.evaluate("stopped") == [False, True, False]
+
+
 def test_the_four_parts_of_a_bar_are_told_apart_without_colour(
     app: Celery, page: Page, url: str, redis: Redis
 ) -> None:
