@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from urllib.request import urlopen
 
@@ -441,13 +442,13 @@ def test_a_row_that_left_the_list_shows_no_old_figures(app: Celery, page: Page, 
     row, figure = page.locator(".row"), page.locator(".row .figure")
     expect(figure).to_have_text("0/10")
     report(batch, {0: SUCCEEDED})
-    hasten(page, lambda: "no longer in this list" in row.inner_text())
+    hasten(page, lambda: "no longer on this page" in row.inner_text())
     assert not figure.is_visible()
     assert not row.locator(".badge").is_visible()
     report(batch, {1: FAILING})
     hasten(page, figure.is_visible)
     assert figure.inner_text() == "1/10"
-    assert "no longer in this list" not in row.inner_text()
+    assert "no longer on this page" not in row.inner_text()
 
 
 @pytest.mark.parametrize("passing", [0, 1], ids=["from the beginning", "after the first drawing"])
@@ -470,6 +471,38 @@ def test_a_stream_that_a_proxy_holds_back_is_given_up(app: Celery, page: Page, p
         report(batch, dict.fromkeys(range(9), SUCCEEDED))
         hasten(page, lambda: page.locator("#n-succeeded").text_content() == "9")
         expect(page.locator("#link")).to_have_text("live")
+
+
+def test_a_stream_that_fell_silent_once_is_opened_again(app: Celery, page: Page) -> None:
+    batch, ours, opened, asked = make_batch(app, 9), status_page(app), [], []
+
+    async def silent_at_first(scope: Scope, receive: Receive, send: Send) -> None:
+        is_first, left = scope["path"].endswith("/live") and not opened, [2]  # its head and the first drawing
+        if scope["path"].endswith("/live"):
+            opened.append(scope)
+        if is_first:
+            await asyncio.to_thread(report, batch, {0: SUCCEEDED})
+
+        async def hold(message: Message) -> None:
+            left[0] -= 1
+            if left[0] >= 0 or not is_first:
+                await send(message)
+
+        await ours(scope, receive, hold)
+
+    page.on("request", lambda request: asked.append(request.url.rpartition("/")[2]))
+    page.clock.install()
+    with serving(silent_at_first) as url:
+        page.goto(f"{url}/{batch.bid}")
+        expect(page.locator("#n-succeeded")).to_have_text("1")
+        report(batch, {1: SUCCEEDED})
+        page.clock.fast_forward(41_000)
+        expect(page.locator("#n-succeeded")).to_have_text("2")
+        report(batch, {2: SUCCEEDED})
+        expect(page.locator("#n-succeeded")).to_have_text("3")
+        page.close()  # else its stream would keep the server, which does not know the page
+    assert len(opened) == 2
+    assert "part" not in asked
 
 
 def hasten(page: Page, is_true: Callable[[], bool]) -> None:

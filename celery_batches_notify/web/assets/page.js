@@ -7,7 +7,7 @@ const part = live.dataset.part ?? `${location.pathname}/part`;
 const every = Number(live.dataset.every) * 1000;
 const MOST = 30000;
 const FIRST = 10000, SILENCE = 40000;  // the stream's first drawing comes at once, and then a ping every 15 s
-let mode = live.dataset.live, source = null, timer = null, wait = every, tag = "", held = null, paused = false;
+let mode = live.dataset.live, source = null, timer = null, wait = every, tag = "", held = null, paused = false, silences = 0;
 
 function say(text, off = false) {
   link.hidden = false;
@@ -45,7 +45,7 @@ function showList(html) {
   for (const row of live.querySelectorAll(".row")) {  // it fits no more, is gone, or newer ones took its place
     if (next.getElementById(row.id)) continue;
     row.classList.add("left");
-    row.querySelector(".sentence").textContent = "no longer in this list";
+    row.querySelector(".sentence").textContent = "no longer on this page";
   }
   const tabs = next.querySelector(".tabs");
   if (tabs) window.Idiomorph.morph(live.querySelector(".tabs"), tabs.outerHTML, options);
@@ -81,12 +81,18 @@ function open() {
     let opened = false;
     const hear = () => {  // a proxy may hold the stream back, or a dead connection look like a quiet one
       clearTimeout(timer);
-      timer = setTimeout(() => { close(); mode = "poll"; timer = setTimeout(ask, 0); }, opened ? SILENCE : FIRST);
+      timer = setTimeout(() => {
+        close();
+        silences += 1;
+        if (opened && silences === 1) { open(); return; }  // your machine may have slept
+        mode = "poll";
+        timer = setTimeout(ask, 0);
+      }, opened ? SILENCE : FIRST);
     };
     source = new EventSource(stream);
     hear();
     source.addEventListener("open", hear);
-    source.addEventListener("ping", hear);
+    source.addEventListener("ping", () => { silences = 0; hear(); });
     source.addEventListener("again", () => { close(); open(); });  // whether you may still read is asked anew
     source.addEventListener("page", (event) => { opened = true; hear(); say("live"); show(event.data); });
     source.addEventListener("error", () => {
