@@ -24,7 +24,7 @@ from celery_batches_notify.store.follow import AsyncReadings, Follow
 from celery_batches_notify.web.answers import Problem
 
 PAUSE_SECONDS = 0.25  # between two drawings of one batch
-DRAWINGS_PER_SECOND = 55  # of all batches together; each takes some milliseconds of CPU time
+DRAWINGS_PER_SECOND = 45  # of all batches together; each takes some milliseconds of CPU time
 DRAWN_AT_ONCE = 4  # each in a thread, and more threads only take more memory
 REREAD_SECONDS = 5.0
 PING_SECONDS = 15
