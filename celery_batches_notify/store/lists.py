@@ -119,7 +119,7 @@ class BatchIndexes:
         entries: Any = self._client.zrange(
             self._keys.index, "+inf", "-inf", desc=True, byscore=True, offset=0, num=count
         )
-        return [bid for bid, _ in well_formed([Place(0, entry) for entry in entries])]
+        return [bid for entry in entries if (bid := read_bid(entry)) is not None]
 
     def walk_newest(self, after: Place | None = None) -> Iterator[list[tuple[str, Place]]]:
         """Yield the stored batches, newest first, in pages; begin behind `after` if it is given."""
@@ -259,11 +259,14 @@ def _parse_live(bid: str, score: float, answers: Sequence[Any], now: int) -> Liv
 
 def well_formed(page: Sequence[Place], suffix: bytes = b"") -> list[tuple[str, Place]]:
     """Return the entries of a list with well-formed bids: keys are only built from these."""
-    found = []
-    for place in page:
-        try:
-            bid = place.entry.removesuffix(suffix).decode("utf-8", "replace")
-            found.append((check_bid(bid), place))
-        except InvalidBid as exc:
-            logger.warning("batches: an entry of their list is left out: %s", exc)
-    return found
+    read = ((read_bid(place.entry.removesuffix(suffix)), place) for place in page)
+    return [(bid, place) for bid, place in read if bid is not None]
+
+
+def read_bid(entry: bytes) -> str | None:
+    """Return the bid of a list's entry; if it is malformed, log that and return None."""
+    try:
+        return check_bid(entry.decode("utf-8", "replace"))
+    except InvalidBid as exc:
+        logger.warning("batches: an entry of their list is left out: %s", exc)
+        return None

@@ -277,7 +277,7 @@ def _parse_snapshot(bid: str, clock: Clock, answers: Sequence[Any]) -> parsing.S
     for answer in answers:
         if isinstance(answer, Exception):
             raise answer
-    ttl, batch, outbox, failures, curve, children, callbacks, *sizes = answers
+    ttl, batch, outbox, failures, curve, children, callbacks, states, ids, late = answers
     check_schema(bid, batch.get(b"schema"))
     return parsing.Snapshot(
         bid=bid,
@@ -287,7 +287,7 @@ def _parse_snapshot(bid: str, clock: Clock, answers: Sequence[Any]) -> parsing.S
         children=children,
         callbacks=callbacks or batch.get(b"callbacks", b"[]"),  # safety: old-callbacks
         curve=curve,
-        sizes=(sizes[0], sizes[1], sizes[2]),
+        sizes=(states, ids, late),
         now=parsing.parse_time(clock),
         ttl=timedelta(milliseconds=max(ttl, 0)),
     )

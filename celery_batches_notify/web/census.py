@@ -22,8 +22,13 @@ SETTLED = Standing(
     state="success", is_live=False, failing=0, dead=0, given_up=0, has_ended=True, is_settled=True
 )
 
-
 Found = Mapping[str, Standing | None]  # how batches stand, by their ids; None if one cannot be read
+Fits = Callable[[Standing | None], bool]
+
+
+def is_in(state: str) -> Fits:
+    """Return a function that says whether a batch can be read and stands in this state."""
+    return lambda of: of is not None and of.state == state
 
 
 def needs_hands(of: Standing | None) -> bool:
@@ -35,14 +40,14 @@ def needs_hands(of: Standing | None) -> bool:
     return of.state in ("stalled", "dead") or bool(of.dead or of.given_up)
 
 
-TABS: Mapping[str, tuple[str, Callable[[Standing | None], bool]]] = {
+TABS: Mapping[str, tuple[str, Fits]] = {
     "": ("All", lambda _: True),
     "hands": ("Need hands", needs_hands),
     "live": ("Running", lambda of: of is not None and of.is_live),
     "failing": ("Failing", lambda of: of is not None and of.is_live and of.failing > 0),
-    "ended": ("Dead", lambda of: of is not None and of.state == "dead"),
-    "stopped": ("Cancelled", lambda of: of is not None and of.state == "cancelled"),
-    "done": ("Done", lambda of: of is not None and of.state == "success"),
+    "ended": ("Dead", is_in("dead")),
+    "stopped": ("Cancelled", is_in("cancelled")),
+    "done": ("Done", is_in("success")),
 }
 
 
@@ -81,13 +86,7 @@ class Census:
             self._at = self.clock()
             return self._counts, read
 
-    def select(
-        self,
-        engine: Engine,
-        bids: Sequence[str],
-        fits: Callable[[Standing | None], bool],
-        known: Found,
-    ) -> list[str]:
+    def select(self, engine: Engine, bids: Sequence[str], fits: Fits, known: Found) -> list[str]:
         """Return those of these batches that stand so, but for gone ones. Raises `StoreUnavailable`.
 
         Args:

@@ -9,10 +9,10 @@ from typing import Any
 
 from celery_batches_notify.engine import Engine
 from celery_batches_notify.model import STATES
-from celery_batches_notify.store.outlines import Outline, Standing
+from celery_batches_notify.store.outlines import Outline
 from celery_batches_notify.store.paging import Place
 from celery_batches_notify.store.statuses import ROWS_AT_ONCE, Row
-from celery_batches_notify.web.census import TABS, Census, Found
+from celery_batches_notify.web.census import TABS, Census, Found, is_in
 from celery_batches_notify.web.view import row_as_dict
 
 ROWS = 50
@@ -51,12 +51,9 @@ class Query:
             outlines = engine.store.read_outlines(bids, texts=bool(self.text))
             bids = [each.bid for each in outlines if not self.text or self._matches(each)]
         if self.state:
-            fits = TABS[self.state][1] if self.state in TABS else self._is_in_state
+            fits = TABS[self.state][1] if self.state in TABS else is_in(self.state)
             bids = census.select(engine, bids, fits, known)
         return frozenset(bids)
-
-    def _is_in_state(self, standing: Standing | None) -> bool:
-        return standing is not None and standing.state == self.state
 
     def _matches(self, outline: Outline) -> bool:
         text = self.text.casefold()

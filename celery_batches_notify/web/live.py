@@ -93,7 +93,7 @@ class Hub:
         """End all streams: sse-starlette calls this, as it would an event's `set`, if the server stops."""
         self._is_stopping = self.watchers > 0
         for topic in self._topics.values():
-            topic.moved.set()
+            topic.wake()
 
     def check_room(self) -> None:
         """Raise `Problem` if the hub is full, so that the client polls instead."""

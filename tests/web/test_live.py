@@ -456,14 +456,7 @@ def test_a_stream_that_a_proxy_holds_back_is_given_up(app: Celery, page: Page, p
     batch, ours = make_batch(app, 9), status_page(app)
 
     async def behind_a_proxy(scope: Scope, receive: Receive, send: Send) -> None:
-        left = [passing + 1]  # its head passes, too
-
-        async def hold(message: Message) -> None:
-            left[0] -= 1
-            if left[0] >= 0:
-                await send(message)
-
-        await ours(scope, receive, hold if scope["path"].endswith("/live") else send)
+        await ours(scope, receive, hold(send, passing) if scope["path"].endswith("/live") else send)
 
     page.clock.install()
     with serving(behind_a_proxy) as url:
@@ -477,18 +470,12 @@ def test_a_stream_that_fell_silent_once_is_opened_again(app: Celery, page: Page)
     batch, ours, opened, asked = make_batch(app, 9), status_page(app), [], []
 
     async def silent_at_first(scope: Scope, receive: Receive, send: Send) -> None:
-        is_first, left = scope["path"].endswith("/live") and not opened, [2]  # its head and the first drawing
         if scope["path"].endswith("/live"):
             opened.append(scope)
-        if is_first:
-            await asyncio.to_thread(report, batch, {0: SUCCEEDED})
-
-        async def hold(message: Message) -> None:
-            left[0] -= 1
-            if left[0] >= 0 or not is_first:
-                await send(message)
-
-        await ours(scope, receive, hold)
+            if len(opened) == 1:
+                await asyncio.to_thread(report, batch, {0: SUCCEEDED})
+                send = hold(send, passing=1)
+        await ours(scope, receive, send)
 
     page.on("request", lambda request: asked.append(request.url.rpartition("/")[2]))
     page.clock.install()
@@ -503,6 +490,17 @@ def test_a_stream_that_fell_silent_once_is_opened_again(app: Celery, page: Page)
         page.close()  # else its stream would keep the server, which does not know the page
     assert len(opened) == 2
     assert "part" not in asked
+
+
+def hold(send: Send, passing: int) -> Send:
+    """Let the head of an answer and so many parts of its body pass, and nothing more."""
+    left = iter(range(passing + 1))
+
+    async def sending(message: Message) -> None:
+        if next(left, None) is not None:
+            await send(message)
+
+    return sending
 
 
 def hasten(page: Page, is_true: Callable[[], bool]) -> None:
