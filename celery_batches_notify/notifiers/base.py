@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import keyword
+from asyncio import CancelledError
 from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol, runtime_checkable
 from urllib.parse import SplitResult, urlsplit
@@ -139,9 +140,7 @@ def send_once(notifier: Notifier, notification: Notification) -> Reply:
     except NotificationFailed as exc:
         exc.args = (hide_environment(notifier, str(exc)),)
         raise
-    except (SystemExit, KeyboardInterrupt, GeneratorExit):  # the process or its greenlet ends
-        raise
-    except BaseException as exc:  # such as asyncio's CancelledError  # safety: notifier-cancelled
+    except (Exception, CancelledError) as exc:  # safety: notifier-cancelled
         message = hide_secrets(notifier, hide_environment(notifier, str(exc)))
         raise NotifierBroke(f"{type(exc).__name__} in the notifier: {message}") from exc
     # safety: any-reply
