@@ -13,8 +13,8 @@ from celery_batches_notify.engine import find_engine
 from celery_batches_notify.store.follow import Follow
 
 
-async def progress_events(bid: str, *, app: Celery | None = None) -> AsyncIterator[str]:
-    """Yield a batch's progress as server-sent events, as it moves, until it has finished.
+def progress_events(bid: str, *, app: Celery | None = None) -> AsyncIterator[str]:
+    """Return a batch's progress as server-sent events, as it moves, until it has finished.
 
     Pass it to a streaming response with the media type `text/event-stream`. Each event has the name
     `progress`, and its data is JSON: the fields of `Progress`, and `progress`, the share that has ended.
@@ -25,8 +25,12 @@ async def progress_events(bid: str, *, app: Celery | None = None) -> AsyncIterat
 
     Raises:
         InvalidBid: The id is malformed.
-        StoreUnavailable: The store is away.
+        StoreUnavailable: Asked for an event, if the store is away.
     """
-    async for progress in Follow(find_engine(app).store, check_bid(bid)):
+    return _encode(Follow(find_engine(app).store, check_bid(bid)))
+
+
+async def _encode(readings: Follow) -> AsyncIterator[str]:
+    async for progress in readings:
         data = json.dumps({**asdict(progress), "progress": round(progress.progress, 4)})
         yield f"event: progress\ndata: {data}\n\n"

@@ -197,4 +197,4 @@ def test_progress_comes_as_events_for_views_of_ones_own(app: Celery) -> None:
     first, last = (json.loads(event.split("data: ")[1]) for event in (events[0], events[-1]))
     assert (first["succeeded"], first["progress"], last["state"]) == (3, 0.75, "success")
     with pytest.raises(ValueError, match="not a batch id"):
-        asyncio.run(anext(progress_events("x", app=app)))
+        progress_events("x", app=app)
