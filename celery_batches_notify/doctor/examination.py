@@ -9,6 +9,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
+from celery_batches_notify.bar import count_parts
 from celery_batches_notify.doctor.callbacks import find_open, judge_callback
 from celery_batches_notify.doctor.diagnosis import Complaint, complain_of_workers
 from celery_batches_notify.doctor.locate import LOOKED_AT, Kind, Place, Whereabouts, locate, walk_open
@@ -112,10 +113,10 @@ def _say_headline(status: BatchStatus, now: datetime) -> Line:
 
 
 def _say_counts(status: BatchStatus) -> Line:
-    waits = status.total - status.succeeded - status.failures
+    waits = count_parts(status)["waiting"]
     text = (
         f"batch {status.bid}: {status.state}; of {status.total:,} members "
-        f"{status.succeeded:,} succeeded, {status.dead:,} are dead, {status.failures - status.dead:,} "
+        f"{status.succeeded:,} succeeded, {status.dead:,} are dead, {status.failing:,} "
         f"failing, {waits:,} wait"
     )
     return Line(text=text, fields={**status.as_dict()})
