@@ -27,7 +27,7 @@ from celery_batches_notify.delivery.parents import ENTRY as PARENT
 from celery_batches_notify.delivery.parents import report_to_parent
 from celery_batches_notify.delivery.rules import rules_hold
 from celery_batches_notify.delivery.unwatched import unwatched
-from celery_batches_notify.delivery.waiting import is_put_off
+from celery_batches_notify.delivery.waiting import put_off
 from celery_batches_notify.errors import InvalidCallback, NoSuchBatch, StoreUnavailable
 from celery_batches_notify.fork_safety import forks
 from celery_batches_notify.log_lines import BatchLog
@@ -161,7 +161,7 @@ class Publisher:
                 note = _note(callback, "nothing was heard of it since it was published")
             elif not rules_hold(callback.get("only_if", {}), status, snapshot.now):
                 happened = "skipped"
-            elif is_put_off(self._store, claim, callback, snapshot, self._draw()):  # safety: put-off
+            elif put_off(self._store, claim, callback, snapshot, self._draw()):  # safety: put-off
                 return
             else:
                 happened = self._publish(claim, callback, status, queue)

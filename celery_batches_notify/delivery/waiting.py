@@ -17,7 +17,7 @@ from celery_batches_notify.store.store import Store
 PROBE_SECONDS = 60
 
 
-def is_put_off(
+def put_off(
     store: Store, claim: Claim, declared: Mapping[str, Any], snapshot: Snapshot, drawn: float
 ) -> bool:
     """Put a delivery off if its address still rests; return whether it does.

@@ -19,7 +19,7 @@ from celery_batches_notify.model import BatchStatus
 from celery_batches_notify.store.errors import corrupt_errors
 from celery_batches_notify.store.parsing import parse_status
 
-MENDS = {
+FIXES = {
     Kind.RUNNING: "wait for them",
     Kind.SCHEDULED: "they run when their time comes",
     Kind.RESERVED: "a worker has them in hand and runs them next",
@@ -139,8 +139,8 @@ def _say_members(places: Sequence[Place], status: BatchStatus, limit: int) -> It
     places = [_rename(place, status) for place in places]
     counts = Counter(place.kind for place in places)
     for kind in (kind for kind in Kind if counts[kind]):
-        fields = {"kind": kind, "count": counts[kind], "fix": MENDS[kind]}
-        text = f"- {counts[kind]:,} {kind}: {MENDS[kind]}"
+        fields = {"kind": kind, "count": counts[kind], "fix": FIXES[kind]}
+        text = f"- {counts[kind]:,} {kind}: {FIXES[kind]}"
         yield Line(text=text, fields=fields, needs_hands=kind in NEED_HANDS)
     if len(places) < open_:
         text = f"the first {len(places):,} of {open_:,} were looked for"

@@ -35,8 +35,8 @@ class Resender:
 
     def send(self, bid: str, members: Sequence[Resend]) -> None:
         """Publish these members again. Raises the broker's errors."""
-        indices = [member.index for member in members if member.call == KEPT]
-        found = dict(zip(indices, self._store.read_kept_calls(bid, indices), strict=True))
+        indexes = [member.index for member in members if member.call == KEPT]
+        found = dict(zip(indexes, self._store.read_kept_calls(bid, indexes), strict=True))
         with forks.waiting(), self.app.producer_or_acquire() as producer:
             for member in members:
                 beside = found.get(member.index)

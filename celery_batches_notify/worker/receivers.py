@@ -81,7 +81,7 @@ class Receivers:
         self._reporter = reporter
         self._cancellation = cancellation
         self.received = ReceivedRequests()
-        self._receives: int | None = None
+        self._receiving_pid: int | None = None
         self.worker_limits: Limits = NO_LIMITS
 
     def connect(self) -> None:
@@ -170,12 +170,12 @@ class Receivers:
 
     @_finishing
     def _receive(self, request: Any) -> None:
-        self._receives = os.getpid()
+        self._receiving_pid = os.getpid()
         self.received.add(request)
         self._cancellation().discard(request)
         self._heartbeat().watch(request)
         if is_delivery(request.request_dict[HEADER], request.id):
-            watch_process(request, self._lose_process)
+            watch_process(request, self._settle_lost)
 
     @_finishing
     def _begin(self, task: Any, request: Any) -> None:
@@ -202,7 +202,7 @@ class Receivers:
         return_to(run.outer if run else None)
         if not has_header(request):
             return
-        alone = request.is_eager or self._receives == os.getpid()
+        alone = request.is_eager or self._receiving_pid == os.getpid()
         if outcome := outcomes.unsignalled(task, state, retval, alone=alone):
             if outcome.reason == "exited" and self._is_cancelled(read_request(request)):
                 outcome = dataclasses.replace(outcome, reason="cancelled")  # gevent ends it before it says so
@@ -244,7 +244,7 @@ class Receivers:
             outcome = _add_call(outcome, request)
         reporter.report(member, successors.add_to(outcome, request), seconds=seconds)
 
-    def _lose_process(self, request: Any) -> None:
+    def _settle_lost(self, request: Any) -> None:
         """Settle a callback whose process was lost, because its message does not go back to the broker."""
         identity = read_header(request.request_dict[HEADER], request.id)
         if isinstance(identity, DeliveryRef):

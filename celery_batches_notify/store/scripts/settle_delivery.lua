@@ -29,7 +29,7 @@ local function is_news()
   if happened == 'lost' and claim > 0 then return open end -- safety: lost-before-published
   if happened == 'lost' or happened == 'retried' then return published and present end
   -- safety: silent-in-time
-  if happened == 'silent' then return published and present and look_at(entry, state, at, last_at) <= now end
+  if happened == 'silent' then return published and present and attention_at(entry, state, at, last_at) <= now end
   return open
 end
 
