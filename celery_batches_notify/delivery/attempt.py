@@ -12,7 +12,7 @@ from typing import Any, Literal
 from celery import Celery
 
 from celery_batches_notify.delivery.addresses import Addresses, address_of, is_busy
-from celery_batches_notify.delivery.backoff import ATTEMPTS_AT_MOST, delay_after, fallback_after
+from celery_batches_notify.delivery.backoff import delay_after, fallback_after
 from celery_batches_notify.delivery.callbacks import Declared
 from celery_batches_notify.delivery.publisher import DETAIL_AT_MOST, NEVER_PUBLISHED, Publisher, message_of
 from celery_batches_notify.delivery.waiting import note_wait
@@ -25,6 +25,7 @@ from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.deliveries import log_of_delivery
 from celery_batches_notify.store.errors import corrupt_errors
 from celery_batches_notify.store.outbox import Address, Entry, parse_entry, parse_owed
+from celery_batches_notify.store.packing import ATTEMPTS_AT_MOST
 from celery_batches_notify.store.parsing import Snapshot, parse_deliverable, parse_status
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.text import one_line

@@ -21,8 +21,8 @@ from celery_batches_notify.model import Event
 from celery_batches_notify.notifiers.base import Notifier
 from celery_batches_notify.notifiers.registry import GIVE_UP_AFTER, Registry
 from celery_batches_notify.settings import read_duration
+from celery_batches_notify.store.packing import CALLBACKS_AT_MOST
 
-CALLBACKS_AT_MOST = 32
 BYTES_AT_MOST = 16 * 1024
 ROUTING = ("queue", "exchange", "routing_key")
 

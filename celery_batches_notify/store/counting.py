@@ -11,7 +11,7 @@ from celery_batches_notify.errors import BatchesError
 from celery_batches_notify.store import parsing
 from celery_batches_notify.store.base import check_values
 from celery_batches_notify.store.errors import corrupt_errors, is_away, store_errors
-from celery_batches_notify.store.lists import LIVES, longest_life_ms
+from celery_batches_notify.store.lists import longest_life_of
 from celery_batches_notify.store.outbox import from_ms
 from celery_batches_notify.store.statuses import StatusStore, parse_each
 from celery_batches_notify.store.totals import COUNTED_FIELDS, Numbers, deliveries_of, numbers_of
@@ -57,8 +57,7 @@ class CountingStore(StatusStore):
 
         `swept` says that a sweep ends with them.
         """
-        of_settings = {name: getattr(self.settings, name).total_seconds() * 1000 for name in LIVES}
-        args: list[str | int] = ["", longest_life_ms(of_settings), READING_MS, int(swept)]
+        args: list[str | int] = ["", longest_life_of(self.settings), READING_MS, int(swept)]
         for each in batches:
             line = " ".join(f"{name}={n}" for name, n in each.numbers.items())
             args += [each.bid, each.read_at, line]
