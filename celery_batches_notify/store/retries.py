@@ -96,11 +96,6 @@ class RetryStore(StoreBase):
                 "nothing was enrolled; raise its maxmemory, or leave keep_calls out"
             )
 
-    def claim_look(self, bid: str, quiet_seconds: float) -> bool:
-        """Whether the caller should examine the batch: it has not moved for so long, and nobody else does."""
-        answer = self._answer(self.scripts.claim_look, bid, round(quiet_seconds * 1000))
-        return bool(answer[0] == "look")
-
     def _walk_kept(self, bid: str) -> Iterator[list[int]]:
         kept = (index for index, value in self._scan(bid, "resend") if value.startswith(b"0 "))
         beside = (index for index, _ in self._scan(bid, "calls", values=False))
