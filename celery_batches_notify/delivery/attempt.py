@@ -207,7 +207,7 @@ class Attempts:
             status_code=status_code,
         )
         bid, attempt = delivery.notification.status.bid, delivery.notification.attempt
-        if result in ("delivered", "failed"):  # the store logs what is given up, whoever does that
+        if result in ("delivered", "failed"):  # the store logs each delivery that is given up
             level = logging.INFO if result == "delivered" else logging.WARNING
             log = log_of_delivery(logger, bid, delivery.entry, note.channel, attempt)
             log.log(level, "%s (attempt %d of %d): %s", result, attempt, ATTEMPTS_AT_MOST, note.detail)

@@ -48,8 +48,8 @@ def declare_callback(
         event: The event that calls it.
         target: A notifier, by class, name or profile, or a signature.
         options: The notifier's own options; for any target `only_if`, the rules that must hold, and
-            `give_up_after`, how long after its event it gets its last attempt;
-            for `progress` the share `at` which, for `deadline` and `stall` the time `after` which.
+            `give_up_after`, how long after its event it gets its last attempt; for `progress` also `at`, the
+            share at which it fires; for `deadline` and `stall` also `after`, the time after which they fire.
         registry: The notifiers of the app.
         app: The app whose tasks may be called back.
         accepted: Names of tasks that may be called back even if the app does not have them.

@@ -1,4 +1,4 @@
-"""One batch under examination: where what it waits for is, line by line, for the terminal and the page."""
+"""The examination of one batch: where its members are, line by line, for the terminal and the page."""
 
 from __future__ import annotations
 

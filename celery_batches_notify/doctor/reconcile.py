@@ -209,11 +209,11 @@ def _send_again(engine: Engine, bid: str, members: Sequence[Member]) -> Repairs:
     kept = engine.store.read_kept_calls(bid, [member.index for member in members])
     taken, over, left = [], [], 0
     for member, call in zip(members, kept, strict=True):
-        if call is None and not member.is_batch:
-            left += 1
-            continue
         if member.is_batch:
             over.append(member)
+            continue
+        if call is None:
+            left += 1
             continue
         retaken = _take_again(engine, bid, member)
         taken += [retaken.again] if retaken.again is not None else []

@@ -114,7 +114,7 @@ class RepairStore(StoreBase):
         return True  # so that the corrupt batch is seen
 
     def claim_look(self, bid: str, quiet_seconds: float) -> bool:
-        """Whether the caller should examine the batch: it has not moved for so long, and nobody else does."""
+        """Claim a batch that has not moved for so long, to examine it; return whether the caller got it."""
         answer = self._answer(self.scripts.claim_look, bid, round(quiet_seconds * 1000))
         return bool(answer[0] == "look")
 

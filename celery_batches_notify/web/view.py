@@ -101,7 +101,7 @@ class BatchView:
 
     @property
     def map_tag(self) -> str:
-        """A text for the map's URL, which changes as often as the map is to be loaded again."""
+        """A text for the map's URL, which changes as often as the map must be loaded again."""
         return map_tag(self.status, self.now)
 
     def as_dict(self) -> dict[str, Any]:

@@ -98,7 +98,7 @@ class Scripts:
     def _load(self, *shared_and_own: str, short_way: Sequence[str] = (), whole: bool = True) -> Script:
         """Load a script, which comes last, after the parts that it shares with others.
 
-        A short way stands before all of them, because to read them takes longer than what most calls do. A
+        A short way stands before all of them, because reading them takes longer than what most calls do. A
         script that is not `whole` is a short way itself.
         """
         *shared, own = shared_and_own
