@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import ipaddress
 from collections.abc import Collection
 
@@ -30,7 +29,7 @@ def serve_page(
         raise click.UsageError(f"{host} can be reached from elsewhere: give --auth USER:PASSWORD")
     try:
         from celery_batches_notify.web import GRANTS, basic_auth, status_page
-        from celery_batches_notify.web.serving import PageServer
+        from celery_batches_notify.web.serving import PageServer, settle
     except ImportError as exc:
         raise ConfigurationError(
             f"the page needs {exc.name}: pip install 'celery-batches-notify[web]'"
@@ -41,7 +40,7 @@ def serve_page(
     page = status_page(app, access=access, behind_proxy=behind_proxy)
     shown = f"[{host}]" if ":" in host else host
     out.say(f"the page is at http://{shown}:{port}/ until Ctrl-C", url=f"http://{shown}:{port}/")
-    gc.freeze()  # what is loaded stays, so a collection that looks through it only keeps somebody waiting
+    settle()
     PageServer(page, host=host, port=port, log_level="warning").run()
     return 0
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -30,6 +29,7 @@ from celery_batches_notify.membership import State
 from celery_batches_notify.testing.server import embedded_server
 from celery_batches_notify.web import census, status_page
 from celery_batches_notify.web.maps import COLOURS
+from celery_batches_notify.web.serving import settle
 from tests.bench import page_live
 from tests.web.scene import fail, make_batch, report, write_states
 
@@ -207,7 +207,7 @@ def main() -> None:
     parser.add_argument("--only", choices=measures, action="append")
     parser.add_argument("--minutes", type=float, default=60)
     options = parser.parse_args()
-    gc.freeze()  # as `batch web` does
+    settle()
     for name in options.only or [name for name in measures if name != "soak"]:
         with embedded_server() as url:
             app = Celery("bench", broker="memory://", set_as_current=False)

@@ -15,7 +15,6 @@ from pathlib import Path
 from socket import create_connection
 from typing import cast
 
-import uvicorn
 from celery import Celery
 from playwright.sync_api import Browser, sync_playwright
 from redis import Redis
@@ -24,6 +23,7 @@ from celery_batches_notify import Batch, Batches
 from celery_batches_notify.membership import State
 from celery_batches_notify.testing.server import find_free_port
 from celery_batches_notify.web import status_page
+from celery_batches_notify.web.serving import PageServer, settle
 from tests.web.scene import make_batch, report
 
 STREAMS, CHANGES, LAGS = 500, 40, 60
@@ -44,12 +44,13 @@ NOTE = """() => {
 
 
 def serve(url: str, port: int, streams: int) -> None:
-    """Serve the page of the batches in a store."""
+    """Serve the page of the batches in a store, as `batch web` does."""
     app = Celery("bench", broker="memory://", set_as_current=False)
     app.conf.update(batches_backend_url=url)
     Batches(app)
     page = status_page(app, streams=streams)
-    uvicorn.run(page, host="127.0.0.1", port=port, log_level="critical", lifespan="off")
+    settle()
+    PageServer(page, host="127.0.0.1", port=port, log_level="critical").run()
 
 
 @contextmanager

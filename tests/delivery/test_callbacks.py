@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import ClassVar
 
 import pytest
@@ -111,6 +112,13 @@ def test_options_that_make_no_notifier_are_refused(app: Celery) -> None:
         Batch(app=app).on("complete", "pager", colour="red")
     with pytest.raises(ConfigurationError, match="pager: to: give somebody"):
         Batch(app=app).on("complete", "pager", to="")
+
+
+def test_a_time_limit_may_be_a_timedelta_as_in_the_configuration(app: Celery) -> None:
+    url = "http://127.0.0.1/hook"
+    batch = Batch(app=app).on("complete", "webhook", url=url, timeout=timedelta(seconds=1.5))
+    [stored] = batch._declaration._callbacks
+    assert stored["options"]["timeout"] == 1.5
 
 
 def test_an_unregistered_task_is_refused_also_inside_a_canvas(app: Celery) -> None:

@@ -42,6 +42,7 @@ class Screen:
         self.raw = b""
         self._seen = pyte.HistoryScreen(columns, ROWS, history=10_000)
         self._feed = pyte.ByteStream(self._seen)
+        self._lock = threading.Lock()  # pyte makes a line that is read, so a writer would lose its own
         self._over = threading.Event()
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
@@ -49,8 +50,9 @@ class Screen:
     @property
     def lines(self) -> list[str]:
         """All lines from the first on, those that have scrolled away too."""
-        gone = ["".join(row[x].data for x in range(self._seen.columns)) for row in self._seen.history.top]
-        shown = [line.rstrip() for line in [*gone, *self._seen.display]]
+        with self._lock:
+            gone = ["".join(row[x].data for x in range(self._seen.columns)) for row in self._seen.history.top]
+            shown = [line.rstrip() for line in [*gone, *self._seen.display]]
         while shown and not shown[-1]:
             shown.pop()
         return shown
@@ -76,7 +78,8 @@ class Screen:
             ready, _, _ = select.select([self.master], [], [], 0.02)
             if ready:
                 self.raw += (part := os.read(self.master, 65536))
-                self._feed.feed(part)
+                with self._lock:
+                    self._feed.feed(part)
             elif over:
                 return
 
