@@ -1,4 +1,4 @@
-"""Put a notification into the words of a chat message, before any service's markup."""
+"""Put a notification into words, before any markup: for chat messages; mails share its facts and its link."""
 
 from __future__ import annotations
 
