@@ -47,12 +47,12 @@ class CountingStore(StatusStore):
             StoreUnavailable: The store is away.
         """
         try:
-            self.count_numbers([self._read_numbers(bid)])
+            self.count_batches([self._read_numbers(bid)])
         except BatchesError as exc:
             if is_away(exc):
                 raise
 
-    def count_numbers(self, batches: Sequence[Numbers], *, swept: bool = False) -> None:
+    def count_batches(self, batches: Sequence[Numbers], *, swept: bool = False) -> None:
         """Add to the counters what these batches have come to; what is counted already changes nothing.
 
         `swept` says that a sweep ends with them.

@@ -133,7 +133,7 @@ def test_a_deleted_batch_has_counted(made: Made, store: Store, sweeper: Sweeper)
     made.batch.delete()
     assert totals(store) == {"created": 1, "members:succeeded": 1}
     assert seen.numbers
-    store.count_numbers([seen.numbers])  # a sweeper had read it before
+    store.count_batches([seen.numbers])  # a sweeper had read it before
     assert totals(store) == {"created": 1, "members:succeeded": 1}
 
 
@@ -180,9 +180,9 @@ def test_a_reading_that_is_too_old_counts_nothing(made: Made, redis: Redis, stor
     (seen,) = store.walk_live()
     assert seen.numbers
     late = seen.numbers.read_at - 31 * 60 * 1000
-    store.count_numbers([replace(seen.numbers, read_at=late)])
+    store.count_batches([replace(seen.numbers, read_at=late)])
     assert totals(store) == {}
-    store.count_numbers([seen.numbers])
+    store.count_batches([seen.numbers])
     assert totals(store) == {"created": 1}
 
 
