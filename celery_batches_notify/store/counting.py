@@ -26,7 +26,7 @@ LIVE_FIELDS = (
 )
 
 
-class Live(NamedTuple):
+class LiveCounts(NamedTuple):
     """One batch on the sweeper's list, as metrics see it: `open_deliveries` is how many are on their way."""
 
     state: str
@@ -75,7 +75,7 @@ class CountingStore(StatusStore):
         with store_errors(self.settings):
             self.client.unlink(self.keys.totals, self.keys.counted)
 
-    def walk_live_counts(self, limit: int) -> Iterator[Live]:
+    def walk_live_counts(self, limit: int) -> Iterator[LiveCounts]:
         """Read the counts of the batches on the sweeper's list, at most `limit`, the oldest first."""
         with store_errors(self.settings):
             listed: Any = self.client.zrange(self.keys.live, 0, limit - 1)
@@ -83,7 +83,7 @@ class CountingStore(StatusStore):
         for start in range(0, len(bids), LIVE_AT_ONCE):
             page = bids[start : start + LIVE_AT_ONCE]
             now, answers = self._read_fields(page, LIVE_FIELDS)
-            parse = partial(_parse_live, now=now, stall_after=self.settings.stall_after)
+            parse = partial(_parse_counts, now=now, stall_after=self.settings.stall_after)
             yield from (live for _, live, _ in parse_each(page, answers, parse) if live is not None)
 
     def count_live(self) -> int:
@@ -99,10 +99,10 @@ class CountingStore(StatusStore):
         return Numbers(bid=bid, read_at=round(snapshot.now.timestamp() * 1000), numbers=numbers)
 
 
-def _parse_live(bid: str, answer: Any, *, now: datetime, stall_after: timedelta) -> Live:
+def _parse_counts(bid: str, answer: Any, *, now: datetime, stall_after: timedelta) -> LiveCounts:
     batch = parsing.name_values(LIVE_FIELDS, check_values(bid, answer))
     total, succeeded, dead = int(batch[b"total"]), int(batch[b"succeeded"]), int(batch[b"dead"])
-    return Live(
+    return LiveCounts(
         state=parsing.parse_state(batch, now, stall_after),
         ended=parsing.has_ended(b"sealed_at" in batch, total, succeeded, dead),
         pending=total - succeeded,
