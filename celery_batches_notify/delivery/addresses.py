@@ -88,7 +88,7 @@ class Addresses:
 
         Args:
             bid: Its batch.
-            entry: Its place in the outbox.
+            entry: Its entry in the outbox.
             address: Its address.
             rest: It has just been tried, so another one must be the next probe.
         """

@@ -64,17 +64,17 @@ def declare_callback(
     if len(declared) >= CALLBACKS_AT_MOST:
         raise InvalidCallback(f"a batch takes at most {CALLBACKS_AT_MOST} callbacks")
     n = sum(1 for other in declared if other["event"] == event)
-    place: Declared = {"event": str(event), "n": n}
+    declaration: Declared = {"event": str(event), "n": n}
     options = dict(options)
     if "only_if" in options:
-        place["only_if"] = check_rules(options.pop("only_if"))
-    place |= _read_threshold(event, options)
+        declaration["only_if"] = check_rules(options.pop("only_if"))
+    declaration |= _read_threshold(event, options)
     if isinstance(target, Signature):
-        place["give_up_after"] = _milliseconds(_take_limit(options) or give_up_after)
+        declaration["give_up_after"] = _milliseconds(_take_limit(options) or give_up_after)
         if options:
             raise InvalidCallback("options are for notifiers: give a signature's own with .set() or .s()")
-        return place | _as_json(_declare_signature(target, app, accepted))
-    return place | _declare_notifier(target, options, registry, give_up_after)
+        return declaration | _as_json(_declare_signature(target, app, accepted))
+    return declaration | _declare_notifier(target, options, registry, give_up_after)
 
 
 def _declare_notifier(

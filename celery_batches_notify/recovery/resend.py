@@ -49,11 +49,13 @@ class Resender:
                 except CorruptBatch as exc:
                     BatchLog(logger, bid=bid).error("member %d is not sent again: %s", member.index, exc)
                     continue
-                place = Membership(
+                identity = Membership(
                     bid=bid, index=member.index, task_id=call.task_id, round=member.round, turn=turn
                 )
-                write_header(call.message.headers, place)
-                message = tag_message(call.name, call.message, place) if "message" in kept else call.message
+                write_header(call.message.headers, identity)
+                message = (
+                    tag_message(call.name, call.message, identity) if "message" in kept else call.message
+                )
                 self._sender.send(producer, call.name, message, **call.options)
 
     def _message_of(self, kept: dict[str, Any]) -> Call:

@@ -69,7 +69,7 @@ class DeliveryStore(StoreBase):
 
         Args:
             bid: The batch.
-            entries: Their places in the outbox.
+            entries: Their entries in the outbox.
             ended: Also take those that were delivered or skipped.
             since_ms: Of those given up, take only those given up since then.
         """
