@@ -128,15 +128,13 @@ def describe_clusters(
     last = _find_between(states, state, ends[high], ends[high + 1])[-1]
     inside = sum(counts[low : high + 1])
     where = f"#{first:,}–#{last:,}"
-    return (
-        f"{name}: {all_of_them:,}, all of them in {where}"
-        if inside == all_of_them
-        else (f"{name}: {all_of_them:,}; {inside:,} of them in {where}")
-    )
+    if inside == all_of_them:
+        return f"{name}: {all_of_them:,}, all of them in {where}"
+    return f"{name}: {all_of_them:,}; {inside:,} of them in {where}"
 
 
 def _find_between(states: bytes, state: int, first: int, end: int) -> list[int]:
-    """Return the indexes in a state between two of which the first is a multiple of four."""
+    """Return the indexes of members in a state from `first`, a multiple of four, to before `end`."""
     part = states[first // 4 : -(-end // 4)]
     return [first + index for index in find_members(part, end - first, state, most=end - first)]
 

@@ -48,6 +48,8 @@ class Membership:
 class Outcome:
     """How one execution of a member ended. `attempt` counts from 1.
 
+    `reason` says in a word or two why the member is dead. The scripts decide by it whether that is a death
+    of the batch (`note_death` in `shared/events.lua`): a member that was discarded with its batch is not.
     For a dead member, `resend` is the JSON that a retry needs, or empty if `unsendable` says why not.
     `successors` are the members that this execution published; its report enrols them. For a part of a
     chord's header, `body` are the members that follow once the whole header has succeeded, and

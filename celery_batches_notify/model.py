@@ -81,13 +81,13 @@ class CallbackStatus:
 
     @property
     def entry(self) -> str:
-        """Its place in the outbox."""
+        """Its entry in the outbox."""
         return f"{self.event}:{self.n}"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the callback as JSON, with `waits_for` and `waits_until` while it waits for an address."""
-        place = {"event": self.event, "n": self.n, "target": self.target}
-        out: dict[str, Any] = {**place, "state": self.state, "attempts": self.attempts}
+        names = ("event", "n", "target", "state", "attempts")
+        out: dict[str, Any] = {name: getattr(self, name) for name in names}
         if self.waits_for is not None:
             out |= {"waits_for": self.waits_for, "waits_until": _iso(self.waits_until)}
         return out

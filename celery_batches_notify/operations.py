@@ -40,7 +40,7 @@ def retry_batch(engine: Engine, bid: str) -> int:
         NoSuchBatch: The batch is gone.
     """
     sent: list[int] = []
-    _for_family(engine, bid, lambda each: sent.append(_retry_one(engine, each)))
+    _for_family(engine, bid, lambda each: sent.append(retry_members(engine, each)))
     return sum(sent)
 
 
@@ -95,19 +95,15 @@ def _for_family(engine: Engine, bid: str, do: Callable[[str], None]) -> None:
             BatchLog(logger, bid=each).warning("left out: %s", exc)
 
 
-def retry_members(engine: Engine, bid: str, indexes: Sequence[int]) -> int:
-    """Send those of these members of a batch again that are dead; return how many.
+def retry_members(engine: Engine, bid: str, indexes: Sequence[int] | None = None) -> int:
+    """Send dead members of one batch again: all, or those with these indexes. Return how many.
 
     Raises:
         BatchCancelled: It was cancelled.
         NoSuchBatch: It is gone.
     """
-    return _retry_one(engine, bid, indexes)
-
-
-def _retry_one(engine: Engine, bid: str, only: Sequence[int] | None = None) -> int:
     sent = 0
-    for members in engine.store.claim_retries(bid, only):
+    for members in engine.store.claim_retries(bid, indexes):
         engine.resender.send(bid, members)
         engine.store.confirm_retries(bid, members, done=False)
         sent += len(members)

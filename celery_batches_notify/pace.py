@@ -117,7 +117,7 @@ def _explain(status: BatchStatus, left: int, elapsed: timedelta, ended: int, now
     still = now - status.moved_at if status.moved_at else timedelta()
     if still > max(STILL_AFTER, STILL_GAPS * (elapsed - still) / ended):
         return f"no movement for {describe_duration(still)}"
-    if left == status.failures - status.dead:
+    if left == status.failing:
         return "1 member waits for its retry" if left == 1 else f"{left:,} members wait for their retry"
     if left <= TAIL or left < TAIL_SHARE * status.total:
         return "the last one" if left == 1 else f"the last {left:,}"

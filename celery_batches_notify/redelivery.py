@@ -56,19 +56,19 @@ def redeliver_event(
         InvalidCallback: The callback does not exist.
         NoSuchBatch: The batch is gone.
     """
-    snapshot, places = _find_callbacks(engine, bid, Wanted(event=event))
+    snapshot, entries = _find_callbacks(engine, bid, Wanted(event=event))
     if n is not None:
-        if isinstance(n, bool) or not isinstance(n, int) or not 0 <= n < len(places):
-            numbers = f"are numbered from 0 to {len(places) - 1}" if places else "do not exist"
+        if isinstance(n, bool) or not isinstance(n, int) or not 0 <= n < len(entries):
+            numbers = f"are numbered from 0 to {len(entries) - 1}" if entries else "do not exist"
             raise InvalidCallback(f"batch {bid} has no callback {event}:{n}: those for {event} {numbers}")
-        places, ended = [f"{event}:{n}"], True
-    return _redeliver(engine, snapshot, places, ended=ended)
+        entries, ended = [f"{event}:{n}"], True
+    return _redeliver(engine, snapshot, entries, ended=ended)
 
 
 def redeliver_one(engine: Engine, bid: str, wanted: Wanted, *, ended: bool = False) -> int:
     """Send callbacks of one batch again; return how many. Raises `NoSuchBatch`."""
-    snapshot, places = _find_callbacks(engine, bid, wanted)
-    return _redeliver(engine, snapshot, places, ended=ended, since_ms=wanted.since_ms(snapshot))
+    snapshot, entries = _find_callbacks(engine, bid, wanted)
+    return _redeliver(engine, snapshot, entries, ended=ended, since_ms=wanted.since_ms(snapshot))
 
 
 def redeliver_many(engine: Engine, wanted: Wanted) -> Iterator[Redelivered]:
@@ -86,23 +86,23 @@ def _find_callbacks(engine: Engine, bid: str, wanted: Wanted) -> tuple[Snapshot,
     """Read a batch; return it, and the entries of the callbacks that are chosen."""
     snapshot = engine.store.read_snapshot(bid)
     with corrupt_errors(bid):
-        places = [place for place, each in parse_deliverable(snapshot).items() if wanted.fits(each)]
-    return snapshot, places
+        entries = [entry for entry, each in parse_deliverable(snapshot).items() if wanted.fits(each)]
+    return snapshot, entries
 
 
 def _redeliver(
-    engine: Engine, snapshot: Snapshot, places: Sequence[str], *, ended: bool = False, since_ms: int = 0
+    engine: Engine, snapshot: Snapshot, entries: Sequence[str], *, ended: bool = False, since_ms: int = 0
 ) -> int:
     """Send callbacks once more, at once: open the addresses that they wait for. Return how many are sent.
 
     Args:
         engine: The app's engine.
         snapshot: The batch of the callbacks.
-        places: The entries of the callbacks in the outbox.
+        entries: The entries of the callbacks in the outbox.
         ended: Send those that were delivered or skipped, too.
         since_ms: Leave out those that were given up before this time.
     """
-    recorded = engine.store.redeliver_event(snapshot.bid, places, ended=ended, since_ms=since_ms)
+    recorded = engine.store.redeliver_event(snapshot.bid, entries, ended=ended, since_ms=since_ms)
     for claim in recorded.due:
         if address := parse_address(snapshot.batch, claim.entry):
             engine.store.open_address(address.key, answered=False)

@@ -39,7 +39,7 @@ class ResultReader:
         self._store = store
 
     def __call__(self, status: BatchStatus) -> Iterator[MemberResult]:
-        """Begin to read. Raises `ConfigurationError` at once where no result is kept."""
+        """Begin to read. Raises `ConfigurationError` at once if no results are kept."""
         backend = find_result_backend(self._app)
         return self._read(backend, status)
 

@@ -1,4 +1,4 @@
-"""Links that share one batch with whoever has them, until they expire. Pure."""
+"""Links that share one batch with everybody who has them, until they expire. Pure."""
 
 from __future__ import annotations
 

@@ -206,7 +206,7 @@ class StoredBatch:
         """Remove the records of the batch and its children; return whether it existed. Safe to repeat.
 
         The tasks run on and are not counted, and callbacks are not called any more. A parent counts the batch
-        as dead. A batch that is not stored yet is not kept from it: the end of its block, or with
+        as dead. This does not stop a batch that is not stored yet: the end of its block, or with
         `on_commit=` the commit, stores it and sends its calls, unless the block raises or the transaction is
         rolled back.
         """

@@ -28,7 +28,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 FIELD = "trace"
-ENTRY = "trace:0"  # its place in the outbox: a batch's end makes it due, as it does callbacks
+ENTRY = "trace:0"  # its entry in the outbox: a batch's end makes it due, as it does callbacks
 NAME = "celery.batch"
 
 logger = logging.getLogger(__name__)

@@ -20,7 +20,6 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "reference" / "versions.md"
-PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 TESTS_OF_CLIENTS = (
     *("tests/upgrade", "tests/worker/test_outcomes.py", "tests/worker/test_cancellation.py"),
     *("tests/producer/test_equal_messages.py", "tests/test_versions.py"),

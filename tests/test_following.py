@@ -24,11 +24,11 @@ from celery_batches_notify.membership import Membership, Outcome, State
 from celery_batches_notify.store import followed, inbox, listener, subscription
 from celery_batches_notify.store.follow import AsyncReadings, Readings
 from celery_batches_notify.store.followed import Followed
+from celery_batches_notify.store.followers import Answer, Follower, ThreadFollower
 from celery_batches_notify.store.listener import Listener
 from celery_batches_notify.store.parsing import Reading
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.store.subscription import BROKEN, Subscription
-from celery_batches_notify.store.watches import Answer, ThreadWatch, Watch
 from tests.support.servers import PATIENT, ROOT, WAIT_SECONDS, wait_until
 from tests.support.topologies import Node, nodes
 
@@ -268,10 +268,10 @@ def test_a_follower_that_comes_as_the_listener_leaves_is_served(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listener, "LINGER_SECONDS", 0.0)
-    first, second = ThreadWatch("a" * 22), ThreadWatch("b" * 22)
+    first, second = ThreadFollower("a" * 22), ThreadFollower("b" * 22)
     left, remove = threading.Event(), Followed.remove
 
-    def remove_and_note(batches: Followed, watch: Watch) -> None:
+    def remove_and_note(batches: Followed, watch: Follower) -> None:
         remove(batches, watch)
         left.set()
 
@@ -671,8 +671,8 @@ def test_a_listener_that_cannot_connect_reads_at_once(redis: Redis) -> None:
         return {bid: StoreUnavailable("away") for bid in bids}
 
     listening = Listener(lambda: away, note)
-    watch = ThreadWatch("a" * 22)
-    with listening.serving(watch):
-        assert isinstance(watch.wait(WAIT_SECONDS), StoreUnavailable)
+    follower = ThreadFollower("a" * 22)
+    with listening.serving(follower):
+        assert isinstance(follower.wait(WAIT_SECONDS), StoreUnavailable)
     listening.close()
     assert read == [["a" * 22]]

@@ -446,9 +446,8 @@ def test_a_batch_ends_on_the_replica_that_became_the_master(
             wait_until(lambda: has_all(behind, ahead), what="the replica's last write")
         with followed_to_the_end(batch):
             old.kill()
-            wait_until(
-                lambda: guarded.master() is not old, seconds=75, what="the failover"
-            )  # 30 s after a stall
+            # A failover comes 30 s after a stall.
+            wait_until(lambda: guarded.master() is not old, seconds=75, what="the failover")
             assert ended(batch).succeeded == 2
         wait_until(lambda: f"callback {batch.bid} followed success 2 2" in notes(app), what="the callback")
         old.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Sequence
 
+from celery_batches_notify.bar import count_parts
 from celery_batches_notify.model import BatchStatus, Progress
 from celery_batches_notify.text import one_line
 
@@ -30,9 +31,7 @@ def bar_line(
         ascii_only: Draw with ASCII.
         paint: Gives a text a colour: green, yellow, red or dim.
     """
-    failing = progress.failures - progress.dead
-    waiting = progress.total - progress.succeeded - progress.failures
-    counts = (progress.succeeded, failing, progress.dead, waiting)
+    counts = tuple(count_parts(progress).values())
     percent = f"{int(progress.progress * 100):3}%"
     name = cut(
         one_line(name, 4 * NAME_COLUMNS), min(NAME_COLUMNS, columns // 3), "..." if ascii_only else "…"

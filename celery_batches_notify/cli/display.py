@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import click
 
+from celery_batches_notify.bar import count_parts
 from celery_batches_notify.cli.bar import bar_line
 from celery_batches_notify.cli.output import Output, one_safe_line
 from celery_batches_notify.cli.terminal import Terminal
@@ -124,9 +125,9 @@ def describe(view: View, now: datetime, *, many: bool = False) -> str:
     """Say in one line how a batch goes: time, state, figures, and how it ended."""
     words = [f"{now:%H:%M:%S}", *([view.bid] if many else [])]
     if (progress := view.progress) is not None:
-        failing = progress.failures - progress.dead
+        parts = count_parts(progress)
         words += [progress.state, f"{int(progress.progress * 100)}%"]
-        words += [f"{progress.succeeded:,} succeeded {failing:,} failing {progress.dead:,} dead"]
+        words += [f"{parts[name]:,} {name}" for name in ("succeeded", "failing", "dead")]
         words += [f"of {progress.total:,}"]
     return " ".join(words) + (f": {view.ended}" if view.ended else "")
 
@@ -142,10 +143,7 @@ def fields_of(view: View, now: datetime) -> dict[str, Any]:
         fields |= {
             "state": progress.state,
             "total": progress.total,
-            "succeeded": progress.succeeded,
-            "failing": progress.failures - progress.dead,
-            "dead": progress.dead,
-            "waiting": progress.total - progress.succeeded - progress.failures,
+            **count_parts(progress),
             "progress": round(progress.progress, 4),
         }
     return {**fields, **(view.pace.as_dict() if view.pace else {}), "ended": view.ended or None}

@@ -22,7 +22,7 @@ def sweep_once(app: Celery, out: Output) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     sweeper = engine_of(app).sweeper
     try:
-        if not sweeper.turn():
+        if not sweeper.sweep_if_leader():
             return out.end("another process is sweeping: nothing to do here", 0, swept=False)
     finally:
         sweeper.stop()

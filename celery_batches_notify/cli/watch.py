@@ -24,8 +24,8 @@ from celery_batches_notify.headline import headline, name_of
 from celery_batches_notify.model import BatchStatus, Event, Failure, Progress
 from celery_batches_notify.store.errors import corrupt_errors
 from celery_batches_notify.store.follow_many import FollowMany
+from celery_batches_notify.store.followers import Answer
 from celery_batches_notify.store.parsing import Reading, parse_curve, parse_status
-from celery_batches_notify.store.watches import Answer
 
 TICK_SECONDS = 1.0
 PAUSE_SECONDS = 0.1  # a terminal is drawn ten times a second at most

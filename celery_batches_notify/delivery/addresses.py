@@ -10,6 +10,7 @@ from celery_batches_notify.errors import BatchesError, NoSuchBatch, Notification
 from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.notifiers.base import Notifier
 from celery_batches_notify.notifiers.http import show_origin
+from celery_batches_notify.store.addresses import pack_delivery, parse_delivery
 from celery_batches_notify.store.errors import is_away
 from celery_batches_notify.store.outbox import Address
 from celery_batches_notify.store.recorded import Recorded
@@ -58,7 +59,8 @@ class Addresses:
 
     def ask(self, bid: str, entry: str, address: Address) -> float:
         """Return how many seconds an address rests; at 0 the caller must send, and report the answer."""
-        return self._store.ask_address(address.key, "send", f"{bid} {entry}", seconds=ATTEMPT_SECONDS).seconds
+        who = pack_delivery(bid, entry)
+        return self._store.ask_address(address.key, "send", who, seconds=ATTEMPT_SECONDS).seconds
 
     def opened(self, address: Address) -> None:
         """Note that a notification was taken, or refused for good, and publish two of those that wait.
@@ -86,11 +88,11 @@ class Addresses:
 
         Args:
             bid: Its batch.
-            entry: Its place in the outbox.
+            entry: Its entry in the outbox.
             address: Its address.
             rest: It has just been tried, so another one must be the next probe.
         """
-        who = f"{bid} {entry}"
+        who = pack_delivery(bid, entry)
         wait = self._store.ask_address(address.key, "rest" if rest else "wait", who)
         if wait.probes:
             self._publish_later(who, wait.seconds)
@@ -99,20 +101,20 @@ class Addresses:
 
     def _probe(self, who: str, address: Address) -> bool:
         """Make a waiting notification the probe at the end of the pause; return whether it still exists."""
-        bid, _, entry = who.partition(" ")
+        bid, entry = parse_delivery(who)
         if not self._claim(bid, entry, TAKEN_SECONDS).due:
             return False
         self.wait(bid, entry, address)
         return True
 
     def _publish_later(self, who: str, seconds: float) -> None:
-        bid, _, entry = who.partition(" ")
+        bid, entry = parse_delivery(who)
         for claim in self._claim(bid, entry, probe_after(seconds)).due:
             if seconds <= COUNTDOWN_AT_MOST:  # the sweeper publishes the others
                 self._publisher.publish_later(bid, claim, seconds)
 
     def _wake(self, who: str) -> bool:
-        bid, _, entry = who.partition(" ")
+        bid, entry = parse_delivery(who)
         recorded = self._claim(bid, entry, TAKEN_SECONDS)
         self._publisher.publish(bid, recorded)
         return bool(recorded.due)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from celery import Celery
 
 from celery_batches_notify.delivery.addresses import Addresses, address_of, is_busy
-from celery_batches_notify.delivery.backoff import ATTEMPTS_AT_MOST, delay_after, fallback_after
+from celery_batches_notify.delivery.backoff import delay_after, fallback_after
 from celery_batches_notify.delivery.callbacks import Declared
 from celery_batches_notify.delivery.publisher import DETAIL_AT_MOST, NEVER_PUBLISHED, Publisher, message_of
 from celery_batches_notify.delivery.waiting import note_wait
@@ -25,6 +25,7 @@ from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.deliveries import log_of_delivery
 from celery_batches_notify.store.errors import corrupt_errors
 from celery_batches_notify.store.outbox import Address, Entry, parse_entry, parse_owed
+from celery_batches_notify.store.packing import ATTEMPTS_AT_MOST
 from celery_batches_notify.store.parsing import Snapshot, parse_deliverable, parse_status
 from celery_batches_notify.store.store import Store
 from celery_batches_notify.text import one_line
@@ -39,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Delivery:
-    """The delivery of one attempt: its place, its declaration, and the number of its claim."""
+    """The delivery of one attempt: its entry, its declaration, and the number of its claim."""
 
     entry: str
     declared: Declared
@@ -67,12 +68,12 @@ class Attempts:
         self._addresses = Addresses(store, publisher)
         self._draw = draw
 
-    def run(self, bid: str, place: str, number: int = 0) -> str:
+    def run(self, bid: str, entry: str, number: int = 0) -> str:
         """Make one attempt of a delivery; return a short text about its result.
 
         Args:
             bid: Its batch.
-            place: Its place in the outbox.
+            entry: Its entry in the outbox.
             number: The number of its claim; 0 fits any claim.
         """
         try:
@@ -80,35 +81,35 @@ class Attempts:
         except NoSuchBatch:
             return "the batch is gone"
         with corrupt_errors(bid):
-            entry = parse_entry(snapshot.outbox.get(place.encode()))
-            if entry.state not in ("due", "published"):
-                return f"already {entry.state}"
-            if number not in (0, entry.number):  # safety: overtaken-silent
+            stored = parse_entry(snapshot.outbox.get(entry.encode()))
+            if stored.state not in ("due", "published"):
+                return f"already {stored.state}"
+            if number not in (0, stored.number):  # safety: overtaken-silent
                 return "another message of it is under way, or it is due later"
-            delivery = self._read(snapshot, place, entry)
+            delivery = self._read(snapshot, entry, stored)
         if "signature" in delivery.declared:
             return self._call(delivery, self._publisher.queue_of(snapshot))
         return self._attempt(delivery)
 
-    def _read(self, snapshot: Snapshot, place: str, entry: Entry) -> _Delivery:
-        declared = parse_deliverable(snapshot)[place]
+    def _read(self, snapshot: Snapshot, entry: str, stored: Entry) -> _Delivery:
+        declared = parse_deliverable(snapshot)[entry]
         timed = declared["event"] in (Event.DEADLINE, Event.STALL)
         notification = Notification(
-            id=callback_id(snapshot.bid, place),
+            id=callback_id(snapshot.bid, entry),
             event=declared["event"],
             status=parse_status(snapshot, self._settings.stall_after),
             url=self._settings.page_of(snapshot.bid),
-            attempt=entry.attempts + (entry.state == "due"),
-            owed=parse_owed(snapshot.batch, place),
+            attempt=stored.attempts + (stored.state == "due"),
+            owed=parse_owed(snapshot.batch, entry),
             origin=self._settings.origin,
             read_at=snapshot.now,
             limit=timedelta(milliseconds=declared["at"]) if timed else None,
         )
         return _Delivery(
-            entry=place,
+            entry=entry,
             declared=declared,
-            number=entry.number,
-            last=entry.last,
+            number=stored.number,
+            last=stored.last,
             now=snapshot.now,
             notification=notification,
         )
@@ -206,7 +207,7 @@ class Attempts:
             status_code=status_code,
         )
         bid, attempt = delivery.notification.status.bid, delivery.notification.attempt
-        if result in ("delivered", "failed"):  # the store logs what is given up, whoever does that
+        if result in ("delivered", "failed"):  # the store logs each delivery that is given up
             level = logging.INFO if result == "delivered" else logging.WARNING
             log = log_of_delivery(logger, bid, delivery.entry, note.channel, attempt)
             log.log(level, "%s (attempt %d of %d): %s", result, attempt, ATTEMPTS_AT_MOST, note.detail)

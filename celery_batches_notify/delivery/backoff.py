@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from celery_batches_notify.store.packing import ATTEMPTS_AT_MOST
+
 MINUTE, HOUR = 60, 60 * 60
 DELAYS_SECONDS = (5, 5 * MINUTE, 30 * MINUTE, 2 * HOUR, 5 * HOUR, 10 * HOUR, 10 * HOUR)
-ATTEMPTS_AT_MOST = len(DELAYS_SECONDS) + 1
 JITTER = 0.1
 FALLBACK_SECONDS = 30
 

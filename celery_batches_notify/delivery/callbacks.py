@@ -22,8 +22,8 @@ from celery_batches_notify.notifiers.base import Notifier
 from celery_batches_notify.notifiers.options import to_seconds
 from celery_batches_notify.notifiers.registry import GIVE_UP_AFTER, Registry
 from celery_batches_notify.settings import read_duration
+from celery_batches_notify.store.packing import CALLBACKS_AT_MOST
 
-CALLBACKS_AT_MOST = 32
 BYTES_AT_MOST = 16 * 1024
 ROUTING = ("queue", "exchange", "routing_key")
 
@@ -49,8 +49,8 @@ def declare_callback(
         event: The event that calls it.
         target: A notifier, by class, name or profile, or a signature.
         options: The notifier's own options; for any target `only_if`, the rules that must hold, and
-            `give_up_after`, how long after its event it gets its last attempt;
-            for `progress` the share `at` which, for `deadline` and `stall` the time `after` which.
+            `give_up_after`, how long after its event it gets its last attempt; for `progress` also `at`, the
+            share at which it fires; for `deadline` and `stall` also `after`, the time after which they fire.
         registry: The notifiers of the app.
         app: The app whose tasks may be called back.
         accepted: Names of tasks that may be called back even if the app does not have them.
@@ -64,17 +64,17 @@ def declare_callback(
     if len(declared) >= CALLBACKS_AT_MOST:
         raise InvalidCallback(f"a batch takes at most {CALLBACKS_AT_MOST} callbacks")
     n = sum(1 for other in declared if other["event"] == event)
-    place: Declared = {"event": str(event), "n": n}
+    declaration: Declared = {"event": str(event), "n": n}
     options = dict(options)
     if "only_if" in options:
-        place["only_if"] = check_rules(options.pop("only_if"))
-    place |= _read_threshold(event, options)
+        declaration["only_if"] = check_rules(options.pop("only_if"))
+    declaration |= _read_threshold(event, options)
     if isinstance(target, Signature):
-        place["give_up_after"] = _milliseconds(_take_limit(options) or give_up_after)
+        declaration["give_up_after"] = _milliseconds(_take_limit(options) or give_up_after)
         if options:
             raise InvalidCallback("options are for notifiers: give a signature's own with .set() or .s()")
-        return place | _as_json(_declare_signature(target, app, accepted))
-    return place | _declare_notifier(target, options, registry, give_up_after)
+        return declaration | _as_json(_declare_signature(target, app, accepted))
+    return declaration | _declare_notifier(target, options, registry, give_up_after)
 
 
 def _declare_notifier(

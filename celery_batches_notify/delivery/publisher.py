@@ -12,10 +12,10 @@ from typing import Any
 from celery import Celery
 from celery.exceptions import SoftTimeLimitExceeded
 from kombu import Connection
-from kombu.exceptions import EncodeError, OperationalError
+from kombu.exceptions import EncodeError
 
 from celery_batches_notify import traces
-from celery_batches_notify.delivery.backoff import ATTEMPTS_AT_MOST, delay_after
+from celery_batches_notify.delivery.backoff import delay_after
 from celery_batches_notify.delivery.callbacks import (
     Declared,
     asks_results,
@@ -27,12 +27,12 @@ from celery_batches_notify.delivery.parents import ENTRY as PARENT
 from celery_batches_notify.delivery.parents import report_to_parent
 from celery_batches_notify.delivery.rules import rules_hold
 from celery_batches_notify.delivery.unwatched import unwatched
-from celery_batches_notify.delivery.waiting import is_put_off
+from celery_batches_notify.delivery.waiting import put_off
 from celery_batches_notify.errors import InvalidCallback, NoSuchBatch, StoreUnavailable
 from celery_batches_notify.fork_safety import forks
 from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.messages.block import outside_batch
-from celery_batches_notify.messages.broker import connect_for_callbacks
+from celery_batches_notify.messages.broker import connect_for_callbacks, errors_of
 from celery_batches_notify.messages.headers import (
     DELIVER_TASK,
     HEADER,
@@ -47,6 +47,7 @@ from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.deliveries import log_of_delivery
 from celery_batches_notify.store.errors import corrupt_errors
 from celery_batches_notify.store.family import parse_child_report
+from celery_batches_notify.store.packing import ATTEMPTS_AT_MOST
 from celery_batches_notify.store.parsing import Snapshot, parse_deliverable, parse_status
 from celery_batches_notify.store.recorded import Claim, Recorded
 from celery_batches_notify.store.store import Store
@@ -161,7 +162,7 @@ class Publisher:
                 note = _note(callback, "nothing was heard of it since it was published")
             elif not rules_hold(callback.get("only_if", {}), status, snapshot.now):
                 happened = "skipped"
-            elif is_put_off(self._store, claim, callback, snapshot, self._draw()):  # safety: put-off
+            elif put_off(self._store, claim, callback, snapshot, self._draw()):  # safety: put-off
                 return
             else:
                 happened = self._publish(claim, callback, status, queue)
@@ -232,7 +233,7 @@ class Publisher:
             except BaseException as exc:
                 self._drop()  # it may have been left in the middle of a message
                 # safety: broker-refused
-                if isinstance(exc, _errors_of(connection)) and not self._broker_answers():
+                if isinstance(exc, errors_of(connection)) and not self._broker_answers():
                     raise _BrokerAway(str(exc)) from exc
                 raise
 
@@ -264,11 +265,6 @@ class _BrokerAway(Exception):
 def message_of(exc: BaseException) -> str:
     """Return an exception as one short line."""
     return one_line(f"{type(exc).__name__}: {exc}"[:DETAIL_AT_MOST], DETAIL_AT_MOST)
-
-
-def _errors_of(connection: Connection) -> tuple[type[BaseException], ...]:
-    """Return the errors of a transport whose broker is away or refuses; kombu does not wrap all of them."""
-    return (*connection.connection_errors, *connection.channel_errors, OperationalError, OSError)
 
 
 def _header(bid: str, claim: Claim) -> Headers:

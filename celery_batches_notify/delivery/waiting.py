@@ -9,6 +9,7 @@ from typing import Any
 from celery_batches_notify.delivery.backoff import fallback_after
 from celery_batches_notify.errors import NotificationFailed
 from celery_batches_notify.model import DeliveryNote
+from celery_batches_notify.store.addresses import pack_delivery
 from celery_batches_notify.store.outbox import Address, parse_address
 from celery_batches_notify.store.parsing import Snapshot
 from celery_batches_notify.store.recorded import Claim
@@ -17,7 +18,7 @@ from celery_batches_notify.store.store import Store
 PROBE_SECONDS = 60
 
 
-def is_put_off(
+def put_off(
     store: Store, claim: Claim, declared: Mapping[str, Any], snapshot: Snapshot, drawn: float
 ) -> bool:
     """Put a delivery off if its address still rests; return whether it does.
@@ -44,7 +45,7 @@ def is_put_off(
         number=claim.number,
     )
     if not claim.last:
-        store.ask_address(address.key, "follow", f"{bid} {entry}")
+        store.ask_address(address.key, "follow", pack_delivery(bid, entry))
     return True
 
 

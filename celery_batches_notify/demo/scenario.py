@@ -72,7 +72,7 @@ def count_bytes(display: Display, here: Environment, modules: Sequence[Path]) ->
     hook = wait_for(here.hooks, _is_about(batch, "success"), "the second batch's webhook")
     status = wait_for_deliveries(here, batch)
     if status.succeeded != len(modules):
-        raise DemoFailed(f"{len(modules)} tasks were to succeed, but the batch says {status.succeeded}")
+        raise DemoFailed(f"{len(modules)} tasks should have succeeded, but the batch says {status.succeeded}")
     display.say(f"  its webhook arrived: event success, webhook-id {hook.headers['webhook-id']}")
     display.lap("second batch")
 

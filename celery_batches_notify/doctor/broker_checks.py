@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from celery import Celery
-from kombu.exceptions import OperationalError
 from kombu.utils.url import maybe_sanitize_url
 
-from celery_batches_notify.messages.broker import connect_for_callbacks
+from celery_batches_notify.messages.broker import connect_for_callbacks, errors_of
 from celery_batches_notify.store.findings import Finding
 
 DEFAULT_VISIBILITY_SECONDS = 3600
@@ -48,10 +47,9 @@ def _check_visibility(app: Celery, options: dict[str, Any]) -> Iterator[Finding]
     if limits and limits[name] >= visible:
         yield _warning(
             "visibility",
-            f"the broker hands a message out again after {visible:g} s "
-            f"(visibility_timeout), and {name} may run for "
-            f"{limits[name]:g} s: it then runs twice, though it is counted once: set visibility_timeout in "
-            "broker_transport_options above the longest time limit",
+            f"the broker hands a message out again after {visible:g} s (visibility_timeout), and {name} may "
+            f"run for {limits[name]:g} s: it then runs twice, though it is counted once: set "
+            "visibility_timeout in broker_transport_options above the longest time limit",
         )
 
 
@@ -62,17 +60,11 @@ def _late_limit(app: Celery, task: Any) -> float:
 
 def _check_redis(app: Celery) -> Iterator[Finding]:
     connection = connect_for_callbacks(app)
-    away: tuple[type[BaseException], ...] = (
-        *connection.connection_errors,
-        *connection.channel_errors,
-        OperationalError,
-        OSError,
-    )
     try:
         with connection:
             channel: Any = connection.channel()  # the default channel would wait forever for the broker
             policy = channel.client.info("memory").get("maxmemory_policy", "noeviction")
-    except away as exc:
+    except errors_of(connection) as exc:
         where = maybe_sanitize_url(app.conf.broker_url or "")
         words = f"the broker at {where} does not answer, or does not say how it is: {exc}"
         yield _warning("broker", words)
@@ -80,9 +72,8 @@ def _check_redis(app: Celery) -> Iterator[Finding]:
     if policy != "noeviction":
         yield _warning(
             "broker eviction",
-            f"the broker's maxmemory-policy is {policy}, so it drops messages when its "
-            "memory is full and their "
-            "members wait for ever: set it to noeviction",
+            f"the broker's maxmemory-policy is {policy}, so it drops messages when its memory is full and "
+            "their members wait for ever: set it to noeviction",
         )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
 
+from celery_batches_notify.bar import count_parts
 from celery_batches_notify.doctor.broker_queues import BrokerReading, read_broker
 from celery_batches_notify.doctor.callbacks import QUIET, find_open, judge_callback, span
 from celery_batches_notify.doctor.locate import INSPECT_SECONDS, NOBODY, ids_of, walk_open
@@ -116,7 +117,7 @@ def _look_at(
     yield from standing
     if any(complaint.words == CORRUPT for complaint in standing):
         return
-    waits = status.total - status.succeeded - status.failures
+    waits = count_parts(status)["waiting"]
     quiet = _quiet(snapshot) > QUIET
     if (
         not standing
@@ -148,7 +149,7 @@ def complain_of_standstill(engine: Engine, snapshot: Snapshot, status: BatchStat
         fix = "start a worker: its sweeper seals it; or run: batch sweep"
         return [Complaint(subject=bid, words=words, fix=fix)]
     if status.state == "stalled":
-        waits = status.total - status.succeeded - status.failures
+        waits = count_parts(status)["waiting"]
         words = f"stalled: {waits:,} of {status.total:,} members wait, nothing moved for {span(quiet)}"
         return [Complaint(subject=bid, words=words, fix=f"see where they are: batch doctor {bid}")]
     return []

@@ -1,4 +1,4 @@
-"""One batch under examination: where what it waits for is, line by line, for the terminal and the page."""
+"""The examination of one batch: where its members are, line by line, for the terminal and the page."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
+from celery_batches_notify.bar import count_parts
 from celery_batches_notify.doctor.callbacks import find_open, judge_callback
 from celery_batches_notify.doctor.diagnosis import Complaint, complain_of_workers
 from celery_batches_notify.doctor.locate import LOOKED_AT, Kind, Place, Whereabouts, locate, walk_open
@@ -18,7 +19,7 @@ from celery_batches_notify.model import BatchStatus
 from celery_batches_notify.store.errors import corrupt_errors
 from celery_batches_notify.store.parsing import parse_status
 
-MENDS = {
+FIXES = {
     Kind.RUNNING: "wait for them",
     Kind.SCHEDULED: "they run when their time comes",
     Kind.RESERVED: "a worker has them in hand and runs them next",
@@ -112,10 +113,10 @@ def _say_headline(status: BatchStatus, now: datetime) -> Line:
 
 
 def _say_counts(status: BatchStatus) -> Line:
-    waits = status.total - status.succeeded - status.failures
+    waits = count_parts(status)["waiting"]
     text = (
         f"batch {status.bid}: {status.state}; of {status.total:,} members "
-        f"{status.succeeded:,} succeeded, {status.dead:,} are dead, {status.failures - status.dead:,} "
+        f"{status.succeeded:,} succeeded, {status.dead:,} are dead, {status.failing:,} "
         f"failing, {waits:,} wait"
     )
     return Line(text=text, fields={**status.as_dict()})
@@ -138,8 +139,8 @@ def _say_members(places: Sequence[Place], status: BatchStatus, limit: int) -> It
     places = [_rename(place, status) for place in places]
     counts = Counter(place.kind for place in places)
     for kind in (kind for kind in Kind if counts[kind]):
-        fields = {"kind": kind, "count": counts[kind], "fix": MENDS[kind]}
-        text = f"- {counts[kind]:,} {kind}: {MENDS[kind]}"
+        fields = {"kind": kind, "count": counts[kind], "fix": FIXES[kind]}
+        text = f"- {counts[kind]:,} {kind}: {FIXES[kind]}"
         yield Line(text=text, fields=fields, needs_hands=kind in NEED_HANDS)
     if len(places) < open_:
         text = f"the first {len(places):,} of {open_:,} were looked for"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
+from celery_batches_notify.bar import count_parts
 from celery_batches_notify.doctor.callbacks import find_open, judge_callback
 from celery_batches_notify.doctor.diagnosis import Complaint, complain_of_standstill
 from celery_batches_notify.engine import Engine
@@ -30,8 +31,7 @@ def find_reasons(engine: Engine, snapshot: Snapshot, status: BatchStatus) -> lis
 
 def _explain_members(status: BatchStatus, *, kept_open: bool) -> Iterator[Complaint]:
     bid = status.bid
-    waiting = status.total - status.succeeded - status.failures
-    failing = status.failures - status.dead
+    waiting, failing = count_parts(status)["waiting"], status.failing
     if status.cut_short:
         words = "not all of its calls were made, so it cannot succeed"
         yield Complaint(subject=bid, words=words, fix="make the missing calls in a batch of their own")

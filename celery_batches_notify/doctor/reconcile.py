@@ -167,8 +167,8 @@ def _count_chunk(
         if success and canvas and not is_end_of_canvas(engine.store, backend, bid, meta, since):
             counts["unsure"] += 1
             continue
-        place = Membership(bid=bid, index=member.index, task_id=member.id)
-        recorded = engine.store.record_outcome(place, outcome)
+        identity = Membership(bid=bid, index=member.index, task_id=member.id)
+        recorded = engine.store.record_outcome(identity, outcome)
         counts[outcome.state.name.lower()] += recorded.word == "counted"
         engine.publisher.publish(bid, recorded)
     return Repairs(
@@ -209,11 +209,11 @@ def _send_again(engine: Engine, bid: str, members: Sequence[Member]) -> Repairs:
     kept = engine.store.read_kept_calls(bid, [member.index for member in members])
     taken, over, left = [], [], 0
     for member, call in zip(members, kept, strict=True):
-        if call is None and not member.is_batch:
-            left += 1
-            continue
         if member.is_batch:
             over.append(member)
+            continue
+        if call is None:
+            left += 1
             continue
         retaken = _take_again(engine, bid, member)
         taken += [retaken.again] if retaken.again is not None else []
@@ -226,10 +226,10 @@ def _send_again(engine: Engine, bid: str, members: Sequence[Member]) -> Repairs:
 
 def _take_again(engine: Engine, bid: str, member: Member) -> Retaken:
     """Claim a member for another round, and publish what that made due."""
-    place = Membership(bid=bid, index=member.index, task_id=member.id, round=member.round)
+    identity = Membership(bid=bid, index=member.index, task_id=member.id, round=member.round)
     failure = _give_up(member).failure
     lost = Outcome(state=State.DEAD, attempt=member.attempt + 1, reason="lost", failure=failure, resend=KEPT)
-    retaken = engine.store.resend_lost(place, lost)
+    retaken = engine.store.resend_lost(identity, lost)
     engine.publisher.publish(bid, retaken)
     return retaken
 

@@ -31,19 +31,19 @@ def outcome_from_result(app: Celery, member: Member, meta: Meta) -> Outcome | No
         member: The member.
         meta: The stored result.
     """
-    state, told = meta.get("status"), meta.get("result")
+    state, result = meta.get("status"), meta.get("result")
     if state == states.SUCCESS:
         return JUST_SUCCEEDED
     if member.state == State.DEAD or member.round:
         return None
     request = Context(id=member.id, retries=_retries(meta, member.stamp))
     task, backtrace = str(meta.get("name") or "unknown"), meta.get("traceback")
-    if state == states.FAILURE and not _may_run_again(app, told):
-        return outcomes.dead(request, task, "failed", told, backtrace)
+    if state == states.FAILURE and not _may_run_again(app, result):
+        return outcomes.dead(request, task, "failed", result, backtrace)
     if state == states.REVOKED:
         return outcomes.dead(request, task, "revoked", TaskRevokedError("revoked"))
     # A stored `Retry` is not a failure: Celery returned the task to the broker as the worker shut down.
-    raised = told if isinstance(told, BaseException) and not isinstance(told, Retry) else None
+    raised = result if isinstance(result, BaseException) and not isinstance(result, Retry) else None
     if state == states.RETRY and member.state == State.WAITING and raised is not None:
         return outcomes.failing(request, task, raised, backtrace)
     return None

@@ -89,9 +89,9 @@ def _names_of(queues: Any) -> set[str]:
 def _find_bare(app: Celery, read: Sequence[tuple[str, set[str]]], registered: Answers) -> set[str]:
     """Return the workers without this extension that consume the app's queues or know its tasks."""
     tasks: dict[str, set[str]] = {}
-    for worker, told in registered:
-        if isinstance(told, list):
-            tasks.setdefault(worker, set()).update(str(name).partition(" [")[0] for name in told)
+    for worker, answer in registered:
+        if isinstance(answer, list):
+            tasks.setdefault(worker, set()).update(str(name).partition(" [")[0] for name in answer)
     bare = {worker for worker, names in tasks.items() if DELIVER_TASK not in names}
     ours = set(app.amqp.queues).union(*(names for worker, names in read if worker in tasks.keys() - bare))
     own = {name for name in app.tasks if not name.startswith("celery.")} - {DELIVER_TASK}
@@ -100,7 +100,7 @@ def _find_bare(app: Celery, read: Sequence[tuple[str, set[str]]], registered: An
 
 def _answering(answers: Answers) -> Counter[str]:
     """Count the workers whose answer is not an error."""
-    return Counter(worker for worker, told in answers if isinstance(told, list))
+    return Counter(worker for worker, answer in answers if isinstance(answer, list))
 
 
 def _ask(app: Celery, connection: Any, seconds: float, command: str, limit: int | None = None) -> Answers:

@@ -7,6 +7,7 @@ from typing import Any
 
 from celery import Celery
 from kombu import Connection
+from kombu.exceptions import OperationalError
 
 from celery_batches_notify.errors import NotAMember
 
@@ -23,6 +24,11 @@ def connect_for_callbacks(app: Celery) -> Connection:
     timeouts = _TIMEOUTS.get(connection.transport.driver_type, {})
     connection.transport_options = {**timeouts, **(connection.transport_options or {})}
     return connection
+
+
+def errors_of(connection: Connection) -> tuple[type[BaseException], ...]:
+    """Return the errors of a transport whose broker is away or refuses; kombu does not wrap all of them."""
+    return (*connection.connection_errors, *connection.channel_errors, OperationalError, OSError)
 
 
 def refuse_other_broker(app: Celery, name: str, options: Mapping[str, Any]) -> None:

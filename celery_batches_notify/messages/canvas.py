@@ -57,8 +57,7 @@ def read_tag(headers: Any, task_id: str) -> Headers | None:
 
 def passes_on(message: Any, task_id: str) -> bool:
     """Return whether a message carries a signature from this task's own message, such as its chain."""
-    carried = [part for key in _IN_MESSAGE for part in _listed(message.body[2].get(key))]
-    return any(is_tagged(part, task_id) for part in carried)
+    return any(is_tagged(part, task_id) for part in _carried_by(message))
 
 
 def last_of_chain(message: Any) -> str | None:
@@ -77,9 +76,12 @@ def is_tagged(signature: Any, task_id: str) -> bool:
 
 def walk_message(name: str, message: Any) -> Iterator[Mapping[str, Any]]:
     """Yield every signature in a member's message, as deep as they lie."""
-    carried = [part for key in _IN_MESSAGE for part in _listed(message.body[2].get(key))]
-    for signature in (*carried, *_listed(unlocked_body(name, message))):
+    for signature in (*_carried_by(message), *_listed(unlocked_body(name, message))):
         yield from _walk(signature)
+
+
+def _carried_by(message: Any) -> list[Any]:
+    return [part for key in _IN_MESSAGE for part in _listed(message.body[2].get(key))]
 
 
 def _walk(signature: Any) -> Iterator[Mapping[str, Any]]:
@@ -122,14 +124,14 @@ def _chord_behind(signature: Any) -> Any:
     kwargs = signature.get("kwargs") or {}
     last = {"chain": "tasks", "group": "tasks", "chord": "body"}.get(signature.get("subtask_type") or "", "")
     parts = _listed(kwargs.get(last)) if last else []
-    found = (signature.get("options") or {}).get("chord")
+    found = _options_of(signature).get("chord")
     return found or next(filter(None, map(_chord_behind, parts)), None)
 
 
 def _identity_of(signature: Any, task_id: str) -> object:
     if not isinstance(signature, Mapping) or signature.get("subtask_type") in _CONTAINERS:
         return None
-    options = signature.get("options") or {}
+    options = _options_of(signature)
     return read_header(read_tag(options.get("headers"), task_id), options.get("task_id"))
 
 
@@ -157,7 +159,7 @@ class _Tags:
         return self._copies[key]
 
     def _copy(self, signature: Mapping[str, Any]) -> dict[str, Any]:
-        options = dict(signature.get("options") or {})
+        options = dict(_options_of(signature))
         options.update({k: self.add_to(options[k]) for k in _IN_OPTIONS if options.get(k)})
         kwargs = signature.get("kwargs") or {}
         container = signature.get("subtask_type") in _CONTAINERS

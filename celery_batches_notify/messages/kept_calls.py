@@ -36,11 +36,8 @@ _OPTIONS = (
 _OF_SIGNATURES = {"task", "args", "kwargs", "options", "subtask_type", "immutable"}
 _COPIED = (dict, list)
 _ROUTING = ("queue", "exchange", "routing_key", "priority")
-_OF_DEAD_LETTERS = (
-    "x-death",
-    "x-first-death-",
-    "x-last-death-",
-)  # RabbitMQ drops a message with these as a cycle
+# RabbitMQ takes a message with these for a cycle, and drops it.
+_OF_DEAD_LETTERS = ("x-death", "x-first-death-", "x-last-death-")
 
 
 def note_arguments(request: Any) -> None:
@@ -81,9 +78,8 @@ def is_json(value: Any) -> bool:
 
 
 def _is_same(read: Any, sent: Any) -> bool:
-    if (
-        isinstance(sent, dict) and sent.keys() >= _OF_SIGNATURES
-    ):  # Celery takes a list or a tuple of arguments
+    if isinstance(sent, dict) and sent.keys() >= _OF_SIGNATURES:
+        # Celery takes a list or a tuple of arguments.
         sent = {**sent, "args": list(sent["args"] or ())}
     if type(read) is not type(sent):
         return False

@@ -86,7 +86,7 @@ class Sender:
             successors.note_retry(running, name, message)
         strip_header(message.headers)  # safety: strip-header
         refuse_foreign_call(self._app, name)  # safety: foreign-call
-        return None if self._is_collected(name, message, options) else send(message)
+        return None if self._collect(name, message, options) else send(message)
 
     def _send_own(self, send: Send, name: str, message: Any, running: Any, member: Membership | None) -> Any:
         """Send a retry or replacement of the running task under its id: still the same member or delivery."""
@@ -121,8 +121,8 @@ class Sender:
         """
         return self.heartbeat() if self.heartbeat and not running.acks_late else None  # safety: late-unnoted
 
-    def _is_collected(self, name: str, message: Any, options: dict[str, Any]) -> bool:
-        """Give a call to the innermost block that is still open when the call is ready, if there is one."""
+    def _collect(self, name: str, message: Any, options: dict[str, Any]) -> bool:
+        """Give a call to the innermost block that is still open when it is ready; return whether one was."""
         if find_frame(self._app) is None:
             return False
         refuse_buffered(self._app, name, message)  # safety: buffered-call

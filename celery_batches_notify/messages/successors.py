@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from celery_batches_notify.membership import Membership, Outcome
+from celery_batches_notify.membership import Membership, Outcome, State
 from celery_batches_notify.messages.canvas import (
     CALLS_PARTS,
     first_of_body,
@@ -91,7 +91,7 @@ def add_to(outcome: Outcome, request: Any) -> Outcome:
     if run.successors and (published := run.published):
         outcome = dataclasses.replace(outcome, successors=published)
     chord = request.chord
-    if not chord or outcome.state != outcome.state.SUCCEEDED or run.is_replaced:
+    if not chord or outcome.state != State.SUCCEEDED or run.is_replaced:
         return outcome
     if run.returned:
         return dataclasses.replace(outcome, body=first_of_body(chord, request.id))

@@ -221,7 +221,8 @@ class TaskSender:
                 because = explain_slow_app(self._app, self._wrapped)
                 valid_for = because, *self._surroundings()
             except Exception as exc:  # noqa: BLE001 - of another Celery, nothing is known
-                valid_for = because, *_ = (repr(exc),)
+                because = repr(exc)
+                valid_for = (because,)
             if valid_for != self._valid_for:
                 self._templates, self._valid_for = Templates(because=because), valid_for
                 if because:

@@ -35,14 +35,8 @@ def _make_encode() -> Callable[[Any], str]:
 
 
 _encode = _make_encode()
-_OF_ONE_CALL = (
-    "eta",
-    "expires",
-    "group",
-    "group_index",
-    "shadow",
-    "stamped_headers",
-)  # no template has these
+# No template has these.
+_OF_ONE_CALL = ("eta", "expires", "group", "group_index", "shadow", "stamped_headers")
 
 
 class NoTemplate(Exception):
@@ -61,7 +55,7 @@ class Template:
         options: What Celery's sender is given with each message.
         is_proven: Whether it has made a call that Celery made too, and both were the same.
         ignore_result: What Celery notes with the results of its calls.
-        keeps_result: Whether the result backend is to see each of its calls.
+        keeps_result: Whether the result backend must see each of its calls.
         way: How its messages are published, once somebody has found out.
 
     Raises:

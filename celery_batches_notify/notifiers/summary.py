@@ -1,4 +1,4 @@
-"""Put a notification into the words of a chat message, before any service's markup."""
+"""Put a notification into words, before any markup: for chat messages; mails share its facts and its link."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 
+from celery_batches_notify.bar import count_parts
 from celery_batches_notify.failure_groups import FailureGroup, group_failures
 from celery_batches_notify.headline import Verdict, describe_duration, headline, judge
 from celery_batches_notify.model import BatchStatus, Event, Notification
@@ -105,7 +106,7 @@ def count_tasks(status: BatchStatus) -> list[tuple[str, str]]:
     counts = {
         "Failed for good": status.dead,
         "Will be retried": status.failing,
-        "Not run yet": status.pending - status.failures,
+        "Not run yet": count_parts(status)["waiting"],
     }
     return [("Succeeded", of), *((name, f"{count:,}") for name, count in counts.items() if count > 0)]
 

@@ -7,7 +7,7 @@ from typing import AnyStr
 
 
 def cut(whole: AnyStr, places: Sequence[AnyStr]) -> tuple[list[AnyStr], list[int]]:
-    """Cut a message at everything that is one of these places.
+    """Cut a message at each occurrence of these places.
 
     Returns:
         The parts that all messages share, and the number of the place between each two of them.

@@ -84,10 +84,10 @@ class Declaration:
         """Store the batch without members; `parent` is its parent's bid and its index there."""
         of_event = {e: [c for c in self._callbacks if c["event"] == e] for e in Event}
         fields = {f"callbacks:{event}": len(callbacks) for event, callbacks in of_event.items() if callbacks}
-        places = {f"{c['event']}:{c['n']}": c for c in self._callbacks}
-        at = {f"at:{place}": c["at"] for place, c in places.items() if "at" in c}
-        at |= {f"give_up_after:{place}": c["give_up_after"] for place, c in places.items()}
-        at |= {f"notifies:{place}": 1 for place, c in places.items() if "notifier" in c}
+        entries = {f"{c['event']}:{c['n']}": c for c in self._callbacks}
+        at = {f"at:{entry}": c["at"] for entry, c in entries.items() if "at" in c}
+        at |= {f"give_up_after:{entry}": c["give_up_after"] for entry, c in entries.items()}
+        at |= {f"notifies:{entry}": 1 for entry, c in entries.items() if "notifier" in c}
         family: dict[str, str | int] = {"parent_bid": parent[0], "parent_index": parent[1]} if parent else {}
         trace = {FIELD: ids} if (ids := begin_trace()) else {}
         watches = [c["at"] for c in (*of_event[Event.DEADLINE], *of_event[Event.STALL])]

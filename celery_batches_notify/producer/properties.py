@@ -1,6 +1,6 @@
 """The properties of messages as py-amqp writes them, cut where one differs from another. Pure: no I/O.
 
-To write its headers takes py-amqp half the time of a message, because it packs each of them in Python.
+Writing the headers takes py-amqp half the time of a message, because it packs each of them in Python.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Pushing many messages at once: to pack them costs redis-py more than the rest of their calls."""
+"""Pushing many messages at once: packing them costs redis-py more than the rest of their calls."""
 
 from __future__ import annotations
 

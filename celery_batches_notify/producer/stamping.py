@@ -1,7 +1,7 @@
 """Stamps: the final Redis commands of a template's messages, cut where one call differs from another.
 
 Celery and kombu write the first two messages of each template themselves, down to the command for the broker.
-The first is cut into a stamp; the second has to be what the stamp gives for it.
+The first is cut into a stamp; the second must equal what the stamp writes for it.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class Stamp:
 class Line:
     """A producer's way to its Redis, which many commands take.
 
-    kombu makes a client for each message; to make one costs as much as to write forty messages.
+    kombu makes a client for each message, which costs as much as writing forty messages.
     """
 
     def __init__(self, producer: Any) -> None:

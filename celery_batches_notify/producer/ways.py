@@ -52,7 +52,7 @@ def _send_all(producer: Any, bid: str, sender: Sender, calls: list[Call]) -> Non
     can_wait = getattr(producer, "supports_batch_publish", False) and is_from("celery.app.amqp", sender.send)
     for at in range(0, len(calls), AT_ONCE):
         some = calls[at : at + AT_ONCE]
-        if can_wait and len(some) > 1 and _is_sent_at_once(producer, bid, sender, some):
+        if can_wait and len(some) > 1 and _send_at_once(producer, bid, sender, some):
             continue
         for call in some:
             message = member_message(call, bid)
@@ -61,11 +61,11 @@ def _send_all(producer: Any, bid: str, sender: Sender, calls: list[Call]) -> Non
             call.sent = True
 
 
-def _is_sent_at_once(producer: Any, bid: str, sender: Sender, calls: list[Call]) -> bool:
-    """Send these calls at once; return False if each of them is to be sent again for itself.
+def _send_at_once(producer: Any, bid: str, sender: Sender, calls: list[Call]) -> bool:
+    """Send these calls at once; return False if each must be sent again by itself.
 
-    Then the broker has none of them, because one could not be sent, or nobody knows. In both cases kombu and
-    Celery find out call by call, and try again as they ever do.
+    Then one of them could not be sent, so the broker has none, or nobody knows which it has. In both cases
+    kombu and Celery find out call by call, and try again as they always do.
     """
     try:
         with producer.batch():

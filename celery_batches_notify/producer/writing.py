@@ -47,19 +47,19 @@ class _Gathered:
         self._size = 0
 
     def write(self, part: Any) -> None:
-        """Keep what is to be written. The part lies in a buffer that the next one overwrites."""
+        """Keep a part until `flush`. It lies in a buffer that the next one overwrites."""
         self._parts.append(bytes(part))
         self._size += len(part)
         if self._size >= AT_LEAST_BYTES:
             self.flush()
 
     def flush_if_connected(self) -> None:
-        """Write what is kept unless the connection is lost."""
+        """Write the parts that are kept, unless the connection is lost."""
         if self._transport.connected:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is kept."""
+        """Write the parts that are kept."""
         parts, self._parts, self._size = self._parts, [], 0
         if parts:
             self._transport.write(b"".join(parts))

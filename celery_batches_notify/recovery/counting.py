@@ -48,7 +48,7 @@ class Counting:
     def _count_moved(self, *, swept: bool = False) -> None:
         moved, self._moved = self._moved, []
         try:
-            self._store.count_numbers(moved, swept=swept)
+            self._store.count_batches(moved, swept=swept)
         except BatchesError as exc:
             if is_away(exc):
                 raise

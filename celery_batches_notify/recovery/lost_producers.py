@@ -31,8 +31,8 @@ def abandon_batch(store: Store, publisher: Publisher, bid: str) -> None:
     for first, count in store.walk_unconfirmed(bid):
         for member in store.read_members(bid, first, count):
             if member.state is State.WAITING and not _lives(store, member):
-                place = Membership(bid=bid, index=member.index, task_id=member.id)
-                publisher.publish(bid, store.record_outcome(place, never_published(member)))
+                identity = Membership(bid=bid, index=member.index, task_id=member.id)
+                publisher.publish(bid, store.record_outcome(identity, never_published(member)))
         store.write_off_chunk(bid, first)
         seen += count
         if seen >= MEMBERS_AT_ONCE:

@@ -35,8 +35,8 @@ class Resender:
 
     def send(self, bid: str, members: Sequence[Resend]) -> None:
         """Publish these members again. Raises the broker's errors."""
-        indices = [member.index for member in members if member.call == KEPT]
-        found = dict(zip(indices, self._store.read_kept_calls(bid, indices), strict=True))
+        indexes = [member.index for member in members if member.call == KEPT]
+        found = dict(zip(indexes, self._store.read_kept_calls(bid, indexes), strict=True))
         with forks.waiting(), self.app.producer_or_acquire() as producer:
             for member in members:
                 beside = found.get(member.index)
@@ -49,11 +49,13 @@ class Resender:
                 except CorruptBatch as exc:
                     BatchLog(logger, bid=bid).error("member %d is not sent again: %s", member.index, exc)
                     continue
-                place = Membership(
+                identity = Membership(
                     bid=bid, index=member.index, task_id=call.task_id, round=member.round, turn=turn
                 )
-                write_header(call.message.headers, place)
-                message = tag_message(call.name, call.message, place) if "message" in kept else call.message
+                write_header(call.message.headers, identity)
+                message = (
+                    tag_message(call.name, call.message, identity) if "message" in kept else call.message
+                )
                 self._sender.send(producer, call.name, message, **call.options)
 
     def _message_of(self, kept: dict[str, Any]) -> Call:

@@ -52,7 +52,7 @@ class Sweeper:
         self._lock_seconds = interval * LOCK_INTERVALS
         self._clock = clock
         self._held_at: float | None = None
-        self._every = PeriodicThread("sweeper", interval, self.turn, away)
+        self._every = PeriodicThread("sweeper", interval, self.sweep_if_leader, away)
 
     @cached_property
     def _lock(self) -> SweepLock:
@@ -93,7 +93,7 @@ class Sweeper:
         if longest_life_ms:
             self._store.prolong_lists(longest_life_ms)  # safety: sweep-prolongs
         with store_errors(self._settings):
-            self._trimmer.turn()
+            self._trimmer.trim()
 
     def sweep_batch(self, batch: LiveBatch) -> None:
         """Do everything that is due for one live batch: publish, resend, abandon, retire."""
@@ -120,7 +120,7 @@ class Sweeper:
             self._publisher.publish(batch.bid, due)
             self.done["published"] += count
 
-    def turn(self) -> bool:
+    def sweep_if_leader(self) -> bool:
         """Sweep unless another process does; return whether this one did."""
         held = self._hold_lock()
         if held and self._every.stopping:  # `stop` has released it already
@@ -138,7 +138,7 @@ class Sweeper:
             if is_away(exc):
                 raise
             # safety: parent-untouched
-            BatchLog(logger, bid=bid).debug("not renewed for its child: %s", exc)  # its own turn warns
+            BatchLog(logger, bid=bid).debug("not renewed for its child: %s", exc)  # its own sweep warns
 
     def _hold_lock(self) -> bool:
         with store_errors(self._settings):

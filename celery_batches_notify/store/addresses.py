@@ -29,6 +29,17 @@ class Closed:
     candidates: Sequence[str] = ()
 
 
+def pack_delivery(bid: str, entry: str) -> str:
+    """Return the name of a delivery on the list of those that wait for an address."""
+    return f"{bid} {entry}"
+
+
+def parse_delivery(who: str) -> tuple[str, str]:
+    """Return the batch and the entry of a delivery that waits for an address."""
+    bid, _, entry = who.partition(" ")
+    return bid, entry
+
+
 class AddressStore(StoreBase):
     """The store's methods for addresses, which fail as a whole. A key names an address."""
 

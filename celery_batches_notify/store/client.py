@@ -1,4 +1,4 @@
-"""Makes the client of the store, and turns its errors into ours."""
+"""Makes the client of the store from the settings: of one server, of Sentinel's master, or of a Cluster."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
 from redis.connection import SSLConnection, parse_url
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import (
-    RedisError,
-)
+from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
@@ -33,7 +31,7 @@ CONNECT_TIMEOUT_SECONDS = 2
 REPLY_TIMEOUT_SECONDS = 2
 RETRIES = 1
 CONNECTIONS_AT_MOST = 1000  # greenlets report side by side, and redis-py 8 stops at 100
-HURRIED_SECONDS = 0.5
+NO_RETRY_SECONDS = 0.5
 TIMEOUTS = ("socket_connect_timeout", "socket_timeout")
 REDIS_PORT = 6379
 SENTINEL_PORT = 26379
@@ -54,7 +52,7 @@ def connect(settings: Settings, *, no_retry: bool = False) -> Redis:
     with _option_errors():
         hosts, options = _read_options(settings)
         if no_retry:
-            options |= _cap(options, HURRIED_SECONDS, Retry(NoBackoff(), 0))
+            options |= _cap(options, NO_RETRY_SECONDS, Retry(NoBackoff(), 0))
         if options.pop("cluster", False):
             with store_errors(settings):
                 return _connect_cluster(hosts, options)
@@ -137,7 +135,7 @@ def _option_errors() -> Iterator[None]:
         raise ConfigurationError(f"batches_backend_url or batches_backend_options: {exc}") from None
 
 
-def _check_options(client: Redis) -> Redis:
+def _check_connection_options(client: Redis) -> Redis:
     """Make a connection without connecting it: it raises if it does not accept an option."""
     pool = client.connection_pool
     pool.connection_class(**pool.connection_kwargs)
@@ -174,7 +172,7 @@ def _connect_plainly(host: tuple[str, int], options: dict[str, Any]) -> Redis:
         options["host"], options["port"] = host
         if options.pop("ssl", False):
             options["connection_class"] = SSLConnection
-    return _check_options(_let_forks_wait(Redis.from_url("redis://", **options)))
+    return _check_connection_options(_let_forks_wait(Redis.from_url("redis://", **options)))
 
 
 def _connect_cluster(hosts: list[tuple[str, int]], options: dict[str, Any]) -> Redis:
@@ -207,7 +205,7 @@ def _connect_sentinel(hosts: list[tuple[str, int]], options: dict[str, Any]) -> 
     client = cast("Redis", master)
     for each in (client, *sentinel.sentinels):
         _let_forks_wait(each)
-    return _check_options(client)
+    return _check_connection_options(client)
 
 
 class _Unforked:

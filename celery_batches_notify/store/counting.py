@@ -11,7 +11,7 @@ from celery_batches_notify.errors import BatchesError
 from celery_batches_notify.store import parsing
 from celery_batches_notify.store.base import check_values
 from celery_batches_notify.store.errors import corrupt_errors, is_away, store_errors
-from celery_batches_notify.store.lists import LIVES, longest_life_ms
+from celery_batches_notify.store.lists import longest_life_of
 from celery_batches_notify.store.outbox import from_ms
 from celery_batches_notify.store.statuses import StatusStore, parse_each
 from celery_batches_notify.store.totals import COUNTED_FIELDS, Numbers, deliveries_of, numbers_of
@@ -26,7 +26,7 @@ LIVE_FIELDS = (
 )
 
 
-class Live(NamedTuple):
+class LiveCounts(NamedTuple):
     """One batch on the sweeper's list, as metrics see it: `open_deliveries` is how many are on their way."""
 
     state: str
@@ -47,18 +47,17 @@ class CountingStore(StatusStore):
             StoreUnavailable: The store is away.
         """
         try:
-            self.count_numbers([self._read_numbers(bid)])
+            self.count_batches([self._read_numbers(bid)])
         except BatchesError as exc:
             if is_away(exc):
                 raise
 
-    def count_numbers(self, batches: Sequence[Numbers], *, swept: bool = False) -> None:
+    def count_batches(self, batches: Sequence[Numbers], *, swept: bool = False) -> None:
         """Add to the counters what these batches have come to; what is counted already changes nothing.
 
         `swept` says that a sweep ends with them.
         """
-        of_settings = {name: getattr(self.settings, name).total_seconds() * 1000 for name in LIVES}
-        args: list[str | int] = ["", longest_life_ms(of_settings), READING_MS, int(swept)]
+        args: list[str | int] = ["", longest_life_of(self.settings), READING_MS, int(swept)]
         for each in batches:
             line = " ".join(f"{name}={n}" for name, n in each.numbers.items())
             args += [each.bid, each.read_at, line]
@@ -76,7 +75,7 @@ class CountingStore(StatusStore):
         with store_errors(self.settings):
             self.client.unlink(self.keys.totals, self.keys.counted)
 
-    def walk_live_counts(self, limit: int) -> Iterator[Live]:
+    def walk_live_counts(self, limit: int) -> Iterator[LiveCounts]:
         """Read the counts of the batches on the sweeper's list, at most `limit`, the oldest first."""
         with store_errors(self.settings):
             listed: Any = self.client.zrange(self.keys.live, 0, limit - 1)
@@ -84,7 +83,7 @@ class CountingStore(StatusStore):
         for start in range(0, len(bids), LIVE_AT_ONCE):
             page = bids[start : start + LIVE_AT_ONCE]
             now, answers = self._read_fields(page, LIVE_FIELDS)
-            parse = partial(_parse_live, now=now, stall_after=self.settings.stall_after)
+            parse = partial(_parse_counts, now=now, stall_after=self.settings.stall_after)
             yield from (live for _, live, _ in parse_each(page, answers, parse) if live is not None)
 
     def count_live(self) -> int:
@@ -100,10 +99,10 @@ class CountingStore(StatusStore):
         return Numbers(bid=bid, read_at=round(snapshot.now.timestamp() * 1000), numbers=numbers)
 
 
-def _parse_live(bid: str, answer: Any, *, now: datetime, stall_after: timedelta) -> Live:
+def _parse_counts(bid: str, answer: Any, *, now: datetime, stall_after: timedelta) -> LiveCounts:
     batch = parsing.name_values(LIVE_FIELDS, check_values(bid, answer))
     total, succeeded, dead = int(batch[b"total"]), int(batch[b"succeeded"]), int(batch[b"dead"])
-    return Live(
+    return LiveCounts(
         state=parsing.parse_state(batch, now, stall_after),
         ended=parsing.has_ended(b"sealed_at" in batch, total, succeeded, dead),
         pending=total - succeeded,

@@ -10,12 +10,12 @@ from celery_batches_notify.model import DeliveryAttempt, DeliveryNote
 from celery_batches_notify.store import outbox
 from celery_batches_notify.store.base import StoreBase, gone
 from celery_batches_notify.store.errors import corrupt_errors, store_errors
+from celery_batches_notify.store.packing import LOG_LENGTH
 from celery_batches_notify.store.recorded import Claim, Recorded, parse_claims
 from celery_batches_notify.text import one_line
 
 CHANNEL_AT_MOST = 200
 STUCK_SECONDS = 5 * 60.0  # for a user's task 12 times as long: see the script
-LOG_LENGTH = 100  # as long as the scripts let it become
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class DeliveryStore(StoreBase):
 
         Args:
             bid: The batch.
-            entries: Their places in the outbox.
+            entries: Their entries in the outbox.
             ended: Also take those that were delivered or skipped.
             since_ms: Of those given up, take only those given up since then.
         """

@@ -86,6 +86,10 @@ class EnrolmentStore(StoreBase):
         """Record that a chunk is settled, because none of its members still waits."""
         self._run(self.scripts.confirm_members, bid, "sweeper", first)
 
+    def note_canvas(self, bid: str) -> None:
+        """Record that members of the batch carry further members with them."""
+        self._run(self.scripts.note_canvas, bid)
+
     def walk_unconfirmed(self, bid: str) -> Iterator[tuple[int, int]]:
         """Yield the first index and the length of each chunk that was enrolled and not confirmed."""
         with store_errors(self.settings):

@@ -7,12 +7,12 @@ from typing import Generic, Self, TypeVar
 
 from celery_batches_notify.errors import NoSuchBatch
 from celery_batches_notify.model import Event, Progress
+from celery_batches_notify.store.followers import Answer, LoopFollower, ThreadFollower, raise_for_one
 from celery_batches_notify.store.listener import Listener
 from celery_batches_notify.store.parsing import Reading
 from celery_batches_notify.store.store import Store
-from celery_batches_notify.store.watches import Answer, LoopWatch, ThreadWatch, raise_for_one
 
-W = TypeVar("W", ThreadWatch, LoopWatch)
+F = TypeVar("F", ThreadFollower, LoopFollower)
 
 
 class Follow:
@@ -34,7 +34,7 @@ class Follow:
         return AsyncReadings(self._store, self._bid)
 
 
-class _Readings(Generic[W]):
+class _Readings(Generic[F]):
     """An iterator over readings, synchronous or not.
 
     This is not a generator, because an abandoned asynchronous generator is closed by its event loop, and a
@@ -45,24 +45,24 @@ class _Readings(Generic[W]):
         self._store = store
         self._bid = bid
         self._listener: Listener | None = None
-        self._watch: W | None = None
+        self._follower: F | None = None
         self._last: Progress | None = None
         self._over = False
 
     def _close(self) -> None:
         self._over = True
-        if self._listener is not None and self._watch is not None:
-            self._listener.remove(self._watch)
-        self._watch = None
+        if self._listener is not None and self._follower is not None:
+            self._listener.remove(self._follower)
+        self._follower = None
 
-    def _place(self, kind: type[W]) -> W:
-        """Return this follower's place: a new one at first, after a fork, and once its event loop ended."""
-        listener, watch = self._store.listener, self._watch
-        if watch is None or watch.is_over or self._listener is not listener:
-            self._watch = watch = kind(self._bid)
+    def _follow(self, kind: type[F]) -> F:
+        """Return the follower: a new one at first, after a fork, and once its event loop ended."""
+        listener, follower = self._store.listener, self._follower
+        if follower is None or follower.is_over or self._listener is not listener:
+            self._follower = follower = kind(self._bid)
             self._listener = listener
-            listener.add(watch)
-        return watch
+            listener.add(follower)
+        return follower
 
     def _take(self, answer: Answer | None) -> Progress | None:
         """Return the progress if it has changed; close at the end."""
@@ -80,7 +80,7 @@ class _Readings(Generic[W]):
         self._close()  # safety: dropped-follower
 
 
-class Readings(_Readings[ThreadWatch]):
+class Readings(_Readings[ThreadFollower]):
     """The readings of one batch, each as soon as it is read; `close()` ends them early."""
 
     def __iter__(self) -> Self:
@@ -88,7 +88,7 @@ class Readings(_Readings[ThreadWatch]):
 
     def __next__(self) -> Progress:
         while not self._over:
-            if (progress := self._take(self._place(ThreadWatch).wait())) is not None:
+            if (progress := self._take(self._follow(ThreadFollower).wait())) is not None:
                 return progress
         raise StopIteration
 
@@ -97,7 +97,7 @@ class Readings(_Readings[ThreadWatch]):
         self._close()
 
 
-class AsyncReadings(_Readings[LoopWatch]):
+class AsyncReadings(_Readings[LoopFollower]):
     """The readings of one batch, each as soon as it is read; `aclose()` ends them early."""
 
     def __aiter__(self) -> Self:
@@ -105,7 +105,7 @@ class AsyncReadings(_Readings[LoopWatch]):
 
     async def __anext__(self) -> Progress:
         while not self._over:
-            if (progress := self._take(await self._place(LoopWatch).wait())) is not None:
+            if (progress := self._take(await self._follow(LoopFollower).wait())) is not None:
                 return progress
         raise StopAsyncIteration
 
@@ -121,13 +121,13 @@ def wait_for_event(store: Store, bid: str, event: Event, seconds: float | None) 
         NoSuchBatch: The batch is gone.
     """
     deadline = None if seconds is None else time.monotonic() + seconds
-    watch = ThreadWatch(bid)
-    with store.listener.serving(watch):
-        answer = watch.wait()  # the first reading or an error comes soon, and a timeout of 0 needs it too
+    follower = ThreadFollower(bid)
+    with store.listener.serving(follower):
+        answer = follower.wait()  # the first reading or an error comes soon, and a timeout of 0 needs it too
         while answer is not None:
             if not isinstance(answer, Reading):
                 raise_for_one(answer)
             if event in answer.fired:
                 return True
-            answer = watch.wait(None if deadline is None else deadline - time.monotonic())
+            answer = follower.wait(None if deadline is None else deadline - time.monotonic())
     return False

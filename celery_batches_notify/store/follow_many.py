@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import Self
 
 from celery_batches_notify.errors import StoreUnavailable
+from celery_batches_notify.store.followers import Answer, ThreadFollower
 from celery_batches_notify.store.store import Store
-from celery_batches_notify.store.watches import Answer, ThreadWatch
 
 AGAIN_SECONDS = 1.0
 
@@ -30,20 +30,20 @@ class FollowMany:
         self._store = store
         self._clock = clock
         self._moved = threading.Event()
-        self._watches = {bid: ThreadWatch(bid, self._moved) for bid in bids}
+        self._followers = {bid: ThreadFollower(bid, self._moved) for bid in bids}
         self._seen: dict[str, Answer] = {}
         self._again_at: float | None = None
 
     def __enter__(self) -> Self:
-        for watch in self._watches.values():
-            self._store.listener.add(watch)
+        for follower in self._followers.values():
+            self._store.listener.add(follower)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for watch in self._watches.values():
-            self._store.listener.remove(watch)
+        for follower in self._followers.values():
+            self._store.listener.remove(follower)
 
     def wait(self, seconds: float) -> dict[str, Answer]:
         """Wait for news, at most so many seconds; return what is new, by bid.
@@ -56,9 +56,9 @@ class FollowMany:
         self._moved.wait(seconds)
         self._moved.clear()
         news = {
-            bid: watch.latest
-            for bid, watch in self._watches.items()
-            if watch.latest is not None and watch.latest is not self._seen.get(bid)
+            bid: follower.latest
+            for bid, follower in self._followers.items()
+            if follower.latest is not None and follower.latest is not self._seen.get(bid)
         }
         self._seen |= news
         self._read_again()  # safety: follow-again
@@ -75,5 +75,5 @@ class FollowMany:
             self._again_at = None
             for bid in away:
                 del self._seen[bid]
-                self._watches[bid] = watch = ThreadWatch(bid, self._moved)
-                self._store.listener.add(watch)
+                self._followers[bid] = follower = ThreadFollower(bid, self._moved)
+                self._store.listener.add(follower)

@@ -8,8 +8,8 @@ from itertools import chain, islice, takewhile
 from math import inf
 
 from celery_batches_notify.errors import StoreUnavailable
+from celery_batches_notify.store.followers import Answer, Follower
 from celery_batches_notify.store.parsing import Reading
-from celery_batches_notify.store.watches import Answer, Watch
 
 REREAD_SECONDS = 5.0
 AWAY_SECONDS = 30.0
@@ -22,13 +22,13 @@ WAKES_PER_SECOND = 5000  # more would leave a process with thousands of follower
 class _Batch:
     """The followers of one batch, its last reading, and when a reading was tried and when it succeeded."""
 
-    watches: set[Watch] = field(default_factory=set)
+    followers: set[Follower] = field(default_factory=set)
     last: Reading | None = None
     tried_at: float
     read_at: float
 
-    def give(self, answer: Answer, now: float) -> list[Watch]:
-        """Put an answer into the places of followers that have not seen it, and return these.
+    def give(self, answer: Answer, now: float) -> list[Follower]:
+        """Give an answer to the followers that have not seen it, and return these.
 
         A follower with a reading outlives a short absence of the store; one without gets the error.
         """
@@ -38,11 +38,11 @@ class _Batch:
             self.last = answer = self.last if answer == self.last else answer
         # safety: away-follower
         survives = isinstance(answer, StoreUnavailable) and now < self.read_at + AWAY_SECONDS
-        watches = [watch for watch in self.watches if not watch.is_over]
-        given = [watch for watch in watches if watch.latest is not answer and not (survives and watch.latest)]
-        for watch in given:
-            watch.latest = answer
-        self.watches = {watch for watch in watches if not isinstance(watch.latest, Exception)}
+        followers = [each for each in self.followers if not each.is_over]
+        given = [each for each in followers if each.latest is not answer and not (survives and each.latest)]
+        for follower in given:
+            follower.latest = answer
+        self.followers = {each for each in followers if not isinstance(each.latest, Exception)}
         return given
 
 
@@ -70,22 +70,22 @@ class Followed:
         """The ids of all followed batches."""
         return self._batches.keys()
 
-    def add(self, watch: Watch, now: float) -> None:
+    def add(self, follower: Follower, now: float) -> None:
         """Add a follower."""
-        bid = watch.bid
+        bid = follower.bid
         if bid not in self._batches:
             self._batches[bid] = _Batch(tried_at=now, read_at=now)
             self._new.add(bid)
             self._unread.add(bid)
-        self._batches[bid].watches.add(watch)
+        self._batches[bid].followers.add(follower)
         self.stir([bid] if bid not in self._unread else [])  # safety: subscribed-first
 
-    def remove(self, watch: Watch) -> None:
+    def remove(self, follower: Follower) -> None:
         """Remove a follower, if it has not left already."""
-        if (batch := self._batches.get(watch.bid)) is not None:
-            batch.watches.discard(watch)
-            if not batch.watches:
-                self._forget(watch.bid)
+        if (batch := self._batches.get(follower.bid)) is not None:
+            batch.followers.discard(follower)
+            if not batch.followers:
+                self._forget(follower.bid)
 
     def take_changes(self) -> tuple[set[str], set[str]]:
         """Return which batches came and which left since the last call; one that left and came is in both."""
@@ -128,8 +128,8 @@ class Followed:
             wanted = chain(self._fresh, self._stirred, overdue)  # safety: overdue-read
         return list(islice(dict.fromkeys(wanted), PAGE))
 
-    def hand_out(self, answers: Mapping[str, Answer], now: float) -> list[Watch]:
-        """Put readings, or errors, into the places of their followers; return the followers to wake."""
+    def hand_out(self, answers: Mapping[str, Answer], now: float) -> list[Follower]:
+        """Give readings, or errors, to their followers; return the followers to wake."""
         paced = any(bid not in self._fresh for bid in answers)
         woken = []
         for bid, answer in answers.items():
@@ -139,7 +139,7 @@ class Followed:
             self._stirred.pop(bid, None)
             if batch.last is not None:
                 self._unread.discard(bid)
-            if not batch.watches:
+            if not batch.followers:
                 self._forget(bid)
         if paced:
             pause = max(QUIET_SECONDS, len(woken) / WAKES_PER_SECOND)

@@ -31,9 +31,8 @@ class Inbox:
         self._clock = clock
         self.bell, self._rung = socket.socketpair()
         self.bell.setblocking(False)
-        self._selector = (
-            selectors.DefaultSelector()
-        )  # not the default argument: gevent may have replaced the class
+        # Not a default argument, because gevent may have replaced the class.
+        self._selector = selectors.DefaultSelector()
         self._selector.register(self._rung, selectors.EVENT_READ)
         self._subscription: Subscription | None = None
         self._connect_at = -inf

@@ -15,8 +15,8 @@ from redis import Redis
 
 from celery_batches_notify.errors import StoreUnavailable
 from celery_batches_notify.store.followed import Followed
+from celery_batches_notify.store.followers import Answer, Follower, wake_all
 from celery_batches_notify.store.inbox import Inbox
-from celery_batches_notify.store.watches import Answer, Watch, wake_all
 
 LINGER_SECONDS = 1.0
 CLOSE_SECONDS = 5.0
@@ -53,17 +53,17 @@ class Listener:
         self._hurries = False
 
     @contextmanager
-    def serving(self, watch: Watch) -> Iterator[None]:
-        """Keep this place filled within the block."""
+    def serving(self, follower: Follower) -> Iterator[None]:
+        """Keep this follower informed within the block."""
         try:
-            self.add(watch)
+            self.add(follower)
             yield
         finally:
-            self.remove(watch)
+            self.remove(follower)
 
-    def add(self, watch: Watch) -> None:
-        """Keep this place filled from now on."""
-        self._orders.append(lambda followed: followed.add(watch, self._clock()))
+    def add(self, follower: Follower) -> None:
+        """Keep this follower informed from now on."""
+        self._orders.append(lambda followed: followed.add(follower, self._clock()))
         with self._lock:
             if self._thread is None or not self._thread.is_alive():  # an interrupt may come before it is
                 self._hurries = False
@@ -71,9 +71,9 @@ class Listener:
                 self._thread.start()
         self._ring()
 
-    def remove(self, watch: Watch) -> None:
-        """Stop filling this place."""
-        self._orders.append(lambda followed: followed.remove(watch))
+    def remove(self, follower: Follower) -> None:
+        """Stop informing this follower."""
+        self._orders.append(lambda followed: followed.remove(follower))
         self._ring()
 
     def close(self) -> None:

@@ -69,9 +69,7 @@ class BatchIndexes:
         self._client = client
         self._scripts = scripts
         self._keys = keys
-        self._life_ms = longest_life_ms(
-            {name: getattr(settings, name).total_seconds() * 1000 for name in LIVES}
-        )
+        self._life_ms = longest_life_of(settings)
 
     def add_batch(self, bid: str, life_ms: int = 0) -> None:
         """Put a new batch on both lists; `life_ms` is how long it may be kept."""
@@ -221,6 +219,11 @@ class SweepLock:
     def release(self) -> None:
         """Release the lock for the next process."""
         self._scripts.release_lock([self._key], ["", self._holder])
+
+
+def longest_life_of(settings: Settings) -> int:
+    """Return the longest of the three lives in the settings, in milliseconds."""
+    return longest_life_ms({name: getattr(settings, name).total_seconds() * 1000 for name in LIVES})
 
 
 def longest_life_ms(fields: Mapping[str, Any]) -> int:

@@ -17,7 +17,7 @@ _EPOCH = datetime.fromtimestamp(0, UTC)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A place in the outbox.
+    """An entry of the outbox, as it is stored.
 
     `at` is when it is due, when it was last heard of (if it is published), or when it ended. `number` is that
     of its present claim; `last` says that its last attempt is under way.
@@ -42,7 +42,7 @@ class Address:
 
 
 def parse_entry(stored: bytes | None) -> Entry:
-    """Read a place in the outbox."""
+    """Read an entry of the outbox."""
     state, attempts, at, *more = (stored or b"waiting 0 0").decode().split(" ")
     number, last_at = (int(more[0]), int(more[1])) if more else (0, -1)
     return Entry(state=state, attempts=int(attempts), at=from_ms(int(at)), number=number, last=last_at == 0)

@@ -14,9 +14,13 @@ from celery_batches_notify.model import Failure
 from celery_batches_notify.settings import Settings
 from celery_batches_notify.store.fast_eval import Argument
 
+# The scripts know these too: see `scripts/__init__.py`.
 ATTEMPTS_PER_ROUND = 4096
 ROUNDS = 16
 ID_BYTES = 16
+ATTEMPTS_AT_MOST = 8  # of a delivery
+CALLBACKS_AT_MOST = 32  # of a batch
+LOG_LENGTH = 100  # of the delivery log
 SENDING_MS = 60_000  # how long a process has to send members that it took for another round
 GROUP_AT_MOST, SPAN_AT_MOST = 200, 1000  # successes in one call of a script, and how far apart they stand
 APART = "apart"  # the word for a success that a shared call leaves to a call of its own

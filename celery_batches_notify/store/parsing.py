@@ -196,7 +196,7 @@ def parse_callbacks(snapshot: Snapshot) -> list[dict[str, Any]]:
 
 
 def parse_deliverable(snapshot: Snapshot) -> dict[str, dict[str, Any]]:
-    """Read the declared callbacks, by their place in the outbox."""
+    """Read the declared callbacks, by their entry in the outbox."""
     return {f"{d['event']}:{d['n']}": d for d in parse_callbacks(snapshot)}
 
 
@@ -235,17 +235,17 @@ def _callbacks(snapshot: Snapshot) -> list[CallbackStatus]:
 
 
 def _parse_callback(snapshot: Snapshot, event: str, n: int, target: str) -> CallbackStatus:
-    place = f"{event}:{n}"
-    entry = parse_entry(snapshot.outbox.get(place.encode()))
-    address = parse_address(snapshot.batch, place) if entry.state == "due" else None
+    entry = f"{event}:{n}"
+    stored = parse_entry(snapshot.outbox.get(entry.encode()))
+    address = parse_address(snapshot.batch, entry) if stored.state == "due" else None
     return CallbackStatus(
         event=event,
         n=n,
         target=target,
-        state=entry.state,
-        attempts=entry.attempts,
+        state=stored.state,
+        attempts=stored.attempts,
         waits_for=address.shown if address else None,
-        waits_until=entry.at if address else None,
+        waits_until=stored.at if address else None,
     )
 
 

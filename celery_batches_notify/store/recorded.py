@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """A delivery that its caller must see to: its place in the outbox, and how many attempts it had before.
+    """A delivery that its caller must see to: its entry in the outbox, and how many attempts it had before.
 
     The caller publishes it, unless it is `silent`: it was published, and nothing was heard of it for so long
     that it must be given up. After a `last` attempt none follows. Reports about a delivery carry the `number`
@@ -32,7 +32,7 @@ class Recorded:
 
     @property
     def entries(self) -> list[str]:
-        """The places of these deliveries in the outbox."""
+        """The entries of these deliveries in the outbox."""
         return [claim.entry for claim in self.due]
 
 
@@ -42,7 +42,7 @@ def first_claims(entries: Sequence[str]) -> list[Claim]:
 
 
 def parse_recorded(answer: Sequence[Any]) -> Recorded:
-    """Read an answer of a word and the places of deliveries."""
+    """Read an answer of a word and the entries of deliveries."""
     return Recorded(word=answer[0], due=first_claims(answer[1:]))
 
 

@@ -46,7 +46,7 @@ class WrittenOff(Recorded):
 
 
 class RepairStore(StoreBase):
-    """The store's methods for `reconcile` and `doctor`."""
+    """The store's methods for `reconcile` and `doctor`, and for notes of what was done by hand."""
 
     def restore_lists(self, bid: str) -> int:
         """Put a batch back on the lists that have lost it; return how many had.
@@ -113,16 +113,17 @@ class RepairStore(StoreBase):
             return created is not None and not retired
         return True  # so that the corrupt batch is seen
 
+    def claim_look(self, bid: str, quiet_seconds: float) -> bool:
+        """Claim a batch that has not moved for so long, to examine it; return whether the caller got it."""
+        answer = self._answer(self.scripts.claim_look, bid, round(quiet_seconds * 1000))
+        return bool(answer[0] == "look")
+
     def conclude_batch(self, bid: str) -> Recorded:
         """Fire the events that are true and have not fired; return the deliveries that this made due."""
         recorded = parse_recorded(self._run(self.scripts.renew_batch, bid, 0))
         if recorded.due:
             self._revive(bid)
         return recorded
-
-    def note_canvas(self, bid: str) -> None:
-        """Record that members of the batch carry further members with them."""
-        self._run(self.scripts.note_canvas, bid)
 
     def write_off_members(self, bid: str, lost: Sequence[Lost]) -> WrittenOff:
         """Mark vanished members dead; return how many."""

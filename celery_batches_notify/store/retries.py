@@ -41,8 +41,8 @@ class RetryStore(StoreBase):
             NoSuchBatch: The batch is gone.
         """
         chunks = self._walk_kept(bid) if only is None else _in_chunks(iter(only))
-        for indices in chain([[]], chunks):  # at least once, so that the script can refuse
-            answer = self._change(self.scripts.claim_retries, bid, *indices)
+        for indexes in chain([[]], chunks):  # at least once, so that the script can refuse
+            answer = self._change(self.scripts.claim_retries, bid, *indexes)
             if answer[0] == "gone":
                 raise gone(bid)
             if answer[0] == "cancelled":
@@ -71,12 +71,12 @@ class RetryStore(StoreBase):
         for start in range(0, len(pairs), 2 * RETRY_CHUNK):
             self._run(self.scripts.keep_calls, bid, *pairs[start : start + 2 * RETRY_CHUNK])
 
-    def read_kept_calls(self, bid: str, indices: Sequence[int]) -> list[bytes | None]:
+    def read_kept_calls(self, bid: str, indexes: Sequence[int]) -> list[bytes | None]:
         """Read the kept calls of these members."""
-        if not indices:
+        if not indexes:
             return []
         with store_errors(self.settings), type_errors(bid):
-            found: Any = self.client.hmget(self.keys.part(bid, "calls"), [str(index) for index in indices])
+            found: Any = self.client.hmget(self.keys.part(bid, "calls"), [str(index) for index in indexes])
         return list(found)
 
     def keeps_calls(self, bid: str) -> bool:
@@ -96,11 +96,6 @@ class RetryStore(StoreBase):
                 "nothing was enrolled; raise its maxmemory, or leave keep_calls out"
             )
 
-    def claim_look(self, bid: str, quiet_seconds: float) -> bool:
-        """Whether the caller should examine the batch: it has not moved for so long, and nobody else does."""
-        answer = self._answer(self.scripts.claim_look, bid, round(quiet_seconds * 1000))
-        return bool(answer[0] == "look")
-
     def _walk_kept(self, bid: str) -> Iterator[list[int]]:
         kept = (index for index, value in self._scan(bid, "resend") if value.startswith(b"0 "))
         beside = (index for index, _ in self._scan(bid, "calls", values=False))
@@ -112,6 +107,6 @@ class RetryStore(StoreBase):
                 yield int(index), value if values else b""
 
 
-def _in_chunks(indices: Iterator[int]) -> Iterator[list[int]]:
-    while chunk := list(islice(indices, RETRY_CHUNK)):
+def _in_chunks(indexes: Iterator[int]) -> Iterator[list[int]]:
+    while chunk := list(islice(indexes, RETRY_CHUNK)):
         yield chunk

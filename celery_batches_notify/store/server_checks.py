@@ -14,11 +14,11 @@ from celery_batches_notify.store.acl_checks import CHANNELS, find_denied
 from celery_batches_notify.store.client import is_cluster
 from celery_batches_notify.store.errors import store_errors
 from celery_batches_notify.store.findings import Finding
+from celery_batches_notify.store.retries import FULL_SHARE
 from celery_batches_notify.store.store import Store
 
 OLDEST = (6, 2)
 SKEW_SECONDS = 5
-FULL = 0.9
 
 Info = Mapping[str, Any]
 
@@ -59,16 +59,14 @@ def _check_rights(store: Store) -> Iterator[Finding]:
     if needed := sorted(denied - {*CHANNELS, "INFO"}):
         yield _error(
             "rights",
-            f"the store's user may not use {', '.join(needed)} on keys of batches, so "
-            "batches do not work: give "
-            f"it the rights on the page “Run in production”, with ~{store.settings.prefix}:*",
+            f"the store's user may not use {', '.join(needed)} on keys of batches, so batches do not work: "
+            f"give it the rights on the page “Run in production”, with ~{store.settings.prefix}:*",
         )
     if channels := sorted(denied & set(CHANNELS)):
         yield _warning(
             "channels",
-            f"the store's user may not use {', '.join(channels)} on channels of batches: "
-            "the counts are right, but "
-            "followers of a batch are woken only every 5 s: give the user &batch-*",
+            f"the store's user may not use {', '.join(channels)} on channels of batches: the counts are "
+            "right, but followers of a batch are woken only every 5 s: give the user &batch-*",
         )
     if "INFO" in denied:
         yield _warning(
@@ -119,7 +117,7 @@ def _check_eviction(info: Info) -> Iterator[Finding]:
 
 def _check_memory(info: Info) -> Iterator[Finding]:
     used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
-    if most and used > FULL * most:
+    if most and used > FULL_SHARE * most:
         yield _warning(
             "memory",
             f"the store has used {used / most:.0%} of its maxmemory; when it is full, no batch can be made "
@@ -155,9 +153,8 @@ def _check_replication(info: Info) -> Iterator[Finding]:
     if good is None and info.get("connected_slaves"):
         yield _warning(
             "replicas",
-            "the store has replicas and does not wait for them: an old master that is cut "
-            "off goes on counting what "
-            "is lost after the failover, and batches are late: set min-replicas-to-write 1",
+            "the store has replicas and does not wait for them: an old master that is cut off goes on "
+            "counting what is lost after the failover, and batches are late: set min-replicas-to-write 1",
         )
     if good == 0:
         yield _error(

@@ -185,7 +185,7 @@ class StatusStore(StoreBase):
         _, now, (text,) = answer
         return from_ms(now), [*map(_values_of, json.loads(text.decode("latin-1")))]
 
-    def count_batches(self) -> int:
+    def count_listed(self) -> int:
         """Return how many entries the list of batches has; some may be of batches that have expired."""
         with store_errors(self.settings):
             return int(self.client.zcard(self.keys.index))

@@ -56,8 +56,8 @@ def deliveries_of(snapshot: parsing.Snapshot) -> dict[str, int]:
     The channel is the notifier or its profile; it is `TASK` for all callbacks that are signatures.
     """
     found: Counter[str] = Counter()
-    for place, declared in parsing.parse_deliverable(snapshot).items():
-        state = parse_entry(snapshot.outbox.get(place.encode())).state
+    for entry, declared in parsing.parse_deliverable(snapshot).items():
+        state = parse_entry(snapshot.outbox.get(entry.encode())).state
         if state in DELIVERED:
             found[delivery_name(declared["target"] if "notifier" in declared else TASK, state)] += 1
     return found

@@ -14,7 +14,7 @@ from celery_batches_notify.store.paging import Place, walk_pages
 from celery_batches_notify.store.scripts import Scripts
 
 PAGE = 1000
-PAGES_PER_TURN = 10
+PAGES_AT_ONCE = 10
 # How long workers discard messages of a cancelled batch that is over: a broker may redeliver one.
 CANCELLED_SECONDS = 24 * 60 * 60
 # Longer than a reading may be old: see `READING_MS`.
@@ -30,9 +30,9 @@ class Trimmer:
         self._scripts = scripts
         self._cursor = 0
         self._keys = keys
-        self._places: dict[str, Place] = {}  # the next turn continues here
+        self._places: dict[str, Place] = {}  # the next call continues here
 
-    def turn(self) -> int:
+    def trim(self) -> int:
         """Trim the next part of each list; return how many entries were dropped."""
         self._forget_counted()
         return self._trim(self._keys.index, self._drop_gone) + self._trim(
@@ -43,7 +43,7 @@ class Trimmer:
         """Trim one page, and further ones while most of their entries are dropped."""
         dropped = 0
         rest = walk_pages(self._client, key, PAGE, after=self._places.get(key))
-        for page in islice(chain(rest, walk_pages(self._client, key, PAGE)), PAGES_PER_TURN):
+        for page in islice(chain(rest, walk_pages(self._client, key, PAGE)), PAGES_AT_ONCE):
             here = drop(page)
             dropped += here
             self._places[key] = page[-1]

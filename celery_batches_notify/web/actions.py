@@ -165,7 +165,7 @@ def _say_retry(view: BatchView, fields: Mapping[str, str]) -> tuple[str, int]:
 
 
 def _say_cancel(view: BatchView, _: Mapping[str, str]) -> tuple[str, int]:
-    left, children = view.waiting + view.failing, view.status.children
+    left, children = view.waiting + view.status.failing, view.status.children
     below = f" The {children:,} batches below it are cancelled, too." if children else ""
     return f"{_members(left)} will not run; those that run now finish.{below}", left
 
@@ -180,7 +180,7 @@ def _say_delete(view: BatchView, _: Mapping[str, str]) -> tuple[str, int]:
     below = f", and of {view.status.children:,} batches below it," if view.status.children else ""
     words = (
         f"The record of this batch{below} will be removed, with {_members(view.status.total)}. "
-        f"{view.waiting + view.failing:,} of them will run on and count nowhere. "
+        f"{view.waiting + view.status.failing:,} of them will run on and count nowhere. "
         "Its callbacks will not be called."
     )
     return words, view.status.total

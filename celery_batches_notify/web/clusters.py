@@ -69,7 +69,7 @@ def tag_of(status: BatchStatus) -> str:
 
 
 def map_tag(status: BatchStatus, now: datetime) -> str:
-    """Return a text for the map's URL, which changes as often as the map is to be loaded again."""
+    """Return a text for the map's URL, which changes as often as the map must be loaded again."""
     if is_still(status, now):
         return tag_of(status)
     return str(int(now.timestamp()) // MAP_SECONDS)

@@ -101,7 +101,7 @@ class ListPage:
 
 def read_list(engine: Engine, query: Query, census: Census) -> ListPage:
     """Read a page of the list. Raises `StoreUnavailable`."""
-    total, (counts, known) = engine.store.count_batches(), census.take(engine)
+    total, (counts, known) = engine.store.count_listed(), census.take(engine)
     found: list[str] = []
     looked, last, more = 0, query.after, False
     is_filtered = bool(query.text or query.state)

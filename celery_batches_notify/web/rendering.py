@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from celery_batches_notify.bar import draw_bar
+from celery_batches_notify.bar import count_parts, draw_bar
 from celery_batches_notify.headline import describe_duration, judge, name_of
 from celery_batches_notify.text import one_line, straighten
 from celery_batches_notify.web.view import BatchView, sentence_of, span_of
@@ -60,6 +60,7 @@ def environment() -> Environment:
         "duration": describe_duration,
         "count": lambda n: f"{n:,}",
         "bar": lambda of: Markup(draw_bar(of)),  # noqa: S704 - figures and our own words
+        "parts": count_parts,
         "asset": asset_path,
         "judge": judge,
         "name_of": name_of,

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
+from celery_batches_notify.bar import count_parts
 from celery_batches_notify.doctor.diagnosis import Complaint
 from celery_batches_notify.doctor.reasons import find_reasons
 from celery_batches_notify.engine import Engine
@@ -81,12 +82,7 @@ class BatchView:
     @property
     def waiting(self) -> int:
         """How many members have not run yet."""
-        return self.status.total - self.status.succeeded - self.status.failures
-
-    @property
-    def failing(self) -> int:
-        """How many members wait for their retry."""
-        return self.status.failures - self.status.dead
+        return count_parts(self.status)["waiting"]
 
     @property
     def kept(self) -> int:
@@ -105,7 +101,7 @@ class BatchView:
 
     @property
     def map_tag(self) -> str:
-        """A text for the map's URL, which changes as often as the map is to be loaded again."""
+        """A text for the map's URL, which changes as often as the map must be loaded again."""
         return map_tag(self.status, self.now)
 
     def as_dict(self) -> dict[str, Any]:

@@ -28,12 +28,15 @@ _MAIN_REPORTS_EXITS = celery.VERSION >= (5, 7) or _terminated is None
 
 
 def failing(request: Any, task: str, exc: BaseException, backtrace: object) -> Outcome:
-    """It raised, and will be tried again."""
+    """Return the outcome of a run that raised and will be tried again."""
     return _failed(State.FAILING, None, request, task, exc, backtrace)
 
 
 def retried(request: Any, task: str, exc: BaseException, backtrace: object) -> Outcome:
-    """It raised `Retry`. If no message has left, a task that it called as a function did, and none comes."""
+    """Return the outcome of a run that raised `Retry`.
+
+    If no message has left, a task that it called as a function asked for the retry, and none comes.
+    """
     run = run_of(request)
     is_run_here = run.began_at is not None and not request.is_eager  # else another sends the retry
     if is_run_here and not run.goes_on and not run.is_replaced:  # safety: retry-left
@@ -42,7 +45,7 @@ def retried(request: Any, task: str, exc: BaseException, backtrace: object) -> O
 
 
 def dead(request: Any, task: str, reason: str, exc: object, backtrace: object = None) -> Outcome:
-    """It will not run again by itself, for this reason."""
+    """Return the outcome of a run whose task will not run again by itself, for this reason."""
     return _failed(State.DEAD, reason, request, task, exc, backtrace)
 
 
@@ -80,7 +83,8 @@ def internal_error(request: Any, task: str, exc: BaseException, backtrace: objec
 
 def runs_again(task: Any, exc: object) -> bool:
     """Whether the message of a task that hit its hard limit goes back to the broker."""
-    acks = getattr(task, "acks_on_timeout", task.acks_on_failure_or_timeout)  # the first came with 5.7
+    # `acks_on_timeout` came with Celery 5.7.
+    acks = getattr(task, "acks_on_timeout", task.acks_on_failure_or_timeout)
     return isinstance(exc, TimeLimitExceeded) and task.acks_late and acks is False
 
 
@@ -130,7 +134,10 @@ def _stored_error(result: Any) -> BaseException | None:
 
 
 def _exited(task: Any, exc: BaseException, *, alone: bool) -> Outcome | None:
-    """It raised `SystemExit` or the like, was terminated, or hit the hard limit of the gevent pool."""
+    """Return the outcome of a run that `SystemExit` or the like, a termination or gevent's hard limit ended.
+
+    None means that the task runs again, or that the main process reports it.
+    """
     gevent = sys.modules.get("gevent")
     if gevent and isinstance(exc, gevent.Timeout):
         exc = TimeLimitExceeded(exc.seconds)

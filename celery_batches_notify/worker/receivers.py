@@ -54,7 +54,7 @@ _SIGNALS = (
 
 
 def _finishing(receiver: Callable[P, None]) -> Callable[P, None]:
-    """Run a receiver again if the soft time limit interrupts it: that strikes once; reports may repeat."""
+    """Run a receiver again if the soft time limit interrupts it: it strikes once, and reports may repeat."""
 
     @wraps(receiver)
     def finish(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -81,7 +81,7 @@ class Receivers:
         self._reporter = reporter
         self._cancellation = cancellation
         self.received = ReceivedRequests()
-        self._receives: int | None = None
+        self._receiving_pid: int | None = None
         self.worker_limits: Limits = NO_LIMITS
 
     def connect(self) -> None:
@@ -97,25 +97,25 @@ class Receivers:
             self._receive(request)
 
     def on_task_prerun(self, task: Any, **_: Any) -> None:
-        """Enrol an eager call of an open block, leave all blocks; note when a member began."""
+        """Enrol an eager call of an open block, leave all blocks, and note when a member began."""
         request = task.request
         if (HEADER in vars(request) or request.is_eager or is_in_block()) and task.app is self._app:
             self._begin(task, request)
 
     def on_task_success(self, sender: Any, **_: Any) -> None:
-        """It returned."""
+        """Report that a task returned."""
         if has_header(request := sender.request) and sender.app is self._app:
             self._return(request)
 
     def on_task_postrun(self, task: Any, state: Any, retval: Any, **_: Any) -> None:
-        """It ended in a way that no other signal reports."""
+        """Return to the caller's blocks, and report an end that no other signal reports."""
         request = task.request
         if (find_run(request) or has_header(request) or is_in_block()) and task.app is self._app:
             self._finish(task, request, state, retval)
 
     @_finishing
     def on_task_failure(self, sender: Any, task_id: str, exception: Any, einfo: Any, **_: Any) -> None:
-        """It raised for good, or its process was lost."""
+        """Report that a task raised for good, or that its process was lost."""
         if sender.app is not self._app:
             return
         request = sender.request if sender.request.id == task_id else self._request_of(task_id)
@@ -130,7 +130,7 @@ class Receivers:
     def on_task_retry(
         self, sender: Any, request: Any, reason: Any = None, einfo: Any = None, **_: Any
     ) -> None:
-        """It raised and will be tried again; without a reason Celery only cancelled it."""
+        """Report that a task raised and runs again; without a reason Celery only cancelled it."""
         if sender.app is not self._app:
             return
         if reason is not None:
@@ -142,7 +142,7 @@ class Receivers:
 
     @_finishing
     def on_task_revoked(self, sender: Any, request: Any, terminated: bool, expired: bool, **_: Any) -> None:
-        """It was revoked or had expired before it ran, or was terminated while it ran."""
+        """Report that a task was revoked, had expired, or was terminated while it ran."""
         if sender.app is self._app:
             reason = "expired" if expired else "terminated" if terminated else "revoked"
             if not expired and self._is_cancelled(read_request(request)):
@@ -151,18 +151,18 @@ class Receivers:
 
     @_finishing
     def on_task_unknown(self, sender: Any, message: Any, name: str, **_: Any) -> None:
-        """The worker does not know the task."""
+        """Report a message whose task the worker does not know."""
         self._refused(sender, message, name, "not registered", NotRegistered(name))
 
     @_finishing
     def on_task_rejected(self, sender: Any, message: Any, exc: Any, **_: Any) -> None:
-        """The worker cannot read the message."""
+        """Report a message that the worker cannot read."""
         name = str((message.headers or {}).get("task"))
         self._refused(sender, message, name, "rejected", exc or ValueError("unreadable message"))
 
     @_finishing
     def on_task_internal_error(self, sender: Any, request: Any, exception: Any, einfo: Any, **_: Any) -> None:
-        """Celery itself failed around the task; if the task had returned, that was counted before."""
+        """Report that Celery failed around a task; if the task had returned, that was counted before."""
         if sender.app is self._app:
             context = Context({**request, "args": None})  # its code may have changed them
             backtrace = getattr(einfo, "traceback", None)
@@ -170,12 +170,12 @@ class Receivers:
 
     @_finishing
     def _receive(self, request: Any) -> None:
-        self._receives = os.getpid()
+        self._receiving_pid = os.getpid()
         self.received.add(request)
         self._cancellation().discard(request)
         self._heartbeat().watch(request)
         if is_delivery(request.request_dict[HEADER], request.id):
-            watch_process(request, self._lose_process)
+            watch_process(request, self._settle_lost)
 
     @_finishing
     def _begin(self, task: Any, request: Any) -> None:
@@ -202,10 +202,11 @@ class Receivers:
         return_to(run.outer if run else None)
         if not has_header(request):
             return
-        alone = request.is_eager or self._receives == os.getpid()
+        alone = request.is_eager or self._receiving_pid == os.getpid()
         if outcome := outcomes.unsignalled(task, state, retval, alone=alone):
+            # gevent ends a cancelled task before Celery reports that it was revoked.
             if outcome.reason == "exited" and self._is_cancelled(read_request(request)):
-                outcome = dataclasses.replace(outcome, reason="cancelled")  # gevent ends it before it says so
+                outcome = dataclasses.replace(outcome, reason="cancelled")
             self._end(request, outcome)
 
     def _is_cancelled(self, identity: Membership | DeliveryRef | None) -> bool:
@@ -244,7 +245,7 @@ class Receivers:
             outcome = _add_call(outcome, request)
         reporter.report(member, successors.add_to(outcome, request), seconds=seconds)
 
-    def _lose_process(self, request: Any) -> None:
+    def _settle_lost(self, request: Any) -> None:
         """Settle a callback whose process was lost, because its message does not go back to the broker."""
         identity = read_header(request.request_dict[HEADER], request.id)
         if isinstance(identity, DeliveryRef):

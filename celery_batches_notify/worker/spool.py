@@ -235,15 +235,11 @@ def _lock(file: int) -> bool:
 
 @contextmanager
 def _opened(directory: int, name: str, flags: int) -> Iterator[int]:
-    file = _open(directory, name, flags)
+    file = os.open(name, flags | os.O_NOFOLLOW, 0o600, dir_fd=directory)
     try:
         yield file
     finally:
         os.close(file)
-
-
-def _open(directory: int, name: str, flags: int) -> int:
-    return os.open(name, flags | os.O_NOFOLLOW, 0o600, dir_fd=directory)
 
 
 def _write_whole(file: int, line: bytes) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 from celery_batches_notify.testing.server import run_until_we_end
 from tests.chaos.journal import JOURNAL, Journal
 from tests.projects.chaos_proj import CONF
-from tests.support.servers import ROOT, wait_until
+from tests.support.servers import ROOT
 
 QUIETLY = ("--without-mingle", "--without-gossip", "--without-heartbeat")
 
@@ -76,10 +76,6 @@ class Worker:
         """Let them go on."""
         if self.process is not None:
             os.killpg(self.process.pid, signal.SIGCONT)
-
-    def wait_until_ready(self) -> None:
-        """Wait until it takes messages."""
-        wait_until(lambda: b" ready." in self.log.read_bytes(), what=f"worker {self.name}: {self.log}")
 
     @property
     def has_ended(self) -> bool:

@@ -133,7 +133,7 @@ def test_a_deleted_batch_has_counted(made: Made, store: Store, sweeper: Sweeper)
     made.batch.delete()
     assert totals(store) == {"created": 1, "members:succeeded": 1}
     assert seen.numbers
-    store.count_numbers([seen.numbers])  # a sweeper had read it before
+    store.count_batches([seen.numbers])  # a sweeper had read it before
     assert totals(store) == {"created": 1, "members:succeeded": 1}
 
 
@@ -180,9 +180,9 @@ def test_a_reading_that_is_too_old_counts_nothing(made: Made, redis: Redis, stor
     (seen,) = store.walk_live()
     assert seen.numbers
     late = seen.numbers.read_at - 31 * 60 * 1000
-    store.count_numbers([replace(seen.numbers, read_at=late)])
+    store.count_batches([replace(seen.numbers, read_at=late)])
     assert totals(store) == {}
-    store.count_numbers([seen.numbers])
+    store.count_batches([seen.numbers])
     assert totals(store) == {"created": 1}
 
 
@@ -191,19 +191,19 @@ def test_what_was_counted_is_forgotten_an_hour_after_its_batch_is_gone(
 ) -> None:
     sweeper.sweep()
     trimmer = store.trimmer()
-    trimmer.turn()
+    trimmer.trim()
     assert b"gone_at" not in redis.hget(COUNTED, made.bid), "it exists"
     redis.unlink(*store.keys.of_batch(made.bid))
-    trimmer.turn()
-    trimmer.turn()
+    trimmer.trim()
+    trimmer.trim()
     kept = redis.hget(COUNTED, made.bid)
     assert kept and b"gone_at" in kept
     gone_at = int(kept.partition(b"gone_at=")[2])
     redis.hset(COUNTED, made.bid, kept.replace(b"%d" % gone_at, b"%d" % (gone_at - 3_599_000)))
-    trimmer.turn()
+    trimmer.trim()
     assert redis.hexists(COUNTED, made.bid)
     redis.hset(COUNTED, made.bid, kept.replace(b"%d" % gone_at, b"%d" % (gone_at - 3_600_000)))
-    trimmer.turn()
+    trimmer.trim()
     assert not redis.hexists(COUNTED, made.bid)
     assert totals(store) == {"created": 1}
 

@@ -112,7 +112,7 @@ def test_a_channel_that_only_the_store_knows_is_shown(app: Celery, store: Store)
     (seen,) = store.walk_live()
     assert seen.numbers
     numbers = {delivery_name("own:a b=1|é", "delivered"): 3}
-    store.count_numbers([replace(seen.numbers, numbers=numbers)])
+    store.count_batches([replace(seen.numbers, numbers=numbers)])
     found = values(render_families(Collector().collect(app._batches_extension.engine)))
     assert found["celery_batches_deliveries_total|own:a b=1|é|delivered"] == 3
 

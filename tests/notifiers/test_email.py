@@ -271,6 +271,11 @@ def test_every_event_has_its_mail(outbox: list[Letter], event: Event) -> None:
         ({}, "to"),
         ({"to": ""}, "to is required"),
         ({"to": []}, "to is required"),
+        ({"to": None}, "to is required"),
+        ({"to": " "}, "to is required"),
+        ({"to": [""]}, "to is required"),
+        ({"to": ["env:T_EMPTY"]}, "to is required"),
+        ({"to": "a@x.test", "smtp_envelope_to": ["env:T_EMPTY"]}, "smtp_envelope_to holds no address"),
         ({"to": "ops"}, "user@host"),
         ({"to": "a@x.test\nBcc: b@x.test"}, "line break"),
         ({"to": "a@x.test", "from": "me"}, "from: 'me'"),
@@ -284,7 +289,11 @@ def test_every_event_has_its_mail(outbox: list[Letter], event: Event) -> None:
         ({"to": "a@x.test", "bodi": "x"}, "there is no option 'bodi'"),
     ],
 )
-def test_wrong_options_are_configuration_errors_with_the_fix(options: dict[str, Any], said: str) -> None:
+def test_wrong_options_are_configuration_errors_with_the_fix(
+    monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], said: str
+) -> None:
+    monkeypatch.setenv("T_EMPTY", "")  # without an address a mail must not count as delivered
+
     with pytest.raises(ConfigurationError, match=re.escape(said)) as caught:
         build_notifier(Email, options)  # type: ignore[type-abstract]
 

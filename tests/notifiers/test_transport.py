@@ -117,9 +117,8 @@ def test_a_resolver_that_hangs_is_bounded_and_nothing_is_sent_later(monkeypatch:
 def test_a_host_with_many_dead_addresses_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     with black_hole() as port:
         dead = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))] * 4
-        monkeypatch.setattr(
-            socket, "getaddrinfo", lambda *_, **__: dead
-        )  # no name here has so many addresses
+        # No name here has so many addresses.
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: dead)
         with takes_at_most(30), pytest.raises(NotificationFailed, match="no answer within"):
             post("http://many.test/", b"", HEADERS, timeout=0.5)
         wait_for_our_threads()

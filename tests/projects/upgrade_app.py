@@ -13,7 +13,6 @@ from redis import Redis
 from celery_batches_notify import Batches
 
 URL = os.environ["BATCHES_TEST_URL"]
-QUEUES = {"spare": "spare", "hold": "hold", "now": "now", "spooled": "spooled"}
 
 app = Celery("upgrade", broker=URL, backend=URL)
 app.conf.update(

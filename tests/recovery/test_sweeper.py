@@ -177,7 +177,7 @@ def test_a_store_that_goes_away_does_not_end_the_sweeper(app: Celery, redis: Red
 
 def test_a_sweeper_that_was_told_to_end_keeps_no_other_from_it(sweeper: Sweeper, redis: Redis) -> None:
     sweeper.stop()
-    assert not sweeper.turn(), "as its thread does that was slow to hear of it"
+    assert not sweeper.sweep_if_leader(), "as its thread does that was slow to hear of it"
     assert redis.get("batches:sweeper") is None
 
 
@@ -316,7 +316,7 @@ def test_a_sweep_that_takes_long_holds_its_lock_and_ends_where_it_lost_it(
             redis.set("batches:sweeper", "another", ex=60)
 
     monkeypatch.setattr(sweeper, "sweep_batch", take_long)
-    assert sweeper.turn()
+    assert sweeper.sweep_if_leader()
     states = Counter(b.status().callbacks[0].state for b in batches)
     assert states == {"published": 3, "due": 1}  # which one is last is open: two may be of one millisecond
     assert all(life > 50_000 for life in lives)

@@ -54,7 +54,7 @@ def test_a_connection_that_was_cut_while_it_was_idle_is_replaced(
     settings: Settings, redis: Redis, monkeypatch: pytest.MonkeyPatch, no_retry: bool
 ) -> None:
     monkeypatch.setattr(fast_eval, "IDLE_SECONDS", 0)
-    monkeypatch.setattr("celery_batches_notify.store.client.HURRIED_SECONDS", 10)
+    monkeypatch.setattr("celery_batches_notify.store.client.NO_RETRY_SECONDS", 10)
     with connect(settings, no_retry=no_retry) as client:
         way = FastEval(client)
         ask(way, client, 1)

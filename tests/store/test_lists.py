@@ -57,7 +57,7 @@ def sweep(store: Store) -> list[str]:
         seen.append(batch.bid)
         if batch.ended or batch.gone:
             store.retire_batch(batch)
-    store.trimmer().turn()
+    store.trimmer().trim()
     return seen
 
 
@@ -289,7 +289,7 @@ def test_expired_batches_leave_the_list_of_all_a_part_at_a_time(store: Store) ->
     open_batch(store)
     put(store, "batches:index", {bid: n for n, bid in enumerate(bids(25_500))})
     trimmer = store.trimmer()
-    assert [trimmer.turn() for _ in range(4)] == [10_000, 10_000, 5_500, 0]
+    assert [trimmer.trim() for _ in range(4)] == [10_000, 10_000, 5_500, 0]
     assert store.client.zrange("batches:index", 0, -1) == [BID.encode()]
 
 
@@ -303,7 +303,7 @@ def test_one_turn_looks_at_a_thousand_where_hardly_any_has_expired(store: Store)
     trimmer = store.trimmer()
     left = []
     for _ in gone:
-        assert trimmer.turn() == 1
+        assert trimmer.trim() == 1
         left.append([bid for bid in gone if store.client.zscore("batches:index", bid) is not None])
     assert left == [gone[1:], gone[2:], []]
 
@@ -317,10 +317,10 @@ def test_cancelled_batches_leave_their_list_once_they_are_over(store: Store) -> 
         store.client.hset(store.keys.batch(bid), "retired", 1)
     store.client.delete(store.keys.batch(gone))
     trimmer = store.trimmer()
-    assert trimmer.turn() == 0, "workers read it every other second"
+    assert trimmer.trim() == 0, "workers read it every other second"
     for entry in (running, f"{over}:terminate", gone):
         age(store, "batches:cancelled", entry, DAY_MS + 1000)
-    assert trimmer.turn() == 2
+    assert trimmer.trim() == 2
     assert store.read_cancelled() == {running: False, fresh: False}
 
 

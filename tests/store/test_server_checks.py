@@ -206,7 +206,7 @@ def test_keys_and_channels_of_others_are_denied(any_server: str) -> None:
 
 def read_everything(store: Store) -> None:
     list(store.read_statuses([each.bid for each in store.list_outlines(standings=True)]))
-    store.count_batches()
+    store.count_listed()
     list(store.walk_live())
     list(store.walk_unlisted())
     store.read_cancelled()

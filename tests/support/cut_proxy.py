@@ -12,7 +12,6 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 Mode = Literal["pass", "refuse", "blackhole", "cut_request", "cut_reply", "cut_mid_reply", "delay"]
-STRIKES_REPLIES = ("cut_reply", "cut_mid_reply", "delay")
 CHUNK_BYTES = 64 * 1024
 WAITS_SECONDS = 0.02
 

@@ -140,7 +140,7 @@ CALLS: dict[str, tuple[Call, Call]] = {
     "prolong_list": (lambda _: None, lambda s: s.lists.prolong(1)),
     "count_batches": (lambda _: None, lambda s: s.count_batch(BID)),
     "read_fields": (lambda _: None, lambda s: s.read_outlines([BID] * MANY, standings=True)),
-    "forget_batches": (forgotten, lambda s: s.trimmer().turn()),
+    "forget_batches": (forgotten, lambda s: s.trimmer().trim()),
     "ask_address": (
         lambda s: s.close_address("h", busy=False, seconds=60),
         lambda s: s.ask_address("h", "wait", who=f"{BID} death:0"),

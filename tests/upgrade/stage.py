@@ -120,10 +120,6 @@ def _make_ended(tasks: Any, told: Callable[..., Batch], url: str, client: Redis)
     due._engine.store.record_outcome(membership, Outcome(state=State.SUCCEEDED))  # and then it died
 
 
-def _has_failed(callback: Any) -> bool:
-    return callback.state == "due" and callback.attempts == 1
-
-
 def _make_spooled(tasks: Any, told: Callable[..., Batch], url: str, _: object) -> None:
     """A batch whose members' outcomes lie on a disk, because the store was away."""
     with told(Batch("spooled"), "finish", "success"):

@@ -170,9 +170,8 @@ class Example(Stage):
         elif isinstance(error, Oddity):
             holder.faults += 1
         elif isinstance(error, BatchSealed) and holder.is_cut_short and not items.at:
-            assert (
-                items.is_over or holder.batch.sealed == "yes"
-            )  # an empty one seals: resume() must come first
+            # An empty one seals: resume() must come first.
+            assert items.is_over or holder.batch.sealed == "yes"
         elif isinstance(error, BatchSealed):
             self._interrupted(holder, items, error)
             items.is_over = True

@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from celery_batches_notify.cli.doctor import examine
 from celery_batches_notify.cli.output import Output
 from celery_batches_notify.doctor.broker_queues import BrokerReading
-from celery_batches_notify.doctor.examination import MENDS, Examination, examine_batch
+from celery_batches_notify.doctor.examination import FIXES, Examination, examine_batch
 from celery_batches_notify.doctor.locate import Kind, Place, Whereabouts
 from celery_batches_notify.doctor.worker_tasks import WorkersReading
 from celery_batches_notify.engine import Engine, find_engine
@@ -108,7 +108,7 @@ def test_every_place_has_its_sentence_and_its_fix_on_the_page_and_in_the_doctor(
     said = stdout.getvalue().splitlines()
     assert (len(Kind), code) == (13, 1)
     for kind in Kind:
-        line = f"1 {kind}: {MENDS[kind]}"
+        line = f"1 {kind}: {FIXES[kind]}"
         assert f"- {line}" in said and line in html, kind
         assert any(f"{kind} place-{kind.name.lower()}" in each for each in said)
         assert f"{kind} place-{kind.name.lower()}" in html

@@ -98,10 +98,7 @@ class Email:
 
     def __post_init__(self) -> None:
         """Check the options as far as possible; only the sending process reads `env:NAME` references."""
-        if not self.to:
-            raise ValueError("to is required: the address, or a list of addresses, the mail goes to")
-        for option in _ADDRESSES:
-            parse_addresses(option.rstrip("_"), _without_references(getattr(self, option)))
+        self._check_addresses()
         check_failures(self.failures)
         check_headers(self.headers or {})
         for option in _TEMPLATES:
@@ -193,6 +190,14 @@ class Email:
         # the same on every worker, so not the host name in the default of from_
         return parse_addresses("from", self.from_ or self.to)[0].host
 
+    def _check_addresses(self) -> None:
+        if not _names_somebody("to", self.to):
+            raise ValueError("to is required: the address, or a list of addresses, the mail goes to")
+        if self.smtp_envelope_to and not _names_somebody("smtp_envelope_to", self.smtp_envelope_to):
+            raise ValueError("smtp_envelope_to holds no address: leave it out, or name the real recipients")
+        for option in _ADDRESSES:
+            parse_addresses(option.rstrip("_"), _without_references(getattr(self, option)))
+
     def _check_parts(self) -> None:
         one_part = self.body is not None and self.html_body is None
         if self.content_type is not None and self.body is None:
@@ -239,6 +244,12 @@ def _read(name: str, content: bytes | str | Path) -> bytes | str:
 def _to_charset(text: str, charset: str, *, is_html: bool = False) -> str:
     """Replace characters that a charset lacks, because no text of a batch may stop its mail."""
     return text.encode(charset, "xmlcharrefreplace" if is_html else "replace").decode(charset)
+
+
+def _names_somebody(option: str, written: Addresses) -> bool:
+    """Return whether there is an address, or a reference that only the sending process reads."""
+    found = parse_addresses(option, _without_references(written))
+    return bool(found) or any(map(is_reference, [written] if isinstance(written, str) else written or ()))
 
 
 def _without_references(written: Addresses | None) -> Addresses | None:

@@ -94,7 +94,7 @@ def write_digest(notification: Notification, failures: str = FULL) -> Digest:
         headline=headline(status, event, now=notification.read_at, limit=notification.limit),
         title=one_line(status.description, _TITLE_CHARACTERS) or status.bid,
         verdict=verdict,
-        label=_LABELS.get(_told_by(event, status), _LABELS[verdict]),
+        label=_LABELS.get(_event_of_label(event, status), _LABELS[verdict]),
         outcome=describe(status, event, now=notification.read_at, limit=notification.limit),
         counts=(
             ("Tasks", f"{status.total:,}"),
@@ -138,7 +138,7 @@ def write_text(digest: Digest) -> str:
     return "\n".join([*lines, "", "-- ", digest.small_print, ""])
 
 
-def _told_by(event: str, status: BatchStatus) -> str:
+def _event_of_label(event: str, status: BatchStatus) -> str:
     """Return the event that the label names; a success goes before a cancellation."""
     return Event.CANCEL if status.cancelled_at is not None and event != Event.SUCCESS else event
 

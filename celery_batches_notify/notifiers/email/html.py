@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from html import escape
 from string import Template
 
+from celery_batches_notify.bar import count_parts
 from celery_batches_notify.headline import Verdict
 from celery_batches_notify.model import BatchStatus
 from celery_batches_notify.notifiers.email.body import Digest, FailureDigest
@@ -131,7 +132,7 @@ def _bar(status: BatchStatus) -> Html:
         ("ended", Verdict.SUCCEEDED.colour): status.succeeded,
         ("ended", Verdict.FAILING.colour): status.failing,
         ("ended", Verdict.DEAD.colour): status.dead,
-        ("waiting", _WAITING): status.pending - status.failures,
+        ("waiting", _WAITING): count_parts(status)["waiting"],
     }
     # widen a share that is too small to see, at the cost of the largest
     shares = {part: max(100 * count // status.total, 1) for part, count in counts.items() if count > 0}

@@ -14,7 +14,15 @@ from celery_batches_notify.membership import State
 from celery_batches_notify.store.fast_eval import Argument as Argument
 from celery_batches_notify.store.fast_eval import FastEval
 from celery_batches_notify.store.keys import SCHEMA
-from celery_batches_notify.store.packing import ATTEMPTS_PER_ROUND, ID_BYTES, ROUNDS, SENDING_MS
+from celery_batches_notify.store.packing import (
+    ATTEMPTS_AT_MOST,
+    ATTEMPTS_PER_ROUND,
+    CALLBACKS_AT_MOST,
+    ID_BYTES,
+    LOG_LENGTH,
+    ROUNDS,
+    SENDING_MS,
+)
 
 _CONSTANTS = {
     "SCHEMA": SCHEMA,
@@ -23,6 +31,9 @@ _CONSTANTS = {
     "ROUND": ATTEMPTS_PER_ROUND,
     "LAST_ROUND": ROUNDS - 1,
     "SENDING_MS": SENDING_MS,
+    "ATTEMPTS_AT_MOST": ATTEMPTS_AT_MOST,
+    "CALLBACKS_AT_MOST": CALLBACKS_AT_MOST,
+    "LOG_LENGTH": LOG_LENGTH,
 }
 _CONSTANTS_LINE = f"local {', '.join(_CONSTANTS)} = {', '.join(str(int(n)) for n in _CONSTANTS.values())}"
 
@@ -87,7 +98,7 @@ class Scripts:
     def _load(self, *shared_and_own: str, short_way: Sequence[str] = (), whole: bool = True) -> Script:
         """Load a script, which comes last, after the parts that it shares with others.
 
-        A short way stands before all of them, because to read them takes longer than what most calls do. A
+        A short way stands before all of them, because reading them takes longer than what most calls do. A
         script that is not `whole` is a short way itself.
         """
         *shared, own = shared_and_own

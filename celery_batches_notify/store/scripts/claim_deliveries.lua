@@ -11,7 +11,7 @@ local answer = {'claimed'}
 local function claim(entry)
   local state, attempts, at, number, last_at = read_entry(entry)
   if state ~= 'due' and (one or state ~= 'published') then return end
-  if not one and look_at(entry, state, at, last_at) > now then return end
+  if not one and attention_at(entry, state, at, last_at) > now then return end
   local word = 'due'
   if state == 'published' and (last_at == 0 or at + longest_silence() <= now) then word = 'silent' end -- safety: silent-given-up
   if word == 'due' then

@@ -1,7 +1,7 @@
 -- Record what happened to one delivery.
 -- KEYS: the batch. ARGV: channel; entry; what happened (published | delivered | given_up | skipped | due: it failed and is
 -- tried again | postponed: it was not tried, and is tried later | lost: it began and did not end, so it is tried again
--- after a wait that doubles, and given up after 8 attempts | retried: its task runs again by itself | silent: given up,
+-- after a wait that doubles, and given up after too many | retried: its task runs again by itself | silent: given up,
 -- because nothing was heard of it for too long); attempt (from 1, or 0 for the present one); for due, postponed and lost
 -- after how many ms; its note for the delivery log as JSON, or ''; the receivers that are still owed it as JSON, or '' to
 -- leave them unchanged; the address that it waits for, or ''; the number of its claim, or 0 if the caller does not know it:
@@ -9,7 +9,7 @@
 -- Answer: settled | given_up (by this call), attempts so far, number | repeated | unknown | gone | newer.
 -- Safe to repeat because each attempt settles once; final states never change, except that `delivered` always wins.
 local entry, happened, attempt, delay, log = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
-local owed, waits, claim, LOG_LENGTH, ATTEMPTS_AT_MOST = ARGV[7], ARGV[8], tonumber(ARGV[9]), 100, 8
+local owed, waits, claim = ARGV[7], ARGV[8], tonumber(ARGV[9])
 local why = refusal()
 if why then return {why} end
 local state, attempts, at, number, last_at = read_entry(entry)
@@ -29,7 +29,7 @@ local function is_news()
   if happened == 'lost' and claim > 0 then return open end -- safety: lost-before-published
   if happened == 'lost' or happened == 'retried' then return published and present end
   -- safety: silent-in-time
-  if happened == 'silent' then return published and present and look_at(entry, state, at, last_at) <= now end
+  if happened == 'silent' then return published and present and attention_at(entry, state, at, last_at) <= now end
   return open
 end
 

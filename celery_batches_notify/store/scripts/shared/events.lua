@@ -1,5 +1,4 @@
 -- Put before every script: the one place that decides which events are true.
-local CALLBACKS_AT_MOST = 32
 local EVENT_ORDER = {'cancel', 'deadline', 'stall', 'progress', 'death', 'complete', 'finish', 'success'}
 
 local function announce(entry, version)

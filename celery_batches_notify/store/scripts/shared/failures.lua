@@ -1,10 +1,10 @@
 -- Put between `members.lua` and the scripts that keep what failed.
-local LOOKED_AT = 100
+local SAMPLED = 100
 
--- Drop the failure of a member that is only failing, if one is among those looked at. Return whether one was dropped.
+-- Drop the failure of a member that is only failing, if one is in a sample of them. Return whether one was dropped.
 local function drop_failing()
   if redis.call('HGET', BATCH, 'failing') == '0' then return false end
-  for _, other in ipairs(redis.call('HRANDFIELD', FAILURES, LOOKED_AT)) do -- safety: failures-looked-at
+  for _, other in ipairs(redis.call('HRANDFIELD', FAILURES, SAMPLED)) do -- safety: failures-looked-at
     if state_of(other) == FAILING then return redis.call('HDEL', FAILURES, other) == 1 end
   end
   return false

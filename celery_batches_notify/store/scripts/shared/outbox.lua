@@ -9,7 +9,7 @@ end
 
 -- One outbox entry: its state (due, published, delivered, given_up, skipped), attempts so far, and a time: when it is
 -- due, when it was last heard of since it was published, or when it ended. Then the number of its present claim, which
--- whoever moves it must name, and the time of its last attempt, or 0 once that is under way.
+-- a report about it must name, and the time of its last attempt, or 0 once that is under way.
 local function read_entry(entry)
   local state, attempts, at, number, last_at =
     string.match(redis.call('HGET', OUTBOX, entry) or '', '^(%S+) (%d+) (%d+) ?(%d*) ?(%d*)$')
@@ -28,7 +28,7 @@ end
 
 -- When an open delivery needs attention: when it is due, silent for too long, or at the time of its last attempt. A
 -- notification gets the last attempt even if nothing was heard of its message.
-local function look_at(entry, state, at, last_at)
+local function attention_at(entry, state, at, last_at)
   if state == 'due' then return last_at > 0 and math.min(at, last_at) or at end -- safety: due-ends
   local notifies = redis.call('HEXISTS', BATCH, 'notifies:' .. entry) == 1
   if notifies and last_at == 0 then return at + LAST_ATTEMPT_MS end -- safety: notification-ends
@@ -45,8 +45,8 @@ local function survey_outbox()
     local kind = is_open and 'open' or state == 'given_up' and state
     if kind then count[kind] = count[kind] + 1 end
     if is_open then
-      local look = look_at(entry, state, at, last_at)
-      if next_due == 0 or look < next_due then next_due = look end
+      local due_at = attention_at(entry, state, at, last_at)
+      if next_due == 0 or due_at < next_due then next_due = due_at end
     end
   end
   next_due = string.format('%.0f', next_due)

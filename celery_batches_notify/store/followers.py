@@ -1,4 +1,4 @@
-"""A follower's place: it has room for the latest reading of a batch, and a way to wake the follower."""
+"""Followers of a batch: each has room for the latest reading, and a way to be woken."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from celery_batches_notify.store.parsing import Reading
 Answer = Reading | Exception
 
 
-class Watch:
-    """One follower's place. A slow follower finds the latest reading there, without delaying others.
+class Follower:
+    """One follower of a batch. A slow one finds the latest reading, and delays no other.
 
     An exception is the last answer.
     """
@@ -29,21 +29,21 @@ class Watch:
 
     @property
     def is_over(self) -> bool:
-        """Whether the follower's event loop has ended, and the follower with it."""
+        """Whether its event loop has ended, and the follower with it."""
         return self.loop is not None and self.loop.is_closed()
 
     def wake(self) -> None:
-        """Let the follower look; call this in its event loop, if it has one."""
+        """Wake it; call this in its event loop, if it has one."""
         self._moved.set()
 
 
-class ThreadWatch(Watch):
-    """The place of a follower that is a thread or a greenlet.
+class ThreadFollower(Follower):
+    """A follower that is a thread or a greenlet.
 
     Args:
         bid: The batch.
-        moved: What wakes the follower; its own if not given. A thread that follows several batches gives each
-            place the same.
+        moved: What wakes it; its own if not given. A thread that follows several batches gives each of their
+            followers the same.
     """
 
     def __init__(self, bid: str, moved: threading.Event | None = None) -> None:
@@ -58,8 +58,8 @@ class ThreadWatch(Watch):
         return self.latest
 
 
-class LoopWatch(Watch):
-    """The place of a follower that is a coroutine of the running event loop."""
+class LoopFollower(Follower):
+    """A follower that is a coroutine of the running event loop."""
 
     def __init__(self, bid: str) -> None:
         super().__init__(bid)
@@ -73,14 +73,14 @@ class LoopWatch(Watch):
         return self.latest
 
 
-def wake_all(watches: Iterable[Watch]) -> None:
+def wake_all(followers: Iterable[Follower]) -> None:
     """Wake these followers, all of one event loop with one call into it.
 
     With a call for each, the loop's thread would take over after the first, and the other calls wait for it.
     """
-    by_loop: dict[asyncio.AbstractEventLoop | None, list[Watch]] = {}
-    for watch in watches:
-        by_loop.setdefault(watch.loop, []).append(watch)
+    by_loop: dict[asyncio.AbstractEventLoop | None, list[Follower]] = {}
+    for follower in followers:
+        by_loop.setdefault(follower.loop, []).append(follower)
     for loop, group in by_loop.items():
         if loop is None:
             _wake_each(group)
@@ -89,9 +89,9 @@ def wake_all(watches: Iterable[Watch]) -> None:
                 loop.call_soon_threadsafe(_wake_each, group)
 
 
-def _wake_each(watches: Iterable[Watch]) -> None:
-    for watch in watches:
-        watch.wake()
+def _wake_each(followers: Iterable[Follower]) -> None:
+    for follower in followers:
+        follower.wake()
 
 
 def raise_for_one(exc: Exception) -> NoReturn:
