@@ -31,6 +31,11 @@ def count_parts(of: Counts) -> dict[str, int]:
     return dict(zip(PARTS, (of.succeeded, failing, of.dead, waiting), strict=True))
 
 
+def count_open(of: Counts) -> int:
+    """Return how many members have not ended: they wait for their run, or for a retry."""
+    return of.total - of.succeeded - of.dead
+
+
 def measure_parts(of: Counts) -> dict[str, tuple[float, float]]:
     """Return where each part begins and how wide it is, in percent; one that is not empty can be seen."""
     counts = count_parts(of)

@@ -271,8 +271,8 @@ def test_a_follower_that_comes_as_the_listener_leaves_is_served(
     first, second = ThreadFollower("a" * 22), ThreadFollower("b" * 22)
     left, remove = threading.Event(), Followed.remove
 
-    def remove_and_note(batches: Followed, watch: Follower) -> None:
-        remove(batches, watch)
+    def remove_and_note(batches: Followed, follower: Follower) -> None:
+        remove(batches, follower)
         left.set()
 
     def clock() -> float:

@@ -11,6 +11,7 @@ import click
 from celery import Celery
 
 from celery_batches_notify.audit import note_action
+from celery_batches_notify.bar import count_open
 from celery_batches_notify.batch import Batch
 from celery_batches_notify.cli.engine_of import engine_of
 from celery_batches_notify.cli.exit_codes import ExitCode, code_of
@@ -38,12 +39,12 @@ def cancel_batches(app: Celery, out: Output, *, bids: Sequence[str], terminate: 
     engine = engine_of(app)
 
     def explain(status: BatchStatus) -> str:
-        left = _count_left(status)
+        left = count_open(status)
         ends = ", and those that run are ended" if terminate else ""
         return f"{counted(left, 'member')} will not run{ends}"
 
     def cancel(bid: str) -> Changed:
-        left = _count_left(engine.store.read_status(bid))
+        left = count_open(engine.store.read_status(bid))
         cancel_batch(engine, bid, terminate=terminate)
         note_action(engine, bid, "cancel", find_user(), left)
         return "cancelled", {"cancelled": True}
@@ -91,7 +92,7 @@ def delete_batches(app: Celery, out: Output, *, bids: Sequence[str], yes: bool) 
     engine = engine_of(app)
 
     def explain(status: BatchStatus) -> str:
-        left = _count_left(status)
+        left = count_open(status)
         below = counted(status.children, "batch", "batches")
         children = f", {below} below it will go with it" if status.children else ""
         return f"{counted(left, 'member')} will run on and count nowhere{children}"
@@ -112,10 +113,6 @@ def find_user() -> str:
         return getpass.getuser()
     except (OSError, KeyError):  # a container's user may have no name
         return ""
-
-
-def _count_left(status: BatchStatus) -> int:
-    return status.total - status.succeeded - status.dead
 
 
 def _confirm(

@@ -19,7 +19,6 @@ from celery_batches_notify.messages.other_packages import is_buffered
 from celery_batches_notify.messages.traces import add_trace
 from celery_batches_notify.model import Event
 from celery_batches_notify.notifiers.base import Notifier
-from celery_batches_notify.notifiers.options import to_seconds
 from celery_batches_notify.notifiers.registry import GIVE_UP_AFTER, Registry
 from celery_batches_notify.settings import read_duration
 from celery_batches_notify.store.packing import CALLBACKS_AT_MOST
@@ -85,7 +84,7 @@ def _declare_notifier(
     is_ours = GIVE_UP_AFTER in options and not registry.has_option(name, GIVE_UP_AFTER)
     own = _take_limit(options) if is_ours else None
     limit = {"give_up_after": _milliseconds(own or registry.limit_of(name) or give_up_after)}
-    kept = {option: to_seconds(v) if isinstance(v, timedelta) else v for option, v in options.items()}
+    kept = {name: v.total_seconds() if isinstance(v, timedelta) else v for name, v in options.items()}
     stored = _as_json({"target": name, "notifier": name, "options": kept})
     registry.check(name, stored["options"])
     return limit | stored

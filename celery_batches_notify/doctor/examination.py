@@ -9,7 +9,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from celery_batches_notify.bar import count_parts
+from celery_batches_notify.bar import count_open, count_parts
 from celery_batches_notify.doctor.callbacks import find_open, judge_callback
 from celery_batches_notify.doctor.diagnosis import Complaint, complain_of_workers
 from celery_batches_notify.doctor.locate import LOOKED_AT, Kind, Place, Whereabouts, locate, walk_open
@@ -135,7 +135,7 @@ def _complain_of_no_worker(look: Whereabouts) -> Iterator[Complaint]:
 
 def _say_members(places: Sequence[Place], status: BatchStatus, limit: int) -> Iterator[Line]:
     """Say where the members are."""
-    open_ = status.total - status.succeeded - status.dead
+    open_ = count_open(status)
     places = [_rename(place, status) for place in places]
     counts = Counter(place.kind for place in places)
     for kind in (kind for kind in Kind if counts[kind]):

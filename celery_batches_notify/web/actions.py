@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl
 from starlette.requests import Request
 
 from celery_batches_notify.audit import note_action
+from celery_batches_notify.bar import count_open
 from celery_batches_notify.checks import check_event
 from celery_batches_notify.engine import Engine
 from celery_batches_notify.grouped_failures import GroupView, retry_group
@@ -165,7 +166,7 @@ def _say_retry(view: BatchView, fields: Mapping[str, str]) -> tuple[str, int]:
 
 
 def _say_cancel(view: BatchView, _: Mapping[str, str]) -> tuple[str, int]:
-    left, children = view.waiting + view.status.failing, view.status.children
+    left, children = count_open(view.status), view.status.children
     below = f" The {children:,} batches below it are cancelled, too." if children else ""
     return f"{_members(left)} will not run; those that run now finish.{below}", left
 
@@ -180,7 +181,7 @@ def _say_delete(view: BatchView, _: Mapping[str, str]) -> tuple[str, int]:
     below = f", and of {view.status.children:,} batches below it," if view.status.children else ""
     words = (
         f"The record of this batch{below} will be removed, with {_members(view.status.total)}. "
-        f"{view.waiting + view.status.failing:,} of them will run on and count nowhere. "
+        f"{count_open(view.status):,} of them will run on and count nowhere. "
         "Its callbacks will not be called."
     )
     return words, view.status.total

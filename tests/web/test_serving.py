@@ -32,5 +32,5 @@ libc.fflush(None)
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives each thread a heap")
 def test_the_threads_of_a_settled_server_share_two_heaps() -> None:
-    told = subprocess.run([sys.executable, "-c", COUNT_HEAPS], capture_output=True, text=True, check=True)
-    assert 1 <= told.stdout.count("<heap nr=") <= 2
+    ran = subprocess.run([sys.executable, "-c", COUNT_HEAPS], capture_output=True, text=True, check=True)
+    assert 1 <= ran.stdout.count("<heap nr=") <= 2
