@@ -37,7 +37,7 @@ def test_the_newest_are_listed_first_and_found_by_what_one_knows(app: Celery, co
     assert [line.split()[0] for line in lines] == [second.bid, first.bid]
     assert "✓ success 100% 1/1" in lines[0] and "Send mails" in lines[0]
     assert "running 0% 0/2" in lines[1] and lines[1].endswith("Import rows #prod")
-    for words in (["--tag", "prod"], ["--state", "running"], ["IMPORT"], [first.bid[3:12]]):
+    for words in (["--tag", "prod"], ["--state", "running"], ["IMPORT"], [first.bid[3:12].lstrip("-")]):
         assert [r["bid"] for r in command("list", *words, "--json").records[:-1]] == [first.bid]
     *records, last = command("list", "--limit", "1", "--json").records
     assert [record["bid"] for record in records] == [second.bid]
