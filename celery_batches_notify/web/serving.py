@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import gc
 from contextlib import suppress
@@ -14,6 +15,7 @@ from starlette.types import ASGIApp
 from celery_batches_notify.web.answers import SecureHeaders
 
 M_ARENA_MAX = -8  # of glibc's malloc.h
+ENDING_SECONDS = 0.1
 
 
 def settle() -> None:
@@ -38,6 +40,14 @@ class PageServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
         """End the streams, and then the server."""
-        if isinstance(self._page, SecureHeaders):
+        ending = asyncio.create_task(self._end_streams())
+        try:
+            await super().shutdown(sockets)
+        finally:
+            ending.cancel()
+
+    async def _end_streams(self) -> None:
+        """End the streams again and again, because some are asked for already and have not begun."""
+        while isinstance(self._page, SecureHeaders):
             self._page.end_streams()
-        await super().shutdown(sockets)
+            await asyncio.sleep(ENDING_SECONDS)  # safety: late-streams-end

@@ -1573,6 +1573,12 @@ MUTANTS = (
         "tests/cli/test_web.py::test_the_page_is_served_until_it_is_interrupted",
     ),
     Mutant(
+        "streams that begin while their server stops end, too",
+        "late-streams-end",
+        "return",
+        "tests/web/test_serving.py::test_a_stream_that_begins_while_the_server_stops_does_not_keep_it",
+    ),
+    Mutant(
         "who may not read any more gets no stream any more",
         "streams-end",
         "while not self._is_stopping:",

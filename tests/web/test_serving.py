@@ -1,10 +1,19 @@
 from __future__ import annotations
 
+import asyncio
 import platform
+import socket
 import subprocess
 import sys
+import threading
 
 import pytest
+from celery import Celery
+from starlette.requests import Request
+
+from celery_batches_notify.web import status_page
+from tests.support.servers import WAIT_SECONDS
+from tests.web.scene import make_batch, serving
 
 # Lets ten threads hold memory at once; glibc gives each a heap, unless they have to share.
 COUNT_HEAPS = """
@@ -34,3 +43,25 @@ libc.fflush(None)
 def test_the_threads_of_a_settled_server_share_two_heaps() -> None:
     ran = subprocess.run([sys.executable, "-c", COUNT_HEAPS], capture_output=True, text=True, check=True)
     assert 1 <= ran.stdout.count("<heap nr=") <= 2
+
+
+def test_a_stream_that_begins_while_the_server_stops_does_not_keep_it(app: Celery) -> None:
+    asked, stopping = threading.Event(), threading.Event()
+
+    async def access(_: Request) -> list[str]:
+        asked.set()
+        while not stopping.is_set():
+            await asyncio.sleep(0.01)
+        return ["read"]
+
+    def end_streams() -> None:
+        end()
+        stopping.set()
+
+    page = status_page(app, access=access)
+    end, page.end_streams = page.end_streams, end_streams
+    with serving(page) as url:
+        client = socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])))
+        client.sendall(f"GET /{make_batch(app, 1).bid}/live HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert asked.wait(WAIT_SECONDS)
+    client.close()  # it watches until the server has stopped
