@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from socket import create_connection
 from typing import cast
+from unittest import mock
 
 from celery import Celery
 from playwright.sync_api import Browser, sync_playwright
@@ -24,6 +25,7 @@ from celery_batches_notify.membership import State
 from celery_batches_notify.testing.server import find_free_port
 from celery_batches_notify.web import status_page
 from celery_batches_notify.web.serving import PageServer, settle
+from tests.support.clocks import fast_clock
 from tests.web.scene import make_batch, report
 
 STREAMS, CHANGES, LAGS = 500, 40, 60
@@ -54,13 +56,14 @@ def serve(url: str, port: int, streams: int) -> None:
 
 
 @contextmanager
-def serving(app: Celery, streams: int = STREAMS) -> Iterator[tuple[int, int]]:
-    """Serve the page in a process of its own; yields its pid and its port."""
+def serving(app: Celery, streams: int = STREAMS, speed: float = 1) -> Iterator[tuple[int, int]]:
+    """Serve the page in a process of its own, with a clock that may be fast; yields its pid and its port."""
     port = find_free_port()
     process = multiprocessing.get_context("spawn").Process(
         target=serve, args=(app.conf.batches_backend_url, port, streams)
     )
-    process.start()
+    with mock.patch.dict(os.environ, fast_clock(speed) if speed != 1 else {}):
+        process.start()
     try:
         for _ in range(600):
             try:
@@ -154,14 +157,14 @@ async def watch(pid: int, port: int, batches: list[Batch]) -> None:
     )
 
 
-def measure_soak(app: Celery, redis: Redis, minutes: float) -> None:
+def measure_soak(app: Celery, redis: Redis, minutes: float, speed: float) -> None:
     """Let tabs come and go over batches that come and go; print what memory and files the server holds."""
-    with serving(app) as (pid, port):
-        asyncio.run(soak(app, pid, port, minutes * 60))
+    with serving(app, speed=speed) as (pid, port):
+        asyncio.run(soak(app, pid, port, minutes * 60, speed))
 
 
-async def soak(app: Celery, pid: int, port: int, seconds: float) -> None:
-    """Open and close tabs on two hundred batches, of which one is replaced every second."""
+async def soak(app: Celery, pid: int, port: int, seconds: float, speed: float) -> None:
+    """Open and close tabs on two hundred batches, of which one is replaced every second of its clock."""
     batches, tabs = [make_batch(app, 500) for _ in range(SOAK_BATCHES)], set[Client]()
     chance, began, opened = random.Random(2), time.monotonic(), 0
     said = settled = highest = 0.0
@@ -186,9 +189,13 @@ async def soak(app: Celery, pid: int, port: int, seconds: float) -> None:
         if passed >= said:
             settled = held if said == SETTLED_SECONDS else settled
             more = f", {held - settled:+.1f} MB since minute {SETTLED_SECONDS // 60}" if settled else ""
-            print(f"{passed / 60:.0f} min, {opened:,} tabs: {held:.1f} MB, {files} files{more}", flush=True)
+            clock = f" ({passed * speed / 3600:.1f} h of the server's clock)" if speed != 1 else ""
+            print(
+                f"{passed / 60:.0f} min{clock}, {opened:,} tabs: {held:.1f} MB, {files} files{more}",
+                flush=True,
+            )
             said += SETTLED_SECONDS
-        await asyncio.sleep(max(0.0, began + passed + 1 - time.monotonic()))
+        await asyncio.sleep(max(0.0, began + passed + 1 / speed - time.monotonic()))
     for tab in tabs:
         tab.close()
     await asyncio.sleep(2)
