@@ -1702,6 +1702,12 @@ MUTANTS = (
         f"{COUNTING}::test_counters_that_something_else_overwrote_stop_no_sweep",
     ),
     Mutant(
+        "an empty part of a path leads to no other host",
+        "no-empty-part",
+        'if path.endswith("/"):',
+        "tests/web/test_mounts.py::test_a_slash_at_the_end_leads_to_the_page_and_an_extra_one_nowhere",
+    ),
+    Mutant(
         "a file of metrics is replaced in one step",
         "metrics-at-once",
         "path.write_text(text)",
