@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -76,6 +77,20 @@ def make_app(redis: Redis, server_url: str) -> Iterator[Callable[..., Celery]]:
 def app(make_app: Callable[..., Celery]) -> Celery:
     """Return an app whose broker is in memory, without a worker."""
     return make_app()
+
+
+@pytest.fixture
+def no_temporary_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Leave this process no writable directory for temporary files; return what TMPDIR names: a file.
+
+    Patched, because Python tries `/tmp` and the working directory too, and root may write everywhere.
+    """
+    named = tmp_path / "no-directory"
+    named.touch()
+    monkeypatch.setenv("TMPDIR", str(named))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(named)])
+    return named
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -10,6 +10,7 @@ from celery_batches_notify.cli.output import Output
 from celery_batches_notify.doctor.broker_checks import check_broker
 from celery_batches_notify.doctor.diagnosis import find_complaints
 from celery_batches_notify.doctor.examination import examine_batch, say_complaint
+from celery_batches_notify.doctor.spool_check import check_spool
 from celery_batches_notify.store.server_checks import check_store
 
 
@@ -25,7 +26,7 @@ def examine(app: Celery, out: Output, *, bid: str | None, limit: int) -> int:
         for line in found.lines:
             out.say(line.text, **line.fields)
         return int(found.needs_hands)
-    findings = [*check_store(engine.store), *check_broker(app)]
+    findings = [*check_store(engine.store), *check_broker(app), *check_spool(engine.settings)]
     for finding in findings:
         fields = {name: getattr(finding, name) for name in ("severity", "subject", "words")}
         out.say(f"{finding.severity}: {finding.subject}: {finding.words}", **fields)

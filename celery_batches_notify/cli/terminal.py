@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TextIO
 
 from celery_batches_notify.cli.output import is_utf8, write
@@ -62,10 +63,10 @@ class Terminal:
         write(self._stream, text, ascii_only=self.ascii_only)
 
     def _size(self) -> os.terminal_size:
-        try:
-            return os.get_terminal_size(self._stream.fileno())
-        except (OSError, ValueError):
-            return os.terminal_size((80, 24))
+        columns = rows = 0
+        with suppress(OSError, ValueError):
+            columns, rows = os.get_terminal_size(self._stream.fileno())
+        return os.terminal_size((columns or 80, rows or 24))  # in a container nobody may have set them
 
 
 def can_draw(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:

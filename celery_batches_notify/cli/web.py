@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 from collections.abc import Collection
 
@@ -21,6 +22,7 @@ def serve_page(
     Raises:
         ConfigurationError: A package of the extra `web` is missing.
         UsageError: The address is reachable from other machines, and no password is given.
+        ClickException: The address is taken, or not this machine's.
     """
     user, colon, password = (auth or "").partition(":")
     if auth is not None and not (user and colon and password):
@@ -29,7 +31,7 @@ def serve_page(
         raise click.UsageError(f"{host} can be reached from elsewhere: give --auth USER:PASSWORD")
     try:
         from celery_batches_notify.web import GRANTS, basic_auth, status_page
-        from celery_batches_notify.web.serving import PageServer, settle
+        from celery_batches_notify.web.serving import PageServer, listen, settle
     except ImportError as exc:
         raise ConfigurationError(
             f"the page needs {exc.name}: pip install 'celery-batches-notify[web]'"
@@ -39,10 +41,23 @@ def serve_page(
     access = grants if auth is None else basic_auth(user, password, grants=grants)
     page = status_page(app, access=access, behind_proxy=behind_proxy)
     shown = f"[{host}]" if ":" in host else host
-    out.say(f"the page is at http://{shown}:{port}/ until Ctrl-C", url=f"http://{shown}:{port}/")
+    try:
+        sockets = listen(host, port)
+    except (OSError, UnicodeError) as exc:
+        raise click.ClickException(f"the page cannot listen at {shown}:{port}: {_say_why(exc)}") from exc
+    url = f"http://{shown}:{sockets[0].getsockname()[1]}/"
+    out.say(f"the page is at {url} until Ctrl-C", url=url)
     settle()
-    PageServer(page, host=host, port=port, log_level="warning").run()
+    PageServer(page, log_level="warning").run(sockets)
     return 0
+
+
+def _say_why(exc: OSError | UnicodeError) -> str:
+    """Return why nothing can listen there, and which option to change."""
+    if isinstance(exc, UnicodeError):
+        return "that is not the name of a host; give another --host"
+    option = "--port" if exc.errno in (errno.EADDRINUSE, errno.EACCES) else "--host"
+    return f"{(exc.strerror or str(exc)).partition(' (')[0].lower()}; give another {option}"
 
 
 def is_loopback(host: str) -> bool:

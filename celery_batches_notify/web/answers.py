@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
+from urllib.parse import quote
 
 from starlette._utils import get_route_path
 from starlette.datastructures import MutableHeaders
@@ -126,6 +127,22 @@ def root_of(request: Request) -> str:
     """
     depth = get_route_path(request.scope).count("/") - 1
     return "/".join([".."] * depth) or "."
+
+
+def place_of(request: Request) -> str:
+    """Return the relative URL of the page that a path means which has a slash too many or too few at its end.
+
+    An empty text stands for none: an empty part of a path is no slip, and could lead to another host.
+    """
+    path, root = get_route_path(request.scope), request.scope.get("root_path", "")
+    parts = path[1:-1].split("/")
+    if path.endswith("/") and all(parts):  # safety: no-empty-part
+        place = f"../{quote(parts[-1])}"
+    elif not path and (mount := root.rpartition("/")[2]):  # relative links would lead out of the mount
+        place = f"./{quote(mount)}/"
+    else:
+        return ""
+    return f"{place}?{request.url.query}" if request.url.query else place
 
 
 def theme_of(request: Request) -> str:

@@ -33,6 +33,7 @@ from celery_batches_notify.web.answers import (
     answer_problem,
     answer_tagged,
     is_ours,
+    place_of,
     problem_of,
     root_of,
     theme_of,
@@ -134,10 +135,10 @@ class Page:
         ]
         routes = [Route(path, self._answering(view), methods=["GET"]) for path, view in get]
         routes.append(Route("/{bid}/{action}", self._answering(self.action), methods=["GET", "POST"]))
-        return Starlette(
-            routes=routes,
-            exception_handlers={HTTPException: self._on_http, Exception: self._on_failure},
-        )
+        failures: Any = {HTTPException: self._on_http, Exception: self._on_failure}
+        built = Starlette(routes=routes, exception_handlers=failures)
+        built.router.redirect_slashes = False  # it names the host and the scheme that a proxy asked for
+        return built
 
     async def show_list(self, request: Request, access: Access) -> Response:
         """Show the list of batches; if the search text is a whole bid, redirect to its page."""
@@ -310,6 +311,8 @@ class Page:
 
     async def _on_http(self, request: Request, exc: Exception) -> Response:
         assert isinstance(exc, HTTPException)  # noqa: S101 - Starlette calls this for no other
+        if exc.status_code == 404 and request.method in ("GET", "HEAD") and (place := place_of(request)):
+            return RedirectResponse(place)
         return answer_http(request, exc)
 
     async def _on_failure(self, request: Request, exc: Exception) -> Response:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Coroutine, Iterable
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import quote
 
 from celery import Celery
 from starlette.types import ASGIApp, Message, Scope
@@ -39,12 +38,6 @@ def wsgi_status_page(
     inner = SecureHeaders(page.build(), frame_ancestors=frame_ancestors, widget_origins=widget_origins)
 
     def application(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        if not environ.get("PATH_INFO") and (mount := environ.get("SCRIPT_NAME", "").rpartition("/")[2]):
-            # Relative links would lead out of the mount.
-            asked = f"?{environ['QUERY_STRING']}" if environ.get("QUERY_STRING") else ""
-            place = f"./{quote(mount, encoding='latin-1')}/{asked}"
-            start_response("307 Temporary Redirect", [("Location", place), ("Content-Length", "0")])
-            return []
         status, headers, body = _run(_ask(inner, environ))
         start_response(f"{status} {HTTPStatus(status).phrase}", headers)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
@@ -87,7 +80,7 @@ def _scope_of(environ: Environ) -> Scope:
         "http_version": "1.1",
         "method": environ["REQUEST_METHOD"],
         "scheme": environ.get("wsgi.url_scheme", "http"),
-        "path": root + (path or "/"),
+        "path": root + path or "/",
         "root_path": root,
         "query_string": environ.get("QUERY_STRING", "").encode("latin-1"),
         "headers": [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers],

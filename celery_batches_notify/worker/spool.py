@@ -35,8 +35,16 @@ def spool_of(settings: Settings) -> Spool:
     which: list[object] = [(url.hostname, url.port, url.path, parse_qs(url.query).get("db")) for url in urls]
     which += [settings.prefix, *(settings.backend_options.get(name) for name in _WHICH)]
     name = blake2b(repr(which).encode(), digest_size=8).hexdigest()
-    parent = Path(settings.spool_dir or tempfile.gettempdir())
+    parent = Path(settings.spool_dir or _temporary_directory())
     return Spool(parent / f"batches-spool-{os.geteuid()}-{name}", settings.spool_size)
+
+
+def _temporary_directory() -> str:
+    """Return where temporary files go; if nowhere, a path that the spool's errors can name."""
+    try:
+        return tempfile.gettempdir()
+    except FileNotFoundError:  # safety: no-temporary-directory
+        return os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - the spool checks what it finds there
 
 
 class Spool:
@@ -62,9 +70,7 @@ class Spool:
         except FileNotFoundError:
             place = next(parent for parent in self.path.parents if parent.exists())
         if not os.access(place, os.W_OK | os.X_OK):
-            raise PermissionError(
-                errno.EACCES, f"the spool {self.path} cannot be created: set batches_spool_dir"
-            )
+            raise self._cannot_create(errno.EACCES, f"{place} is not writable")
 
     def append(self, line: bytes) -> None:
         """Append one line; it is on the disk when this returns."""
@@ -96,16 +102,22 @@ class Spool:
             yield from _take_each(directory)
 
     def _make(self) -> None:
-        if self.path.exists():
-            return
-        os.makedirs(self.path.parent, mode=0o700, exist_ok=True)
-        with suppress(FileExistsError):
-            os.mkdir(self.path, 0o700)
+        try:
+            if self.path.exists():
+                return
+            os.makedirs(self.path.parent, mode=0o700, exist_ok=True)
+            with suppress(FileExistsError):
+                os.mkdir(self.path, 0o700)
+        except OSError as exc:
+            raise self._cannot_create(exc.errno, exc.strerror) from exc
         parent = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(parent)
         finally:
             os.close(parent)
+
+    def _cannot_create(self, number: int | None, why: str | None) -> OSError:
+        return OSError(number, f"the spool {self.path} cannot be created ({why}): set batches_spool_dir")
 
     def _append(self, name: str, lines: bytes, bytes_at_most: int | None) -> None:
         with self._directory() as directory, ExitStack() as after:
@@ -128,7 +140,7 @@ class Spool:
             directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         except NotADirectoryError:
             raise NotADirectoryError(
-                errno.ENOTDIR, f"the spool {self.path} must be a directory, not a link or a file: remove it"
+                errno.ENOTDIR, f"the spool {self.path} must be a directory, not a link or a file: {_FIX}"
             ) from None
         except PermissionError:
             raise PermissionError(

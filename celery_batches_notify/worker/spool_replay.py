@@ -42,20 +42,29 @@ class Replay:
         self._reporter = reporter
         self._clock = clock
         self._kept_at = 0.0
-        self._every = PeriodicThread("spool", LOOK_SECONDS, self.replay)
+        self._unusable = ""
+        self._every = PeriodicThread("spool", LOOK_SECONDS, self.look)
 
     def start(self) -> None:
         """Begin with what an earlier worker left, and go on in the background."""
-        try:
-            self._spool.check()
-        except OSError as exc:
-            logger.error("batches: outcomes are lost while the store is away: %s", exc)
-        self._kept_at = 0.0
+        self._kept_at, self._unusable = 0.0, ""
         self._every.start()
 
     def stop(self) -> None:
         """Stop; unsent reports stay on the disk."""
         self._every.stop()
+
+    def look(self) -> None:
+        """Replay; if the spool cannot be used, log why, once per reason."""
+        try:
+            self._spool.check()
+        except OSError as exc:
+            if str(exc) != self._unusable:  # safety: unusable-said-once
+                self._unusable = str(exc)
+                logger.error("batches: outcomes are lost while the store is away: %s", exc)
+            return
+        self._unusable = ""
+        self.replay()
 
     def replay(self) -> None:
         """Send what the spool holds, until the store does not answer."""

@@ -15,6 +15,7 @@ from celery_batches_notify import Batch
 from celery_batches_notify.membership import Membership, Outcome, State
 from tests.support.apps import open_app
 from tests.support.servers import kill, need, rabbitmq_url, running_worker, wait_until
+from tests.support.terminal import Commands
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 DAY_MS = 86_400_000
@@ -240,6 +241,18 @@ def test_where_all_is_well_the_doctor_says_so(app: Celery, redis: Redis, batch_c
     done = batch_command("doctor")
     assert (done.returncode, complaints(done.stdout), done.stderr) == (0, {}, "")
     assert "all live batches move" in done.stdout
+
+
+def test_the_doctor_says_that_outcomes_could_not_wait_on_this_host(
+    app: Celery,
+    command: Commands,
+    no_temporary_directory: Path,
+) -> None:
+    ran = command("doctor")
+    (line,) = [line for line in ran.stdout.splitlines() if line.startswith("warning: spool: ")]
+    assert str(no_temporary_directory) in line
+    assert "set batches_spool_dir" in line
+    assert ran.code == 0
 
 
 def test_every_batch_that_does_not_move_is_named_with_what_to_do(

@@ -183,7 +183,7 @@ def test_a_program_gets_json_lines_and_knows_the_last(app: Celery, command: Comm
     assert any("1 dead" in line for line in ran.screen.lines), "the bar is on the terminal all the same"
 
 
-@pytest.mark.parametrize("columns", [40, 200])
+@pytest.mark.parametrize("columns", [0, 40, 200])
 def test_a_terminal_keeps_the_bar_below_and_failures_scroll_by(
     app: Celery, command: Commands, columns: int
 ) -> None:

@@ -5,20 +5,25 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 
 import pytest
 from celery import Celery
+from redis import Redis
 
 from celery_batches_notify import Batch
 from celery_batches_notify.cli.web import is_loopback
-from celery_batches_notify.testing.server import find_free_port
-from tests.support.servers import ROOT, wait_until
+from tests.support.servers import ROOT, need
+from tests.support.terminal import Commands
+
+Process = subprocess.Popen[str]
 
 
 def status_of(url: str) -> int:
@@ -59,19 +64,69 @@ def test_an_open_address_without_a_password_is_refused(
     assert "--auth" in done.stderr
 
 
-def test_the_page_is_served_until_it_is_interrupted(app: Celery, installed: Path, server_url: str) -> None:
-    batch = Batch("Served", app=app)
-    batch.seal()
-    port = find_free_port()
-    words = ("-A", "tests.projects.proj", "batch", "web", "--port", str(port), "--auth", "ann:secret")
+def has_address(host: str) -> bool:
+    """Whether this machine can listen there."""
+    try:
+        socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def serving_page(installed: Path, server_url: str, *options: str) -> Iterator[tuple[Process, str]]:
+    """Run `celery batch web` at a free port; yield the process and the URL that it printed."""
+    words = ("-A", "tests.projects.proj", "batch", "web", "--port", "0", "--auth", "ann:secret", *options)
     env = {**os.environ, "PYTHONPATH": f"{installed}:{ROOT}", "BATCHES_TEST_URL": server_url}
     command = [sys.executable, "-m", "celery", *words]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, env=env, cwd=installed, text=True, **pipes) as process:
-        assert process.stdout
-        line = process.stdout.readline()
-        (url,) = re.findall(r"http://\S+", line)
-        wait_until(lambda: status_of(url) == 401, what="the page")
+        try:
+            assert process.stdout
+            (url,) = re.findall(r"http://\S+", process.stdout.readline())
+            yield process, url
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
+def test_the_address_that_is_printed_answers_at_once(
+    redis: Redis,
+    installed: Path,
+    server_url: str,
+    host: str,
+) -> None:
+    need(host, has_address(host))
+    with serving_page(installed, server_url, "--host", host) as (_, url):
+        assert status_of(url) == 401
+        assert not url.endswith(":0/")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--port", "{taken}"), "listen at 127.0.0.1:{taken}: address already in use; give another --port"),
+        (("--host", "192.0.2.1"), "cannot assign requested address; give another --host"),
+        (("--host", "x" * 64), "that is not the name of a host; give another --host"),
+    ],
+)
+def test_an_address_that_cannot_be_used_is_one_sentence_and_exit_code_1(
+    command: Commands, options: tuple[str, str], words: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = str(other.getsockname()[1])
+        given = [each.format(taken=taken) for each in options]
+        ran = command("web", "--auth", "ann:secret", *given)
+        told = command("web", "--auth", "ann:secret", *given, "--json").records
+    assert (ran.code, ran.stdout, ran.stderr.count("\n")) == (1, "", 1)
+    assert words.format(taken=taken) in ran.stderr
+    assert told == [{"error": ran.stderr.strip().removeprefix("Error: "), "exit_code": 1, "final": True}]
+
+
+def test_the_page_is_served_until_it_is_interrupted(app: Celery, installed: Path, server_url: str) -> None:
+    batch = Batch("Served", app=app)
+    batch.seal()
+    with serving_page(installed, server_url) as (process, url):
         login = urllib.request.HTTPPasswordMgrWithDefaultRealm()
         login.add_password(None, url, "ann", "secret")
         opener = urllib.request.build_opener(urllib.request.HTTPBasicAuthHandler(login))

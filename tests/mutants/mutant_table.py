@@ -22,6 +22,7 @@ ENDS, END_TO_END = "tests/delivery/test_every_delivery_ends.py", "tests/delivery
 EMAIL_OPTIONS = "tests/notifiers/test_email_options.py"
 REFERENCES = "tests/notifiers/test_references.py"
 DEAD = "tests/store/test_dead_members.py"
+NO_TEMPORARY = "tests/worker/test_no_temporary_directory.py"
 GOING_ON = "tests/worker/test_going_on.py"
 FOLLOWED, FOLLOWING = "tests/store/test_followed.py", "tests/test_following.py"
 SETTLING, CALLBACK_TASKS = "tests/store/test_settling.py", "tests/delivery/test_callback_tasks.py"
@@ -1080,6 +1081,18 @@ MUTANTS = (
         f"{REPORTER}::test_spooled_reports_and_their_callbacks_follow_once_the_store_is_back",
     ),
     Mutant(
+        "without a directory for temporary files batches count",
+        "no-temporary-directory",
+        "except ZeroDivisionError:",
+        f"{NO_TEMPORARY}::test_batches_count_without_a_temporary_directory",
+    ),
+    Mutant(
+        "a spool that cannot be used is an error once, not every two seconds",
+        "unusable-said-once",
+        "if True:",
+        f"{NO_TEMPORARY}::test_a_worker_without_a_temporary_directory_logs_once_which_setting_helps",
+    ),
+    Mutant(
         "a report that names very many others is short enough for the disk",
         "short-record",
         "return asdict(each)",
@@ -1687,6 +1700,12 @@ MUTANTS = (
         "uncounted-swept",
         "raise",
         f"{COUNTING}::test_counters_that_something_else_overwrote_stop_no_sweep",
+    ),
+    Mutant(
+        "an empty part of a path leads to no other host",
+        "no-empty-part",
+        'if path.endswith("/"):',
+        "tests/web/test_mounts.py::test_a_slash_at_the_end_leads_to_the_page_and_an_extra_one_nowhere",
     ),
     Mutant(
         "a file of metrics is replaced in one step",

@@ -32,15 +32,19 @@ ROWS = 24
 
 
 class Screen:
-    """A terminal: what was written to it, and what a person sees."""
+    """A terminal: what was written to it, and what a person sees.
+
+    One of 0 columns does not know its size, and shows 80 columns.
+    """
 
     def __init__(self, columns: int) -> None:
         self.master, slave = os.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, columns, 0, 0))
+        rows = ROWS if columns else 0
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self.slave = os.fdopen(slave, "r+b", buffering=0)
         self.stream = io.TextIOWrapper(self.slave, encoding="utf-8", write_through=True)  # type: ignore[type-var]
         self.raw = b""
-        self._seen = pyte.HistoryScreen(columns, ROWS, history=10_000)
+        self._seen = pyte.HistoryScreen(columns or 80, ROWS, history=10_000)
         self._feed = pyte.ByteStream(self._seen)
         self._lock = threading.Lock()  # pyte makes a line that is read, so a writer would lose its own
         self._over = threading.Event()

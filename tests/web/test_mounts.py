@@ -154,6 +154,64 @@ def test_every_link_leads_to_something_below_the_prefix(
     assert any("/assets/page.js" in path for path in seen)
 
 
+SLASHES = [
+    ("{bid}/", "{bid}"),
+    ("{bid}/?look=1&x=%2F", "{bid}?look=1&x=%2F"),
+    ("{bid}/members/?state=dead", "{bid}/members?state=dead"),
+    ("list.json/", "list.json"),
+    ("a%20b%3F/", "a%20b%3F"),
+    ("/{bid}", None),
+    ("/{bid}/", None),
+    ("{bid}//", None),
+    ("{bid}//members/", None),
+    ("/evil.example/", None),
+    ("//evil.example/..", None),
+    ("%2Fevil.example/", None),
+    ("%5Cevil.example/", "%5Cevil.example"),
+]
+
+
+@pytest.mark.parametrize(("path", "meant"), SLASHES)
+@pytest.mark.parametrize(("server", "prefix"), [*SERVERS, (in_uvicorn, "/"), (in_flask, "/")])
+def test_a_slash_at_the_end_leads_to_the_page_and_an_extra_one_nowhere(
+    app: Celery,
+    batch: Batch,
+    server: Callable[[Celery, str], Any],
+    prefix: str,
+    path: str,
+    meant: str | None,
+) -> None:
+    application = server(app, prefix)
+    asked = "http://localhost" + prefix + path.format(bid=batch.bid)
+    if server in (in_flask, in_django_wsgi):
+        answer: Any = WerkzeugClient(application).get(asked)
+    else:
+        answer = TestClient(application).get(asked, follow_redirects=False)
+    if meant is None:
+        assert (answer.status_code, answer.headers.get("Location")) == (404, None)
+    else:
+        assert answer.status_code == 307
+        assert answer.headers["Location"].startswith("../")
+        assert urljoin(asked, answer.headers["Location"]) == "http://localhost" + prefix + meant.format(
+            bid=batch.bid
+        )
+
+
+def test_a_form_that_is_sent_to_a_slash_too_many_is_not_sent_on(app: Celery, batch: Batch) -> None:
+    client = TestClient(status_page(app, access=ALL))
+    assert client.post(f"/{batch.bid}/cancel/", follow_redirects=False).status_code == 404
+
+
+def test_a_mount_that_is_asked_for_without_its_slash_by_any_dispatcher(app: Celery) -> None:
+    page = status_page(app)
+
+    async def dispatched(scope: Any, receive: Any, send: Any) -> None:
+        await page({**scope, "root_path": "/a/b"}, receive, send)
+
+    answer = TestClient(dispatched).get("/a/b?state=live", follow_redirects=False)
+    assert (answer.status_code, answer.headers["Location"]) == (307, "./b/?state=live")
+
+
 def test_a_form_works_under_wsgi_and_leads_back(app: Celery, batch: Batch) -> None:
     client = WerkzeugClient(in_flask(app, "/a/b/"))
     path = f"/a/b/{batch.bid}/retry"

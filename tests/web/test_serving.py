@@ -12,6 +12,7 @@ from celery import Celery
 from starlette.requests import Request
 
 from celery_batches_notify.web import status_page
+from celery_batches_notify.web.serving import listen
 from tests.support.servers import WAIT_SECONDS
 from tests.web.scene import make_batch, serving
 
@@ -43,6 +44,23 @@ libc.fflush(None)
 def test_the_threads_of_a_settled_server_share_two_heaps() -> None:
     ran = subprocess.run([sys.executable, "-c", COUNT_HEAPS], capture_output=True, text=True, check=True)
     assert 1 <= ran.stdout.count("<heap nr=") <= 2
+
+
+def test_all_addresses_of_a_host_share_one_port() -> None:
+    sockets = listen("localhost", 0)
+    ports = {each.getsockname()[1] for each in sockets}
+    for each in sockets:
+        each.close()
+    assert len(ports) == 1
+
+
+def test_an_address_of_a_family_that_is_turned_off_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    nowhere = (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("2001:db8::1", 0, 0, 0))
+    here = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [nowhere, here, here])  # as /etc/hosts says
+    (only,) = listen("localhost", 0)
+    only.close()
+    assert only.family == socket.AF_INET
 
 
 def test_a_stream_that_begins_while_the_server_stops_does_not_keep_it(app: Celery) -> None:
