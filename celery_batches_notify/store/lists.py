@@ -134,7 +134,7 @@ class BatchIndexes:
         newest: Any = self._client.zrange(self._keys.live, -1, -1, withscores=True)
         last = [Place(float(score), entry) for entry, score in newest]
         for page in walk_pages(self._client, self._keys.live, PAGE):
-            yield from self._look_at([place for place in page if [place] <= last])
+            yield from self._read_live([place for place in page if [place] <= last])
             if page[-1:] >= last:
                 return
 
@@ -177,7 +177,7 @@ class BatchIndexes:
         for key in (keys.index, keys.live, keys.cancelled, keys.totals, keys.counted):
             self._scripts.prolong_list([key], ["", life_ms])
 
-    def _look_at(self, page: Sequence[Place]) -> Iterator[LiveBatch]:
+    def _read_live(self, page: Sequence[Place]) -> Iterator[LiveBatch]:
         whole = well_formed(page)
 
         def queue(pipe: Pipeline) -> None:

@@ -281,7 +281,7 @@ MUTANTS = (
     ),
     Mutant(
         "one worker looks into a batch that stands still",
-        "one-look",
+        "one-examination",
         GONE,
         f"{STILL}::test_of_many_workers_one_looks_and_not_again_for_a_while",
     ),
@@ -1586,9 +1586,9 @@ MUTANTS = (
     ),
     Mutant(
         "those who wait for a look leave threads for all others",
-        "lookers-capped",
+        "examinations-capped",
         "if False:",
-        "tests/web/test_looking.py::test_who_waits_for_a_look_leaves_threads_for_all_others",
+        "tests/web/test_examining.py::test_who_waits_for_a_look_leaves_threads_for_all_others",
     ),
     Mutant(
         "a scan of the list is bounded",
@@ -1616,9 +1616,9 @@ MUTANTS = (
     ),
     Mutant(
         "broker and workers are asked once in ten seconds",
-        "look-kept",
+        "examination-kept",
         "if True:",
-        "tests/web/test_looking.py::test_several_who_look_at_once_ask_once",
+        "tests/web/test_examining.py::test_several_who_look_at_once_ask_once",
     ),
     Mutant(
         "a page that others reach has a password",
