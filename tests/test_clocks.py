@@ -62,10 +62,10 @@ class Scene:
             self._passed += BEAT
             self.set_clocks(BEAT)
             self._beat()
-            self.look()
+            self.reap()
 
-    def look(self) -> None:
-        self._lost.look()
+    def reap(self) -> None:
+        self._lost.reap()
 
     def is_dead(self, wid: str) -> bool:
         return self.batches[wid].status().dead == 1
@@ -114,7 +114,7 @@ def test_a_store_whose_clock_is_set_buries_nobody_who_lives_and_whoever_does_not
     with play(f"redis://127.0.0.1:{single.port}", [single]) as scene:
         scene.living.remove("lost")
         scene.set_clocks(step)
-        scene.look()  # before the next beat of any worker
+        scene.reap()  # before the next beat of any worker
         assert not scene.is_dead("living") and not scene.is_dead("lost")
         waited = 0
         while not scene.is_dead("lost") and waited < 4 * LEASE:
@@ -132,7 +132,7 @@ def test_a_replica_that_is_ahead_and_takes_over_buries_nobody_who_lives(play: Ca
         with play(guarded.url, guarded.servers, **options) as scene:
             scene.living.remove("lost")
             fail_over(guarded, scene)
-            scene.look()
+            scene.reap()
             assert not scene.is_dead("living") and not scene.is_dead("lost")
             scene.pass_time(LEASE + SWEEP)
             assert scene.is_dead("lost") and not scene.is_dead("living")

@@ -177,7 +177,7 @@ class Watch:
             if (code := judge(answer, self._until)) is not None:
                 self._end(view, code)
             elif not view.name:
-                self._look(view)
+                self._read_status(view)
         elif isinstance(answer, StoreUnavailable) and view.progress is not None:
             if not self._is_away:
                 self._is_away = True
@@ -193,7 +193,7 @@ class Watch:
     def _end(self, view: View, code: ExitCode) -> None:
         """Note that the event has come, or cannot come."""
         self._codes[view.bid] = code
-        if (status := self._look(view)) is not None:
+        if (status := self._read_status(view)) is not None:
             view.ended = describe_status(status)
         elif view.progress is not None:
             view.ended = view.headline = view.progress.state
@@ -208,13 +208,13 @@ class Watch:
     def _show(self) -> None:
         for view in self._views.values() if self._bars else ():
             if view.progress is not None and self._failures[view.bid].is_due(view.progress):
-                self._look(view)
+                self._read_status(view)
         for view in self._views.values():
             view.pace = self._paces[view.bid].measure()
         for display in self._displays:
             display.show(self._views)
 
-    def _look(self, view: View) -> BatchStatus | None:
+    def _read_status(self, view: View) -> BatchStatus | None:
         """Read a batch's name, headline and failures; None if the store is away or the batch just went."""
         try:
             snapshot = self._engine.store.read_snapshot(view.bid)

@@ -96,7 +96,7 @@ def _complain_of(
         snapshot = engine.store.read_snapshot(bid)
         with corrupt_errors(bid):
             status = parse_status(snapshot, engine.settings.stall_after)
-            found = list(_look_at(engine, snapshot, status, broker, workers))
+            found = list(_examine_snapshot(engine, snapshot, status, broker, workers))
         waiting.add(status.callbacks)
         yield from found
     except NoSuchBatch:
@@ -109,7 +109,7 @@ def _complain_of(
         yield Complaint(subject=bid, words=str(exc), fix=f"remove what it left: the keys {keys}")
 
 
-def _look_at(
+def _examine_snapshot(
     engine: Engine, snapshot: Snapshot, status: BatchStatus, broker: BrokerReading, workers: WorkersReading
 ) -> Iterator[Complaint]:
     bid, now = status.bid, snapshot.now

@@ -10,8 +10,8 @@ from celery_batches_notify.log_lines import BatchLog
 from celery_batches_notify.store.errors import is_away
 from celery_batches_notify.worker.periodic import PeriodicThread
 
-LOOKS_AT_ONCE = 100
-LOOKS_PER_AFTER = 4  # so a batch waits at most a quarter longer than necessary
+BATCHES_AT_ONCE = 100
+RUNS_PER_AFTER = 4  # so a batch waits at most a quarter longer than necessary
 
 logger = logging.getLogger(__name__)
 
@@ -19,15 +19,17 @@ logger = logging.getLogger(__name__)
 class StillBatches:
     """A thread in each worker's main process, if `batches_vanished` asks for it.
 
-    It calls `reconcile` for each batch that stands still. The first worker to claim a batch looks, and the
-    others leave it alone for `batches_vanished_after`. Asking the broker and the workers takes seconds, so
-    the sweeper does not do this.
+    It calls `reconcile_batch` for each batch that stands still. The first worker to claim one does so, and
+    the others leave it alone for `batches_vanished_after`. Asking the broker and the workers takes seconds,
+    so the sweeper does not do this.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._after = engine.settings.vanished_after.total_seconds()
-        self._every = PeriodicThread("still batches", self._after / LOOKS_PER_AFTER, self.look, engine.away)
+        self._every = PeriodicThread(
+            "still batches", self._after / RUNS_PER_AFTER, self.reconcile, engine.away
+        )
 
     def start(self) -> None:
         """Start, unless `batches_vanished` is `leave`."""
@@ -38,17 +40,17 @@ class StillBatches:
         """Stop after the current batch."""
         self._every.stop()
 
-    def look(self) -> None:
+    def reconcile(self) -> None:
         """Reconcile at most a hundred live batches that stand still. Raises `StoreUnavailable`."""
-        store, looked = self._engine.store, 0
+        store, claimed = self._engine.store, 0
         for batch in store.walk_live():
-            if self._every.stopping or looked == LOOKS_AT_ONCE:
+            if self._every.stopping or claimed == BATCHES_AT_ONCE:
                 return
             if batch.gone or batch.ended or batch.quiet_seconds < self._after:
                 continue
             try:
-                if store.claim_look(batch.bid, self._after):
-                    looked += 1
+                if store.claim_examination(batch.bid, self._after):
+                    claimed += 1
                     how = self._engine.settings.vanished
                     self._log(batch.bid, reconcile_batch(self._engine, batch.bid, vanished=how))
             except Exception as exc:

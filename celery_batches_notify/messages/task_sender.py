@@ -104,7 +104,7 @@ class TaskSender:
             return None
         task = find_task(task)
         key = self._key(task.name, task, running, options_of(task))
-        template = _look_up(frame.templates.by_key, key)
+        template = _find_template(frame.templates.by_key, key)
         if template is None or template is _UNKNOWN or not template.is_proven:
             return None
         check = task.__header__ if task.typing else None
@@ -149,7 +149,7 @@ class TaskSender:
             return by_celery()
         key = self._key(name, task_type, running, options)
         by_key = frame.templates.by_key
-        template = _look_up(by_key, key)
+        template = _find_template(by_key, key)
         if template is None or (kwargs and type(kwargs) is not dict):
             return by_celery()
         if template is _UNKNOWN or not template.is_proven:
@@ -258,7 +258,7 @@ def _make(template: Template, task_id: str, args: Any, kwargs: Any) -> Call | No
         return None
 
 
-def _look_up(by_key: Mapping[Any, Template | None], key: Any) -> Any:
+def _find_template(by_key: Mapping[Any, Template | None], key: Any) -> Any:
     """Return the template of calls with this key; None if they cannot have one, or `_UNKNOWN`."""
     try:
         return None if key is None else by_key.get(key, _UNKNOWN)

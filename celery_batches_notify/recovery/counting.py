@@ -27,7 +27,7 @@ class Counting:
         self._now: dict[str, Seen] = {}
         self._moved: list[Numbers] = []
 
-    def look_at(self, batch: LiveBatch) -> None:
+    def count(self, batch: LiveBatch) -> None:
         """Count a batch if it has moved since the last sweep. Raises `StoreUnavailable`."""
         if batch.numbers is None:
             return

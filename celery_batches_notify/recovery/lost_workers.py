@@ -45,8 +45,8 @@ class LostWorkers:
         self._lease = settings.worker_lease.total_seconds()
         self._resend = settings.lost_members == "resend"
 
-    def look(self) -> None:
-        """Look once for lost workers. Raises `StoreUnavailable`.
+    def reap(self) -> None:
+        """Settle the tasks of all lost workers, once. Raises `StoreUnavailable`.
 
         It waits if this worker itself was cut off from the store, because then others may have been too, and
         if the store's clock was set, because then every worker looks lost.
@@ -58,7 +58,7 @@ class LostWorkers:
         living = [beat.wid for beat in self._store.read_beats() if beat.wid not in lost]
         for beat in silent:  # safety: lost-settled
             try:
-                self._reap(beat, living)
+                self._reap_worker(beat, living)
             except BatchesError as exc:
                 if is_away(exc):
                     raise
@@ -66,7 +66,7 @@ class LostWorkers:
                     "batches: lost worker %s is left: %s", beat.wid, exc, extra=log_fields(worker=beat.wid)
                 )
 
-    def _reap(self, lost: Beat, living: Sequence[str]) -> None:
+    def _reap_worker(self, lost: Beat, living: Sequence[str]) -> None:
         kept = 0
         for chunk in self._store.walk_records(lost.wid):
             done = [field for field, record in chunk.items() if self._settle(lost.wid, field, record, living)]

@@ -73,7 +73,7 @@ class Sweeper:
 
     def sweep(self) -> None:
         """Sweep once: lost workers, every live batch, and a part of the other lists."""
-        self._lost.look()
+        self._lost.reap()
         longest_life_ms = 0
         for batch in self._store.walk_live():
             if self._every.stopping or not self._keep_lock():  # safety: lock-kept
@@ -81,7 +81,7 @@ class Sweeper:
             longest_life_ms = max(longest_life_ms, batch.life_ms)
             self.done["looked at"] += not batch.gone
             try:
-                self._counting.look_at(batch)
+                self._counting.count(batch)
                 self.sweep_batch(batch)
             except Exception as exc:
                 if is_away(exc):

@@ -77,7 +77,7 @@ class RepairStore(StoreBase):
         with store_errors(self.settings):
             for listed in self.lists.walk_newest():
                 page = [bid for bid, _ in listed]
-                _, answers = read_together(self.client, partial(self._look_up, page))
+                _, answers = read_together(self.client, partial(self._read_neglect, page))
                 for bid, live, batch in zip(page, answers[::2], answers[1::2], strict=True):
                     created, retired, given_up = (None,) * 3 if isinstance(batch, Exception) else batch
                     # Read once more, one after the other: it may just have ended, or come back.
@@ -95,7 +95,7 @@ class RepairStore(StoreBase):
                     if isinstance(counts, Exception) or {*counts} - {None, b"0"}:
                         yield bid
 
-    def _look_up(self, bids: Sequence[str], pipe: Pipeline) -> None:
+    def _read_neglect(self, bids: Sequence[str], pipe: Pipeline) -> None:
         for bid in bids:
             pipe.zscore(self.keys.live, bid)
             pipe.hmget(self.keys.batch(bid), ["created_at", "retired", "given_up"])
@@ -113,10 +113,10 @@ class RepairStore(StoreBase):
             return created is not None and not retired
         return True  # so that the corrupt batch is seen
 
-    def claim_look(self, bid: str, quiet_seconds: float) -> bool:
+    def claim_examination(self, bid: str, quiet_seconds: float) -> bool:
         """Claim a batch that has not moved for so long, to examine it; return whether the caller got it."""
-        answer = self._answer(self.scripts.claim_look, bid, round(quiet_seconds * 1000))
-        return bool(answer[0] == "look")
+        answer = self._answer(self.scripts.claim_examination, bid, round(quiet_seconds * 1000))
+        return bool(answer[0] == "claimed")
 
     def conclude_batch(self, bid: str) -> Recorded:
         """Fire the events that are true and have not fired; return the deliveries that this made due."""

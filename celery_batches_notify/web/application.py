@@ -41,9 +41,9 @@ from celery_batches_notify.web.answers import (
 )
 from celery_batches_notify.web.census import TABS, Census
 from celery_batches_notify.web.clusters import ClusterReader
+from celery_batches_notify.web.examining import Examiner
 from celery_batches_notify.web.listing import Query, read_list
 from celery_batches_notify.web.live import Hub, answer_stream
-from celery_batches_notify.web.looking import Looker
 from celery_batches_notify.web.maps import Maps
 from celery_batches_notify.web.members import read_member_page
 from celery_batches_notify.web.metrics import Metrics
@@ -101,7 +101,7 @@ class Page:
         self._threads = threads
         self._behind_proxy = behind_proxy
         self._census = Census()
-        self._looker = Looker()
+        self._examiner = Examiner()
         self._clusters = ClusterReader()
         self._maps = Maps()
         self._metrics = Metrics()
@@ -173,10 +173,10 @@ class Page:
     async def show_batch(self, request: Request, access: Access) -> Response:
         """Show a batch; with `?look=1` ask the broker and the workers, too."""
         view = await self._view(request)
-        look = None
+        examined = None
         if request.query_params.get("look"):
-            look = await self.call(self._looker.look, self.engine, view.status.bid)
-        values = {"view": view, "look": look, "system": self.engine.settings.origin}
+            examined = await self.call(self._examiner.examine, self.engine, view.status.bid)
+        values = {"view": view, "examined": examined, "system": self.engine.settings.origin}
         return html(await self.call(self._render, "batch.html", request, access, **values))
 
     async def part(self, request: Request, access: Access) -> Response:

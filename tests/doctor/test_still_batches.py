@@ -45,7 +45,7 @@ def still(app: Celery, redis: Redis, *, seconds: int = AFTER_SECONDS + 1) -> Bat
     return batch
 
 
-def looker(app: Celery) -> StillBatches:
+def still_batches(app: Celery) -> StillBatches:
     return StillBatches(app._batches_extension.engine)
 
 
@@ -60,7 +60,7 @@ def test_what_has_vanished_is_ended_or_sent_again(
 ) -> None:
     app = opened(how)
     batch = still(app, redis)
-    looker(app).look()
+    still_batches(app).reconcile()
     assert (batch.status().dead, redis.llen("celery")) == (dead, sent)
     assert f"it stood still: {dead} vanished members are dead, {sent} were sent again" in caplog.text
 
@@ -68,7 +68,7 @@ def test_what_has_vanished_is_ended_or_sent_again(
 def test_a_batch_that_moves_is_left(opened: Callable[..., Celery], redis: Redis) -> None:
     app = opened("dead")
     batch = still(app, redis, seconds=AFTER_SECONDS - 60)
-    looker(app).look()
+    still_batches(app).reconcile()
     assert batch.status().dead == 0
 
 
@@ -81,13 +81,13 @@ def test_of_many_workers_one_looks_and_not_again_for_a_while(
         "celery_batches_notify.doctor.still_batches.reconcile_batch",
         lambda _, bid, vanished: looks.append((bid, vanished)) or reconcile.Repairs(),
     )
-    lookers = [looker(app) for _ in range(8)]
+    workers = [still_batches(app) for _ in range(8)]
     with ThreadPoolExecutor(8) as threads:
-        list(threads.map(StillBatches.look, lookers))
-    looker(app).look()
+        list(threads.map(StillBatches.reconcile, workers))
+    still_batches(app).reconcile()
     assert looks == [(batch.bid, "resend")]
     redis.hincrby(f"batches:{{{batch.bid}}}", "looked_at", -1000 * (AFTER_SECONDS + 1))
-    looker(app).look()
+    still_batches(app).reconcile()
     assert len(looks) == 2
 
 
@@ -98,7 +98,7 @@ def test_a_broker_that_cannot_be_read_leaves_all_as_it_is_and_says_so(
     app = make_app(batches_vanished="dead", batches_vanished_after=AFTER_SECONDS)
     app.task(str, name="proj.ok", shared=False)
     batch = still(app, redis)
-    looker(app).look()
+    still_batches(app).reconcile()
     assert batch.status().dead == 0
     assert "it stands still: no member was given up as vanished" in caplog.text
     assert "cannot be read" in caplog.text
@@ -111,7 +111,7 @@ def test_one_that_cannot_be_read_keeps_nobody_from_the_next(
     broken, well = still(app, redis), still(app, redis)
     redis.delete(f"batches:{{{broken.bid}}}:states")
     redis.set(f"batches:{{{broken.bid}}}:outbox", "no hash", ex=60)
-    looker(app).look()
+    still_batches(app).reconcile()
     assert well.status().dead == 2
 
 
@@ -133,7 +133,7 @@ def test_a_broker_that_refuses_one_keeps_nobody_from_the_next(
         send(bid, members)
 
     monkeypatch.setattr(resender, "send", refuse_one)
-    looker(app).look()
+    still_batches(app).reconcile()
     assert redis.llen("celery") == 2
     assert "it stands still, and is left alone: OSError('refused')" in caplog.text
     assert refused[0] in {batch.bid for batch in batches}
@@ -141,10 +141,10 @@ def test_a_broker_that_refuses_one_keeps_nobody_from_the_next(
 
 def test_nobody_looks_unless_it_is_asked_for(opened: Callable[..., Celery]) -> None:
     for how, looks in (("leave", False), ("resend", True)):
-        still_batches = looker(opened(how))
-        still_batches.start()
-        assert (still_batches._every._thread is not None) is looks
-        still_batches.stop()
+        thread = still_batches(opened(how))
+        thread.start()
+        assert (thread._every._thread is not None) is looks
+        thread.stop()
 
 
 def test_a_member_that_a_worker_holds_is_not_sent_again(
@@ -156,6 +156,6 @@ def test_a_member_that_a_worker_holds_is_not_sent_again(
         batch.add(app.signature("proj.slow", (60,)), app.signature("proj.ok").set(countdown=600))
         wait_until(lambda: redis.llen("celery") == 0, what="the worker to take both")
         redis.hincrby(f"batches:{{{batch.bid}}}", "reported_at", -1000 * (AFTER_SECONDS + 1))
-        looker(app).look()
+        still_batches(app).reconcile()
         assert redis.llen("celery") == 0
         assert batch.status().failures == 0

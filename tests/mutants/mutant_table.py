@@ -282,7 +282,7 @@ MUTANTS = (
     ),
     Mutant(
         "one worker looks into a batch that stands still",
-        "one-look",
+        "one-examination",
         GONE,
         f"{STILL}::test_of_many_workers_one_looks_and_not_again_for_a_while",
     ),
@@ -873,7 +873,7 @@ MUTANTS = (
     Mutant(
         "what ended was tried once at least",
         "tried-once",
-        "local outcome, tried = happened, math.max(attempt, attempts)",
+        "local outcome, tried = BECOMES[happened] or happened, math.max(attempt, attempts)",
         f"{SETTLING}::test_what_ended_before_its_publisher_said_so_was_tried_once",
     ),
     Mutant(
@@ -885,7 +885,7 @@ MUTANTS = (
     Mutant(
         "what was put off before its publisher said so stays due",
         "put-off-number",
-        "write_entry(entry, outcome, tried, outcome == 'due' and now + delay or now, number, last_at)",
+        "if outcome == 'due' then next_at = now + delay end",
         f"{SETTLING}::test_what_was_put_off_before_its_publisher_said_so_is_not_published_for_ever",
     ),
     Mutant(
@@ -1179,7 +1179,7 @@ MUTANTS = (
     Mutant(
         "what is lost over and over is given up",
         "lost-attempts",
-        "outcome, delay = 'due', delay * 2 ^ (tried - 1)",
+        GONE,
         f"{SETTLING}::test_a_lost_delivery_waits_twice_as_long_each_time_and_is_given_up_the_eighth",
     ),
     Mutant(
@@ -1599,9 +1599,9 @@ MUTANTS = (
     ),
     Mutant(
         "those who wait for a look leave threads for all others",
-        "lookers-capped",
+        "examinations-capped",
         "if False:",
-        "tests/web/test_looking.py::test_who_waits_for_a_look_leaves_threads_for_all_others",
+        "tests/web/test_examining.py::test_who_waits_for_a_look_leaves_threads_for_all_others",
     ),
     Mutant(
         "a scan of the list is bounded",
@@ -1629,9 +1629,9 @@ MUTANTS = (
     ),
     Mutant(
         "broker and workers are asked once in ten seconds",
-        "look-kept",
+        "examination-kept",
         "if True:",
-        "tests/web/test_looking.py::test_several_who_look_at_once_ask_once",
+        "tests/web/test_examining.py::test_several_who_look_at_once_ask_once",
     ),
     Mutant(
         "a page that others reach has a password",

@@ -77,7 +77,7 @@ class Stage:
             self._wait_for(shared)
             harm.result()
             time.sleep(SETTLE_SECONDS)
-        return {row.name: self._look(row) for row in self.rows}
+        return {row.name: self._read_outcome(row) for row in self.rows}
 
     def close(self) -> None:
         self.ear.close()
@@ -203,7 +203,7 @@ class Stage:
         status = self.batches[row.name].status()
         return (self._state_of(status), self._runs(row)) == (expect.state, expect.runs)
 
-    def _look(self, row: Row) -> Seen:
+    def _read_outcome(self, row: Row) -> Seen:
         batch = self.batches[row.name]
         status = batch.status()
         return Seen(

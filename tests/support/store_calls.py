@@ -100,7 +100,7 @@ CALLS: dict[str, tuple[Call, Call]] = {
     "find_silent": (lambda s: s.beat_worker("a worker"), lambda s: s.find_silent(20)[1]),
     "keep_calls": (lambda _: None, lambda s: s.keep_calls(BID, 0, [b"x", b"y"])),
     "note_action": (lambda _: None, lambda s: s.note_action(BID, '{"action": "retry"}')),
-    "claim_look": (lambda _: None, lambda s: s.claim_look(BID, 60)),
+    "claim_examination": (lambda _: None, lambda s: s.claim_examination(BID, 60)),
     "resend_lost": (lambda _: None, lambda s: s.resend_lost(member(3), kept())),
     "record_outcome": (lambda _: None, lambda s: s.record_outcome(member(3), kept())),
     "record_successes": (lambda _: None, lambda s: s.record_successes(BID, [member(1), member(2)])),

@@ -208,7 +208,7 @@ class Machine(Tasks):
         callback = f"cb_{batch.bid}_success_0"
         before = len(self.watch.marks[callback])
         count, error = self.act(self.somebody(who), lambda: batch.redeliver("success"))
-        self.watch.look(())
+        self.watch.refresh(())
         refused = self.faults[self.batches[batch.bid].app].armed
         assert error is None and (refused or len(self.watch.marks[callback]) == before + count)
 

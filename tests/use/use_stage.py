@@ -57,7 +57,7 @@ class Stage(RuleBasedStateMachine):
 
     @invariant()
     def it_is_as_the_model_says(self) -> None:
-        self.watch.look(self.batches.values())
+        self.watch.refresh(self.batches.values())
         self.watch.compare(self.calls, self.batches.values())
 
     def teardown(self) -> None:
@@ -80,7 +80,7 @@ class Stage(RuleBasedStateMachine):
 
     def check_the_end(self) -> None:
         """Check that all calls are certain, all members have messages, and all callbacks are there."""
-        self.watch.look(self.batches.values(), anew=True)
+        self.watch.refresh(self.batches.values(), anew=True)
         self.watch.compare(self.calls, self.batches.values())
         assert not [held for held in self.held if held.model.is_cut_short]
         client, store = self.surroundings.client, self.surroundings.store
@@ -121,7 +121,7 @@ class Stage(RuleBasedStateMachine):
 
     def _compare_error(self, error: EnqueueError) -> None:
         """Check what an `EnqueueError` says of each call. An unknown one may leave once more."""
-        self.watch.look(())
+        self.watch.refresh(())
         for call in self.calls:
             left = len(self.watch.marks.get(call.id, ()))
             if call.id in error.unknown:
@@ -133,7 +133,7 @@ class Stage(RuleBasedStateMachine):
 
     def left(self, calls: Iterable[Call]) -> set[Call]:
         """Return the calls whose messages are at the broker."""
-        self.watch.look(())
+        self.watch.refresh(())
         return {call for call in calls if self.watch.marks.get(call.id)}
 
     # -- who and what there is ----------------------------------------------------------------

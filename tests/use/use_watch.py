@@ -55,7 +55,7 @@ class Watch:
         self.successful: set[str] = set()
         self._read_as: dict[str, object] = {}
 
-    def look(self, batches: Iterable[Stored], *, anew: bool = False) -> None:
+    def refresh(self, batches: Iterable[Stored], *, anew: bool = False) -> None:
         """Read the broker, and those of these batches that were used, or all."""
         self.marks = defaultdict(list)
         for task_id, mark in self.ran:
@@ -67,12 +67,12 @@ class Watch:
             if (
                 anew
                 or "maybe" in (batch.stored, batch.sealed)
-                or self._looks(batch) != self._read_as.get(batch.bid)
+                or self._appearance(batch) != self._read_as.get(batch.bid)
             ):
                 self._read(batch)
-                self._read_as[batch.bid] = self._looks(batch)
+                self._read_as[batch.bid] = self._appearance(batch)
 
-    def _looks(self, batch: Stored) -> object:
+    def _appearance(self, batch: Stored) -> object:
         """Return a batch as the model and the broker show it."""
         calls = tuple((call.fate, len(self.marks.get(call.id, ()))) for call in batch.calls)
         return batch.stored, batch.sealed, len(batch.children), len(batch.perhaps), len(self.ran), calls

@@ -260,7 +260,7 @@ def look(app: Celery, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> Callable
     """Make a worker that beats steadily look for lost ones."""
     engine = app._batches_extension.engine
     monkeypatch.setattr(Heartbeat, "trusts", lambda *_: True)
-    return engine.sweeper._lost.look
+    return engine.sweeper._lost.reap
 
 
 def leave(
@@ -322,10 +322,10 @@ def test_a_clock_that_was_set_since_the_last_beat_makes_no_worker_lost(app: Cele
     clock_ms = app._batches_extension.engine.store.beat_worker("other")
     heartbeat._last_beat, heartbeat._steady_since = (now, clock_ms - 60_000), now - LEASE_SECONDS
     leave(app, redis, member)  # it looks 60 s old, and is not
-    app._batches_extension.engine.sweeper._lost.look()
+    app._batches_extension.engine.sweeper._lost.reap()
     assert batch.status().dead == 0
     heartbeat._last_beat = (time.monotonic(), app._batches_extension.engine.store.beat_worker("other"))
-    app._batches_extension.engine.sweeper._lost.look()
+    app._batches_extension.engine.sweeper._lost.reap()
     assert batch.status().dead == 1
 
 
@@ -337,7 +337,7 @@ def test_a_worker_whose_lease_has_not_ended_lives(
     app.task(told, name="told", shared=False)
     batch, member = one_member(app)
     leave(app, redis, member)  # 60 s ago, like those that are lost where the lease is 5 s
-    app._batches_extension.engine.sweeper._lost.look()
+    app._batches_extension.engine.sweeper._lost.reap()
     assert batch.status().pending == 1
     assert batch.status().dead == 0
 

@@ -74,7 +74,7 @@ class Scripts:
         self.check_watches = self._load("check_watches")
         self.claim_retries = self._load("members", "resend", "claim_retries")
         self.keep_calls = self._load("keep_calls")
-        self.claim_look = self._load("claim_look")
+        self.claim_examination = self._load("claim_examination")
         self.confirm_retries = self._load("confirm_retries")
         self.redeliver_event = self._load("redeliver_event")
         self.ask_address = self._load("ask_address")

@@ -21,7 +21,7 @@ from celery_batches_notify.doctor.worker_tasks import WorkersReading
 from celery_batches_notify.engine import Engine, find_engine
 from celery_batches_notify.store.parsing import Member
 from celery_batches_notify.web import status_page
-from celery_batches_notify.web.looking import LOOKED_SECONDS, WAITERS_AT_MOST, Looker
+from celery_batches_notify.web.examining import KEPT_SECONDS, WAITERS_AT_MOST, Examiner
 from tests.support.servers import wait_until
 from tests.web.scene import make_batch
 
@@ -34,17 +34,17 @@ def test_several_who_look_at_once_ask_once(app: Celery, monkeypatch: pytest.Monk
         asked.append(bid)
         return Examination(status=engine.store.read_status(bid), lines=())
 
-    monkeypatch.setattr("celery_batches_notify.web.looking.examine_batch", examine)
-    looker = Looker(clock=lambda: now[0])
+    monkeypatch.setattr("celery_batches_notify.web.examining.examine_batch", examine)
+    examiner = Examiner(clock=lambda: now[0])
     with ThreadPoolExecutor(8) as pool:
-        looks = list(pool.map(lambda _: looker.look(engine, batch.bid), range(20)))
+        looks = list(pool.map(lambda _: examiner.examine(engine, batch.bid), range(20)))
     assert len(asked) == 1
     assert len({id(look) for look in looks}) == 1
-    now[0] = LOOKED_SECONDS - 0.1
-    looker.look(engine, batch.bid)
+    now[0] = KEPT_SECONDS - 0.1
+    examiner.examine(engine, batch.bid)
     assert len(asked) == 1
-    now[0] = LOOKED_SECONDS
-    looker.look(engine, batch.bid)
+    now[0] = KEPT_SECONDS
+    examiner.examine(engine, batch.bid)
     assert len(asked) == 2
 
 
@@ -59,13 +59,13 @@ def test_who_waits_for_a_look_leaves_threads_for_all_others(
         may_end.wait(60)
         return Examination(status=engine.store.read_status(bid), lines=())
 
-    monkeypatch.setattr("celery_batches_notify.web.looking.examine_batch", examine)
-    looker = Looker()
-    monkeypatch.setattr("celery_batches_notify.web.application.Looker", lambda: looker)
+    monkeypatch.setattr("celery_batches_notify.web.examining.examine_batch", examine)
+    examiner = Examiner()
+    monkeypatch.setattr("celery_batches_notify.web.application.Examiner", lambda: examiner)
     client = TestClient(status_page(app))
     with ThreadPoolExecutor(WAITERS_AT_MOST) as pool:
-        looks = [pool.submit(looker.look, engine, batch.bid) for _ in range(WAITERS_AT_MOST)]
-        wait_until(lambda: looker._places._value == 0, what="all places taken")
+        looks = [pool.submit(examiner.examine, engine, batch.bid) for _ in range(WAITERS_AT_MOST)]
+        wait_until(lambda: examiner._places._value == 0, what="all places taken")
         answer = client.get(f"/{batch.bid}?look=1")
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
         assert client.get(f"/{batch.bid}").status_code == 200
