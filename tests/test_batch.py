@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import pytest
 from celery import Celery, chain, chord, group
+from celery.exceptions import Retry
 from kombu.exceptions import EncodeError
 from redis import Redis
 
@@ -709,6 +710,24 @@ def test_an_eager_failure_counts_as_dead(eager: Celery) -> None:
     assert batch.status().dead == 1
     assert batch.status().total == 5
     assert ("dead", "dead", 5) in eager.conf.ran
+
+
+def test_an_eager_failure_that_propagates_counts_as_dead(eager: Celery) -> None:
+    """Celery then sends no signal of a failure, and raises a retry instead of making it."""
+    eager.conf.task_eager_propagates = True
+
+    @eager.task(name="retries_errors", shared=False, autoretry_for=(ValueError,))
+    def retries_errors() -> None:
+        raise ValueError("no")
+
+    batch = Batch(app=eager).on("finish", eager.tasks["told"].s("over"))
+    with batch:
+        for name in ("fails", "retries", "retries_errors"):
+            with pytest.raises((ValueError, Retry)):
+                eager.tasks[name].delay()
+    assert eager.conf.ran == [("over", "dead", 3)]
+    failed = [failure.error_class for failure in batch.status().failure_info]
+    assert failed == ["ValueError", "celery.exceptions.Retry", "ValueError"]
 
 
 def test_an_eager_block_whose_store_is_away_raises_at_its_end(make_app: Callable[..., Celery]) -> None:

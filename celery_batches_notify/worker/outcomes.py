@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Callable
 from typing import Any
 from weakref import ref
@@ -67,9 +68,9 @@ def unsignalled(task: Any, state: str | None, retval: Any, *, alone: bool) -> Ou
         requeued = getattr(retval, "requeue", False) and _acks_late(task)
         return None if requeued else dead(task.request, task.name, "rejected", retval)
     exc = sys.exc_info()[1]
-    if state is None and exc is not None and not isinstance(exc, Exception):
-        return _exited(task, exc, alone=alone)
-    return None
+    if state is not None or exc is None:
+        return None
+    return _propagated(task, exc) if isinstance(exc, Exception) else _exited(task, exc, alone=alone)
 
 
 def internal_error(request: Any, task: str, exc: BaseException, backtrace: object) -> Outcome:
@@ -131,6 +132,14 @@ def _stored_error(result: Any) -> BaseException | None:
         module, message = result.get("exc_module") or "builtins", result.get("exc_message")
         return UnpickleableExceptionWrapper(str(module), result["exc_type"], (), str(message))
     return result if isinstance(result, BaseException) else None
+
+
+def _propagated(task: Any, exc: Exception) -> Outcome | None:
+    """Return the outcome of an eager run whose caller gets its error; None if another signal reports it."""
+    if task.request.is_eager:  # safety: eager-propagates
+        own = exc.exc if isinstance(exc, Retry) and exc.exc else exc  # a retry that is raised is not made
+        return dead(task.request, task.name, "failed", own, traceback.format_exc())
+    return None
 
 
 def _exited(task: Any, exc: BaseException, *, alone: bool) -> Outcome | None:

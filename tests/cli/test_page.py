@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 
 import click
+import pytest
 
 from celery_batches_notify.cli import batch
-from tests.docs.pages import DOCS, ROOT
+from tests.docs.pages import DOCS, ROOT, all_pages, find_blocks
 
 PAGE = (DOCS / "reference" / "cli.md").read_text("utf-8")
 OF_CHANNELS = {"--to", "--via_options", "--token", "--notify", "--url", "--OPTION"}
@@ -27,6 +29,21 @@ def test_every_command_and_option_stands_on_the_page_and_no_other() -> None:
         for name in param.opts
     }
     assert set(re.findall(r"(?<![\w-])--[A-Za-z][\w-]*", PAGE)) - OF_CHANNELS == options
+
+
+def shown() -> list[str]:
+    """Return what follows `celery … batch` in each command that a page shows."""
+    blocks = [
+        block for page in all_pages() for kind in ("console", "sh") for block in find_blocks(page, kind)
+    ]
+    pattern = r"celery -A \w+ batch (.+?)(?: \||;| ;;|$)"
+    return sorted({words for each in blocks for words in re.findall(pattern, each.code, re.MULTILINE)})
+
+
+@pytest.mark.parametrize("words", shown())
+def test_a_command_that_a_page_shows_parses(words: str) -> None:
+    name, *arguments = shlex.split(words.replace("$BID", "9vJ0yFGZ3mHk2Q5tXw8RbA"))
+    batch.commands[name].make_context(name, arguments).close()
 
 
 def test_help_of_every_command_is_whole_sentences() -> None:

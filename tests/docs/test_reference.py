@@ -203,6 +203,16 @@ def test_the_reasons_why_a_member_cannot_be_sent_again_are_those_of_the_page() -
     assert sorted(named) == sorted(of_calls | of_workers | of_scripts)
 
 
+def test_what_the_doctor_says_is_on_its_page_as_it_says_it() -> None:
+    files = (ROOT / "celery_batches_notify" / "doctor").glob("*.py")
+    code = re.sub(r"{[^{}]*}", "", "".join(file.read_text("utf-8") for file in files))
+    for said in first_codes("how-to/repair.md", "the doctor says"):
+        parts = [
+            part.strip() for part in re.split(r"…|: |, until|\S*\d[^\s:]*(?: callbacks wait)?", said) if part
+        ]
+        assert all(part in code for part in parts if " " in part), said
+
+
 # -- wire -----------------------------------------------------------------------------------------
 
 

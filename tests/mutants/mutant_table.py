@@ -417,6 +417,12 @@ MUTANTS = (
         f"{GOING_ON}::test_a_member_is_dead_if_it_raises_retry_and_none_has_left",
     ),
     Mutant(
+        "an eager member whose failure reaches its caller is dead",
+        "eager-propagates",
+        GONE,
+        f"{BATCH}::test_an_eager_failure_that_propagates_counts_as_dead",
+    ),
+    Mutant(
         "a callback that is retried under another id is not waited for",
         "callbacks-other-id",
         "pass",

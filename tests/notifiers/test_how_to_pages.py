@@ -9,6 +9,7 @@ import re
 import socket
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ import jsonschema
 import pytest
 from celery import Celery
 
+from celery_batches_notify import Batch, Batches
 from celery_batches_notify.errors import ConfigurationError, InvalidCallback, NotificationFailed
 from celery_batches_notify.notifiers.base import Notifier, build_notifier, refuse_secrets
 from celery_batches_notify.notifiers.chat.apprise import Apprise
@@ -30,6 +32,7 @@ from celery_batches_notify.notifiers.registry import Registry
 from celery_batches_notify.notifiers.signature import new_secret
 from celery_batches_notify.notifiers.webhook import Webhook
 from celery_batches_notify.settings import Settings
+from tests.docs.pages import find_blocks
 from tests.support import samples
 from tests.support.http_server import answer, serving
 
@@ -71,6 +74,26 @@ def test_every_notifier_has_its_configuration() -> None:
     assert {name.partition(":")[0] for name, _ in profiles()} == KINDS.keys()
 
 
+@pytest.mark.parametrize("name", ["chat", "email", "webhooks"])
+def test_on_takes_what_a_page_passes_it_with_the_pages_configuration(name: str) -> None:
+    app = Celery("page", broker="redis://localhost", set_as_current=False)
+    app.conf.batches_backend_url = "redis://localhost"
+    app.conf.batches_notifications, declaring = {}, []
+    for found in find_blocks(f"how-to/{name}.md"):
+        if "batches_notifications = " in found.code and "batch.on(" not in found.code:
+            page: dict[str, Any] = {"app": SimpleNamespace(conf=SimpleNamespace())}
+            exec(found.code, page)
+            conf = page["app"].conf
+            app.conf.batches_notifications |= page.get("batches_notifications") or conf.batches_notifications
+        elif found.code.startswith("batch.on("):
+            declaring.append(found.code)
+    Batches(app)
+    batch = Batch(app=app)
+    for code in declaring:
+        exec(code, {"batch": batch})
+    assert len(batch._declaration._callbacks) >= len(declaring) > 0
+
+
 def test_every_drawing_of_a_chat_is_shown_and_small() -> None:
     shown = re.findall(r"\]\((\.\./images/[^)]+)\)", PAGES["chat"])
     pictures = sorted((DOCS / "images").glob("chat-*.png"))
@@ -91,6 +114,16 @@ def test_the_body_on_the_page_is_one_that_is_sent() -> None:
     sent = samples.failing().as_dict()
     assert body.keys() == sent.keys()
     assert body["failure_info"][0].keys() == sent["failure_info"][0].keys()
+
+
+def test_the_figures_of_the_request_on_the_page_agree() -> None:
+    (body,) = [json.loads(code) for code in blocks("webhooks", "json")]
+    ended = body["succeeded"] + body["dead"]
+    assert (body["pending"], body["progress"]) == (body["total"] - body["succeeded"], ended / body["total"])
+    assert body["failures"] == len(body["failure_info"])
+    (timestamp,) = re.findall(r"^webhook-timestamp: (\d+)$", blocks("webhooks", "http")[0], re.MULTILINE)
+    took = datetime.fromtimestamp(int(timestamp), UTC) - datetime.fromisoformat(body["complete_at"])
+    assert timedelta(0) <= took < timedelta(minutes=1)
 
 
 def test_the_headers_on_the_page_are_those_that_are_sent() -> None:

@@ -67,7 +67,7 @@ class Session(smtplib.SMTP):
         self.close()
 
     def log_in(self, user: str, secret: str, authentication: str | None) -> None:
-        """Log in by the given mechanism, or by the first that the server offers.
+        """Log in by the given mechanism, or by the first of `_MECHANISMS` that the server offers.
 
         Unlike `login`, it tries one mechanism only, and encodes as UTF-8. The error may hold the secret,
         because some servers repeat what they refuse.
