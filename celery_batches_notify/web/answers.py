@@ -129,7 +129,7 @@ def root_of(request: Request) -> str:
     return "/".join([".."] * depth) or "."
 
 
-def place_of(request: Request) -> str:
+def intended_url(request: Request) -> str:
     """Return the relative URL of the page that a path means which has a slash too many or too few at its end.
 
     An empty text stands for none: an empty part of a path is no slip, and could lead to another host.
@@ -137,12 +137,12 @@ def place_of(request: Request) -> str:
     path, root = get_route_path(request.scope), request.scope.get("root_path", "")
     parts = path[1:-1].split("/")
     if path.endswith("/") and all(parts):  # safety: no-empty-part
-        place = f"../{quote(parts[-1])}"
+        url = f"../{quote(parts[-1])}"
     elif not path and (mount := root.rpartition("/")[2]):  # relative links would lead out of the mount
-        place = f"./{quote(mount)}/"
+        url = f"./{quote(mount)}/"
     else:
         return ""
-    return f"{place}?{request.url.query}" if request.url.query else place
+    return f"{url}?{request.url.query}" if request.url.query else url
 
 
 def theme_of(request: Request) -> str:

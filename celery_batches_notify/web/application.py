@@ -32,8 +32,8 @@ from celery_batches_notify.web.answers import (
     answer_json,
     answer_problem,
     answer_tagged,
+    intended_url,
     is_ours,
-    place_of,
     problem_of,
     root_of,
     theme_of,
@@ -311,8 +311,8 @@ class Page:
 
     async def _on_http(self, request: Request, exc: Exception) -> Response:
         assert isinstance(exc, HTTPException)  # noqa: S101 - Starlette calls this for no other
-        if exc.status_code == 404 and request.method in ("GET", "HEAD") and (place := place_of(request)):
-            return RedirectResponse(place)
+        if exc.status_code == 404 and request.method in ("GET", "HEAD") and (url := intended_url(request)):
+            return RedirectResponse(url)
         return answer_http(request, exc)
 
     async def _on_failure(self, request: Request, exc: Exception) -> Response:
