@@ -32,6 +32,7 @@ def test_every_scenario_under_fire_is_on_the_page() -> None:
     assert find_tests("chaos") <= {name for _, name in NAMED}
 
 
+@pytest.mark.timeout(600)  # it collects the whole suite
 def test_pytest_finds_each_test_that_the_page_names_by_its_name() -> None:
     names = {name for _, name in NAMED}
     pytest_itself = Path(sys.executable).with_name("pytest")
