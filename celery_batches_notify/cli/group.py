@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -61,6 +62,7 @@ def run(ctx: click.Context, do: Run) -> None:
     from celery_batches_notify.cli.exit_codes import ExitCode, code_of  # noqa: PLC0415 - every celery command loads this
     from celery_batches_notify.cli.output import Output, error_line  # noqa: PLC0415
 
+    _open_what_is_closed()
     out = Output(sys.stdout, as_json=ctx.meta.get(_AS_JSON, False))
     try:
         code = do(ctx.obj.app, out)
@@ -74,3 +76,10 @@ def run(ctx: click.Context, do: Run) -> None:
         raise failure from exc
     out.finish(code)
     ctx.exit(code)
+
+
+def _open_what_is_closed() -> None:
+    """Discard what is printed to a standard stream that is closed, as in `>&-`."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.open(os.devnull, os.O_WRONLY), "w", closefd=False))  # noqa: SIM115

@@ -33,13 +33,14 @@ def install(directory: Path) -> Path:
 
 
 def celery(
-    installed: Path, *arguments: str, python: str = sys.executable, **environment: str
+    installed: Path, *arguments: str, python: str = sys.executable, redirect: str = "", **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run `celery …` in a process of its own, with the test's app at hand."""
+    """Run `celery …` in a process of its own, with the test's app at hand; redirected as a shell does."""
     path = os.pathsep.join([str(installed), str(ROOT)])
     env = {**os.environ, "PYTHONPATH": path, "NO_PROXY": "127.0.0.1", **environment}
+    command = [python, "-W", "error::ResourceWarning", "-m", "celery", *arguments]
     return subprocess.run(
-        [python, "-W", "error::ResourceWarning", "-m", "celery", *arguments],
+        ["sh", "-c", f'exec "$@" {redirect}', "sh", *command],
         env=env,
         cwd=installed,
         capture_output=True,
