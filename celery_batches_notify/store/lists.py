@@ -18,7 +18,7 @@ from celery_batches_notify.settings import LONGEST, Settings
 from celery_batches_notify.store.errors import corrupt_errors
 from celery_batches_notify.store.keys import Keys
 from celery_batches_notify.store.packing import SENDING_MS
-from celery_batches_notify.store.paging import Place, walk_pages
+from celery_batches_notify.store.paging import Position, walk_pages
 from celery_batches_notify.store.parsing import has_ended
 from celery_batches_notify.store.scripts import Scripts
 from celery_batches_notify.store.snapshots import read_together
@@ -105,8 +105,8 @@ class BatchIndexes:
         self._client.zrem(self._keys.cancelled, bid, bid + TERMINATE.decode())
 
     def walk_index(
-        self, after: Place | None = None, size: int = INDEX_PAGE
-    ) -> Iterator[list[tuple[str, Place]]]:
+        self, after: Position | None = None, size: int = INDEX_PAGE
+    ) -> Iterator[list[tuple[str, Position]]]:
         """Yield the list of all batches, newest first, in pages of this size. Some may have expired."""
         for page in walk_pages(self._client, self._keys.index, size, after=after, newest_first=True):
             if listed := well_formed(page):
@@ -119,7 +119,7 @@ class BatchIndexes:
         )
         return [bid for entry in entries if (bid := read_bid(entry)) is not None]
 
-    def walk_newest(self, after: Place | None = None) -> Iterator[list[tuple[str, Place]]]:
+    def walk_newest(self, after: Position | None = None) -> Iterator[list[tuple[str, Position]]]:
         """Yield the stored batches, newest first, in pages; begin behind `after` if it is given."""
         for listed in self.walk_index(after):
             exist = self.exist([bid for bid, _ in listed])
@@ -132,9 +132,9 @@ class BatchIndexes:
         and revived over and over would keep this walk from ending.
         """
         newest: Any = self._client.zrange(self._keys.live, -1, -1, withscores=True)
-        last = [Place(float(score), entry) for entry, score in newest]
+        last = [Position(float(score), entry) for entry, score in newest]
         for page in walk_pages(self._client, self._keys.live, PAGE):
-            yield from self._read_live([place for place in page if [place] <= last])
+            yield from self._read_live([position for position in page if [position] <= last])
             if page[-1:] >= last:
                 return
 
@@ -145,30 +145,30 @@ class BatchIndexes:
                 pipe.exists(self._keys.batch(bid))
             return [bool(found) for found in pipe.execute()]
 
-    def drop(self, key: str, places: Sequence[Place], *, older_seconds: float = 0) -> int:
+    def drop(self, key: str, positions: Sequence[Position], *, older_seconds: float = 0) -> int:
         """Take entries off a list unless they were put there again since they were read; return how many.
 
         Args:
             key: The list.
-            places: The entries as they were read.
+            positions: The entries as they were read.
             older_seconds: Spare entries that were put there within so many seconds.
         """
-        if not places:
+        if not positions:
             return 0
-        parts = [part for place in places for part in (place.entry, place.score)]
+        parts = [part for position in positions for part in (position.entry, position.score)]
         return int(self._scripts.drop_entries([key], ["", round(older_seconds * 1000), *parts])[1])
 
     def drop_live(self, batch: LiveBatch) -> None:
         """Take a batch that is over, or gone, off the sweeper's list."""
-        place = Place(batch.score, batch.bid.encode())
-        self.drop(self._keys.live, [place], older_seconds=UNSTORED_SECONDS if batch.gone else 0)
+        position = Position(batch.score, batch.bid.encode())
+        self.drop(self._keys.live, [position], older_seconds=UNSTORED_SECONDS if batch.gone else 0)
 
     def drop_gone(self, bid: str) -> None:
         """Take a batch that does not exist off both lists, unless it may be about to be stored."""
         for key in (self._keys.index, self._keys.live):
             score = self._client.zscore(key, bid)
             if score is not None:
-                self.drop(key, [Place(score, bid.encode())], older_seconds=UNSTORED_SECONDS)
+                self.drop(key, [Position(score, bid.encode())], older_seconds=UNSTORED_SECONDS)
 
     def prolong(self, life_ms: int) -> None:
         """Let the lists live for at least so long, because one of their batches may."""
@@ -177,7 +177,7 @@ class BatchIndexes:
         for key in (keys.index, keys.live, keys.cancelled, keys.totals, keys.counted):
             self._scripts.prolong_list([key], ["", life_ms])
 
-    def _read_live(self, page: Sequence[Place]) -> Iterator[LiveBatch]:
+    def _read_live(self, page: Sequence[Position]) -> Iterator[LiveBatch]:
         whole = well_formed(page)
 
         def queue(pipe: Pipeline) -> None:
@@ -187,13 +187,13 @@ class BatchIndexes:
 
         clock, answers = read_together(self._client, queue)
         now = clock[0] * 1000 + clock[1] // 1000
-        for (bid, place), *of_one in zip(whole, answers[::2], answers[1::2], strict=True):
+        for (bid, position), *of_one in zip(whole, answers[::2], answers[1::2], strict=True):
             try:
                 with corrupt_errors(bid):
-                    found = _parse_live(bid, place.score, of_one, now)
+                    found = _parse_live(bid, position.score, of_one, now)
             except CorruptBatch as exc:
                 BatchLog(logger, bid=bid).warning("not swept: %s", exc)
-                found = LiveBatch(bid=bid, score=place.score, ended=False, has_due=False)
+                found = LiveBatch(bid=bid, score=position.score, ended=False, has_due=False)
             yield found
 
     def _put(self, entry: str, *lists: str, life_ms: int = 0) -> None:
@@ -260,10 +260,10 @@ def _parse_live(bid: str, score: float, answers: Sequence[Any], now: int) -> Liv
     )
 
 
-def well_formed(page: Sequence[Place], suffix: bytes = b"") -> list[tuple[str, Place]]:
+def well_formed(page: Sequence[Position], suffix: bytes = b"") -> list[tuple[str, Position]]:
     """Return the entries of a list with well-formed bids: keys are only built from these."""
-    read = ((read_bid(place.entry.removesuffix(suffix)), place) for place in page)
-    return [(bid, place) for bid, place in read if bid is not None]
+    read = ((read_bid(position.entry.removesuffix(suffix)), position) for position in page)
+    return [(bid, position) for bid, position in read if bid is not None]
 
 
 def read_bid(entry: bytes) -> str | None:

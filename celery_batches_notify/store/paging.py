@@ -8,16 +8,16 @@ from typing import Any, NamedTuple
 from redis import Redis
 
 
-class Place(NamedTuple):
-    """The place of an entry on a list. Places compare as the server sorts entries."""
+class Position(NamedTuple):
+    """The position of an entry on a list. Positions compare as the server sorts entries."""
 
     score: float
     entry: bytes
 
 
 def walk_pages(
-    client: Redis, key: str, size: int, *, after: Place | None = None, newest_first: bool = False
-) -> Iterator[list[Place]]:
+    client: Redis, key: str, size: int, *, after: Position | None = None, newest_first: bool = False
+) -> Iterator[list[Position]]:
     """Yield the pages of a list; the caller may remove or move entries meanwhile.
 
     It uses only plain reading commands, because users who may not run scripts list batches too.
@@ -26,7 +26,7 @@ def walk_pages(
         client: The store's client.
         key: The sorted set.
         size: How many entries one round trip reads; at least 2.
-        after: The place to go on behind; None begins at the first entry.
+        after: The position to go on behind; None begins at the first entry.
         newest_first: Whether to go from high scores to low ones.
     """
     offset = 0  # the position of `after` among the entries of its score, which many may share
@@ -42,7 +42,7 @@ def walk_pages(
             if after is not None and last.score == after.score:
                 offset += len(page) - 1
             else:
-                offset = sum(place.score == last.score for place in page) - 1
+                offset = sum(position.score == last.score for position in page) - 1
             after = last
         elif len(page) == size:
             offset += size - 1  # the next read begins with a known entry  # safety: page-overlap
@@ -51,11 +51,11 @@ def walk_pages(
 
 
 def _read(
-    client: Redis, key: str, after: Place | None, offset: int, size: int, *, newest_first: bool
-) -> list[Place]:
+    client: Redis, key: str, after: Position | None, offset: int, size: int, *, newest_first: bool
+) -> list[Position]:
     first, last = ("+inf", "-inf") if newest_first else ("-inf", "+inf")
     start = first if after is None else repr(after.score)
     page: Any = client.zrange(
         key, start, last, desc=newest_first, byscore=True, offset=offset, num=size, withscores=True
     )
-    return [Place(float(score), entry) for entry, score in page]
+    return [Position(float(score), entry) for entry, score in page]

@@ -29,7 +29,7 @@ from celery_batches_notify.store.outlines import (
     parse_outline,
     parse_standing,
 )
-from celery_batches_notify.store.paging import Place
+from celery_batches_notify.store.paging import Position
 from celery_batches_notify.store.snapshots import Clock, read_snapshot, read_snapshots, read_together
 
 STATUSES_AT_ONCE = 20  # each may bring a hundred failures
@@ -81,13 +81,13 @@ class StatusStore(StoreBase):
         for start in range(0, len(bids), STATUSES_AT_ONCE):
             yield from self._read_statuses(bids[start : start + STATUSES_AT_ONCE])
 
-    def walk_places(
-        self, after: Place | None = None, size: int = ROWS_AT_ONCE
-    ) -> Iterator[list[tuple[str, Place]]]:
+    def walk_positions(
+        self, after: Position | None = None, size: int = ROWS_AT_ONCE
+    ) -> Iterator[list[tuple[str, Position]]]:
         """Read the list of batches, newest first, in pages; some of them may have expired.
 
         Args:
-            after: The place to go on behind, from an earlier reading; None begins with the newest batch.
+            after: The position to go on behind, from an earlier reading; None begins with the newest batch.
             size: How many a page has.
         """
         with store_errors(self.settings):
@@ -104,7 +104,7 @@ class StatusStore(StoreBase):
         Args:
             standings: Read how they stand as well; then a batch whose counts cannot be read is left out.
         """
-        for page in self.walk_places():
+        for page in self.walk_positions():
             for outline in self.read_outlines([bid for bid, _ in page], standings=standings):
                 if outline.why:
                     BatchLog(logger, bid=outline.bid).warning("left out of the list: %s", outline.why)

@@ -10,7 +10,7 @@ from redis import Redis
 
 from celery_batches_notify.store.keys import Keys
 from celery_batches_notify.store.lists import TERMINATE, UNSTORED_SECONDS, BatchIndexes, well_formed
-from celery_batches_notify.store.paging import Place, walk_pages
+from celery_batches_notify.store.paging import Position, walk_pages
 from celery_batches_notify.store.scripts import Scripts
 
 PAGE = 1000
@@ -30,7 +30,7 @@ class Trimmer:
         self._scripts = scripts
         self._cursor = 0
         self._keys = keys
-        self._places: dict[str, Place] = {}  # the next call continues here
+        self._positions: dict[str, Position] = {}  # the next call continues here
 
     def trim(self) -> int:
         """Trim the next part of each list; return how many entries were dropped."""
@@ -39,34 +39,34 @@ class Trimmer:
             self._keys.cancelled, self._drop_over
         )
 
-    def _trim(self, key: str, drop: Callable[[Sequence[Place]], int]) -> int:
+    def _trim(self, key: str, drop: Callable[[Sequence[Position]], int]) -> int:
         """Trim one page, and further ones while most of their entries are dropped."""
         dropped = 0
-        rest = walk_pages(self._client, key, PAGE, after=self._places.get(key))
+        rest = walk_pages(self._client, key, PAGE, after=self._positions.get(key))
         for page in islice(chain(rest, walk_pages(self._client, key, PAGE)), PAGES_AT_ONCE):
             here = drop(page)
             dropped += here
-            self._places[key] = page[-1]
+            self._positions[key] = page[-1]
             if here < len(page) / 2:
                 break
         return dropped
 
-    def _drop_gone(self, page: Sequence[Place]) -> int:
+    def _drop_gone(self, page: Sequence[Position]) -> int:
         listed = well_formed(page)
         exist = self._lists.exist([bid for bid, _ in listed])
-        gone = [place for (_, place), exists in zip(listed, exist, strict=True) if not exists]
+        gone = [position for (_, position), exists in zip(listed, exist, strict=True) if not exists]
         return self._lists.drop(self._keys.index, gone, older_seconds=UNSTORED_SECONDS)
 
-    def _drop_over(self, page: Sequence[Place]) -> int:
+    def _drop_over(self, page: Sequence[Position]) -> int:
         listed = well_formed(page, suffix=TERMINATE)
         with self._client.pipeline(transaction=False) as pipe:
             for bid, _ in listed:
                 pipe.hmget(self._keys.batch(bid), "schema", "retired")
             answers = pipe.execute(raise_on_error=False)
-        found = [(place, answer) for (_, place), answer in zip(listed, answers, strict=True)]
-        gone = [place for place, answer in found if answer == [None, None]]
+        found = [(position, answer) for (_, position), answer in zip(listed, answers, strict=True)]
+        gone = [position for position, answer in found if answer == [None, None]]
         # safety: running-stays
-        over = [place for place, answer in found if not isinstance(answer, Exception) and answer[1]]
+        over = [position for position, answer in found if not isinstance(answer, Exception) and answer[1]]
         return self._lists.drop(
             self._keys.cancelled, gone, older_seconds=UNSTORED_SECONDS
         ) + self._lists.drop(self._keys.cancelled, over, older_seconds=CANCELLED_SECONDS)

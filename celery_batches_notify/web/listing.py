@@ -10,7 +10,7 @@ from typing import Any
 from celery_batches_notify.engine import Engine
 from celery_batches_notify.model import STATES
 from celery_batches_notify.store.outlines import Outline
-from celery_batches_notify.store.paging import Place
+from celery_batches_notify.store.paging import Position
 from celery_batches_notify.store.statuses import ROWS_AT_ONCE, Row
 from celery_batches_notify.web.census import TABS, Census, Found, is_in
 from celery_batches_notify.web.view import row_as_dict
@@ -28,12 +28,12 @@ class Query:
     Attributes:
         text: Words of the description, a bid, a tag, or `tag:` and all of a tag.
         state: A tab's name, or a state of batches.
-        after: The place after which the page begins.
+        after: The position after which the page begins.
     """
 
     text: str = ""
     state: str = ""
-    after: Place | None = None
+    after: Position | None = None
 
     @classmethod
     def parse(cls, given: Mapping[str, str]) -> Query:
@@ -59,7 +59,7 @@ class Query:
         text = self.text.casefold()
         if text.startswith("tag:"):
             return text[4:].strip() in (tag.casefold() for tag in outline.tags)
-        return any(text in place.casefold() for place in (outline.bid, outline.description, *outline.tags))
+        return any(text in each.casefold() for each in (outline.bid, outline.description, *outline.tags))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,15 +105,15 @@ def read_list(engine: Engine, query: Query, census: Census) -> ListPage:
     found: list[str] = []
     looked, last, more = 0, query.after, False
     is_filtered = bool(query.text or query.state)
-    for page in engine.store.walk_places(query.after, ROWS_AT_ONCE if is_filtered else ROWS + 1):
+    for page in engine.store.walk_positions(query.after, ROWS_AT_ONCE if is_filtered else ROWS + 1):
         if more := len(found) == ROWS or looked == LOOKED_AT_MOST:
             break
         part = page[: LOOKED_AT_MOST - looked]  # safety: scan-bounded
         fitting = query.select(engine, [bid for bid, _ in part], census, known)
-        for bid, place in part:
+        for bid, position in part:
             if more := len(found) == ROWS:
                 break
-            looked, last = looked + 1, place
+            looked, last = looked + 1, position
             if bid in fitting:
                 found.append(bid)
         if more := more or len(part) < len(page):
@@ -132,12 +132,12 @@ def read_list(engine: Engine, query: Query, census: Census) -> ListPage:
     )
 
 
-def parse_cursor(text: str) -> Place | None:
-    """Parse a URL's cursor into a place in the list; return None if it is malformed."""
+def parse_cursor(text: str) -> Position | None:
+    """Parse a URL's cursor into a position in the list; return None if it is malformed."""
     match = _CURSOR.fullmatch(text)
-    return Place(float(match[1]), match[2].encode()) if match else None
+    return Position(float(match[1]), match[2].encode()) if match else None
 
 
-def format_cursor(place: Place) -> str:
-    """Return a place in the list as the cursor of a URL."""
-    return f"{int(place.score)}.{place.entry.decode()}"
+def format_cursor(position: Position) -> str:
+    """Return a position in the list as the cursor of a URL."""
+    return f"{int(position.score)}.{position.entry.decode()}"

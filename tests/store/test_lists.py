@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from celery_batches_notify.errors import NoSuchBatch
 from celery_batches_notify.membership import Membership, Outcome
 from celery_batches_notify.model import Event
-from celery_batches_notify.store.paging import Place, walk_pages
+from celery_batches_notify.store.paging import Position, walk_pages
 from celery_batches_notify.store.store import Store
 from tests.store.compared import Surroundings
 from tests.support.scripts import BID, LIVES, SUCCEEDED, dead, due_now, open_batch
@@ -70,8 +70,8 @@ def test_thousands_of_one_millisecond_are_each_seen_once(store: Store, size: int
     scores = {bid: 1000 + n // (15 * size) for n, bid in enumerate(bids(40 * size))}
     put(store, "batches:index", scores)
     pages = list(walk_pages(store.client, "batches:index", size, newest_first=newest_first))
-    seen = [place for page in pages for place in page]
-    assert seen == sorted((Place(s, b.encode()) for b, s in scores.items()), reverse=newest_first)
+    seen = [position for page in pages for position in page]
+    assert seen == sorted((Position(s, b.encode()) for b, s in scores.items()), reverse=newest_first)
     assert max(map(len, pages)) <= size
 
 
@@ -79,10 +79,10 @@ def test_thousands_of_one_millisecond_are_each_seen_once(store: Store, size: int
 def test_a_walk_goes_on_behind_any_place_that_is_named(store: Store, newest_first: bool) -> None:
     scores = {bid: 1000 + n // 25 for n, bid in enumerate(bids(100))}
     put(store, "batches:index", scores)
-    whole = sorted((Place(s, b.encode()) for b, s in scores.items()), reverse=newest_first)
+    whole = sorted((Position(s, b.encode()) for b, s in scores.items()), reverse=newest_first)
     for n, after in enumerate(whole):
         pages = walk_pages(store.client, "batches:index", 10, after=after, newest_first=newest_first)
-        assert [place for page in pages for place in page] == whole[n + 1 :]
+        assert [position for page in pages for position in page] == whole[n + 1 :]
 
 
 @settings(max_examples=100)
@@ -96,7 +96,7 @@ def test_what_stays_is_seen_once_whatever_is_removed_during_a_walk(
     client.expire("some", 600)
     removed, seen = set(), []
     for page in walk_pages(client, "some", 8, newest_first=newest_first):
-        seen += [place.entry for place in page]
+        seen += [position.entry for position in page]
         left = client.zrange("some", 0, -1)
         for entry in chance.sample(left, k=min(len(left), chance.randint(0, 9))):
             client.zrem("some", entry)
@@ -137,7 +137,7 @@ def test_statuses_are_read_by_the_page_and_one_that_is_broken_is_left_out(store:
     store.client.hset(store.keys.batch(bids(60)[7]), "total", "many")
     store.client.hset(store.keys.batch(bids(60)[8]), "schema", 99)
     before = store.client.info("stats")["total_reads_processed"]
-    read = list(store.read_statuses([bid for page in store.walk_places() for bid, _ in page]))
+    read = list(store.read_statuses([bid for page in store.walk_positions() for bid, _ in page]))
     assert store.client.info("stats")["total_reads_processed"] - before < 20
     assert {status.bid for status in read} == {*bids(60)} - {*bids(60)[7:9]}
     for status in read:
@@ -148,10 +148,10 @@ def test_statuses_are_read_by_the_page_and_one_that_is_broken_is_left_out(store:
 def test_the_list_goes_on_behind_a_place(store: Store) -> None:
     for bid in bids(60):
         open_batch(store, bid=bid)
-    (listed,) = store.walk_places()
-    for bid, place in listed:
-        assert place == Place(store.client.zscore("batches:index", bid), bid.encode())
-    assert [each for page in store.walk_places(listed[9][1], 7) for each in page] == listed[10:]
+    (listed,) = store.walk_positions()
+    for bid, position in listed:
+        assert position == Position(store.client.zscore("batches:index", bid), bid.encode())
+    assert [each for page in store.walk_positions(listed[9][1], 7) for each in page] == listed[10:]
 
 
 # -- a batch in the making ------------------------------------------------------------------------
