@@ -44,7 +44,7 @@ def test_celery_loads_next_to_nothing_for_the_commands() -> None:
     assert set(ours) == {
         "celery_batches_notify",
         "celery_batches_notify.cli",
-        *(f"celery_batches_notify.cli.{name}" for name in ("command", "commands", "parameters")),
+        *(f"celery_batches_notify.cli.{name}" for name in ("commands", "group", "parameters")),
         *(f"celery_batches_notify.cli.commands.{name}" for name in ("changing", "reading", "tending")),
     }
     assert set(done.stdout.split()) - set(ours) <= {"click.shell_completion"}

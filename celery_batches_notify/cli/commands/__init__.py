@@ -1,1 +1,1 @@
-"""The commands' names and options; a command imports its implementation when it runs."""
+"""The names and options of all commands, each of which runs a function of a module beside this folder."""

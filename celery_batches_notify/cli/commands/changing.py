@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from celery_batches_notify.cli.command import command, run
+from celery_batches_notify.cli.group import command, run
 from celery_batches_notify.cli.parameters import Bid
 
 _bids = click.argument("bids", nargs=-1, required=True, type=Bid(), metavar="BID...")

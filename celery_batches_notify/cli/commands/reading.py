@@ -1,4 +1,4 @@
-"""Commands that show batches: list, show, watch, wait, stream."""
+"""Commands that show batches: list, show, watch, wait, stream, web."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from celery_batches_notify.cli.command import command, run
+from celery_batches_notify.cli.group import command, run
 from celery_batches_notify.cli.parameters import Bid, Span
 
 _bids = click.argument("bids", nargs=-1, type=Bid(), metavar="[BID]...")

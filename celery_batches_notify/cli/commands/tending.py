@@ -1,4 +1,4 @@
-"""Commands that look after batches and their notifications."""
+"""Commands that tend batches and callbacks: test-notify, sweep, doctor, reconcile, redeliver, metrics."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from celery_batches_notify.cli.command import command, run
+from celery_batches_notify.cli.group import command, run
 from celery_batches_notify.cli.parameters import Bid, Span
 
 _bid = click.argument("bid", required=False, type=Bid())

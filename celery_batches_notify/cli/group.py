@@ -1,4 +1,4 @@
-"""Declaring and running commands: the group, the common options, and the line that an error prints."""
+"""The group `batch`: how its commands are declared, with what all share, and how each is run."""
 
 from __future__ import annotations
 
