@@ -191,12 +191,11 @@ class Email:
         return parse_addresses("from", self.from_ or self.to)[0].host
 
     def _check_addresses(self) -> None:
-        if not _names_somebody("to", self.to):
+        named = {each: _names_somebody(each.rstrip("_"), getattr(self, each)) for each in _ADDRESSES}
+        if not named["to"]:
             raise ValueError("to is required: the address, or a list of addresses, the mail goes to")
-        if self.smtp_envelope_to and not _names_somebody("smtp_envelope_to", self.smtp_envelope_to):
+        if self.smtp_envelope_to and not named["smtp_envelope_to"]:
             raise ValueError("smtp_envelope_to holds no address: leave it out, or name the real recipients")
-        for option in _ADDRESSES:
-            parse_addresses(option.rstrip("_"), _without_references(getattr(self, option)))
 
     def _check_parts(self) -> None:
         one_part = self.body is not None and self.html_body is None
@@ -246,7 +245,7 @@ def _to_charset(text: str, charset: str, *, is_html: bool = False) -> str:
     return text.encode(charset, "xmlcharrefreplace" if is_html else "replace").decode(charset)
 
 
-def _names_somebody(option: str, written: Addresses) -> bool:
+def _names_somebody(option: str, written: Addresses | None) -> bool:
     """Return whether there is an address, or a reference that only the sending process reads."""
     found = parse_addresses(option, _without_references(written))
     return bool(found) or any(map(is_reference, [written] if isinstance(written, str) else written or ()))
