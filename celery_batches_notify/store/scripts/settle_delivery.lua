@@ -8,6 +8,7 @@
 -- then the report is about the published message.
 -- Answer: settled | given_up (by this call), attempts so far, number | repeated | unknown | gone | newer.
 -- Safe to repeat because each attempt settles once; final states never change, except that `delivered` always wins.
+local BECOMES = {lost = 'due', postponed = 'due', retried = 'published', silent = 'given_up'}
 local entry, happened, attempt, delay, log = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
 local owed, waits, claim = ARGV[7], ARGV[8], tonumber(ARGV[9])
 local why = refusal()
@@ -34,27 +35,24 @@ local function is_news()
 end
 
 if not is_news() then return {'repeated'} end
-local outcome, tried = happened, math.max(attempt, attempts, 1) -- safety: tried-once
+local outcome, tried = BECOMES[happened] or happened, math.max(attempt, attempts, 1) -- safety: tried-once
 if happened == 'lost' then
   if not published then tried = attempts + 1 end
-  outcome, delay = tried < ATTEMPTS_AT_MOST and 'due' or 'given_up', delay * 2 ^ (tried - 1) -- safety: lost-attempts
+  if tried >= ATTEMPTS_AT_MOST then outcome = 'given_up' end -- safety: lost-attempts
+  delay = delay * 2 ^ (tried - 1)
 elseif happened == 'postponed' then
-  outcome, tried = 'due', attempt - 1
-elseif happened == 'silent' then
-  outcome = 'given_up'
-elseif happened == 'retried' then
-  outcome = 'published'
+  tried = attempt - 1
 elseif happened == 'published' and not open then
   outcome = state -- it ended before its publisher reported: that only adds which attempt it was
 end
 if outcome == 'due' and last_at == 0 then outcome = 'given_up' end -- safety: last-attempt
-local ends = outcome ~= 'due' and outcome ~= 'published'
--- safety: put-off-number
-write_entry(entry, outcome, tried, outcome == 'due' and now + delay or now, outcome == 'due' and number + 1 or number, last_at)
+local next_at = now
+if outcome == 'due' then next_at, number = now + delay, number + 1 end -- safety: put-off-number
+write_entry(entry, outcome, tried, next_at, number, last_at)
 local waited = redis.call('HGET', BATCH, 'waits:' .. entry)
 if waits ~= '' then
   redis.call('HSET', BATCH, 'waits:' .. entry, waits)
-elseif ends or outcome == 'due' then
+elseif outcome ~= 'published' then
   redis.call('HDEL', BATCH, 'waits:' .. entry)
 end
 if happened == 'delivered' then
@@ -70,4 +68,4 @@ if log ~= '' and not (happened == 'postponed' and outcome == 'due' and waited ==
 end
 survey_outbox()
 conclude('settled')
-return {outcome == 'given_up' and state ~= 'given_up' and 'given_up' or 'settled', tried, outcome == 'due' and number + 1 or number}
+return {outcome == 'given_up' and state ~= 'given_up' and 'given_up' or 'settled', tried, number}
