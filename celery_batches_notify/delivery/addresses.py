@@ -62,7 +62,7 @@ class Addresses:
         who = pack_delivery(bid, entry)
         return self._store.ask_address(address.key, "send", who, seconds=ATTEMPT_SECONDS).seconds
 
-    def opened(self, address: Address) -> None:
+    def release(self, address: Address) -> None:
         """Note that a notification was taken, or refused for good, and publish two of those that wait.
 
         Each of them releases two more, so the number of workers sets the pace, and none waits for a sweep.
@@ -75,8 +75,8 @@ class Addresses:
             if woken or not waiting:  # notifications that are gone do not release others
                 return
 
-    def closed(self, address: Address, failed: NotificationFailed) -> float:
-        """Note that an address failed or is busy; return how many seconds it rests."""
+    def pause(self, address: Address, failed: NotificationFailed) -> float:
+        """Note that an address failed or is busy, and let it rest; return for how many seconds."""
         busy = is_busy(failed)
         closed = self._store.close_address(address.key, busy=busy, seconds=failed.retry_after or 0)
         if closed.first and not busy:  # if it is busy, the same notification may ask again

@@ -140,9 +140,9 @@ class Attempts:
         except NotifierBroke as exc:
             return self._fail(delivery, exc)
         except NotificationFailed as exc:
-            return self._refused(delivery, address, exc)
+            return self._note_refusal(delivery, address, exc)
         self._settle(delivery, "delivered", answer.status_code, answer)
-        self._addresses.opened(address)
+        self._addresses.release(address)
         return answer
 
     def _send(self, notifier: Notifier, notification: Notification) -> Reply:
@@ -155,13 +155,13 @@ class Attempts:
         except Exception as exc:
             raise NotificationFailed(str(exc)) from exc
 
-    def _refused(self, delivery: _Delivery, address: Address, exc: NotificationFailed) -> str:
+    def _note_refusal(self, delivery: _Delivery, address: Address, exc: NotificationFailed) -> str:
         """Note a failed attempt, and let its address rest if the address is what failed."""
         if exc.permanent or exc.alone or exc.owed:  # safety: one-notification
             result = self._fail(delivery, exc)
-            self._addresses.opened(address)
+            self._addresses.release(address)
             return result
-        pause = self._addresses.closed(address, exc)
+        pause = self._addresses.pause(address, exc)
         if is_busy(exc):  # safety: busy-free
             return self._postpone(delivery, address, pause, exc)
         result = self._fail(delivery, exc, address)

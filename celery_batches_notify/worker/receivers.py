@@ -1,4 +1,8 @@
-"""Receivers of the Celery signals that report how a task ended: each passes an outcome to the reporter."""
+"""Receivers of the Celery signals that report how a task ended.
+
+`_end` takes the `Outcome` that a signal shows, and decides whether the task goes on in another message, and
+whether it was a member, which `_report` reports, or a callback, which is settled.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +57,7 @@ _SIGNALS = (
 )
 
 
-def _finishing(receiver: Callable[P, None]) -> Callable[P, None]:
+def _repeat_if_interrupted(receiver: Callable[P, None]) -> Callable[P, None]:
     """Run a receiver again if the soft time limit interrupts it: it strikes once, and reports may repeat."""
 
     @wraps(receiver)
@@ -105,7 +109,7 @@ class Receivers:
     def on_task_success(self, sender: Any, **_: Any) -> None:
         """Report that a task returned."""
         if has_header(request := sender.request) and sender.app is self._app:
-            self._return(request)
+            self._report_return(request)
 
     def on_task_postrun(self, task: Any, state: Any, retval: Any, **_: Any) -> None:
         """Return to the caller's blocks, and report an end that no other signal reports."""
@@ -113,7 +117,7 @@ class Receivers:
         if (find_run(request) or has_header(request) or is_in_block()) and task.app is self._app:
             self._finish(task, request, state, retval)
 
-    @_finishing
+    @_repeat_if_interrupted
     def on_task_failure(self, sender: Any, task_id: str, exception: Any, einfo: Any, **_: Any) -> None:
         """Report that a task raised for good, or that its process was lost."""
         if sender.app is not self._app:
@@ -126,7 +130,7 @@ class Receivers:
         reason, own = "lost" if lost else "failed", outcomes.raised(exception)
         self._end(request, outcomes.dead(request, sender.name, reason, own, backtrace), lost=lost)
 
-    @_finishing
+    @_repeat_if_interrupted
     def on_task_retry(
         self, sender: Any, request: Any, reason: Any = None, einfo: Any = None, **_: Any
     ) -> None:
@@ -140,7 +144,7 @@ class Receivers:
         elif not sender.acks_late:
             self._heartbeat().keep_record(request)
 
-    @_finishing
+    @_repeat_if_interrupted
     def on_task_revoked(self, sender: Any, request: Any, terminated: bool, expired: bool, **_: Any) -> None:
         """Report that a task was revoked, had expired, or was terminated while it ran."""
         if sender.app is self._app:
@@ -149,18 +153,18 @@ class Receivers:
                 reason = "cancelled"
             self._end(request, outcomes.dead(request, sender.name, reason, TaskRevokedError(reason)))
 
-    @_finishing
+    @_repeat_if_interrupted
     def on_task_unknown(self, sender: Any, message: Any, name: str, **_: Any) -> None:
         """Report a message whose task the worker does not know."""
-        self._refused(sender, message, name, "not registered", NotRegistered(name))
+        self._report_refused(sender, message, name, "not registered", NotRegistered(name))
 
-    @_finishing
+    @_repeat_if_interrupted
     def on_task_rejected(self, sender: Any, message: Any, exc: Any, **_: Any) -> None:
         """Report a message that the worker cannot read."""
         name = str((message.headers or {}).get("task"))
-        self._refused(sender, message, name, "rejected", exc or ValueError("unreadable message"))
+        self._report_refused(sender, message, name, "rejected", exc or ValueError("unreadable message"))
 
-    @_finishing
+    @_repeat_if_interrupted
     def on_task_internal_error(self, sender: Any, request: Any, exception: Any, einfo: Any, **_: Any) -> None:
         """Report that Celery failed around a task; if the task had returned, that was counted before."""
         if sender.app is self._app:
@@ -168,7 +172,7 @@ class Receivers:
             backtrace = getattr(einfo, "traceback", None)
             self._end(context, outcomes.internal_error(context, sender.name, exception, backtrace))
 
-    @_finishing
+    @_repeat_if_interrupted
     def _receive(self, request: Any) -> None:
         self._receiving_pid = os.getpid()
         self.received.add(request)
@@ -177,7 +181,7 @@ class Receivers:
         if is_delivery(request.request_dict[HEADER], request.id):
             watch_process(request, self._settle_lost)
 
-    @_finishing
+    @_repeat_if_interrupted
     def _begin(self, task: Any, request: Any) -> None:
         if request.is_eager and self._app.conf.task_always_eager:
             self._enrol_eager(request)
@@ -191,12 +195,12 @@ class Receivers:
             _name_batch(request)
             watch_stored_states(task)
 
-    @_finishing
-    def _return(self, request: Any) -> None:
+    @_repeat_if_interrupted
+    def _report_return(self, request: Any) -> None:
         run_of(request).returned = True
         self._end(request, JUST_SUCCEEDED)
 
-    @_finishing
+    @_repeat_if_interrupted
     def _finish(self, task: Any, request: Any, state: Any, retval: Any) -> None:
         run = find_run(request)
         return_to(run.outer if run else None)
@@ -253,7 +257,7 @@ class Receivers:
             lost = outcomes.dead(context, request.name, "lost", WorkerLostError())
             self._reporter().settle(identity, request.name, lost, lost=True)
 
-    def _refused(self, consumer: Any, message: Any, name: str, reason: str, exc: Any) -> None:
+    def _report_refused(self, consumer: Any, message: Any, name: str, reason: str, exc: Any) -> None:
         headers = message.headers or {}
         identity = read_header(headers.get(HEADER), headers.get("id"))
         if consumer.app is not self._app or identity is None:

@@ -1324,7 +1324,7 @@ MUTANTS = (
     Mutant(
         "a batch that runs stays on the list of cancelled ones",
         "running-stays",
-        "over = [place for place, answer in found if not isinstance(answer, Exception)]",
+        "over = [position for position, answer in found if not isinstance(answer, Exception)]",
         f"{LISTS}::test_a_batch_is_cancelled_for_workers_as_long_as_it_runs",
     ),
     Mutant(

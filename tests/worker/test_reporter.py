@@ -23,7 +23,7 @@ from celery_batches_notify.messages.headers import DELIVER_TASK, DeliveryRef
 from celery_batches_notify.store.recorded import Recorded
 from celery_batches_notify.worker import outcomes, reporter
 from celery_batches_notify.worker.circuit_breaker import AWAY_SECONDS, CircuitBreaker
-from celery_batches_notify.worker.receivers import _finishing
+from celery_batches_notify.worker.receivers import _repeat_if_interrupted
 from celery_batches_notify.worker.reporter import budget_within, limits_of
 from celery_batches_notify.worker.spool_records import Settlement
 from tests.support.away import spooled
@@ -198,7 +198,7 @@ def test_a_soft_limit_while_reporting_sends_the_outcome_to_the_disk_at_once(
         signal.raise_signal(signal.SIGUSR1)
 
     monkeypatch.setattr(engine.reporter, "_sleep", pause)
-    receiver = _finishing(
+    receiver = _repeat_if_interrupted(
         lambda: [engine.reporter.report(member, SUCCEEDED, seconds=30) for member in members]
     )
     before = signal.signal(signal.SIGUSR1, soft_limit)

@@ -1,1 +1,1 @@
-"""Chat services: one module each."""
+"""Chat services: one module each. Those with incoming webhooks share `base`."""

@@ -16,7 +16,7 @@ LINK_TEXT = "Open the batch"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatWebhook(HttpNotifier, ABC):
-    """A chat service with incoming webhooks.
+    """A chat service with incoming webhooks: a subclass has its `name`, and `render` makes its message.
 
     Attributes:
         url: The address the service gave you. Who knows it can write there, so it is a secret.
