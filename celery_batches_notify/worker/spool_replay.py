@@ -144,7 +144,7 @@ class Replay:
         except (SchemaTooNew, StoreUnavailable):
             raise
         except Exception:
-            log.exception("%s is not counted", message.name)
+            log.critical("%s is not counted", message.name, exc_info=True)
         else:
             return True
         return False

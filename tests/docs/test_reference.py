@@ -96,6 +96,22 @@ def test_no_page_names_an_unknown_setting() -> None:
         assert named <= known, page
 
 
+def test_the_extras_are_those_of_the_page_and_no_page_names_another() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = project["optional-dependencies"].keys()
+    assert sorted(first_codes("how-to/install-and-configure.md", "extra")) == sorted(extras)
+    for page in all_pages():
+        named = re.findall(r"celery-batches-notify\[([\w,]+)\]", read_page(page))
+        assert {each for names in named for each in names.split(",")} <= extras, page
+
+
+def test_each_framework_has_a_project_and_its_page_says_how_to_start_it() -> None:
+    projects = [path.name for path in (ROOT / "examples").iterdir() if (path / "README.md").exists()]
+    for name in projects:
+        assert f"`python examples/run.py {name}`" in read_page(f"how-to/{name}.md")
+    assert len(projects) == 3
+
+
 # -- words ----------------------------------------------------------------------------------------
 
 

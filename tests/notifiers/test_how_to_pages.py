@@ -28,11 +28,12 @@ from celery_batches_notify.notifiers.chat.hipchat import HipChat
 from celery_batches_notify.notifiers.chat.slack import Slack
 from celery_batches_notify.notifiers.chat.slack_compatible import Mattermost, RocketChat
 from celery_batches_notify.notifiers.chat.teams import Teams
+from celery_batches_notify.notifiers.email import Email
 from celery_batches_notify.notifiers.registry import Registry
 from celery_batches_notify.notifiers.signature import new_secret
 from celery_batches_notify.notifiers.webhook import Webhook
 from celery_batches_notify.settings import Settings
-from tests.docs.pages import find_blocks
+from tests.docs.pages import find_blocks, read_page, read_tables
 from tests.support import samples
 from tests.support.http_server import answer, serving
 
@@ -92,6 +93,18 @@ def test_on_takes_what_a_page_passes_it_with_the_pages_configuration(name: str) 
     for code in declaring:
         exec(code, {"batch": batch})
     assert len(batch._declaration._callbacks) >= len(declaring) > 0
+
+
+def test_the_secrets_are_those_of_the_page_on_notifications() -> None:
+    (table,) = [rows for rows in read_tables("how-to/notifications.md") if rows[0][0] == "channel"]
+    named = {}
+    for channels, options in table[1:]:
+        codes = set(re.findall(r"`(\w+)`", options)) - {"via_options"}
+        named |= dict.fromkeys(re.findall(r"`(\w+)`", channels), codes)
+    kinds = {**KINDS, Email.name: Email}
+    assert named == {name: {path.split(".")[-1] for path in kind.secrets} for name, kind in kinds.items()}
+    page = read_page("how-to/notifications.md")
+    assert all(f"`{path.split('.')[-1]}`" in page for path in Email.configured_only)
 
 
 def test_every_drawing_of_a_chat_is_shown_and_small() -> None:

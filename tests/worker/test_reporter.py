@@ -276,6 +276,23 @@ def test_an_unforeseen_error_spools_the_outcome(
     assert batch.status().state == "success"
 
 
+def test_an_unforeseen_error_that_loses_a_spooled_outcome_is_critical(
+    app: Celery, engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, (member,) = members_of(app, 1)
+
+    def fail(*_: object) -> None:
+        raise AttributeError
+
+    monkeypatch.setattr(type(engine.store), "record_outcome", fail)
+    monkeypatch.setattr(type(engine.store), "record_successes", fail)
+    engine.reporter.report(member, SUCCEEDED, seconds=30)
+    engine.replay.replay()
+    (lost,) = [record for record in caplog.records if record.levelno == logging.CRITICAL]
+    assert lost.getMessage().endswith(f"the outcome of task {member.task_id} is not counted")
+    assert lost.exc_info
+
+
 def test_in_the_spool_neither_a_damaged_batch_nor_an_unreadable_line_stops_the_rest(
     app: Celery,
     engine: Engine,
