@@ -43,7 +43,7 @@ class Replay:
         self._clock = clock
         self._kept_at = 0.0
         self._unusable = ""
-        self._every = PeriodicThread("spool", LOOK_SECONDS, self.look)
+        self._every = PeriodicThread("spool", LOOK_SECONDS, self.check_and_replay)
 
     def start(self) -> None:
         """Begin with what an earlier worker left, and go on in the background."""
@@ -54,7 +54,7 @@ class Replay:
         """Stop; unsent reports stay on the disk."""
         self._every.stop()
 
-    def look(self) -> None:
+    def check_and_replay(self) -> None:
         """Replay; if the spool cannot be used, log why, once per reason."""
         try:
             self._spool.check()

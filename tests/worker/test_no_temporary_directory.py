@@ -53,7 +53,7 @@ def test_a_worker_without_a_temporary_directory_logs_once_which_setting_helps(
     app: Celery, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(3):
-        engine_of(app).replay.look()
+        engine_of(app).replay.check_and_replay()
     (record,) = [r for r in caplog.records if r.levelno >= logging.ERROR]
     assert "outcomes are lost while the store is away" in record.getMessage()
     assert "set batches_spool_dir" in record.getMessage()
@@ -77,7 +77,7 @@ def test_a_spool_waits_in_the_directory_once_that_is_writable(
     no_temporary_directory.unlink()
     no_temporary_directory.mkdir()
     engine_of(app).reporter._spool.append(pack_line(Report(member=member, outcome=SUCCEEDED)))
-    engine_of(app).replay.look()
+    engine_of(app).replay.check_and_replay()
     assert batch.status().state == "success"
 
 
