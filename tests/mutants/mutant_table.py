@@ -1702,6 +1702,12 @@ MUTANTS = (
         f"{COUNTING}::test_counters_that_something_else_overwrote_stop_no_sweep",
     ),
     Mutant(
+        "bars do not erase what the shell printed while the watch was stopped",
+        "lines-of-the-shell",
+        "pass",
+        f"{WATCH}::test_what_the_shell_printed_while_the_watch_was_stopped_is_not_erased",
+    ),
+    Mutant(
         "an empty part of a path leads to no other host",
         "no-empty-part",
         'if path.endswith("/"):',
