@@ -1087,6 +1087,12 @@ MUTANTS = (
         f"{NO_TEMPORARY}::test_batches_count_without_a_temporary_directory",
     ),
     Mutant(
+        "sendmail needs no directory for temporary files",
+        "output-in-memory",
+        "pass",
+        "tests/notifiers/test_mailer_sendmail.py::test_it_needs_no_directory_for_temporary_files",
+    ),
+    Mutant(
         "a spool that cannot be used is an error once, not every two seconds",
         "unusable-said-once",
         "if True:",
