@@ -1589,7 +1589,7 @@ MUTANTS = (
         "streams end when their server stops",
         "streams-end",
         "while True:",
-        "tests/cli/test_web.py::test_the_page_is_served_until_it_is_interrupted",
+        "tests/cli/test_web.py::test_the_page_is_served_until_a_signal_ends_it_with_its_streams",
     ),
     Mutant(
         "streams that begin while their server stops end, too",
