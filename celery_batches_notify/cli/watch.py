@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from collections import Counter
@@ -59,6 +60,8 @@ def watch_batches(
     out.as_json |= progress == "json"
     bars, displays = make_displays(out, progress)
     watch = Watch(engine, bids, displays, until=Event(until), bars=bars)
+    if bars:  # after Ctrl-Z and fg the shell's lines stand above the cursor
+        signal.signal(signal.SIGCONT, lambda *_: bars.leave())  # safety: lines-of-the-shell
     try:
         code = watch.run(timeout.total_seconds() if timeout else None)
     except KeyboardInterrupt:

@@ -211,6 +211,27 @@ def test_a_terminal_keeps_the_bar_below_and_failures_scroll_by(
     )
 
 
+def test_what_the_shell_printed_while_the_watch_was_stopped_is_not_erased(
+    app: Celery, command: Commands
+) -> None:
+    made = make_batch(app, 2)
+    usual = signal.getsignal(signal.SIGCONT)
+
+    def stop_and_go_on(screen: Screen) -> None:
+        screen.wait_for("0%")
+        screen.stream.write("$ ls\r\nusers.csv\r\n$ fg\r\n")
+        os.kill(os.getpid(), signal.SIGCONT)
+        made.report(State.SUCCEEDED)
+
+    try:
+        ran = command("watch", made.bid, terminal=BAR, meanwhile=stop_and_go_on)
+    finally:
+        signal.signal(signal.SIGCONT, usual)
+    shown = [line for line in ran.screen.lines if line in ("$ ls", "users.csv", "$ fg")]
+    assert shown == ["$ ls", "users.csv", "$ fg"]
+    assert any("100%" in line for line in ran.screen.lines)
+
+
 @pytest.mark.parametrize(
     ("environ", "has_colours", "has_blocks", "is_drawn"),
     [

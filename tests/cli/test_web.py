@@ -123,7 +123,10 @@ def test_an_address_that_cannot_be_used_is_one_sentence_and_exit_code_1(
     assert told == [{"error": ran.stderr.strip().removeprefix("Error: "), "exit_code": 1, "final": True}]
 
 
-def test_the_page_is_served_until_it_is_interrupted(app: Celery, installed: Path, server_url: str) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
+def test_the_page_is_served_until_a_signal_ends_it_with_its_streams(
+    app: Celery, installed: Path, server_url: str, number: signal.Signals, code: int
+) -> None:
     batch = Batch("Served", app=app)
     batch.seal()
     with serving_page(installed, server_url) as (process, url):
@@ -132,9 +135,9 @@ def test_the_page_is_served_until_it_is_interrupted(app: Celery, installed: Path
         opener = urllib.request.build_opener(urllib.request.HTTPBasicAuthHandler(login))
         with opener.open(url + batch.bid) as answer:
             assert b"Served" in answer.read()
-        with opener.open(f"{url}{batch.bid}/live") as stream:  # Ctrl-C ends what is still open, too
+        with opener.open(f"{url}{batch.bid}/live") as stream:
             assert stream.readline() == b"event: page\r\n"
-            process.send_signal(signal.SIGINT)
+            process.send_signal(number)
             assert stream.read().endswith(b"\r\n\r\n")
         _, errors = process.communicate(timeout=60)
-        assert (process.returncode, errors) == (130, "")
+        assert (process.returncode, errors) == (code, "")

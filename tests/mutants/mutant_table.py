@@ -1093,6 +1093,12 @@ MUTANTS = (
         f"{NO_TEMPORARY}::test_batches_count_without_a_temporary_directory",
     ),
     Mutant(
+        "sendmail needs no directory for temporary files",
+        "output-in-memory",
+        "pass",
+        "tests/notifiers/test_mailer_sendmail.py::test_it_needs_no_directory_for_temporary_files",
+    ),
+    Mutant(
         "a spool that cannot be used is an error once, not every two seconds",
         "unusable-said-once",
         "if True:",
@@ -1589,7 +1595,7 @@ MUTANTS = (
         "streams end when their server stops",
         "streams-end",
         "while True:",
-        "tests/cli/test_web.py::test_the_page_is_served_until_it_is_interrupted",
+        "tests/cli/test_web.py::test_the_page_is_served_until_a_signal_ends_it_with_its_streams",
     ),
     Mutant(
         "streams that begin while their server stops end, too",
@@ -1706,6 +1712,12 @@ MUTANTS = (
         "uncounted-swept",
         "raise",
         f"{COUNTING}::test_counters_that_something_else_overwrote_stop_no_sweep",
+    ),
+    Mutant(
+        "bars do not erase what the shell printed while the watch was stopped",
+        "lines-of-the-shell",
+        "pass",
+        f"{WATCH}::test_what_the_shell_printed_while_the_watch_was_stopped_is_not_erased",
     ),
     Mutant(
         "an empty part of a path leads to no other host",

@@ -56,6 +56,15 @@ def test_an_exit_code_about_this_mail_is_permanent_and_any_other_is_not(
     assert caught.value.permanent is permanent
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has files in memory")
+@pytest.mark.usefixtures("no_temporary_directory")
+def test_it_needs_no_directory_for_temporary_files(program: Path) -> None:
+    (program.parent / "exit").write_text("75")
+
+    with pytest.raises(MailFailed, match="told to fail"):
+        send(program)
+
+
 @pytest.mark.parametrize("location", ["/nowhere/sendmail", "/etc/passwd", "/"])
 def test_a_program_that_cannot_be_run_is_named(location: str) -> None:
     with pytest.raises(MailFailed, match=location) as caught:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import sys
 import tempfile
+from typing import IO
 
 from celery_batches_notify.notifiers.mailer.letter import Letter
 from celery_batches_notify.notifiers.mailer.options import SendmailOptions
@@ -32,7 +35,7 @@ def send(letter: Letter, options: SendmailOptions) -> None:
     command = [location, *options.arguments, "-f", letter.sender, "--", *letter.recipients]
     try:
         # a file, because a pipe would end only with the processes that the program leaves behind
-        with tempfile.TemporaryFile() as output:
+        with _open_for_output() as output:
             done = subprocess.run(  # noqa: S603 -- no shell; the program is the operator's
                 command,
                 input=letter.as_bytes(linesep="\n"),
@@ -52,3 +55,10 @@ def send(letter: Letter, options: SendmailOptions) -> None:
         raise MailFailed(
             f"{location} ended with {code}: {one_line(said, 300)}", permanent=done.returncode in _PERMANENT
         )
+
+
+def _open_for_output() -> IO[bytes]:
+    """Open a file in memory, if the system has such: a container may lack a directory for temporary files."""
+    if sys.platform == "linux":
+        return os.fdopen(os.memfd_create("sendmail"), "w+b")  # safety: output-in-memory
+    return tempfile.TemporaryFile()
