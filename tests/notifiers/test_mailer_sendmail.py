@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from email import message_from_bytes
@@ -56,10 +57,20 @@ def test_an_exit_code_about_this_mail_is_permanent_and_any_other_is_not(
     assert caught.value.permanent is permanent
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has files in memory")
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="this Python has no files in memory")
 @pytest.mark.usefixtures("no_temporary_directory")
 def test_it_needs_no_directory_for_temporary_files(program: Path) -> None:
     (program.parent / "exit").write_text("75")
+
+    with pytest.raises(MailFailed, match="told to fail"):
+        send(program)
+
+
+def test_it_works_in_a_python_that_was_built_for_an_old_libc(
+    program: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (program.parent / "exit").write_text("75")
+    monkeypatch.delattr(os, "memfd_create", raising=False)
 
     with pytest.raises(MailFailed, match="told to fail"):
         send(program)

@@ -58,7 +58,7 @@ def send(letter: Letter, options: SendmailOptions) -> None:
 
 
 def _open_for_output() -> IO[bytes]:
-    """Open a file in memory, if the system has such: a container may lack a directory for temporary files."""
-    if sys.platform == "linux":
+    """Open a file in memory if Python can: a container may lack a directory for temporary files."""
+    if sys.platform == "linux" and hasattr(os, "memfd_create"):  # a Python built for an old libc lacks it
         return os.fdopen(os.memfd_create("sendmail"), "w+b")  # safety: output-in-memory
     return tempfile.TemporaryFile()
