@@ -49,7 +49,7 @@ class Node:
         command += ["--port", str(self.port), "--dir", str(self.directory)]
         self.stack.enter_context(run_until_we_end(command, stdout=log, stderr=log, grace_seconds=2))
         if wait:
-            wait_until(self.answers, seconds=15, what=f"the server on port {self.port}")
+            wait_until(self.answers, what=f"the server on port {self.port}")
 
     def client(self) -> Redis:
         return Redis("127.0.0.1", self.port, password=self.password, socket_timeout=15, retry=None)

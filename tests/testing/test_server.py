@@ -110,7 +110,7 @@ def test_its_command_runs_a_server_until_it_is_ended() -> None:
         started = find_descendants(process.pid)
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=30) == 0
-    wait_until(lambda: not started & running().keys(), seconds=5)
+    wait_until(lambda: not started & running().keys())
 
 
 def test_its_command_says_why_there_is_no_server(redis: Redis) -> None:
