@@ -11,33 +11,30 @@ from tests.support.servers import need
 LIBRARIES = ("/usr/lib/*/faketime", "/usr/local/lib/*/faketime", "/usr/lib/faketime", "/usr/lib64/faketime")
 
 
-def find_libfaketime() -> str | None:
-    """The library that is loaded before a server's own; None on macOS, or where it is not installed."""
+def find_libfaketime() -> str:
+    """The library that is loaded before a process' own; a test without it is skipped, as on macOS."""
     # A server has threads, hence "MT".
     found = sorted(file for place in LIBRARIES for file in glob(f"{place}/libfaketimeMT.so.1"))
-    return found[0] if found else None
+    need("libfaketime", found)
+    return found[0]
 
 
 def fast_clock(speed: float) -> Mapping[str, str]:
     """The environment of a process whose clocks run so many times as fast as ours."""
-    library = find_libfaketime()
-    need("libfaketime", library)
-    return {"LD_PRELOAD": str(library), "FAKETIME": f"+0 x{speed:g}", "FAKETIME_NO_CACHE": "1"}
+    return {"LD_PRELOAD": find_libfaketime(), "FAKETIME": f"+0 x{speed:g}", "FAKETIME_NO_CACHE": "1"}
 
 
 class ServerClock:
     """The clock of one server, which lies so many seconds ahead of ours; timers go by the monotonic one."""
 
     def __init__(self, file: Path, ahead: float = 0) -> None:
-        library = find_libfaketime()
-        need("libfaketime", library)
         self._file = file
         self.ahead = ahead
         self.set(ahead)
         self.prefix: Sequence[str] = (
             "env",
             # libc's malloc comes before jemalloc, which asks for the time while libfaketime is not ready yet.
-            f"LD_PRELOAD={library} libc.so.6",
+            f"LD_PRELOAD={find_libfaketime()} libc.so.6",
             f"FAKETIME_TIMESTAMP_FILE={file}",
             "FAKETIME_NO_CACHE=1",
             "FAKETIME_DONT_FAKE_MONOTONIC=1",
