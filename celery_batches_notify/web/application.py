@@ -135,8 +135,10 @@ class Page:
         ]
         routes = [Route(path, self._answering(view), methods=["GET"]) for path, view in get]
         routes.append(Route("/{bid}/{action}", self._answering(self.action), methods=["GET", "POST"]))
-        failures: Any = {HTTPException: self._on_http, Exception: self._on_failure}
-        built = Starlette(routes=routes, exception_handlers=failures)
+        built = Starlette(
+            routes=routes,
+            exception_handlers={HTTPException: self._on_http, Exception: self._on_failure},
+        )
         built.router.redirect_slashes = False  # it names the host and the scheme that a proxy asked for
         return built
 
